@@ -1,0 +1,166 @@
+/**
+ * What the store keeps, said without SQL.
+ *
+ * Three kinds of rows: *scopes* with their objects (kept by watches),
+ * *responses* (whole GET answers replayed as they were), and a few named
+ * *values* (keys, the cluster's identity). Objects and the scope's
+ * resourceVersion are committed together or not at all.
+ *
+ * Writes are queued and committed in groups; `snapshot`, `getObject` and
+ * `flush` first commit what is queued, so a reader always sees what was
+ * written before it asked.
+ */
+
+import type { Item, Shape } from "../kube/codec.ts";
+
+/** What a scope is: two scopes never share rows. Plain JSON. */
+export interface ScopeIdentity {
+  readonly principal: string;
+  readonly group: string;
+  readonly version: string;
+  readonly resource: string;
+  /** "" for all namespaces and for cluster-scoped resources. */
+  readonly namespace: string;
+  readonly fieldSelector: string;
+  readonly labelSelector: string;
+  /** Canonical key of the representation asked for, for example "json" or "protobuf,json". */
+  readonly representation: string;
+}
+
+/** A scope as it stands on disk. */
+export interface ScopeRecord {
+  readonly id: number;
+  readonly identity: ScopeIdentity;
+  /** Undefined until the first list was committed whole: nothing of the scope may be served before. */
+  readonly listed?: ListedState;
+  /** Last time a client used it, ms since the epoch. */
+  readonly lastUsedMs: number;
+}
+
+/** What a committed list and the events after it add up to. */
+export interface ListedState {
+  readonly shape: Shape;
+  /** Content-Type the API server answered with ("application/json", "application/vnd.kubernetes.protobuf"). */
+  readonly contentType: string;
+  /** Last list, event or bookmark. */
+  readonly resourceVersion: string;
+  /** Last list or event that changed anything: a watcher at or above it has missed nothing. */
+  readonly changedAt: string;
+  /** resourceVersion of the last list that replaced the rows: resumes below it cannot be vouched for. */
+  readonly epoch: string;
+  /** Last time the API server spoke on this scope, ms since the epoch. */
+  readonly lastContactMs: number;
+}
+
+/** How a list that replaced rows differs from them. `old` is the last state of an object that is gone. */
+export type ListChange =
+  | { readonly type: "ADDED" | "MODIFIED"; readonly item: Item }
+  | { readonly type: "DELETED"; readonly old: Item };
+
+/** Takes a list's items as they arrive; nothing is visible before `commit`. */
+export interface ListWriter {
+  /** Queues one item; cheap and synchronous. Items may come in any order. Duplicates of a key: the last wins. */
+  add(item: Item): void;
+  /** Items and bytes taken so far, to be held against a scope's bounds. */
+  readonly itemCount: number;
+  readonly itemBytes: number;
+  /**
+   * Makes the list the scope's content, in one transaction, and reports what
+   * differs from before: ADDED and MODIFIED in resourceVersion order, then
+   * DELETED. A same name with another uid is DELETED (old) followed at once by
+   * ADDED (new). A first list reports nothing. An item whose bytes did not
+   * change is not written and not reported.
+   */
+  commit(state: { readonly shape: Shape; readonly contentType: string; readonly resourceVersion: string; readonly nowMs: number }, onChange: (change: ListChange) => void): void;
+  /** Forgets everything added; the scope's former content stands. */
+  abort(): void;
+}
+
+/** A frozen view of one scope; events committed later do not show. Close it, or a write-ahead log grows without end. */
+export interface ScopeSnapshot extends Disposable {
+  readonly listed: ListedState;
+  readonly itemCount: number;
+  /** Sizes in bytes of all items in key order. */
+  itemSizes(): Iterable<number>;
+  /** All items in the API server's order (by the text "namespace/name", or "name"), read as they are asked for; a damaged row is quarantined, counted and left out. May be consumed across await points. */
+  items(): Iterable<Item>;
+}
+
+/** A recorded answer to a GET. */
+export interface StoredResponse {
+  readonly status: number;
+  /** Lower-case names; only content-type, etag, vary, cache-control, last-modified and the like. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+  readonly storedAtMs: number;
+}
+
+/** What a response answers. */
+export interface ResponseKey {
+  readonly principal: string;
+  /** The raw request target as sent, without resourceVersion and timeout parameters. */
+  readonly target: string;
+  /** Canonical Accept. */
+  readonly accept: string;
+}
+
+/** Where the store stands, for `status`, /readyz and metrics. */
+export interface StoreStatus {
+  /** "disk" normally; "memory" when the disk is full, read-only or unusable, with the reason. */
+  readonly mode: "disk" | "memory";
+  readonly reason: string;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly scopes: number;
+  readonly objects: number;
+  readonly responses: number;
+  /** Rows and files found damaged since the state folder was made. */
+  readonly quarantined: number;
+  readonly commits: number;
+  /** Rows written or deleted since start; an unchanged row counts nowhere. */
+  readonly rowsWritten: number;
+  /** Where the sealing key comes from. */
+  readonly sealing: "credential" | "file" | "memory";
+}
+
+/** Everything the node remembers. One instance per state folder. */
+export interface Store {
+  scopes(): ScopeRecord[];
+  /** Finds the scope of this identity, or makes an empty one. */
+  openScope(identity: ScopeIdentity, nowMs: number): ScopeRecord;
+  dropScope(scopeId: number): void;
+
+  beginList(scopeId: number): ListWriter;
+  /** Queues one event's effect. Same bytes as stored: only the resourceVersion moves. */
+  putObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void;
+  deleteObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void;
+  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. */
+  touchScope(scopeId: number, state: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number }): void;
+  getObject(scopeId: number, namespace: string, name: string): Item | undefined;
+  snapshot(scopeId: number): ScopeSnapshot | undefined;
+  /** The listed state including what is queued. */
+  listedState(scopeId: number): ListedState | undefined;
+
+  putResponse(key: ResponseKey, response: StoredResponse, options: { readonly isSecret: boolean }): void;
+  getResponse(key: ResponseKey): StoredResponse | undefined;
+  deleteResponse(key: ResponseKey): void;
+  /** Forgets recorded answers of this principal to exactly this path (its text before "?"), whatever the query or Accept. */
+  deleteResponsesForPath(principal: string, path: string): void;
+  /** Forgets every scope and response of a principal that `matches` (a revoked permission). */
+  forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void;
+  listResponses(): { readonly key: ResponseKey; readonly status: number; readonly sizeBytes: number; readonly storedAtMs: number }[];
+
+  getValue(name: string): Uint8Array | undefined;
+  putValue(name: string, value: Uint8Array, options?: { readonly isSecret?: boolean }): void;
+  /** HMAC-SHA256 with a key that never leaves this store, hex; names a token's principal without keeping the token. */
+  keyedHash(text: string): string;
+
+  /** Commits what is queued. */
+  flush(): void;
+  /** `flush`, and held-back bookmarks too: called at a cut and at shutdown. */
+  settle(): void;
+  /** Reads every row and checks it. @returns counts; damaged rows are quarantined. */
+  verify(): { readonly checked: number; readonly damaged: number };
+  status(): StoreStatus;
+  close(): void;
+}
