@@ -1,0 +1,67 @@
+/**
+ * A scope's first list, taken from an answer that was on its way to a client.
+ *
+ * The client asked the API server itself; reading along saves the uplink a
+ * second list. Whatever goes wrong here is no concern of that client.
+ */
+
+import { MalformedError, type ListHead, type ListReader } from "../kube/codec.ts";
+import { codecFor, mediaType } from "../kube/representation.ts";
+import type { ListWriter, Store } from "../store/contract.ts";
+
+/** Takes a forwarded list's decoded bytes beside the client's own copy of them. */
+export class ListAdoption {
+  #reader: ListReader | undefined;
+  #writer: ListWriter | undefined;
+  #contentType = "";
+
+  constructor(
+    private readonly store: Store,
+    private readonly scopeId: number,
+    private readonly limits: { readonly scopeMaxItems: number; readonly scopeMaxBytes: number },
+    private readonly finish: (contentType: string, head: ListHead, writer: ListWriter) => void,
+  ) {}
+
+  /** Begins, once the answer's head is known. @returns false if this answer cannot be kept. */
+  begin(contentType: string): boolean {
+    this.#contentType = mediaType(contentType);
+    const codec = codecFor(this.#contentType);
+    if (codec === undefined) return false;
+    this.#reader = codec.listReader();
+    this.#writer = this.store.beginList(this.scopeId);
+    return true;
+  }
+
+  /** The next decoded bytes. A list that cannot be kept is given up without a word: the client has its answer. */
+  push(chunk: Uint8Array): void {
+    if (this.#reader === undefined || this.#writer === undefined) return;
+    try {
+      for (const item of this.#reader.push(chunk)) this.#writer.add(item);
+      const { scopeMaxItems, scopeMaxBytes } = this.limits;
+      if (this.#writer.itemCount > scopeMaxItems || this.#writer.itemBytes > scopeMaxBytes) this.abort();
+    } catch (error) {
+      if (!(error instanceof MalformedError)) throw error;
+      this.abort();
+    }
+  }
+
+  /** The list came whole. */
+  end(): void {
+    if (this.#reader === undefined || this.#writer === undefined) return;
+    const [reader, writer] = [this.#reader, this.#writer];
+    this.#reader = this.#writer = undefined;
+    try {
+      this.finish(this.#contentType, reader.end(), writer);
+    } catch (error) {
+      writer.abort();
+      if (!(error instanceof MalformedError)) throw error;
+    }
+  }
+
+  /** The list did not come whole. */
+  abort(): void {
+    this.#writer?.abort();
+    this.#reader = this.#writer = undefined;
+  }
+}
+

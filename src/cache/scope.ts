@@ -1,0 +1,693 @@
+/**
+ * A scope: what one principal may see of one resource, kept and followed.
+ *
+ * It lists upstream once, then owns one upstream watch and hands its events to
+ * any number of local watchers. A cut changes nothing for them; at the return
+ * the watch goes on at the stored resourceVersion, and only if the API server
+ * has forgotten that moment (410) the scope lists again and sends the
+ * difference.
+ *
+ *   unseen -> listing -> live <-> stale
+ *
+ * Invariants:
+ * - Nothing is served before a list was committed whole.
+ * - Rows and resourceVersion move together, in the store's transaction.
+ * - `ring.floor` and `epoch` bound what a resuming watcher can be promised;
+ *   below them it gets 410 and lists.
+ */
+
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { MalformedError, type Codec, type Item, type WatchFrame } from "../kube/codec.ts";
+import { codecFor } from "../kube/representation.ts";
+import { compareResourceVersions, isResourceVersion } from "../kube/resource-version.ts";
+import { badRequest, expired, resourceVersionTooLarge, unavailable, type StatusError } from "../kube/status-error.ts";
+import type { ListedState, ListWriter, ScopeIdentity, ScopeRecord, ScopeSnapshot, Store } from "../store/contract.ts";
+import { ListAdoption } from "./list-adoption.ts";
+import { Ring } from "./ring.ts";
+import { RolledBackError, ScopeTooLargeError, StoppedError, UpstreamRefusedError } from "./scope-errors.ts";
+import { UnreachableError, type LinkView, type ScopeSource } from "./scope-source.ts";
+import { ScopeWatcher, type WatchSink } from "./scope-watcher.ts";
+import { readWholeList } from "./upstream-list.ts";
+
+/** Bounds and times of scopes; units in the names. */
+export interface ScopeLimits {
+  readonly scopeMaxItems: number;
+  readonly scopeMaxBytes: number;
+  readonly ringMaxEvents: number;
+  readonly ringMaxBytes: number;
+  /** How long a scope is followed after its last use. */
+  readonly lingerMs: number;
+  readonly bookmarkIntervalMs: number;
+}
+
+/** What scopes share. */
+export interface ScopeParts {
+  readonly store: Store;
+  readonly source: ScopeSource;
+  readonly link: LinkView;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits: ScopeLimits;
+  /** In [0, 1); spreads retries and timeouts. */
+  readonly random: () => number;
+  /** Counts for metrics: why a list went upstream. */
+  readonly countList: (reason: "first" | "expired" | "fresh" | "rollback") => void;
+}
+
+/** How a client asked to watch. */
+export interface WatchRequest {
+  /** "" (unset), "0", or a real one. */
+  readonly resourceVersion: string;
+  /** Initial events, then a bookmark that says they are complete (streaming list). */
+  readonly sendInitialEvents: boolean;
+  readonly allowBookmarks: boolean;
+  /** The stream ends cleanly after this long. */
+  readonly timeoutMs: number;
+}
+
+/** Where a scope stands. */
+export type ScopeState = "unseen" | "listing" | "live" | "stale";
+
+interface Following {
+  readonly controller: AbortController;
+  /** Settles when the API server first answered the watch: true if it goes on from where it was asked to. */
+  readonly verdict: PromiseWithResolvers<boolean>;
+}
+
+/** Without a byte for this long the link is looked at; bookmarks come about once a minute. */
+const SILENCE_SUSPECT_MS = 90_000;
+/** Without a byte for this long, though the link is well, the watch is opened anew. */
+const SILENCE_REOPEN_MS = 300_000;
+/** A caller who can be answered from rows waits this long for a fresher list. */
+const FRESH_LIST_PATIENCE_MS = 1_800;
+/** A reader waits this long for a watch that is being reopened, before a list is asked for. */
+const RECONNECT_PATIENCE_MS = 500;
+/** As the API server waits for its cache to reach an asked resourceVersion. */
+const CATCH_UP_MS = 3_000;
+
+/** One scope. */
+export class Scope {
+  readonly id: number;
+  readonly identity: ScopeIdentity;
+  readonly #ring: Ring;
+  #watchers = new Set<ScopeWatcher>();
+  #following: Following | undefined;
+  #listing: Promise<void> | undefined;
+  #isConnected = false;
+  /** While an older moment is replayed for a resuming watcher: events up to here are in the rows already. */
+  #replayUntil = "";
+  #attempt: AbortController | undefined;
+  #isOversize = false;
+  #hasUnfinishedDiff = false;
+  #epochSeq = 0;
+  #lastUsedMs: number;
+  #cancelLinger: (() => void) | undefined;
+  #cancelBookmarks: (() => void) | undefined;
+  #advanced = new Set<() => void>();
+
+  constructor(
+    record: ScopeRecord,
+    private readonly parts: ScopeParts,
+    private readonly onDropped: (scope: Scope) => void,
+  ) {
+    this.id = record.id;
+    this.identity = record.identity;
+    this.#lastUsedMs = record.lastUsedMs;
+    this.#ring = new Ring(parts.limits.ringMaxEvents, parts.limits.ringMaxBytes, record.listed?.changedAt ?? "");
+  }
+
+  /** Where the scope stands now. */
+  get state(): ScopeState {
+    if (this.listed === undefined) return this.#listing === undefined ? "unseen" : "listing";
+    return this.#isConnected && this.parts.link.isOnline() ? "live" : "stale";
+  }
+
+  /** Whether it outgrew its bounds since start; such a scope is passed through. */
+  get isOversize(): boolean {
+    return this.#isOversize;
+  }
+
+  /** Whether an upstream watch is open or being kept up. */
+  get isFollowing(): boolean {
+    return this.#following !== undefined;
+  }
+
+  /** Local watchers attached now. */
+  get watcherCount(): number {
+    return this.#watchers.size;
+  }
+
+  /** Last time a client used it, ms since the epoch. */
+  get lastUsedMs(): number {
+    return this.#lastUsedMs;
+  }
+
+  /** The content's state, or undefined while nothing was committed. */
+  get listed(): ListedState | undefined {
+    return this.parts.store.listedState(this.id);
+  }
+
+  /** The codec of the kept bytes; only for a listed scope. */
+  codec(listed: ListedState): Codec {
+    const codec = codecFor(listed.contentType);
+    if (codec === undefined) throw new MalformedError(`Cannot read scope ${this.id}: kept as ${listed.contentType}, which is not a known format`);
+    return codec;
+  }
+
+  /** Notes that a client used the scope, and keeps it followed for the linger time. */
+  use(): void {
+    const now = this.parts.clock.nowMs();
+    if (now - this.#lastUsedMs > 60_000) this.parts.store.touchScope(this.id, { lastUsedMs: now });
+    this.#lastUsedMs = now;
+    this.#cancelLinger?.();
+    this.#cancelLinger = this.parts.clock.after(this.parts.limits.lingerMs, () => this.#stopIfUnused());
+  }
+
+  /**
+   * Brings the scope up to date before it is read: a live one is; another is
+   * listed, and if the API server does not answer in time what is kept stands.
+   *
+   * @throws {UpstreamRefusedError} {ScopeTooLargeError} as the list met them.
+   * @throws {StatusError} 503 when nothing was ever observed and nothing can be.
+   */
+  async ensureFresh(): Promise<void> {
+    this.use();
+    if (this.state === "live" || (await this.#reconnects())) return;
+    const { link, source } = this.parts;
+    const isKept = this.listed !== undefined;
+    if (!link.isOnline() || !source.hasCredential(this.identity.principal)) {
+      if (!isKept) throw this.#neverObserved();
+      this.#ensureFollowing();
+      return;
+    }
+    const listing = this.#list(isKept ? "fresh" : "first");
+    try {
+      await (isKept ? this.#patiently(listing) : listing);
+    } catch (error) {
+      if (error instanceof UnreachableError && isKept) {
+        this.parts.log.info("scope served from its copy", { resource: this.identity.resource, reason: error.message });
+      } else if (error instanceof UnreachableError) {
+        throw this.#neverObserved(error);
+      } else if (error instanceof MalformedError && !isKept) {
+        throw unavailable(`Cannot list ${this.identity.resource}: the API server's answer is not a whole list`, { cause: error });
+      } else if (!(error instanceof MalformedError)) {
+        throw error;
+      }
+    }
+    this.#ensureFollowing();
+  }
+
+  /** Resolves once the scope has reached a resourceVersion. @returns false if it did not in time. */
+  reaches(resourceVersion: string, timeoutMs = CATCH_UP_MS): Promise<boolean> {
+    return this.#until(() => compareResourceVersions(this.listed?.resourceVersion ?? "", resourceVersion) >= 0, timeoutMs);
+  }
+
+  /** Between two upstream watches, or just after the link's return: the next watch is a moment away. */
+  async #reconnects(): Promise<boolean> {
+    if (!this.isFollowing || this.listed === undefined || !this.parts.link.isOnline() || this.#listing !== undefined) return false;
+    return this.#until(() => this.state === "live", RECONNECT_PATIENCE_MS);
+  }
+
+  async #until(isTrue: () => boolean, timeoutMs: number): Promise<boolean> {
+    if (isTrue()) return true;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const check = () => isTrue() && resolve(true);
+    this.#advanced.add(check);
+    const cancel = this.parts.clock.after(timeoutMs, () => resolve(isTrue()));
+    try {
+      return await promise;
+    } finally {
+      cancel();
+      this.#advanced.delete(check);
+    }
+  }
+
+  /** A frozen view of the rows, or undefined while nothing was committed. */
+  snapshot(): ScopeSnapshot | undefined {
+    this.use();
+    return this.parts.store.snapshot(this.id);
+  }
+
+  /**
+   * Takes over a complete list that a client's own forwarded request brought
+   * (that client is being answered by the API server itself). Ignored when the
+   * scope has a watch of its own.
+   */
+  adopt(): ListAdoption | undefined {
+    if (this.isFollowing || this.#listing !== undefined || this.#isOversize || this.#watchers.size > 0) return undefined;
+    return new ListAdoption(this.parts.store, this.id, this.parts.limits, (contentType, head, writer) => {
+      if (this.isFollowing || this.#listing !== undefined || this.#watchers.size > 0) return writer.abort();
+      if (head.continueToken !== "" || !isResourceVersion(head.resourceVersion)) return writer.abort();
+      const { shape, resourceVersion } = head;
+      writer.commit({ shape, contentType, resourceVersion, nowMs: this.parts.clock.nowMs() }, () => {});
+      this.parts.countList("first");
+      this.#ring.reset(resourceVersion);
+      this.use();
+      this.#ensureFollowing();
+    });
+  }
+
+  /** A forwarded list that was asked for when `heldAtStart` was held here came back older: etcd was restored from a backup. */
+  noticeResourceVersion(resourceVersion: string, heldAtStart: string): void {
+    if (!this.isFollowing || compareResourceVersions(resourceVersion, heldAtStart) >= 0) return;
+    this.#attempt?.abort(new RolledBackError("The API server's resourceVersion went backwards"));
+  }
+
+  /**
+   * Attaches a local watch.
+   *
+   * @param open called once when the watch is accepted, before the first byte.
+   * @returns detaches it, to be called when the client goes away.
+   * @throws {StatusError} {UpstreamRefusedError} {ScopeTooLargeError} before `open`.
+   */
+  async watch(request: WatchRequest, open: () => WatchSink): Promise<() => void> {
+    this.use();
+    const wantsState = request.sendInitialEvents || request.resourceVersion === "" || request.resourceVersion === "0";
+    const isAt = request.resourceVersion !== "" && request.resourceVersion !== "0";
+    if (wantsState) {
+      await this.ensureFresh();
+      if (isAt && !(await this.reaches(request.resourceVersion))) throw resourceVersionTooLarge(request.resourceVersion, this.listed!.resourceVersion);
+    } else {
+      await this.#prepareResume(request.resourceVersion);
+    }
+    this.#ensureFollowing();
+    return this.#attach(request, wantsState, open());
+  }
+
+  /** Ends all watches and stops following; what is kept stays. */
+  close(): void {
+    const listed = this.listed;
+    for (const watcher of [...this.#watchers]) {
+      if (listed !== undefined) watcher.bookmark(listed.resourceVersion);
+      watcher.close();
+    }
+    this.#stopFollowing();
+    this.#cancelLinger?.();
+    this.#cancelBookmarks?.();
+  }
+
+  #attach(request: WatchRequest, wantsState: boolean, sink: WatchSink): () => void {
+    const snapshot = wantsState ? this.parts.store.snapshot(this.id) : undefined;
+    const listed = snapshot?.listed ?? this.listed!;
+    const startAt = wantsState ? listed.resourceVersion : request.resourceVersion;
+    const watcher = new ScopeWatcher(this.#ring, this.codec(listed), listed.shape, sink, {
+      startAt,
+      allowBookmarks: request.allowBookmarks,
+      cursor: wantsState ? this.#ring.nextSeq : this.#ring.seqAfter(startAt),
+      ...(snapshot === undefined ? {} : { initial: { snapshot, withEndBookmark: request.sendInitialEvents && request.allowBookmarks } }),
+    }, (closed) => this.#detached(closed));
+    this.#watchers.add(watcher);
+    this.#scheduleBookmarks();
+    const cancelTimeout = this.parts.clock.after(request.timeoutMs, () => {
+      watcher.bookmark(this.listed?.resourceVersion ?? startAt);
+      watcher.close();
+    });
+    watcher.start().catch((error: unknown) => {
+      this.parts.log.error("watch broken off", { resource: this.identity.resource, error: String(error) });
+      watcher.close();
+    });
+    return () => {
+      cancelTimeout();
+      watcher.gone();
+    };
+  }
+
+  #detached(watcher: ScopeWatcher): void {
+    this.#watchers.delete(watcher);
+    // It left before the bookmark that closes a diff: its last resourceVersion may equal the epoch though it saw only a part.
+    if (watcher.cursor <= this.#epochSeq) this.#hasUnfinishedDiff = true;
+    this.use();
+  }
+
+  /** Makes sure that a watch at this resourceVersion misses nothing, or says 410. */
+  async #prepareResume(at: string): Promise<void> {
+    if (!isResourceVersion(at)) throw badRequest(`Invalid value: "${at.slice(0, 64)}": resourceVersion is not a decimal number`);
+    const isOnline = this.parts.link.isOnline() && this.parts.source.hasCredential(this.identity.principal);
+    if (this.listed === undefined) {
+      if (!isOnline) throw this.#neverObserved();
+      await this.ensureListed();
+    }
+    const { resourceVersion, epoch } = this.listed!;
+    const order = compareResourceVersions(at, resourceVersion);
+    if (order > 0) {
+      if (isOnline) return;
+      throw expired(`The copy kept here ends at resourceVersion ${resourceVersion}, before ${at}, and the API server cannot be reached`);
+    }
+    if (at === epoch && this.#hasUnfinishedDiff) throw expired(`too old resource version: ${at} (${resourceVersion})`);
+    if (order === 0) return;
+    if (compareResourceVersions(at, epoch) >= 0 && compareResourceVersions(at, this.#ring.floor) >= 0) return;
+    if (isOnline && !this.isFollowing && this.#watchers.size === 0 && (await this.#followFrom(at))) return;
+    throw expired(`too old resource version: ${at} (${resourceVersion})`);
+  }
+
+  /** Lists if nothing is kept yet. */
+  async ensureListed(): Promise<void> {
+    if (this.listed !== undefined) return;
+    try {
+      await this.#list("first");
+    } catch (error) {
+      if (error instanceof UnreachableError) throw this.#neverObserved(error);
+      throw error;
+    }
+  }
+
+  #neverObserved(cause?: unknown): StatusError {
+    const { resource, group, namespace } = this.identity;
+    const what = `${resource}${group === "" ? "" : `.${group}`}${namespace === "" ? "" : ` in namespace "${namespace}"`}`;
+    return unavailable(`Cannot list ${what}: the API server cannot be reached and this caller's list was never observed here`, { cause });
+  }
+
+  // ---- following ----
+
+  #ensureFollowing(): void {
+    if (this.#following !== undefined || this.#isOversize || this.listed === undefined) return;
+    if (!this.parts.source.hasCredential(this.identity.principal)) return;
+    void this.#startFollowing(undefined);
+  }
+
+  /** Follows from an older moment than the rows, so that the ring can vouch for it. @returns false if the API server has forgotten that moment. */
+  async #followFrom(at: string): Promise<boolean> {
+    const following = this.#startFollowing(at);
+    const { promise: timeout, resolve } = Promise.withResolvers<false>();
+    const cancel = this.parts.clock.after(FRESH_LIST_PATIENCE_MS, () => resolve(false));
+    try {
+      return await Promise.race([following.verdict.promise, timeout]);
+    } finally {
+      cancel();
+    }
+  }
+
+  #startFollowing(from: string | undefined): Following {
+    const following: Following = { controller: new AbortController(), verdict: Promise.withResolvers<boolean>() };
+    this.#following = following;
+    this.#replayUntil = "";
+    if (from !== undefined) {
+      this.#replayUntil = this.listed!.resourceVersion;
+      this.#ring.reset(from);
+    }
+    this.#followLoop(following, from).catch((error: unknown) => {
+      this.parts.log.error("scope stopped following", { resource: this.identity.resource, error: String(error) });
+    }).finally(() => {
+      following.verdict.resolve(false);
+      if (this.#following === following) this.#following = undefined;
+      this.#isConnected = false;
+    });
+    return following;
+  }
+
+  #stopFollowing(): void {
+    const following = this.#following;
+    this.#following = undefined;
+    this.#isConnected = false;
+    following?.controller.abort(new StoppedError("no longer used"));
+  }
+
+  #stopIfUnused(): void {
+    this.#cancelLinger = undefined;
+    if (this.#watchers.size > 0) return this.use();
+    this.#stopFollowing();
+    this.parts.store.touchScope(this.id, { lastUsedMs: this.#lastUsedMs });
+  }
+
+  async #followLoop(following: Following, from: string | undefined): Promise<void> {
+    const { clock, link, source } = this.parts;
+    const { signal } = following.controller;
+    let startAt = from;
+    let failures = 0;
+    while (this.#following === following) {
+      if (!link.isOnline()) failures = 0;
+      if (!(await this.#linkUp(signal)) || !source.hasCredential(this.identity.principal)) return;
+      const startedMs = clock.monotonicMs();
+      let outcome = await this.#attemptOnce(following, startAt);
+      if (outcome.kind === "expired" && startAt !== undefined) {
+        // The older moment is forgotten; ours may not be.
+        following.verdict.resolve(false);
+        this.#replayUntil = "";
+        this.#ring.reset(this.listed!.changedAt);
+        outcome = { kind: "ended", retryAfterMs: 0 };
+      } else if (outcome.kind === "expired" || outcome.kind === "rollback") {
+        outcome = await this.#relist(outcome.kind, following);
+      }
+      if (outcome.kind === "stop" || this.#following !== following) return;
+      startAt = undefined;
+      failures = outcome.kind === "ended" && clock.monotonicMs() - startedMs >= 1_000 ? 0 : failures + 1;
+      if (failures > 0) await this.#pause(outcome.retryAfterMs ?? this.#backoffMs(failures), signal);
+    }
+  }
+
+  async #attemptOnce(following: Following, startAt: string | undefined): Promise<FollowOutcome> {
+    const attempt = new AbortController();
+    this.#attempt = attempt;
+    const abort = () => attempt.abort(following.controller.signal.reason);
+    following.controller.signal.addEventListener("abort", abort);
+    try {
+      if (this.listed === undefined) await this.#list("first");
+      return await this.#followOnce(following, startAt ?? this.listed!.resourceVersion, attempt);
+    } catch (error) {
+      return attempt.signal.reason instanceof RolledBackError ? { kind: "rollback" } : this.#outcomeOf(error, following);
+    } finally {
+      following.controller.signal.removeEventListener("abort", abort);
+      this.#isConnected = false;
+    }
+  }
+
+  /** Opens the watch and reads it to its end. */
+  async #followOnce(following: Following, from: string, attempt: AbortController): Promise<FollowOutcome> {
+    const { clock, link, source, random } = this.parts;
+    const stopListening = link.onChange((isOnline) => isOnline || attempt.abort(new UnreachableError("link lost")));
+    let lastByteMs = clock.monotonicMs();
+    const checkSilence = () => {
+      const silentMs = clock.monotonicMs() - lastByteMs;
+      if (silentMs > SILENCE_REOPEN_MS) return attempt.abort(new UnreachableError("watch silent"));
+      if (silentMs > SILENCE_SUSPECT_MS) link.suspect();
+      cancelSilence = clock.after(30_000, checkSilence);
+    };
+    let cancelSilence = clock.after(30_000, checkSilence);
+    try {
+      const answer = await source.watch(this.identity, from, 300 + Math.floor(random() * 300), attempt.signal);
+      if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
+      const codec = codecFor(answer.header("content-type") ?? "");
+      if (codec === undefined) throw new MalformedError(`Cannot watch ${this.identity.resource}: the API server answered in an unknown format`);
+      this.#isConnected = true;
+      following.verdict.resolve(true);
+      this.#tellAdvanced();
+      const reader = codec.watchReader(this.listed!.shape);
+      const position = { at: from };
+      for await (const chunk of answer.chunks) {
+        lastByteMs = clock.monotonicMs();
+        if (this.#following !== following) return { kind: "stop" };
+        for (const frame of reader.push(chunk)) {
+          const outcome = this.#take(frame, codec, position);
+          if (outcome !== undefined) return outcome;
+        }
+      }
+      return { kind: "ended" };
+    } finally {
+      cancelSilence();
+      stopListening();
+      attempt.abort(new StoppedError("done"));
+    }
+  }
+
+  /** One frame of the upstream watch. @returns an outcome if the watch cannot go on. */
+  #take(frame: WatchFrame, codec: Codec, position: { at: string }): FollowOutcome | undefined {
+    const { store, clock } = this.parts;
+    if (frame.type === "ERROR") {
+      if (frame.code === 410) return { kind: "expired" };
+      throw new UpstreamRefusedError(frame.code, "application/json", "", undefined);
+    }
+    if (frame.type === "BOOKMARK") {
+      if (!isResourceVersion(frame.resourceVersion)) return undefined;
+      if (compareResourceVersions(frame.resourceVersion, position.at) < 0) return { kind: "rollback" };
+      position.at = frame.resourceVersion;
+      if (compareResourceVersions(frame.resourceVersion, this.listed!.resourceVersion) > 0) {
+        store.touchScope(this.id, { resourceVersion: frame.resourceVersion, lastContactMs: clock.nowMs() });
+        this.#tellAdvanced();
+      }
+      return undefined;
+    }
+    const { resourceVersion } = frame.item.meta;
+    if (!isResourceVersion(resourceVersion)) throw new MalformedError("Cannot follow a watch whose objects carry no resourceVersion");
+    if (compareResourceVersions(resourceVersion, position.at) <= 0) return { kind: "rollback" };
+    position.at = resourceVersion;
+    this.#apply(frame, codec);
+    return undefined;
+  }
+
+  #apply(frame: { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly item: Item }, codec: Codec): void {
+    const { store, clock } = this.parts;
+    const { item, type } = frame;
+    const { resourceVersion } = item.meta;
+    const listed = this.listed!;
+    if (compareResourceVersions(resourceVersion, listed.resourceVersion) <= 0) {
+      // In the rows already: a replay for the ring alone, or overtaken by a list.
+      if (compareResourceVersions(resourceVersion, this.#replayUntil) > 0) return;
+    } else {
+      if (type === "DELETED") store.deleteObject(this.id, item, resourceVersion, clock.nowMs());
+      else store.putObject(this.id, item, resourceVersion, clock.nowMs());
+    }
+    this.#ring.append(resourceVersion, codec.event(listed.shape, type, item.bytes));
+    this.#tellAdvanced();
+  }
+
+  #tellAdvanced(): void {
+    for (const watcher of this.#watchers) watcher.pump();
+    for (const check of this.#advanced) check();
+  }
+
+  #outcomeOf(error: unknown, following: Following): FollowOutcome {
+    if (this.#following !== following) return { kind: "stop" };
+    if (error instanceof UpstreamRefusedError) {
+      if (error.status === 410) return { kind: "expired" };
+      if (error.status === 504 && error.body.includes("ResourceVersionTooLarge")) return { kind: "rollback" };
+      if (error.status === 401 || error.status === 403 || error.status === 404) return this.#refused(error);
+      return error.retryAfterSeconds === undefined ? { kind: "failed" } : { kind: "failed", retryAfterMs: error.retryAfterSeconds * 1_000 };
+    }
+    if (error instanceof MalformedError) this.parts.log.warn("upstream watch unreadable, opened anew", { resource: this.identity.resource, reason: error.message });
+    else if (!(error instanceof UnreachableError)) this.parts.log.error("upstream watch failed", { resource: this.identity.resource, error: String(error) });
+    return { kind: "failed" };
+  }
+
+  /** The API server no longer lets this principal watch here: end its watches in the API server's words, and forget what it was once allowed to see. */
+  #refused(error: UpstreamRefusedError): FollowOutcome {
+    this.parts.log.warn("upstream refuses a scope", { resource: this.identity.resource, namespace: this.identity.namespace, status: error.status });
+    if (error.status === 401 && this.#isOwnCredential()) return { kind: "failed", retryAfterMs: 30_000 };
+    const status = { code: error.status, reason: { 401: "Unauthorized", 403: "Forbidden", 404: "NotFound" }[error.status] ?? "Unknown", message: `the server refuses to watch ${this.identity.resource}` };
+    const listed = this.listed;
+    for (const watcher of [...this.#watchers]) watcher.close(listed === undefined ? undefined : this.codec(listed).errorEvent(status));
+    this.#stopFollowing();
+    this.parts.store.dropScope(this.id);
+    this.onDropped(this);
+    return { kind: "stop" };
+  }
+
+  #isOwnCredential(): boolean {
+    return this.identity.principal.startsWith("certificate:");
+  }
+
+  async #linkUp(signal: AbortSignal): Promise<boolean> {
+    const { link } = this.parts;
+    if (signal.aborted) return false;
+    if (link.isOnline()) return true;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const stopListening = link.onChange((isOnline) => isOnline && resolve(true));
+    const onAbort = () => resolve(false);
+    signal.addEventListener("abort", onAbort);
+    try {
+      return await promise;
+    } finally {
+      stopListening();
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wake = () => resolve();
+    const cancel = this.parts.clock.after(delayMs, wake);
+    const stopListening = this.parts.link.onChange(wake);
+    signal.addEventListener("abort", wake, { once: true });
+    await promise;
+    cancel();
+    stopListening();
+    signal.removeEventListener("abort", wake);
+  }
+
+  #backoffMs(failures: number): number {
+    return Math.min(30_000, 100 * 2 ** Math.min(failures, 12)) * (0.5 + this.parts.random() / 2);
+  }
+
+  // ---- listing ----
+
+  #list(reason: "first" | "expired" | "fresh" | "rollback"): Promise<void> {
+    this.#listing ??= this.#listOnce(reason).finally(() => (this.#listing = undefined));
+    return this.#listing;
+  }
+
+  async #relist(reason: "expired" | "rollback", following: Following): Promise<FollowOutcome> {
+    try {
+      await this.#list(reason);
+      return { kind: "ended" };
+    } catch (error) {
+      return this.#outcomeOf(error, following);
+    }
+  }
+
+  async #listOnce(reason: "first" | "expired" | "fresh" | "rollback"): Promise<void> {
+    const { store, link, source, clock, limits } = this.parts;
+    const controller = new AbortController();
+    const stopListening = link.onChange((isOnline) => isOnline || controller.abort(new UnreachableError("link lost")));
+    this.parts.countList(reason);
+    try {
+      const { writer, codec, contentType, head } = await readWholeList({ store, scopeId: this.id, source, identity: this.identity, limits, signal: controller.signal });
+      this.#commit(writer, { shape: head.shape, contentType, resourceVersion: head.resourceVersion, nowMs: clock.nowMs() }, codec);
+    } catch (error) {
+      controller.abort(new StoppedError("list given up"));
+      if (error instanceof ScopeTooLargeError) this.#isOversize = true;
+      throw error;
+    } finally {
+      stopListening();
+    }
+  }
+
+  #commit(writer: ListWriter, state: Parameters<ListWriter["commit"]>[0], codec: Codec): void {
+    const before = this.listed;
+    const { resourceVersion, shape } = state;
+    const hasGoneBack = before !== undefined && compareResourceVersions(resourceVersion, before.resourceVersion) < 0;
+    const isTold = this.#watchers.size > 0 && before !== undefined && !hasGoneBack;
+    if (!isTold) {
+      writer.commit(state, () => {});
+      const gone = expired(`too old resource version: the API server's history went back to ${resourceVersion}`).status;
+      for (const watcher of [...this.#watchers]) watcher.close(codec.errorEvent(gone));
+      this.#ring.reset(resourceVersion);
+      this.#hasUnfinishedDiff = false;
+      return;
+    }
+    writer.commit(state, (change) => {
+      if (change.type === "DELETED") this.#ring.append(resourceVersion, codec.event(shape, "DELETED", codec.withResourceVersion(change.old.bytes, resourceVersion)));
+      else this.#ring.append(change.item.meta.resourceVersion, codec.event(shape, change.type, change.item.bytes));
+      for (const watcher of this.#watchers) watcher.pump();
+    });
+    this.#epochSeq = this.#ring.nextSeq;
+    this.#hasUnfinishedDiff = false;
+    this.#ring.append(resourceVersion, codec.bookmark(shape, resourceVersion, false), true);
+    this.#tellAdvanced();
+  }
+
+  async #patiently(listing: Promise<void>): Promise<void> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    const cancelSuspect = this.parts.clock.after(FRESH_LIST_PATIENCE_MS / 2, () => this.parts.link.suspect());
+    const cancel = this.parts.clock.after(FRESH_LIST_PATIENCE_MS, () => reject(new UnreachableError("the API server did not answer in time")));
+    listing.catch(() => {});
+    try {
+      await Promise.race([listing, promise]);
+    } finally {
+      cancel();
+      cancelSuspect();
+    }
+  }
+
+  #scheduleBookmarks(): void {
+    if (this.#cancelBookmarks !== undefined) return;
+    this.#cancelBookmarks = this.parts.clock.after(this.parts.limits.bookmarkIntervalMs, () => {
+      this.#cancelBookmarks = undefined;
+      const listed = this.listed;
+      if (listed === undefined || this.#watchers.size === 0) return;
+      for (const watcher of this.#watchers) watcher.bookmark(listed.resourceVersion);
+      this.#scheduleBookmarks();
+    });
+  }
+}
+
+type FollowOutcome =
+  /** The watch came to a clean end. */
+  | { readonly kind: "ended"; readonly retryAfterMs?: number }
+  | { readonly kind: "failed"; readonly retryAfterMs?: number }
+  /** The API server has forgotten the moment we resume from. */
+  | { readonly kind: "expired"; readonly retryAfterMs?: number }
+  /** The API server's resourceVersions went backwards. */
+  | { readonly kind: "rollback"; readonly retryAfterMs?: number }
+  | { readonly kind: "stop"; readonly retryAfterMs?: number };
+

@@ -1,0 +1,162 @@
+/**
+ * All scopes of this node: found by identity, or by what they may hold.
+ *
+ * Scopes found on disk at start are asleep: their rows can be served, nothing
+ * is followed until a client comes.
+ */
+
+import type { Item } from "../kube/codec.ts";
+import type { Representation } from "../kube/representation.ts";
+import type { ListedState, ScopeIdentity } from "../store/contract.ts";
+import { Scope, type ScopeParts } from "./scope.ts";
+
+/** An object found in a scope, with what is needed to write it. */
+export interface FoundObject {
+  readonly scope: Scope;
+  readonly listed: ListedState;
+  readonly item: Item;
+}
+
+/** The registry of scopes. */
+export class Scopes {
+  #byKey = new Map<string, Scope>();
+  #byResource = new Map<string, Set<Scope>>();
+  #cancelSweep: (() => void) | undefined;
+
+  constructor(
+    private readonly parts: ScopeParts,
+    private readonly options: { readonly retentionMs: number; readonly maxScopes: number },
+  ) {
+    for (const record of parts.store.scopes()) this.#add(new Scope(record, parts, (scope) => this.#remove(scope)));
+    this.#scheduleSweep();
+  }
+
+  /** All scopes, in no order. */
+  all(): Iterable<Scope> {
+    return this.#byKey.values();
+  }
+
+  /** The scope of this identity if it exists. */
+  find(identity: ScopeIdentity): Scope | undefined {
+    return this.#byKey.get(keyOf(identity));
+  }
+
+  /** The scope of this identity, made if need be; undefined when there are too many already. */
+  open(identity: ScopeIdentity): Scope | undefined {
+    const known = this.find(identity);
+    if (known !== undefined) return known;
+    if (this.#byKey.size >= this.options.maxScopes && !this.#dropOldest()) return undefined;
+    const scope = new Scope(this.parts.store.openScope(identity, this.parts.clock.nowMs()), this.parts, (dropped) => this.#remove(dropped));
+    this.#add(scope);
+    return scope;
+  }
+
+  /** Scopes of one principal on one resource, whatever their namespace and selectors. */
+  of(principal: string, group: string, version: string, resource: string): Iterable<Scope> {
+    return this.#byResource.get(`${principal}\n${group}/${version}/${resource}`) ?? [];
+  }
+
+  /**
+   * One object from any scope of the same principal that holds it, in the
+   * first of the client's representations that is kept; the scope heard from
+   * last wins.
+   */
+  findObject(
+    where: { readonly principal: string; readonly group: string; readonly version: string; readonly resource: string; readonly namespace: string; readonly name: string },
+    accepted: readonly Representation[],
+    isUsable: (scope: Scope) => boolean = () => true,
+  ): FoundObject | undefined {
+    for (const representation of accepted) {
+      let best: FoundObject | undefined;
+      for (const scope of this.of(where.principal, where.group, where.version, where.resource)) {
+        if (scope.identity.namespace !== "" && scope.identity.namespace !== where.namespace) continue;
+        const { listed } = scope;
+        if (listed === undefined || !isUsable(scope) || !isKeptAs(listed, representation)) continue;
+        if (best !== undefined && best.listed.lastContactMs >= listed.lastContactMs && best.scope.state === "live") continue;
+        const item = this.parts.store.getObject(scope.id, where.namespace, where.name);
+        if (item !== undefined) best = { scope, listed, item };
+      }
+      if (best !== undefined) return best;
+    }
+    return undefined;
+  }
+
+  /** Forgets the scopes of a principal that match (a revoked permission). */
+  forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
+    for (const scope of [...this.#byKey.values()]) {
+      if (scope.identity.principal !== principal || !matches(scope.identity)) continue;
+      scope.close();
+      this.#remove(scope);
+    }
+    this.parts.store.forget(principal, matches);
+  }
+
+  /** Ends all watches and stops following. */
+  close(): void {
+    this.#cancelSweep?.();
+    for (const scope of this.#byKey.values()) scope.close();
+  }
+
+  #add(scope: Scope): void {
+    const { principal, group, version, resource } = scope.identity;
+    const resourceKey = `${principal}\n${group}/${version}/${resource}`;
+    this.#byKey.set(keyOf(scope.identity), scope);
+    const siblings = this.#byResource.get(resourceKey);
+    if (siblings === undefined) this.#byResource.set(resourceKey, new Set([scope]));
+    else siblings.add(scope);
+  }
+
+  #remove(scope: Scope): void {
+    const { principal, group, version, resource } = scope.identity;
+    const resourceKey = `${principal}\n${group}/${version}/${resource}`;
+    if (this.find(scope.identity) === scope) this.#byKey.delete(keyOf(scope.identity));
+    const siblings = this.#byResource.get(resourceKey);
+    siblings?.delete(scope);
+    if (siblings?.size === 0) this.#byResource.delete(resourceKey);
+  }
+
+  /** Makes room while online; offline nothing is given up. */
+  #dropOldest(): boolean {
+    if (!this.parts.link.isOnline()) return false;
+    let oldest: Scope | undefined;
+    for (const scope of this.#byKey.values()) {
+      if (scope.watcherCount > 0) continue;
+      if (oldest === undefined || scope.lastUsedMs < oldest.lastUsedMs) oldest = scope;
+    }
+    if (oldest === undefined) return false;
+    this.#drop(oldest);
+    return true;
+  }
+
+  #drop(scope: Scope): void {
+    scope.close();
+    this.#remove(scope);
+    this.parts.store.dropScope(scope.id);
+  }
+
+  #scheduleSweep(): void {
+    this.#cancelSweep = this.parts.clock.after(3_600_000, () => {
+      if (this.parts.link.isOnline()) {
+        const limit = this.parts.clock.nowMs() - this.options.retentionMs;
+        for (const scope of [...this.#byKey.values()]) {
+          if (scope.watcherCount === 0 && !scope.isFollowing && scope.lastUsedMs < limit) this.#drop(scope);
+        }
+      }
+      this.#scheduleSweep();
+    });
+  }
+}
+
+/** Whether what is kept is what this representation asks for. */
+export function isKeptAs(listed: ListedState, representation: Representation): boolean {
+  const isProtobuf = listed.contentType === "application/vnd.kubernetes.protobuf";
+  if (isProtobuf !== (representation.format === "protobuf")) return false;
+  const { listKind } = listed.shape;
+  const as = listKind === "Table" || listKind === "PartialObjectMetadataList" ? listKind.replace(/List$/, "") : "object";
+  return as === representation.as;
+}
+
+function keyOf(identity: ScopeIdentity): string {
+  const { principal, group, version, resource, namespace, fieldSelector, labelSelector, representation } = identity;
+  return JSON.stringify([principal, group, version, resource, namespace, fieldSelector, labelSelector, representation]);
+}

@@ -1,0 +1,137 @@
+/**
+ * Who asks, and with what credential the API server is asked on their behalf.
+ *
+ * A client certificate counts when a trusted CA signed it and it is within its
+ * dates; its private key is not ours, so it can only be passed on when the
+ * configuration holds a credential for the same subject. A bearer token is its
+ * own credential and goes up untouched, on a connection without our
+ * certificate. Neither: 401, on loopback too, because every container with the
+ * host's network can reach loopback.
+ *
+ * User-Agent is never identity.
+ */
+
+import type { PeerCertificate } from "node:tls";
+import type { Credential } from "../kube/credential.ts";
+import { StatusError, badRequest } from "../kube/status-error.ts";
+import type { Exchange } from "./exchange.ts";
+import type { UpstreamCredential } from "./upstream.ts";
+
+/** An authenticated caller. */
+export interface Caller {
+  /** "certificate:CN|O,O" or "token:HASH"; what scopes and answers are kept under. */
+  readonly principal: string;
+  readonly credential: UpstreamCredential;
+  /** Acts as somebody else (Impersonate-*): the API server judges, nothing is kept. */
+  readonly isImpersonating: boolean;
+}
+
+/** What identification needs. */
+export interface IdentifyParts {
+  /** Our own credential towards the API server, and who it makes us. */
+  readonly own: Credential;
+  /** User name of our own token, when `own` is one; undefined while unknown. */
+  readonly ownTokenUser: () => string | undefined;
+  /** Credentials for callers on other certificates, by CN. */
+  readonly clients: readonly { readonly name: string; readonly credential: Credential }[];
+  readonly keyedHash: (text: string) => string;
+  /** True for tokens the API server has refused. */
+  readonly isRefused: (principal: string) => boolean;
+}
+
+interface Subject {
+  readonly name: string;
+  readonly groups: readonly string[];
+}
+
+const MAX_REMEMBERED_TOKENS = 4096;
+
+/** Tells callers apart. */
+export class Identifier {
+  #byToken = new Map<string, string>();
+  #ownSubject: { certPem: string; subject: Subject } | undefined;
+
+  constructor(
+    private readonly parts: IdentifyParts,
+    private readonly readSubject: (certPem: string) => Subject,
+  ) {}
+
+  /**
+   * The caller of a request.
+   *
+   * @throws {StatusError} 401 without a valid credential, 403 for a
+   *   certificate that cannot be passed on, 400 for contradicting headers.
+   */
+  identify(exchange: Exchange): Caller {
+    let isImpersonating = false;
+    let authorizations = 0;
+    for (const [name] of exchange.headers) {
+      const lower = name.toLowerCase().replaceAll("_", "-");
+      if (lower.startsWith("x-remote-")) throw badRequest(`The header ${name} is not accepted: only the API server's own front proxy may set it`);
+      if (lower.startsWith("impersonate-")) isImpersonating = true;
+      if (lower === "authorization" && ++authorizations > 1) throw badRequest("More than one Authorization header");
+    }
+    const certificate = this.#certificate(exchange);
+    const authorization = exchange.header("authorization");
+    const mapped = certificate === undefined ? undefined : this.#credentialFor(certificate);
+    if (certificate !== undefined && mapped !== undefined) {
+      return { principal: `certificate:${certificate.name}|${[...certificate.groups].sort().join(",")}`, credential: mapped, isImpersonating };
+    }
+    if (authorization !== undefined) return { ...this.#byAuthorization(authorization), isImpersonating };
+    if (certificate !== undefined) {
+      throw new StatusError({
+        code: 403,
+        reason: "Forbidden",
+        message: `The client certificate of "${certificate.name}" cannot be passed on to the API server, because its key is not known here; add a credential for it under "clients" in the configuration: clients: [{name: "${certificate.name}", kubeconfig: FILE}]`,
+      });
+    }
+    throw unauthorized();
+  }
+
+  #byAuthorization(authorization: string): Omit<Caller, "isImpersonating"> {
+    const [, token] = /^Bearer +([^\s]+)$/i.exec(authorization) ?? [];
+    if (token === undefined) throw unauthorized();
+    let principal = this.#byToken.get(token);
+    if (principal === undefined) {
+      principal = `token:${this.parts.keyedHash(token)}`;
+      if (this.#byToken.size >= MAX_REMEMBERED_TOKENS) this.#byToken.delete(this.#byToken.keys().next().value!);
+      this.#byToken.set(token, principal);
+    }
+    if (this.parts.isRefused(principal)) throw unauthorized();
+    return { principal, credential: { id: principal, authorization: `Bearer ${token}` } };
+  }
+
+  #certificate({ socket }: Exchange): Subject | undefined {
+    // A rogue certificate has a readable subject too; only `authorized` says that a trusted CA signed it.
+    if (!socket.authorized) return undefined;
+    const peer = socket.getPeerCertificate() as PeerCertificate | undefined;
+    if (peer?.subject === undefined || peer.valid_to === undefined) return undefined;
+    // A resumed session or a long connection may outlive the certificate.
+    if (Date.parse(peer.valid_to) < Date.now()) return undefined;
+    const { CN, O } = peer.subject as unknown as { CN?: string | string[]; O?: string | string[] };
+    const name = Array.isArray(CN) ? CN[0] : CN;
+    if (name === undefined || name === "") return undefined;
+    return { name, groups: O === undefined ? [] : Array.isArray(O) ? O : [O] };
+  }
+
+  #credentialFor(subject: Subject): UpstreamCredential | undefined {
+    const { own, clients } = this.parts;
+    const named = clients.find((client) => client.name === subject.name);
+    if (named !== undefined) return upstreamCredential(`client:${named.name}`, named.credential);
+    if (own.kind === "token") return this.parts.ownTokenUser() === subject.name ? upstreamCredential("own", own) : undefined;
+    const { certPem } = own.read();
+    if (this.#ownSubject?.certPem !== certPem) this.#ownSubject = { certPem, subject: this.readSubject(certPem) };
+    const mine = this.#ownSubject.subject;
+    const isSame = mine.name === subject.name && mine.groups.length === subject.groups.length && mine.groups.every((group) => subject.groups.includes(group));
+    return isSame ? upstreamCredential("own", own) : undefined;
+  }
+}
+
+/** A credential as the upstream takes it. */
+export function upstreamCredential(id: string, credential: Credential): UpstreamCredential {
+  return credential.kind === "certificate" ? { id, certificate: credential.read() } : { id, authorization: `Bearer ${credential.read()}` };
+}
+
+function unauthorized(): StatusError {
+  return new StatusError({ code: 401, reason: "Unauthorized", message: "Unauthorized" });
+}

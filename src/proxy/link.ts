@@ -1,0 +1,180 @@
+/**
+ * Whether the API servers can be reached.
+ *
+ * Passive first: every byte that arrives proves the link, so an idle link that
+ * works is almost never probed. A failed request, or one that has waited a
+ * second, starts a probe at once; only a failed probe makes the link offline,
+ * one odd error does not. While offline a probe goes out every second: a SYN
+ * into a dead link costs nothing that anybody meters.
+ *
+ * Hysteresis: after three changes within a minute two good probes in a row are
+ * needed before the link counts as back.
+ *
+ * Deadlines are monotonic; the health of the link never depends on kubelet.
+ */
+
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { LinkView } from "../cache/scope-source.ts";
+
+/** Where the link stands; "starting" until the first verdict. */
+export type LinkState = "starting" | "online" | "offline";
+
+/** What the link needs. */
+export interface LinkParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Asks any API server for a trifle over a fresh connection; rejects when there is no sound answer. */
+  readonly probe: (signal: AbortSignal) => Promise<void>;
+}
+
+const PROBE_EVERY_OFFLINE_MS = 1_000;
+/** With nothing heard for this long, one probe: bookmarks make it rare. */
+const PROBE_EVERY_IDLE_MS = 120_000;
+/** Long enough for three round trips on a 600 ms link that drops packets. */
+const PROBE_DEADLINE_MS = 5_000;
+const FLAP_WINDOW_MS = 60_000;
+
+/** The link's state machine. */
+export class Link implements LinkView {
+  #state: LinkState = "starting";
+  #sinceMs: number;
+  #lastHeardMs: number;
+  #listeners = new Set<(isOnline: boolean) => void>();
+  #firstVerdict = Promise.withResolvers<void>();
+  #probing: Promise<boolean> | undefined;
+  #goodProbes = 0;
+  #changesMs: number[] = [];
+  #isSuspect = false;
+  #cancelTimer: (() => void) | undefined;
+  #stopped = new AbortController();
+
+  constructor(private readonly parts: LinkParts) {
+    this.#sinceMs = parts.clock.nowMs();
+    this.#lastHeardMs = parts.clock.monotonicMs();
+  }
+
+  /** Where the link stands. */
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  /** Since when, ms since the epoch. */
+  get sinceMs(): number {
+    return this.#sinceMs;
+  }
+
+  /** A request waits without a byte and no probe has cleared the link yet: new ones should not wait as long. */
+  get isSuspect(): boolean {
+    return this.#isSuspect;
+  }
+
+  isOnline(): boolean {
+    return this.#state !== "offline";
+  }
+
+  onChange(listener: (isOnline: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Begins to probe; ends when the signal aborts. */
+  start(signal: AbortSignal): void {
+    signal.addEventListener("abort", () => {
+      this.#stopped.abort();
+      this.#cancelTimer?.();
+    });
+    void this.#probeNow();
+  }
+
+  /** Resolves at the first verdict after start. */
+  firstVerdict(): Promise<void> {
+    return this.#firstVerdict.promise;
+  }
+
+  /** Bytes of an API server arrived on a verified connection. */
+  heard(): void {
+    this.#lastHeardMs = this.parts.clock.monotonicMs();
+    this.#isSuspect = false;
+    if (this.#state === "starting") this.#become("online");
+  }
+
+  /** A request failed without an answer. */
+  failed(): void {
+    if (this.#state !== "offline") void this.#probeNow();
+  }
+
+  suspect(): void {
+    if (this.#state === "offline" || this.#probing !== undefined) return;
+    this.#isSuspect = true;
+    void this.#probeNow();
+  }
+
+  async #probeNow(): Promise<boolean> {
+    this.#probing ??= this.#probeOnce().finally(() => (this.#probing = undefined));
+    return this.#probing;
+  }
+
+  async #probeOnce(): Promise<boolean> {
+    const { clock, probe } = this.parts;
+    this.#cancelTimer?.();
+    const controller = new AbortController();
+    const cancelDeadline = clock.after(PROBE_DEADLINE_MS, () => controller.abort(new Error("no answer within 5 s")));
+    const stop = () => controller.abort(new Error("stopping"));
+    this.#stopped.signal.addEventListener("abort", stop);
+    let failure: unknown;
+    try {
+      await probe(controller.signal);
+    } catch (error) {
+      failure = error;
+    } finally {
+      cancelDeadline();
+      this.#stopped.signal.removeEventListener("abort", stop);
+    }
+    if (this.#stopped.signal.aborted) return false;
+    this.#judge(failure);
+    this.#schedule();
+    return failure === undefined;
+  }
+
+  #judge(failure: unknown): void {
+    this.#isSuspect = false;
+    if (failure !== undefined) {
+      this.#goodProbes = 0;
+      if (this.#state !== "offline") this.#become("offline", String((failure as Error)?.message ?? failure));
+      return;
+    }
+    this.#goodProbes++;
+    this.#lastHeardMs = this.parts.clock.monotonicMs();
+    if (this.#state === "online") return;
+    if (this.#state === "starting" || this.#goodProbes >= this.#probesNeeded()) this.#become("online");
+  }
+
+  #probesNeeded(): number {
+    const since = this.parts.clock.monotonicMs() - FLAP_WINDOW_MS;
+    return this.#changesMs.filter((at) => at > since).length >= 3 ? 2 : 1;
+  }
+
+  #become(state: LinkState, reason?: string): void {
+    const { clock, log } = this.parts;
+    const wasStarting = this.#state === "starting";
+    this.#state = state;
+    this.#sinceMs = clock.nowMs();
+    this.#changesMs = [...this.#changesMs.slice(-9), clock.monotonicMs()];
+    if (state === "offline") log.warn("link to the API server lost", { reason });
+    else log.info("link to the API server up");
+    if (wasStarting) this.#firstVerdict.resolve();
+    for (const listener of [...this.#listeners]) listener(state === "online");
+  }
+
+  #schedule(): void {
+    if (this.#stopped.signal.aborted) return;
+    const delayMs = this.#state === "offline" ? (this.#goodProbes > 0 ? 200 : PROBE_EVERY_OFFLINE_MS) : PROBE_EVERY_IDLE_MS;
+    this.#cancelTimer?.();
+    this.#cancelTimer = this.parts.clock.after(delayMs, () => {
+      const idleMs = this.parts.clock.monotonicMs() - this.#lastHeardMs;
+      if (this.#state === "online" && idleMs < PROBE_EVERY_IDLE_MS - 1_000) this.#schedule();
+      else void this.#probeNow();
+    });
+  }
+}

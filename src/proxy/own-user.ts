@@ -1,0 +1,34 @@
+/**
+ * Who our own token makes us, when the kubeconfig holds a token.
+ *
+ * A local client on a certificate of the same user may then be served with
+ * that token. A service-account token says so itself; of any other the API
+ * server is asked once (SelfSubjectReview).
+ */
+
+import { decodeJwt } from "jose";
+import * as v from "valibot";
+
+const reviewSchema = v.object({ status: v.object({ userInfo: v.object({ username: v.string() }) }) });
+
+/** The subject of a service-account token; undefined for any other. */
+export function serviceAccountOf(token: string): string | undefined {
+  try {
+    const { sub } = decodeJwt(token);
+    return sub?.startsWith("system:serviceaccount:") === true ? sub : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The body of a SelfSubjectReview request. */
+export const SELF_SUBJECT_REVIEW = '{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}';
+
+/** The user name in a SelfSubjectReview answer; undefined when it is not one. */
+export function userOfReview(body: string): string | undefined {
+  try {
+    return v.parse(reviewSchema, JSON.parse(body)).status.userInfo.username;
+  } catch {
+    return undefined;
+  }
+}

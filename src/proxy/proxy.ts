@@ -1,0 +1,235 @@
+/**
+ * The way of one request: identify, understand, route, answer.
+ */
+
+import type { Duplex } from "node:stream";
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { Scope } from "../cache/scope.ts";
+import { ScopeTooLargeError } from "../cache/scope-errors.ts";
+import type { Scopes } from "../cache/scopes.ts";
+import { compareResourceVersions } from "../kube/resource-version.ts";
+import { statusBody } from "../kube/status.ts";
+import { StatusError } from "../kube/status-error.ts";
+import type { ScopeIdentity, Store } from "../store/contract.ts";
+import { answerError, statusOf } from "./answer.ts";
+import type { Exchange } from "./exchange.ts";
+import type { AnswerTap, Forwarder } from "./forward.ts";
+import type { Caller, Identifier } from "./identify.ts";
+import type { Link } from "./link.ts";
+import { requestInfo, type RequestInfo } from "./request-info.ts";
+import { route } from "./route.ts";
+import type { ScopeUpstream } from "./scope-upstream.ts";
+import type { CopyServer } from "./serve.ts";
+import { ListTap, RecordTap } from "./taps.ts";
+import { tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
+
+/** What the proxy is made of. */
+export interface ProxyParts {
+  readonly identifier: Identifier;
+  readonly link: Link;
+  readonly forwarder: Forwarder;
+  readonly scopes: Scopes;
+  readonly sources: ScopeUpstream;
+  readonly copies: CopyServer;
+  readonly store: Store;
+  readonly upgrades: UpgradeParts;
+  readonly refusedTokens: Set<string>;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Counts an answered request for metrics. */
+  readonly observe: (verb: string, code: number, seconds: number) => void;
+}
+
+/** Resources whose bodies are sealed on disk. */
+const SECRET_RESOURCES: ReadonlySet<string> = new Set(["secrets"]);
+
+/** Serves exchanges. */
+export class Proxy {
+  constructor(private readonly parts: ProxyParts) {}
+
+  /** Answers one request; never throws. */
+  async handle(exchange: Exchange): Promise<void> {
+    const startedMs = this.parts.clock.monotonicMs();
+    let verb = "unknown";
+    try {
+      const caller = this.parts.identifier.identify(exchange);
+      const info = requestInfo(exchange.method, exchange.target);
+      verb = info.verb;
+      if (!caller.isImpersonating) this.parts.sources.remember(caller.principal, caller.credential);
+      await this.#serve(exchange, info, caller);
+    } catch (error) {
+      if (statusOf(error).code === 500) this.parts.log.error("request failed", { verb, error: String(error) });
+      answerError(exchange, error);
+    } finally {
+      this.parts.observe(verb, exchange.response.statusCode, (this.parts.clock.monotonicMs() - startedMs) / 1_000);
+    }
+  }
+
+  /** Joins an upgraded connection with the API server; refusals are written as plain HTTP/1.1. */
+  async upgrade(exchange: Exchange, client: Duplex, early: Uint8Array): Promise<void> {
+    client.on("error", () => client.destroy());
+    try {
+      const caller = this.parts.identifier.identify(exchange);
+      requestInfo(exchange.method, exchange.target);
+      if (!this.parts.link.isOnline()) {
+        throw new StatusError({ code: 503, reason: "ServiceUnavailable", message: "Cannot connect: the API server cannot be reached" });
+      }
+      await tunnelUpgrade(this.parts.upgrades, exchange, caller, client, early);
+    } catch (error) {
+      const status = statusOf(error);
+      const body = statusBody(status, "json");
+      client.write(`HTTP/1.1 ${status.code} ${status.reason}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`);
+      client.end(body);
+    }
+  }
+
+  async #serve(exchange: Exchange, info: RequestInfo, caller: Caller): Promise<void> {
+    const { forwarder, link } = this.parts;
+    const way = route(info, caller, exchange.accepted, isPretty(exchange, info));
+    switch (way.kind) {
+      case "forward":
+        return forwarder.forward(exchange, caller, { tap: this.#writeTap(exchange, info, caller) });
+      case "recorded":
+        return this.#recorded(exchange, info, caller, way.isObject);
+      case "watch":
+        return this.#watch(exchange, info, caller, way.identity);
+      case "list-scope":
+        if (link.isOnline()) return this.#listFromScope(exchange, info, caller, way.identity, way.notOlderThan);
+        return this.parts.copies.list(exchange, info, this.parts.copies.scopeFor(way.identity, exchange));
+      case "list-forward":
+        return this.#listForwarded(exchange, info, caller, way.identity, way.mayAdopt);
+    }
+  }
+
+  async #listFromScope(exchange: Exchange, info: RequestInfo, caller: Caller, identity: ScopeIdentity, notOlderThan: string): Promise<void> {
+    const scope = this.parts.scopes.open(identity);
+    if (scope === undefined || scope.isOversize) return this.parts.forwarder.forward(exchange, caller);
+    try {
+      await scope.ensureFresh();
+    } catch (error) {
+      if (error instanceof ScopeTooLargeError) return this.parts.forwarder.forward(exchange, caller);
+      this.#refusedBy(error, caller, identity);
+      const kept = this.parts.copies.scopeFor(identity, exchange);
+      if (error instanceof StatusError && kept?.listed !== undefined) return this.parts.copies.list(exchange, info, kept);
+      throw error;
+    }
+    const held = scope.listed?.resourceVersion ?? "";
+    if (notOlderThan !== "0" && compareResourceVersions(held, notOlderThan) < 0 && this.parts.link.isOnline()) {
+      return this.#listForwarded(exchange, info, caller, identity, false);
+    }
+    return this.parts.copies.list(exchange, info, scope);
+  }
+
+  #listForwarded(exchange: Exchange, info: RequestInfo, caller: Caller, identity: ScopeIdentity, mayAdopt: boolean): Promise<void> {
+    const { copies, forwarder, link, scopes } = this.parts;
+    const scope = link.isOnline() ? scopes.open(identity) : undefined;
+    const adoption = mayAdopt ? scope?.adopt() : undefined;
+    const kept = () => copies.scopeFor(identity, exchange);
+    const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
+    return forwarder.forward(exchange, caller, {
+      ...(isJsonPreferred ? { accept: "application/json" } : {}),
+      tap: new ListTap(scope, adoption, (status) => this.#refused(status, caller, identity), scope?.isFollowing === true ? (scope.listed?.resourceVersion ?? "") : ""),
+      fallback: { canServe: () => kept()?.listed !== undefined, serve: () => copies.list(exchange, info, kept()) },
+    });
+  }
+
+  async #watch(exchange: Exchange, info: RequestInfo, caller: Caller, identity: ScopeIdentity): Promise<void> {
+    const { copies, forwarder, link, scopes } = this.parts;
+    const scope: Scope | undefined = link.isOnline() ? scopes.open(identity) : copies.scopeFor(identity, exchange);
+    if (link.isOnline() && (scope === undefined || scope.isOversize)) return forwarder.forward(exchange, caller);
+    if (scope === undefined) return copies.list(exchange, info, undefined);
+    try {
+      await copies.watch(exchange, info, scope);
+    } catch (error) {
+      if (error instanceof ScopeTooLargeError) return forwarder.forward(exchange, caller);
+      this.#refusedBy(error, caller, identity);
+      throw error;
+    }
+  }
+
+  async #recorded(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): Promise<void> {
+    const { copies, forwarder } = this.parts;
+    if (isObject && info.query.get("resourceVersion") === "0") {
+      const live = copies.findObject(exchange, info, caller, (scope) => scope.state === "live");
+      if (live !== undefined) return copies.object(exchange, live);
+    }
+    const serve = async () => {
+      const kept = copies.kept(exchange, info, caller, isObject)!;
+      if ("item" in kept) copies.object(exchange, kept);
+      else copies.recorded(exchange, kept);
+    };
+    return forwarder.forward(exchange, caller, {
+      tap: this.#recordTap(exchange, info, caller, isObject),
+      fallback: { canServe: () => copies.kept(exchange, info, caller, isObject) !== undefined, serve },
+    });
+  }
+
+  #recordTap(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): RecordTap {
+    const { clock, copies, store } = this.parts;
+    const best = exchange.accepted.slice(0, 1);
+    return new RecordTap({
+      store,
+      key: copies.responseKey(exchange, info, caller),
+      isSecret: SECRET_RESOURCES.has(info.resource),
+      nowMs: () => clock.nowMs(),
+      isKept: () => isObject && copies.findObject({ ...exchange, accepted: best }, info, caller, (scope) => scope.state === "live") !== undefined,
+      onRefused: (status) => {
+        if (status === 401) this.#refused(401, caller, undefined);
+        else store.deleteResponsesForPath(caller.principal, info.path);
+      },
+      onGone: () => store.deleteResponsesForPath(caller.principal, info.path),
+    });
+  }
+
+  /** A write that went through makes the recording of its object old. */
+  #writeTap(exchange: Exchange, info: RequestInfo, caller: Caller): AnswerTap {
+    const { refusedTokens, store } = this.parts;
+    const isWrite = info.verb === "update" || info.verb === "patch" || info.verb === "delete";
+    return {
+      head: (status) => {
+        if (status === 401) this.#refused(401, caller, undefined);
+        else refusedTokens.delete(caller.principal);
+        const objectPath = info.subresource === "" ? info.path : info.path.slice(0, -info.subresource.length - 1);
+        if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun") && exchange.method !== "GET") store.deleteResponsesForPath(caller.principal, objectPath);
+        return false;
+      },
+      chunk() {},
+      end() {},
+      abort() {},
+    };
+  }
+
+  #refusedBy(error: unknown, caller: Caller, identity: ScopeIdentity): void {
+    const status = (error as { status?: unknown }).status;
+    if (status === 401 || status === 403) this.#refused(status, caller, identity);
+  }
+
+  /** Takes back what a caller could once read. Our own certificate refused is our trouble, not theirs: what runs must go on. */
+  #refused(status: 401 | 403, caller: Caller, identity: ScopeIdentity | undefined): void {
+    const { log, refusedTokens, scopes, sources } = this.parts;
+    if (status === 403) {
+      if (identity !== undefined) scopes.forget(caller.principal, (other) => isSameCollection(other, identity));
+      return;
+    }
+    if (!caller.principal.startsWith("token:")) {
+      log.error("the API server does not accept the node's certificate (401): what is kept goes on being served");
+      return;
+    }
+    if (refusedTokens.size >= 4096) refusedTokens.clear();
+    refusedTokens.add(caller.principal);
+    sources.forget(caller.principal);
+    scopes.forget(caller.principal, () => true);
+  }
+}
+
+function isSameCollection(a: ScopeIdentity, b: ScopeIdentity): boolean {
+  return a.group === b.group && a.resource === b.resource && a.namespace === b.namespace && a.fieldSelector === b.fieldSelector && a.labelSelector === b.labelSelector;
+}
+
+/** The API server indents for curl and Wget, and when asked. */
+function isPretty(exchange: Exchange, { query }: RequestInfo): boolean {
+  const pretty = query.get("pretty");
+  if (pretty !== null) return pretty !== "false" && pretty !== "0";
+  return /^(curl|Wget)\//.test(exchange.header("user-agent") ?? "");
+}

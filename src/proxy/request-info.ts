@@ -1,0 +1,79 @@
+/**
+ * What a request asks for, in the API server's own terms.
+ *
+ * Decided on the raw target, and the raw target is what goes upstream: a path
+ * that one party normalises and the other does not is how checks are bypassed.
+ * Dot segments, empty segments and absolute forms are refused outright.
+ */
+
+import { badRequest } from "../kube/status-error.ts";
+
+/** The verbs of Kubernetes' authorization, and "connect" for upgrades and unknown methods. */
+export type Verb = "get" | "list" | "watch" | "create" | "update" | "patch" | "delete" | "deletecollection" | "connect";
+
+/** A request's meaning. For paths outside /api and /apis, `resource` is "". */
+export interface RequestInfo {
+  readonly method: string;
+  /** As sent, byte for byte. */
+  readonly target: string;
+  /** The target up to "?". */
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly verb: Verb;
+  readonly group: string;
+  readonly version: string;
+  readonly namespace: string;
+  readonly resource: string;
+  readonly subresource: string;
+  readonly name: string;
+}
+
+const VERBS: Readonly<Record<string, Verb>> = { GET: "get", HEAD: "get", POST: "create", PUT: "update", PATCH: "patch", DELETE: "delete" };
+
+/**
+ * Reads method and raw target.
+ *
+ * @throws {StatusError} 400 for targets that could mean two things.
+ */
+export function requestInfo(method: string, target: string): RequestInfo {
+  const mark = target.indexOf("?");
+  const path = mark < 0 ? target : target.slice(0, mark);
+  if (!path.startsWith("/")) throw badRequest("The request target must be a path that starts with /");
+  const segments = path.slice(1).split("/").map(decoded);
+  segments.forEach((segment, index) => {
+    if (segment === "" && index < segments.length - 1) throw badRequest("The path must not contain empty segments (//)");
+    if (segment.split("/").some((part) => part === "." || part === "..")) throw badRequest("The path must not contain dot segments");
+  });
+  const query = new URLSearchParams(mark < 0 ? "" : target.slice(mark + 1));
+  const base = { method, target, path, query };
+  const verb = VERBS[method] ?? "connect";
+  const isCore = segments[0] === "api";
+  const rest = isCore ? segments.slice(2) : segments[0] === "apis" ? segments.slice(3) : [];
+  if (rest.length === 0 || rest[0] === "" || rest[0] === "watch" || rest[0] === "proxy") {
+    return { ...base, verb, group: "", version: "", namespace: "", resource: "", subresource: "", name: "" };
+  }
+  const group = isCore ? "" : segments[1]!;
+  const version = isCore ? segments[1]! : segments[2]!;
+  // namespaces/NAME and its status and finalize are about the namespace itself.
+  const isInside = rest[0] === "namespaces" && rest.length > 2 && !(rest.length === 3 && (rest[2] === "status" || rest[2] === "finalize"));
+  const [resource = "", name = "", ...subresources] = isInside ? rest.slice(2) : rest;
+  const namespace = isInside ? rest[1]! : resource === "namespaces" ? name : "";
+  return { ...base, verb: verbOf(verb, name, query), group, version, namespace, resource, subresource: subresources.join("/"), name };
+}
+
+function verbOf(verb: Verb, name: string, query: URLSearchParams): Verb {
+  if (verb === "get" && (query.get("watch") === "true" || query.get("watch") === "1")) return "watch";
+  if (verb === "get" && name === "") return "list";
+  if (verb === "delete" && name === "") return "deletecollection";
+  return verb;
+}
+
+/** Bad escapes stay as they are: the API server is the one to refuse them. */
+function decoded(segment: string): string {
+  if (!segment.includes("%")) return segment;
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment.replaceAll(/%2e/gi, ".");
+  }
+}

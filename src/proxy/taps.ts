@@ -1,0 +1,146 @@
+/**
+ * What is learned from answers on their way down.
+ *
+ * A forwarded list seeds its scope, a forwarded object or discovery document
+ * is recorded, and a refusal takes back what its caller could once read. The
+ * client's bytes are never touched.
+ */
+
+import { createGunzip, type Gunzip } from "node:zlib";
+import type { ListAdoption } from "../cache/list-adoption.ts";
+import type { Scope } from "../cache/scope.ts";
+import type { ResponseKey, Store } from "../store/contract.ts";
+import type { AnswerTap } from "./forward.ts";
+import { decodeBody } from "./serve.ts";
+
+/** Told of refusals. */
+export type OnRefused = (status: 401 | 403) => void;
+
+/** Seeds a scope from a forwarded list. */
+export class ListTap implements AnswerTap {
+  #gunzip: Gunzip | undefined;
+  #status = 0;
+  #isFirst = true;
+  #isPlain = true;
+
+  constructor(
+    private readonly scope: Scope | undefined,
+    private readonly adoption: ListAdoption | undefined,
+    private readonly onRefused: OnRefused,
+    private readonly heldAtStart: string,
+  ) {}
+
+  head(status: number, headers: Headers): boolean {
+    this.#status = status;
+    if (status === 401 || status === 403) this.onRefused(status);
+    if (status !== 200) return false;
+    const encoding = headers.get("content-encoding");
+    this.#isPlain = encoding === null;
+    if (encoding !== null && encoding !== "gzip") return true;
+    if (this.adoption?.begin(headers.get("content-type") ?? "") === true && encoding === "gzip") {
+      const { adoption } = this;
+      this.#gunzip = createGunzip();
+      this.#gunzip.on("data", (bytes: Uint8Array) => adoption.push(bytes));
+      this.#gunzip.on("error", () => adoption.abort());
+    }
+    return true;
+  }
+
+  chunk(bytes: Uint8Array): void {
+    if (this.#isFirst && this.#isPlain) this.#noticeRollback(bytes);
+    this.#isFirst = false;
+    if (this.#gunzip !== undefined) this.#gunzip.write(bytes);
+    else this.adoption?.push(bytes);
+  }
+
+  async end(): Promise<void> {
+    if (this.#gunzip !== undefined) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#gunzip.once("end", resolve);
+      this.#gunzip.once("error", () => resolve());
+      this.#gunzip.end();
+      await promise;
+    }
+    this.adoption?.end();
+    // Paged or pretty-printed, it could not be adopted: the scope lists for itself, behind the client's back.
+    if (this.#status === 200 && this.scope?.isFollowing === false) this.scope.ensureFresh().catch(() => {});
+  }
+
+  abort(): void {
+    this.#gunzip?.destroy();
+    this.adoption?.abort();
+  }
+
+  /** Built-in lists begin with their resourceVersion: one below what was held when the request went out is a restored backup. */
+  #noticeRollback(bytes: Uint8Array): void {
+    if (this.heldAtStart === "") return;
+    const start = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, 256)).toString("latin1");
+    const [, resourceVersion] = /^\{"kind":"\w+List","apiVersion":"[^"]+","metadata":\{"resourceVersion":"(\d+)"/.exec(start) ?? [];
+    if (resourceVersion !== undefined) this.scope?.noticeResourceVersion(resourceVersion, this.heldAtStart);
+  }
+}
+
+const MAX_RECORDED_BYTES = 8 * 1024 * 1024;
+const RECORDED_HEADERS = ["content-type", "etag", "vary", "cache-control", "last-modified"];
+
+/** How an answer is recorded. */
+export interface RecordOptions {
+  readonly store: Store;
+  readonly key: ResponseKey;
+  readonly isSecret: boolean;
+  readonly nowMs: () => number;
+  /** A scope answers this object already: nothing needs recording. */
+  readonly isKept: () => boolean;
+  readonly onRefused: OnRefused;
+  /** Called at 404: the recording is withdrawn. */
+  readonly onGone: () => void;
+}
+
+/** Records a whole answer. */
+export class RecordTap implements AnswerTap {
+  #parts: Uint8Array[] = [];
+  #size = 0;
+  #headers: Record<string, string> = {};
+  #encoding: string | null = null;
+  #isGivenUp = false;
+
+  constructor(private readonly options: RecordOptions) {}
+
+  head(status: number, headers: Headers): boolean {
+    if (status === 401 || status === 403) this.options.onRefused(status);
+    if (status === 404) this.options.onGone();
+    if (status !== 200) return false;
+    this.#encoding = headers.get("content-encoding");
+    for (const name of RECORDED_HEADERS) {
+      const value = headers.get(name);
+      if (value !== null) this.#headers[name] = value;
+    }
+    return true;
+  }
+
+  chunk(bytes: Uint8Array): void {
+    this.#size += bytes.length;
+    if (this.#size > MAX_RECORDED_BYTES) this.abort();
+    if (!this.#isGivenUp) this.#parts.push(bytes);
+  }
+
+  end(): void {
+    if (this.#isGivenUp) return;
+    const parts = this.#parts;
+    // After the client has its answer: recording must not cost it a millisecond.
+    setImmediate(() => this.#record(parts.length === 1 ? parts[0]! : Buffer.concat(parts)));
+  }
+
+  abort(): void {
+    this.#isGivenUp = true;
+    this.#parts = [];
+  }
+
+  #record(bytes: Uint8Array): void {
+    const { store, key, isSecret, nowMs, isKept } = this.options;
+    if (isKept()) return;
+    const body = decodeBody(bytes, this.#encoding);
+    if (body === undefined || body.length > MAX_RECORDED_BYTES) return;
+    store.putResponse(key, { status: 200, headers: this.#headers, body, storedAtMs: nowMs() }, { isSecret });
+  }
+}
