@@ -44,6 +44,8 @@ export interface Shape {
   readonly apiVersion: string;
   /** JSON only: items in lists carry no kind and apiVersion of their own; watch events get them added. */
   readonly isBare: boolean;
+  /** The items' kind, only where it is not the listKind without "List" (a custom resource may name its list freely). */
+  readonly itemKind?: string;
   /** Table only: the JSON text of `columnDefinitions`. */
   readonly columnDefinitions?: string;
 }

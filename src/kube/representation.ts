@@ -4,7 +4,18 @@
  * The Accept header is reduced to an ordered list of representations that can
  * be kept, and to a canonical key; two clients that would get the same bytes
  * get the same key.
+ *
+ * CBOR and YAML are left out of what goes upstream: the first is not offered
+ * by default clients, the second has no streaming form. Table exists in JSON
+ * only.
+ *
+ * Source: apiserver endpoints/handlers/negotiation; meta.k8s.io conversion by
+ * `;as=KIND;v=VERSION;g=meta.k8s.io`.
  */
+
+import type { Codec } from "./codec.ts";
+import { jsonCodec } from "./json-codec.ts";
+import { protobufCodec } from "./protobuf-codec.ts";
 
 /** One acceptable form. */
 export interface Representation {
@@ -13,4 +24,121 @@ export interface Representation {
   readonly as: "object" | "Table" | "PartialObjectMetadata";
   /** meta.k8s.io version of `as`; "" for plain objects. */
   readonly asVersion: string;
+}
+
+const MEDIA_TYPES = { json: "application/json", protobuf: "application/vnd.kubernetes.protobuf" } as const;
+const PLAIN_JSON: Representation = { format: "json", as: "object", asVersion: "" };
+
+/** One clause of an Accept header. */
+interface Clause {
+  readonly mediaType: string;
+  readonly parameters: ReadonlyMap<string, string>;
+  readonly quality: number;
+}
+
+/**
+ * What the client accepts, best first: by quality, then wildcards behind
+ * named types, then in the header's order, as the API server has it.
+ *
+ * @param accept missing or empty means anything, which is JSON.
+ * @returns empty when nothing of it can be served (406).
+ */
+export function acceptedRepresentations(accept: string | undefined): readonly Representation[] {
+  if (accept === undefined || accept.trim() === "") return [PLAIN_JSON];
+  const clauses = accept.split(",").map(clauseOf).filter(({ quality }) => quality > 0);
+  clauses.sort((a, b) => b.quality - a.quality || wildcards(a) - wildcards(b));
+  const found = new Map<string, Representation>();
+  for (const clause of clauses) {
+    const representation = representationOf(clause);
+    if (representation !== undefined && !found.has(keyOfOne(representation))) found.set(keyOfOne(representation), representation);
+  }
+  return [...found.values()];
+}
+
+function clauseOf(text: string): Clause {
+  const [mediaType = "", ...rest] = text.split(";").map((part) => part.trim());
+  const parameters = new Map<string, string>();
+  for (const part of rest) {
+    const equals = part.indexOf("=");
+    if (equals > 0) parameters.set(part.slice(0, equals).trim().toLowerCase(), part.slice(equals + 1).trim().replace(/^"(.*)"$/, "$1"));
+  }
+  const quality = Number(parameters.get("q") ?? "1");
+  return { mediaType: mediaType.toLowerCase(), parameters, quality: Number.isNaN(quality) ? 0 : quality };
+}
+
+function wildcards({ mediaType }: Clause): number {
+  return mediaType === "*/*" ? 2 : mediaType.endsWith("/*") ? 1 : 0;
+}
+
+function representationOf({ mediaType, parameters }: Clause): Representation | undefined {
+  const format =
+    mediaType === MEDIA_TYPES.protobuf ? "protobuf" : mediaType === MEDIA_TYPES.json || mediaType === "*/*" || mediaType === "application/*" ? "json" : undefined;
+  if (format === undefined) return undefined;
+  const as = parameters.get("as");
+  if (as === undefined) return format === "json" ? PLAIN_JSON : { format, as: "object", asVersion: "" };
+  const asVersion = parameters.get("v") ?? "";
+  if (parameters.get("g") !== "meta.k8s.io" || (asVersion !== "v1" && asVersion !== "v1beta1")) return undefined;
+  if (as === "Table") return format === "json" ? { format, as, asVersion } : undefined;
+  if (as === "PartialObjectMetadata" || as === "PartialObjectMetadataList") return { format, as: "PartialObjectMetadata", asVersion };
+  return undefined;
+}
+
+/**
+ * The canonical text of a list: "json", "protobuf,json", "json;Table;v1,json".
+ *
+ * It ends with plain JSON where that occurs: every API server can write that,
+ * so what stands behind it makes no difference to the bytes.
+ */
+export function representationKey(list: readonly Representation[]): string {
+  const plain = list.findIndex(({ format, as }) => format === "json" && as === "object");
+  return (plain < 0 ? list : list.slice(0, plain + 1)).map(keyOfOne).join(",");
+}
+
+function keyOfOne({ format, as, asVersion }: Representation): string {
+  return as === "object" ? format : `${format};${as};${asVersion}`;
+}
+
+/**
+ * The list that a key stands for.
+ *
+ * @throws {RangeError} on text that `representationKey` does not make.
+ */
+export function representationsOfKey(key: string): readonly Representation[] {
+  if (key === "") return [];
+  return key.split(",").map((one) => {
+    const [format, as = "object", asVersion = ""] = one.split(";");
+    const isKnown = (format === "json" || format === "protobuf") && (as === "object" || as === "Table" || as === "PartialObjectMetadata");
+    if (!isKnown) throw new RangeError(`Cannot read representation "${key}": no such form`);
+    return { format, as, asVersion };
+  });
+}
+
+/** The Accept header to send upstream for that list; metadata alone has another name for lists than for objects. */
+export function upstreamAccept(list: readonly Representation[], verb: "list" | "watch" | "get"): string {
+  return list
+    .map(({ format, as, asVersion }) => {
+      if (as === "object") return MEDIA_TYPES[format];
+      const kind = as === "PartialObjectMetadata" && verb === "list" ? "PartialObjectMetadataList" : as;
+      return `${MEDIA_TYPES[format]};as=${kind};g=meta.k8s.io;v=${asVersion}`;
+    })
+    .join(",");
+}
+
+/**
+ * The codec of an answer, by its Content-Type.
+ *
+ * Tables and PartialObjectMetadata need none of their own: what a list is,
+ * its envelope says, and the shape read from it carries that on.
+ *
+ * @returns undefined for a type that is not kept.
+ */
+export function codecFor(contentType: string): Codec | undefined {
+  const type = mediaType(contentType);
+  if (type === MEDIA_TYPES.json) return jsonCodec;
+  return type === MEDIA_TYPES.protobuf ? protobufCodec : undefined;
+}
+
+/** A Content-Type without its parameters, in lower case: "application/json" for "application/json; charset=utf-8". */
+export function mediaType(contentType: string): string {
+  return contentType.split(";", 1)[0]!.trim().toLowerCase();
 }
