@@ -1,0 +1,227 @@
+/**
+ * The only place where parts meet: what starts in which order, and what ends.
+ *
+ *   store -> link, upstream -> scopes -> certificates -> listeners -> health, admin
+ *
+ * Everything ends through one signal: watches end cleanly with a last
+ * bookmark, then the store settles and closes.
+ */
+
+import { X509Certificate } from "node:crypto";
+import type { Clock } from "./base/clock.ts";
+import type { Log } from "./base/log.ts";
+import { Scopes } from "./cache/scopes.ts";
+import type { ScopeParts } from "./cache/scope.ts";
+import { loadOrCreateLocalAuthority, servingPair } from "./certificates/authority.ts";
+import type { Config } from "./config.ts";
+import { DaemonMetrics } from "./daemon-metrics.ts";
+import { reportStatus } from "./daemon-status.ts";
+import { startAdmin } from "./health/admin.ts";
+import { startHealth } from "./health/health.ts";
+import { Forwarder } from "./proxy/forward.ts";
+import { Identifier, upstreamCredential } from "./proxy/identify.ts";
+import { Link } from "./proxy/link.ts";
+import { listen, type Listener } from "./proxy/listen.ts";
+import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "./proxy/own-user.ts";
+import { Proxy } from "./proxy/proxy.ts";
+import { ScopeUpstream } from "./proxy/scope-upstream.ts";
+import { CopyServer } from "./proxy/serve.ts";
+import { Upstream } from "./proxy/upstream.ts";
+import { openStore } from "./store/store.ts";
+import type { Store } from "./store/contract.ts";
+
+/** A running daemon. */
+export interface Daemon {
+  /** Ports actually listened on, in the order of the configuration. */
+  readonly ports: readonly number[];
+  readonly healthPort: number;
+  /** Resolves when everything has ended. */
+  readonly ended: Promise<void>;
+}
+
+/** What a daemon is started with. */
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly version: string;
+  /** Ends it. */
+  readonly signal: AbortSignal;
+  readonly random?: () => number;
+}
+
+const MAX_SCOPES = 2_000;
+
+/**
+ * Starts everything.
+ *
+ * @throws {EdgeError} when an address cannot be listened on; never because of the store or the link.
+ */
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const { config, clock, log, signal, version } = options;
+  const random = options.random ?? Math.random;
+  const startedAtMs = clock.nowMs();
+  const store = openStore({ stateDir: config.stateDir, clock, log, maxBytes: config.limits.storeMaxBytes });
+  forgetOtherCluster(store, config.upstream.caPem, log);
+  const metrics = new DaemonMetrics();
+  const own = config.upstream.credential;
+
+  const servers = new Map<string, { lastContactMs?: number; lastError?: string }>(config.upstream.servers.map((server) => [server, {}]));
+  const onFailure = (server: string, reason: string) => {
+    const entry = servers.get(server);
+    if (entry !== undefined) entry.lastError = reason;
+    link.failed();
+  };
+  const upstream: Upstream = new Upstream({
+    ...config.upstream,
+    onAnswer: (server) => {
+      servers.set(server, { lastContactMs: clock.nowMs() });
+      link.heard();
+    },
+    onFailure,
+    onWaiting: () => link.suspect(),
+  });
+  const link: Link = new Link({ clock, log, probe: (probeSignal) => probe(upstream, upstreamCredential("own", own), config.upstream.servers.length, probeSignal) });
+  link.onChange((isOnline) => {
+    upstream.renewConnections();
+    metrics.linkChanged(isOnline);
+    if (!isOnline) store.settle();
+  });
+
+  const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect());
+  const scopeParts: ScopeParts = { store, source: sources, link, clock, log, limits: config.limits, random, countList: (reason) => metrics.upstreamList(reason) };
+  const scopes = new Scopes(scopeParts, { retentionMs: config.limits.retentionMs, maxScopes: MAX_SCOPES });
+  const refusedTokens = new Set<string>();
+  let ownTokenUser: string | undefined;
+  const identifier = new Identifier({
+    own,
+    ownTokenUser: () => ownTokenUser,
+    clients: config.clients,
+    keyedHash: (text) => store.keyedHash(text),
+    isRefused: (principal) => refusedTokens.has(principal) && !link.isOnline(),
+  }, subjectOf);
+  const proxy = new Proxy({
+    identifier,
+    link,
+    forwarder: new Forwarder(upstream, link, (what) => metrics.request(what)),
+    scopes,
+    sources,
+    copies: new CopyServer(scopes, store, random, (what) => metrics.request(what)),
+    store,
+    upgrades: { upstream, proxyFor: config.upstream.proxyFor, onFailure },
+    refusedTokens,
+    clock,
+    log,
+    observe: (verb, code, seconds) => metrics.observe(verb, code, seconds),
+  });
+
+  if (own.kind === "token") {
+    ownTokenUser = serviceAccountOf(own.read()) ?? textOf(store.getValue("own-token-user"));
+    if (ownTokenUser === undefined) {
+      void askOwnUser(upstream, upstreamCredential("own", own), signal).then((user) => {
+        if (user === undefined) return;
+        ownTokenUser = user;
+        store.putValue("own-token-user", Buffer.from(user));
+      }, () => {});
+    }
+  }
+
+  const authority = loadOrCreateLocalAuthority(config.stateDir, clock, log);
+  const serving = servingPair(authority, config.listen.map(({ host }) => host), config.stateDir, clock, log);
+  link.start(signal);
+  const listeners: Listener[] = [];
+  try {
+    for (const { host, port } of config.listen) {
+      listeners.push(await listen({
+        host,
+        port,
+        certPem: serving.certPem,
+        keyPem: serving.keyPem,
+        clientCaPem: config.clientCaPem,
+        onRequest: (exchange) => void proxy.handle(exchange),
+        onUpgrade: (exchange, socket, early) => void proxy.upgrade(exchange, socket, early),
+      }));
+    }
+  } catch (error) {
+    for (const listener of listeners) listener.stop();
+    store.close();
+    throw error;
+  }
+  const statusNow = () => reportStatus({ config, link, scopes, store, servers, metrics, version, startedAtMs, serving });
+  const health = startHealth({
+    listen: config.healthListen,
+    checks: [
+      { name: "ping", check: () => undefined },
+      // Ready means: local clients can be answered. A lost link is no reason to be restarted.
+      { name: "listening", check: () => undefined },
+    ],
+    metrics: metrics.registry,
+    beforeScrape: () => metrics.refresh(statusNow()),
+    signal,
+  });
+  const admin = config.adminSocketPath === undefined ? undefined : startAdmin({ path: config.adminSocketPath, status: statusNow, store, log, signal });
+  log.info("serving", { ports: listeners.map(({ port }) => port).join(","), health: health.port, scopes: [...scopes.all()].length });
+
+  const ended = Promise.withResolvers<void>();
+  const end = async () => {
+    scopes.close();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    for (const listener of listeners) listener.stop();
+    admin?.stop();
+    health.stop();
+    store.close();
+    ended.resolve();
+  };
+  if (signal.aborted) void end();
+  else signal.addEventListener("abort", () => void end(), { once: true });
+  return { ports: listeners.map(({ port }) => port), healthPort: health.port, ended: ended.promise };
+}
+
+/** A trifle that any API server answers at once; 5xx is no sound answer, 401 and 403 are. */
+async function probe(upstream: Upstream, credential: ReturnType<typeof upstreamCredential>, serverCount: number, signal: AbortSignal): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const response = await upstream.request({ method: "GET", target: "/version", headers: [["Accept", "application/json"], ["Accept-Encoding", "identity"]], credential, signal, isProbe: true });
+      await response.arrayBuffer();
+      if (response.status >= 500) throw new Error(`the API server answers ${response.status}`);
+      return;
+    } catch (error) {
+      if (attempt + 1 >= serverCount || signal.aborted) throw error;
+    }
+  }
+}
+
+async function askOwnUser(upstream: Upstream, credential: ReturnType<typeof upstreamCredential>, signal: AbortSignal): Promise<string | undefined> {
+  const response = await upstream.request({
+    method: "POST",
+    target: "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+    headers: [["Content-Type", "application/json"], ["Accept", "application/json"]],
+    body: new Uint8Array(Buffer.from(SELF_SUBJECT_REVIEW)),
+    credential,
+    signal,
+  });
+  return response.status === 201 || response.status === 200 ? userOfReview(await response.text()) : undefined;
+}
+
+/** Rows of another cluster must never answer for this one: the state folder belongs to whoever signed the API server. */
+function forgetOtherCluster(store: Store, caPem: string, log: Log): void {
+  const fingerprints = (caPem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map((pem) => new X509Certificate(pem).fingerprint256);
+  const known = textOf(store.getValue("cluster"))?.split(",");
+  if (known !== undefined && !known.some((fingerprint) => fingerprints.includes(fingerprint))) {
+    log.warn("state folder belongs to another cluster: its copies are dropped");
+    for (const { id } of store.scopes()) store.dropScope(id);
+    for (const { key } of store.listResponses()) store.deleteResponse(key);
+  }
+  const now = fingerprints.join(",");
+  if (known?.join(",") !== now) store.putValue("cluster", Buffer.from(now));
+}
+
+function subjectOf(certPem: string): { name: string; groups: string[] } {
+  const { subject } = new X509Certificate(certPem);
+  const parts = subject.split("\n").map((line): [string, string] => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]);
+  return { name: parts.find(([key]) => key === "CN")?.[1] ?? "", groups: parts.filter(([key]) => key === "O").map(([, value]) => value) };
+}
+
+function textOf(bytes: Uint8Array | undefined): string | undefined {
+  return bytes === undefined ? undefined : Buffer.from(bytes).toString("utf8");
+}
