@@ -15,7 +15,7 @@
  * something else, or stops early, is never mistaken for an empty list.
  */
 
-import { ByteBuffer, copyBytes } from "./byte-buffer.ts";
+import { ByteBuffer, copyBytes, joinBytes } from "./byte-buffer.ts";
 import { type Item, type ItemMeta, type ListHead, type ListReader, MalformedError, type Shape } from "./codec.ts";
 import { BACKSLASH, CLOSE_BRACE, CLOSE_BRACKET, COLON, COMMA, isWhitespace, OPEN_BRACE, OPEN_BRACKET, parseText, QUOTE, ValueScanner } from "./json-scan.ts";
 
@@ -37,6 +37,7 @@ export class JsonListReader implements ListReader {
   readonly #scanner = new ValueScanner();
   #array: ArrayState = "outside";
   #arrayKey = "";
+  readonly #boundary = new BoundaryGuess();
   #firstItem: { readonly hasType: boolean; readonly kind: unknown } | undefined;
 
   // The envelope's own little scanner: it must know keys, so it looks at each byte.
@@ -53,6 +54,7 @@ export class JsonListReader implements ListReader {
 
   push(chunk: Uint8Array): Item[] {
     const items: Item[] = [];
+    this.#boundary.newChunk();
     let i = 0;
     while (i < chunk.length) i = this.#array === "outside" ? this.#readEnvelope(chunk, i) : this.#readArray(chunk, i, items);
     return items;
@@ -163,6 +165,12 @@ export class JsonListReader implements ListReader {
   }
 
   #readItem(chunk: Uint8Array, from: number, items: Item[]): number {
+    const guessed = this.#partial.length === 0 ? this.#boundary.end(chunk, from) : undefined;
+    if (guessed !== undefined) {
+      items.push(this.#itemOf(copyBytes(chunk, from, guessed.end), guessed.parsed));
+      this.#array = "after";
+      return guessed.end;
+    }
     const end = this.#scanner.scan(chunk, from);
     const stop = end < 0 ? chunk.length : end;
     if (this.#partial.length + stop - from > MAX_OBJECT_BYTES) throw new MalformedError("Cannot read list: an item is larger than 16 MiB");
@@ -184,9 +192,55 @@ export class JsonListReader implements ListReader {
       bytes = copyBytes(this.#partial.view());
       this.#partial.clear();
     }
-    const parsed = parseText(bytes) as Parsed;
+    this.#boundary.learn(bytes);
+    return this.#itemOf(bytes, parseText(bytes) as Parsed);
+  }
+
+  #itemOf(bytes: Uint8Array, parsed: Parsed): Item {
     this.#firstItem ??= { hasType: "kind" in parsed && "apiVersion" in parsed, kind: this.#arrayKey === "items" ? parsed["kind"] : undefined };
     return { meta: metaOf(this.#arrayKey === "rows" ? parsed["object"] : parsed), bytes };
+  }
+}
+
+/**
+ * Where an item probably ends: before a comma and the bytes that the first
+ * item began with. If what lies before parses, it is the item, for no proper
+ * prefix of an object is an object; else its brackets are counted. Without a
+ * JIT this is three times as fast as counting for all.
+ *
+ * Bounds: a search that finds nothing is not repeated in the same chunk, and
+ * after some wrong guesses no more are made, so no input makes it quadratic.
+ */
+class BoundaryGuess {
+  static readonly #startBytes = '{"metadata":{'.length;
+  static readonly #maxMisses = 8;
+  #needle: Uint8Array | undefined;
+  #misses = 0;
+  #isExhausted = false;
+
+  newChunk(): void {
+    this.#isExhausted = false;
+  }
+
+  learn(item: Uint8Array): void {
+    this.#needle ??= joinBytes([Uint8Array.of(CLOSE_BRACE, COMMA), item.subarray(0, BoundaryGuess.#startBytes)]);
+  }
+
+  /** @returns the index after the item that begins at `chunk[from]`, and the item parsed; undefined when it takes counting. */
+  end(chunk: Uint8Array, from: number): { readonly end: number; readonly parsed: Parsed } | undefined {
+    if (this.#needle === undefined || this.#isExhausted || this.#misses >= BoundaryGuess.#maxMisses) return undefined;
+    const found = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).indexOf(this.#needle, from);
+    if (found < 0) {
+      this.#isExhausted = true;
+      return undefined;
+    }
+    try {
+      const end = found + 1;
+      return end - from > MAX_OBJECT_BYTES ? undefined : { end, parsed: parseText(chunk, from, end) as Parsed };
+    } catch {
+      this.#misses++;
+      return undefined;
+    }
   }
 }
 

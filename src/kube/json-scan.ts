@@ -49,6 +49,12 @@ export class ValueScanner {
       const byte = chunk[i++]!;
       // Everything outside strings that is not a bracket lies below 0x5b or is a letter of true, false, null.
       if (byte === QUOTE) {
+        // Nearly every string ends at its next quote; the rest is worth a call.
+        const quote = chunk.indexOf(QUOTE, i);
+        if (quote >= 0 && chunk[quote - 1] !== BACKSLASH) {
+          i = quote + 1;
+          continue;
+        }
         i = this.#skipString(chunk, i);
         if (i < 0) break;
       } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {

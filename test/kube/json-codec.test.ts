@@ -108,6 +108,13 @@ describe("list reader", () => {
     });
   }
 
+  test("items that hold objects like themselves are not cut inside", () => {
+    const nested = (depth: number): string => `{"metadata":{"name":"a"},"parts":[${depth === 0 ? "" : `${nested(depth - 1)},${nested(depth - 1)}`}]}`;
+    const items = Array.from({ length: 40 }, (_, i) => nested(i % 4));
+    const bytes = bytesOf(`{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[${items.join()}]}`);
+    for (const size of [100, 1000, bytes.length]) expect(readList(jsonCodec, pieces(bytes, size)).items.map((item) => textOf(item.bytes))).toEqual(items);
+  });
+
   test("a custom resource may name its list as it likes", () => {
     const text = tabList.replace("CronTabList", "Tabs");
     const { head } = readList(jsonCodec, [bytesOf(text)]);
@@ -298,6 +305,14 @@ describe("watch reader", () => {
       for (const size of [1, 1 << 20]) expect(() => readWatch(jsonCodec, shape, pieces(bytesOf(text), size))).toThrow(MalformedError);
     });
   }
+
+  test("newlines inside an event and none between events", () => {
+    const printed = `{"type":"ADDED","object":${JSON.stringify(JSON.parse(web1), undefined, 1)}}`;
+    for (const size of [1, 50, 1 << 20]) {
+      const frames = readWatch(jsonCodec, pods, pieces(bytesOf(printed + printed), size));
+      expect(frames.map((frame) => "item" in frame && JSON.parse(textOf(frame.item.bytes)))).toEqual([JSON.parse(web1), JSON.parse(web1)]);
+    }
+  });
 
   test("a stream may end between events only", () => {
     const reader = new JsonWatchReader(pods);
