@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Scope } from "../cache/scope.ts";
-import { ScopeTooLargeError } from "../cache/scope-errors.ts";
+import { ScopeTooLargeError, UpstreamRefusedError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { statusBody } from "../kube/status.ts";
@@ -59,7 +59,7 @@ export class Proxy {
       if (!caller.isImpersonating) this.parts.sources.remember(caller.principal, caller.credential);
       await this.#serve(exchange, info, caller);
     } catch (error) {
-      if (statusOf(error).code === 500) this.parts.log.error("request failed", { verb, error: String(error) });
+      if (!(error instanceof UpstreamRefusedError) && statusOf(error).code === 500) this.parts.log.error("request failed", { verb, error: String(error) });
       answerError(exchange, error);
     } finally {
       this.parts.observe(verb, exchange.response.statusCode, (this.parts.clock.monotonicMs() - startedMs) / 1_000);

@@ -76,6 +76,7 @@ function keptPath(path: string): boolean {
 
 /** The API server refuses some combinations with 422; it is the one to say so. */
 function isValidWatch(query: URLSearchParams): boolean {
+  if (!/^(0|[1-9][0-9]*)?$/.test(query.get("resourceVersion") ?? "")) return false;
   const sends = query.get("sendInitialEvents");
   const match = query.get("resourceVersionMatch") ?? "";
   if (sends === null || sends === "false" || sends === "0") return match === "" && sends === null;
