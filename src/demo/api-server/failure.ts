@@ -1,0 +1,77 @@
+/**
+ * Refusals in the API server's own words.
+ */
+
+import type { JsonObject } from "./schema.ts";
+
+/** Thrown by any handler; becomes a v1 Status. */
+export class Failure extends Error {
+  override readonly name = "Failure";
+
+  constructor(
+    readonly status: JsonObject & { code: number },
+    readonly headers: Record<string, string> = {},
+  ) {
+    super(String(status["message"]));
+  }
+}
+
+/** A Status of kind Failure. `details` is left out when undefined. */
+export function statusObject(code: number, reason: string, message: string, details?: JsonObject): JsonObject & { code: number } {
+  return { kind: "Status", apiVersion: "v1", metadata: {}, status: "Failure", message, ...(reason ? { reason } : {}), ...(details ? { details } : {}), code };
+}
+
+const fail = (code: number, reason: string, message: string, details?: JsonObject, headers?: Record<string, string>) => new Failure(statusObject(code, reason, message, details), headers);
+
+/** What a message about one object names; `kind` is the resource's plural name. */
+export interface Subject {
+  readonly group: string;
+  readonly resource: string;
+}
+
+const qualified = ({ group, resource }: Subject) => (group === "" ? resource : `${resource}.${group}`);
+const detailsOf = ({ group, resource }: Subject, name: string): JsonObject => ({ ...(name ? { name } : {}), ...(group ? { group } : {}), kind: resource });
+
+export const badRequest = (message: string) => fail(400, "BadRequest", message);
+export const unauthorized = () => fail(401, "Unauthorized", "Unauthorized");
+export const forbidden = (of: Subject, name: string, message: string) =>
+  fail(403, "Forbidden", `${qualified(of)}${name ? ` "${name}"` : ""} is forbidden: ${message}`, detailsOf(of, name));
+export const notFound = (of: Subject, name: string) => fail(404, "NotFound", `${qualified(of)} "${name}" not found`, detailsOf(of, name));
+export const noSuchResource = () => fail(404, "NotFound", "the server could not find the requested resource", {});
+export const methodNotAllowed = () => fail(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {});
+export const notAcceptable = (available: readonly string[]) =>
+  fail(406, "NotAcceptable", `only the following media types are accepted: ${available.join(", ")}`);
+export const alreadyExists = (of: Subject, name: string) => fail(409, "AlreadyExists", `${qualified(of)} "${name}" already exists`, detailsOf(of, name));
+export const conflict = (of: Subject, name: string, why = "the object has been modified; please apply your changes to the latest version and try again") =>
+  fail(409, "Conflict", `Operation cannot be fulfilled on ${qualified(of)} "${name}": ${why}`, detailsOf(of, name));
+export const expired = (message: string) => fail(410, "Expired", message);
+export const unsupportedMediaType = (message: string) => fail(415, "UnsupportedMediaType", message);
+
+/** 422 for query parameters that do not go together. */
+export function invalidOptions(problems: readonly { field: string; reason: string; message: string }[]): Failure {
+  const listed = problems.map(({ field, message }) => `${field}: ${message}`);
+  const message = listed.length === 1 ? listed[0] : `[${listed.join(", ")}]`;
+  const causes = problems.map(({ field, reason, message }) => ({ reason, message, field }));
+  return fail(422, "Invalid", `ListOptions.meta.k8s.io "" is invalid: ${message}`, { group: "meta.k8s.io", kind: "ListOptions", causes });
+}
+
+/** 422 for an object that breaks a rule. */
+export function invalidObject(group: string, kind: string, name: string, field: string, reason: string, message: string): Failure {
+  return fail(422, "Invalid", `${kind}${group ? `.${group}` : ""} "${name}" is invalid: ${field}: ${message}`, {
+    ...(name ? { name } : {}),
+    ...(group ? { group } : {}),
+    kind,
+    causes: [{ reason, message, field }],
+  });
+}
+
+/** 504 for a resourceVersion that has not happened yet. */
+export function tooLarge(asked: number, current: number): Failure {
+  return fail(
+    504,
+    "Timeout",
+    `Timeout: Too large resource version: ${asked}, current: ${current}`,
+    { causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }], retryAfterSeconds: 1 },
+    { "retry-after": "1" },
+  );
+}

@@ -1,0 +1,69 @@
+/**
+ * Troubles on order: which request meets them, how often, and what happens.
+ */
+
+import type { BodyFault } from "./exchange.ts";
+import type { RequestInfo } from "./request.ts";
+
+/** Picks requests: all given fields must be equal; a function decides freely; undefined matches all. */
+export type Match = Partial<RequestInfo> | ((info: RequestInfo) => boolean) | undefined;
+
+/** Whether a request is meant. */
+export function matches(match: Match, info: RequestInfo): boolean {
+  if (match === undefined) return true;
+  if (typeof match === "function") return match(info);
+  return Object.entries(match).every(([field, value]) => info[field as keyof RequestInfo] === value);
+}
+
+/** An answer to give instead of the real one. */
+export interface ScriptedStatus {
+  readonly code: number;
+  readonly reason?: string;
+  readonly message?: string;
+  /** Sent as Retry-After header and in `details`. */
+  readonly retryAfterSeconds?: number;
+}
+
+interface Order<T> {
+  readonly match: Match;
+  readonly what: T;
+  times: number;
+}
+
+/** The orders that are still open. */
+export class Faults {
+  readonly #statuses: Order<ScriptedStatus>[] = [];
+  readonly #bodies: Order<BodyFault>[] = [];
+  readonly #delays: Order<number>[] = [];
+
+  status(what: ScriptedStatus, match: Match, times: number): void {
+    this.#statuses.push({ match, what, times });
+  }
+
+  body(what: BodyFault, match: Match, times: number): void {
+    this.#bodies.push({ match, what, times });
+  }
+
+  /** Delays every matching request; 0 ms ends all delays. */
+  delay(ms: number, match: Match): void {
+    if (ms === 0) this.#delays.length = 0;
+    else this.#delays.push({ match, what: ms, times: Infinity });
+  }
+
+  takeStatus = (info: RequestInfo) => take(this.#statuses, info);
+  takeBody = (info: RequestInfo) => take(this.#bodies, info);
+  takeDelay = (info: RequestInfo) => take(this.#delays, info);
+
+  /** Withdraws every open order. */
+  clear(): void {
+    this.#statuses.length = this.#bodies.length = this.#delays.length = 0;
+  }
+}
+
+function take<T>(orders: Order<T>[], info: RequestInfo): T | undefined {
+  const at = orders.findIndex(({ match }) => matches(match, info));
+  if (at < 0) return undefined;
+  const order = orders[at]!;
+  if (--order.times <= 0) orders.splice(at, 1);
+  return order.what;
+}
