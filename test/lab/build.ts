@@ -1,0 +1,107 @@
+/**
+ * The lab's programs: a real cluster, built from Go modules.
+ *
+ * Kubernetes and etcd publish their source as Go modules, so one toolchain and
+ * the module proxy give the same programs on every machine and architecture,
+ * checked against go.sum, with no image to pull. About seven minutes cold on two
+ * cores, and hundreds of megabytes; therefore a program is built again only when
+ * its key changes (module sums, toolchain, flags, sources), and a second
+ * run takes well under a second.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+const KUBERNETES_VERSION = "v1.37.2";
+
+/** What go.mod of both modules asks for. */
+const GO_VERSION = { major: 1, minor: 26 };
+
+interface Program {
+  readonly name: string;
+  /** Folder of the Go module, below this one. */
+  readonly module: "cluster" | "informers";
+  readonly target: string;
+}
+
+const PROGRAMS: readonly Program[] = [
+  { name: "etcd", module: "cluster", target: "./etcd" },
+  ...["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy"].map(
+    (name): Program => ({ name, module: "cluster", target: `k8s.io/kubernetes/cmd/${name}` }),
+  ),
+  { name: "informers", module: "informers", target: "." },
+];
+
+/** Where the programs lie: HOLDFAST_LAB_BIN, else .cache/lab-bin of the repository. */
+export const programsDir = resolve(process.env["HOLDFAST_LAB_BIN"] ?? join(import.meta.dir, "../../.cache/lab-bin"));
+
+/** The path of one built program. */
+export function programPath(name: string): string {
+  return join(programsDir, name);
+}
+
+/**
+ * Why nothing can be built on this machine, in words for a skipped test's name.
+ *
+ * @returns undefined when Go is there and new enough, or may fetch a toolchain that is.
+ */
+export function whyNotBuildable(): string | undefined {
+  const go = Bun.which("go");
+  if (go === null) return "Go is not installed";
+  const [version = "", toolchain = ""] = output(go, ["env", "GOVERSION", "GOTOOLCHAIN"], import.meta.dir).split("\n");
+  const [, major, minor] = /^go(\d+)\.(\d+)/.exec(version) ?? [];
+  const isNewEnough = Number(major) > GO_VERSION.major || (Number(major) === GO_VERSION.major && Number(minor) >= GO_VERSION.minor);
+  // Since 1.21 an older Go fetches what go.mod asks for, unless told to stay local.
+  const mayFetch = !toolchain.startsWith("local") && Number(minor) >= 21;
+  return isNewEnough || mayFetch ? undefined : `${version} is older than go${GO_VERSION.major}.${GO_VERSION.minor}`;
+}
+
+/**
+ * Builds what is missing or out of date.
+ *
+ * @throws {Error} with the compiler's words, when a build fails.
+ */
+export function buildPrograms(): void {
+  mkdirSync(programsDir, { recursive: true });
+  const go = Bun.which("go") ?? "go";
+  for (const program of PROGRAMS) {
+    const directory = join(import.meta.dir, program.module);
+    const flags = ["-trimpath", "-buildvcs=false", "-ldflags", linkerFlags(program)];
+    const key = buildKey(directory, [output(go, ["env", "GOVERSION", "GOARCH"], directory), ...flags]);
+    const keyPath = `${programPath(program.name)}.key`;
+    if (existsSync(programPath(program.name)) && existsSync(keyPath) && readFileSync(keyPath, "utf8") === key) continue;
+    console.log(`lab: building ${program.name}`);
+    output(go, ["build", ...flags, "-o", programPath(program.name), program.target], directory);
+    writeFileSync(keyPath, key);
+  }
+}
+
+/** Without a version stamped in, the API server takes itself for v0.0.0 and turns features off. */
+function linkerFlags(program: Program): string {
+  if (!program.target.startsWith("k8s.io/kubernetes/")) return "-s -w";
+  const [major, minor] = KUBERNETES_VERSION.slice(1).split(".");
+  const stamps = { gitVersion: KUBERNETES_VERSION, gitMajor: major, gitMinor: minor, gitTreeState: "clean", buildDate: "2026-01-01T00:00:00Z" };
+  return ["-s", "-w", ...Object.entries(stamps).map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`)].join(" ");
+}
+
+function buildKey(directory: string, settings: readonly string[]): string {
+  const hash = createHash("sha256").update(settings.join("\0"));
+  for (const path of readdirSync(directory, { recursive: true, encoding: "utf8" }).sort()) {
+    const full = join(directory, path);
+    if (statSync(full).isFile()) hash.update(`\0${path}\0`).update(readFileSync(full));
+  }
+  return hash.digest("hex");
+}
+
+function output(program: string, args: readonly string[], directory: string): string {
+  const done = Bun.spawnSync([program, ...args], { cwd: directory, stdout: "pipe", stderr: "pipe" });
+  if (!done.success) throw new Error(`Cannot run ${program} ${args[0]} in ${directory}: ${done.stderr.toString().trim()}`);
+  return done.stdout.toString().trim();
+}
+
+if (import.meta.main) {
+  const missing = whyNotBuildable();
+  if (missing !== undefined) throw new Error(`Cannot build the lab's programs: ${missing}`);
+  buildPrograms();
+  console.log(`lab: programs are in ${programsDir}`);
+}
