@@ -17,7 +17,7 @@ import type { Config } from "./config.ts";
 import { DaemonMetrics } from "./daemon-metrics.ts";
 import { reportStatus } from "./daemon-status.ts";
 import { startAdmin } from "./health/admin.ts";
-import { startHealth } from "./health/health.ts";
+import { startHealth, type HealthServer } from "./health/health.ts";
 import { Forwarder } from "./proxy/forward.ts";
 import { Identifier, upstreamCredential } from "./proxy/identify.ts";
 import { Link } from "./proxy/link.ts";
@@ -147,19 +147,16 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     store.close();
     throw error;
   }
-  const statusNow = () => reportStatus({ config, link, scopes, store, servers, metrics, version, startedAtMs, serving });
-  const health = startHealth({
-    listen: config.healthListen,
-    checks: [
-      { name: "ping", check: () => undefined },
-      // Ready means: local clients can be answered. A lost link is no reason to be restarted.
-      { name: "listening", check: () => undefined },
-    ],
-    metrics: metrics.registry,
-    beforeScrape: () => metrics.refresh(statusNow()),
-    signal,
-  });
-  const admin = config.adminSocketPath === undefined ? undefined : startAdmin({ path: config.adminSocketPath, status: statusNow, store, log, signal });
+  const statusNow = () => reportStatus({ config, link, scopes, store, servers, metrics, version, startedAtMs, nowMs: clock.nowMs(), serving });
+  let health: HealthServer;
+  try {
+    health = startHealth({ listen: config.healthListen, checks: [{ name: "listening", check: () => undefined }], metrics: metrics.registry, beforeScrape: () => metrics.refresh(statusNow()) });
+  } catch (error) {
+    for (const listener of listeners) listener.stop();
+    store.close();
+    throw error;
+  }
+  const admin = config.adminSocketPath === undefined ? undefined : await startAdmin({ path: config.adminSocketPath, status: statusNow, flush: () => store.settle(), log });
   log.info("serving", { ports: listeners.map(({ port }) => port).join(","), health: health.port, scopes: [...scopes.all()].length });
 
   const ended = Promise.withResolvers<void>();

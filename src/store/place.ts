@@ -51,6 +51,12 @@ export function openPlace(stateDir: string, log: Log, stamp: string): Opened {
   }
 }
 
+/** Opens an existing database beside the daemon that may be writing it. @throws what SQLite says. */
+export function openForReading(stateDir: string): Opened {
+  const path = join(stateDir, FILE);
+  return { database: new Database(path, { readonly: true }), path, mode: "disk", reason: "", quarantined: 0 };
+}
+
 /** An empty database on a tmpfs, or as the last resort in the process's own memory. */
 export function openVolatile(): { database: Database; path: string; mode: "memory" } {
   for (const parent of [process.env["RUNTIME_DIRECTORY"], "/dev/shm"]) {

@@ -25,7 +25,7 @@ import { objectKey } from "../kube/resource-path.ts";
 import type { ListedState, ListWriter, ResponseKey, ScopeIdentity, ScopeRecord, ScopeSnapshot, Store, StoredResponse, StoreStatus } from "./contract.ts";
 import { StagedList } from "./list-writer.ts";
 import { checksum, pack, unpack } from "./packing.ts";
-import { isDiskTrouble, openPlace, openVolatile, removeVolatile, type Opened } from "./place.ts";
+import { isDiskTrouble, openForReading, openPlace, openVolatile, removeVolatile, type Opened } from "./place.ts";
 import { openSealer, type Sealer } from "./seal.ts";
 
 /** How a store is opened. */
@@ -35,6 +35,8 @@ export interface StoreOptions {
   readonly log: Log;
   /** Beyond it recorded answers go first, then scopes by last use. */
   readonly maxBytes: number;
+  /** For looking at a file that a daemon may be using: nothing is ever written. */
+  readonly isReadOnly?: boolean;
 }
 
 /** A row of the scope failed its checksum while it was read; the scope is unlisted now. */
@@ -100,7 +102,7 @@ export class SqliteStore implements Store {
 
   constructor(private readonly options: StoreOptions) {
     const { stateDir, log, clock } = options;
-    this.#opened = openPlace(stateDir, log, new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-"));
+    this.#opened = options.isReadOnly === true ? openForReading(stateDir) : openPlace(stateDir, log, new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-"));
     this.#sealer = openSealer(stateDir);
     this.#quarantined = this.#opened.quarantined;
     this.#load();
@@ -382,6 +384,7 @@ export class SqliteStore implements Store {
     const used = new Set([...this.#scopes.values()].map(({ rows }) => rows));
     const present = this.#db.query("SELECT DISTINCT scope FROM objects").all() as { scope: number }[];
     const stray = present.filter(({ scope }) => !used.has(scope));
+    if (this.options.isReadOnly === true) return;
     if (stray.length > 0) this.#write(() => stray.forEach(({ scope }) => this.#db.query("DELETE FROM objects WHERE scope = ?").run(scope)));
   }
 
@@ -504,6 +507,7 @@ export class SqliteStore implements Store {
 
   /** Runs a task in a transaction. A disk that fails makes the store carry on in memory; the task then runs there. */
   #write(task: () => void): void {
+    if (this.options.isReadOnly === true) return;
     for (let attempt = 0; ; attempt++) {
       try {
         this.#commits++;

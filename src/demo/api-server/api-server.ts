@@ -397,7 +397,7 @@ class Server implements ApiServer {
       await this.#answer(exchange, logged);
     } catch (error) {
       const failure = error instanceof Failure ? error : new Failure(statusObject(500, "InternalError", `Internal error occurred: ${(error as Error).stack ?? String(error)}`));
-      if (exchange.status === 0) exchange.sendStatus(failure.status, failure.headers);
+      if (exchange.status === 0) exchange.sendStatus(failure.status.code, failure.status, failure.headers);
       else exchange.destroy();
     }
     logged.status = exchange.status;
@@ -431,7 +431,11 @@ class Server implements ApiServer {
   async #serveResource(exchange: Exchange): Promise<void> {
     const { info, method } = exchange;
     const resource = this.#world.resources.find(info.group, info.version, info.resource);
-    if (!resource || (resource.isNamespaced && !info.namespace && (info.name || method === "POST") && method !== "GET")) throw noSuchResource();
+    if (!resource && !this.#world.resources.hasGroup(info.group)) return exchange.sendText(404, "404 page not found\n");
+    const isUnscopedName = resource?.isNamespaced && !info.namespace && info.path.split("/").at(-1) !== info.resource;
+    if (!resource || isUnscopedName) throw noSuchResource();
+    const isCollection = !info.name || !info.path.endsWith(`/${info.name}`);
+    if ((method === "POST" && resource.isNamespaced && !info.namespace) || (isCollection && !info.subresource && ["PUT", "PATCH"].includes(method))) throw methodNotAllowed();
     if (resource.isReview) {
       if (method !== "POST") throw methodNotAllowed();
       return serveReview(exchange, resource, this.authorize, (token, audiences) => this.#tokenTable.get(token) ?? this.#world.tokens.judge(token, audiences));
@@ -534,5 +538,5 @@ function sendScripted(exchange: Exchange, { code, reason, message, retryAfterSec
   const [knownReason, knownMessage] = known[code] ?? ["", "scripted"];
   const details = retryAfterSeconds === undefined ? undefined : { retryAfterSeconds };
   const headers: Record<string, string> = retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) };
-  exchange.sendStatus(statusObject(code, reason ?? knownReason, message ?? knownMessage, details), headers);
+  exchange.sendStatus(code, statusObject(code, reason ?? knownReason, message ?? knownMessage, details), headers);
 }

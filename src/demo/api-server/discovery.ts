@@ -70,7 +70,7 @@ function serveGroup(world: World, exchange: Exchange, path: string): void {
   if ((root === "api" || root === "apis") && served.length > 0) return exchange.sendJson(200, resourceList(served));
   const found = root === "apis" && !version ? groups(world).find(({ name }) => name === group) : undefined;
   if (found) return exchange.sendJson(200, { kind: "APIGroup", apiVersion: "v1", ...found });
-  if (root === "api" || root === "apis") throw noSuchResource();
+  if (root === "api" || (root === "apis" && world.resources.hasGroup(group))) throw noSuchResource();
   exchange.sendText(404, "404 page not found\n");
 }
 
@@ -112,7 +112,7 @@ function isAggregated(exchange: Exchange): boolean {
 function sendAggregated(world: World, exchange: Exchange, isMeant: (group: string) => boolean): void {
   const byGroup = Map.groupBy(world.resources.groupVersions().filter(({ group }) => isMeant(group)), ({ group }) => group);
   const items = [...byGroup].map(([name, versions]) => ({
-    metadata: { ...(name ? { name } : {}), creationTimestamp: null },
+    metadata: name ? { name } : {},
     versions: versions.map(({ group, version }) => ({
       version,
       resources: world.resources.all().filter((one) => one.group === group && one.version === version).map(aggregatedResource),
@@ -149,7 +149,7 @@ function openApiPaths(world: World): JsonObject {
 function sendTagged(exchange: Exchange, document: JsonObject, contentType = "application/json"): void {
   const body = Buffer.from(`${JSON.stringify(document)}\n`);
   const etag = `"${createHash("sha512").update(body).digest("hex").toUpperCase()}"`;
-  const headers = { etag, vary: "Accept" };
+  const headers = { etag, vary: "Accept", "cache-control": "public" };
   if (exchange.header("if-none-match") === etag) exchange.send(304, contentType, new Uint8Array(), headers);
   else exchange.send(200, contentType, body, headers);
 }

@@ -92,15 +92,15 @@ export class Exchange {
   }
 
   /** Sends a v1 Status as JSON, or as protobuf to who wants nothing else first. */
-  sendStatus(status: JsonObject & { code: number }, headers: Record<string, string> = {}): void {
+  sendStatus(code: number, status: JsonObject, headers: Record<string, string> = {}): void {
     const wantsProtobuf = mediaRanges(this.header("accept"))[0]?.type === PROTOBUF_TYPE;
-    if (wantsProtobuf) this.send(status.code, PROTOBUF_TYPE, protobufStatus(status), headers);
-    else this.sendJson(status.code, status, headers);
+    if (wantsProtobuf) this.send(code, PROTOBUF_TYPE, protobufStatus(status), headers);
+    else this.sendJson(code, status, headers);
   }
 
   head(code: number, headers: Record<string, string>): void {
     this.status = code;
-    (this.response as ServerResponse).writeHead(code, { "audit-id": randomUUID(), "cache-control": "no-cache, private", ...headers });
+    (this.response as ServerResponse).writeHead(code, { "audit-id": randomUUID(), "cache-control": "no-cache, private", date: new Date().toUTCString(), ...headers });
     (this.response as ServerResponse).flushHeaders?.();
   }
 

@@ -44,6 +44,12 @@ export const notAcceptable = (available: readonly string[]) =>
 export const alreadyExists = (of: Subject, name: string) => fail(409, "AlreadyExists", `${qualified(of)} "${name}" already exists`, detailsOf(of, name));
 export const conflict = (of: Subject, name: string, why = "the object has been modified; please apply your changes to the latest version and try again") =>
   fail(409, "Conflict", `Operation cannot be fulfilled on ${qualified(of)} "${name}": ${why}`, detailsOf(of, name));
+/** 409 for a DELETE whose preconditions do not hold; it names the kind, not the resource. */
+export function preconditionFailed({ group, kind }: { group: string; kind: string }, name: string, field: string, asked: string, held: string): Failure {
+  const fate = field === "UID" ? "deleted and then recreated" : "modified";
+  const message = `Operation cannot be fulfilled on ${kind}${group ? `.${group}` : ""} "${name}": the ${field} in the precondition (${asked}) does not match the ${field} in record (${held}). The object might have been ${fate}`;
+  return fail(409, "Conflict", message, { name, ...(group ? { group } : {}), kind });
+}
 export const expired = (message: string) => fail(410, "Expired", message);
 export const unsupportedMediaType = (message: string) => fail(415, "UnsupportedMediaType", message);
 

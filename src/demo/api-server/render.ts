@@ -10,7 +10,7 @@
 import { encode, encodeList, envelope, watchFrame } from "./protobuf.ts";
 import { JSON_TYPE, PROTOBUF_TYPE, type Form } from "./negotiate.ts";
 import { apiVersionOf, type Resource } from "./resources.ts";
-import { child, message, normalise, textAt, zeroObject, type Json, type JsonObject } from "./schema.ts";
+import { child, message, normalise, sortKeys, textAt, zeroObject, type Json, type JsonObject } from "./schema.ts";
 import { columnsOf, rowOf } from "./table.ts";
 
 /** `includeObject` of a Table request. */
@@ -68,9 +68,11 @@ function plainRenderer(resource: Resource): Renderer {
     watchContentType: JSON_TYPE,
     single: (object) => Buffer.from(`${typed(object)}\n`),
     list: (objects, metadata) => {
-      const kinds = resource.isCustom && resource.message === undefined && resource.group !== "apiextensions.k8s.io" ? `"apiVersion":"${apiVersionOf(resource)}","items":[` : undefined;
-      if (kinds !== undefined) return Buffer.from(`{${kinds}${objects.map(itemText).join(",")}],"kind":"${resource.listKind}","metadata":${goJson(customListMeta(metadata))}}\n`);
-      return Buffer.from(`{"kind":"${resource.listKind}","apiVersion":"${apiVersionOf(resource)}","metadata":${goJson(listMeta(metadata))},"items":[${objects.map(itemText).join(",")}]}\n`);
+      const apiVersion = `"apiVersion":"${apiVersionOf(resource)}"`;
+      const kind = `"kind":"${resource.listKind}"`;
+      const items = `"items":[${objects.map(itemText).join(",")}]`;
+      if (resource.isCustom) return Buffer.from(`{${apiVersion},${items},${kind},"metadata":${goJson(customListMeta(metadata))}}\n`);
+      return Buffer.from(`{${kind},${apiVersion},"metadata":${goJson(listMeta(metadata))},${items}}\n`);
     },
     event: (type, object) => jsonEvent(type, typed(object)),
     bookmark: (resourceVersion, annotations) => jsonEvent("BOOKMARK", typed(bookmarkObject(resource, resourceVersion, annotations))),
@@ -86,10 +88,8 @@ const customListMeta = (metadata: JsonObject): JsonObject => ({
 });
 
 function bookmarkObject(resource: Resource, resourceVersion: string, annotations?: JsonObject): JsonObject {
-  const metadata: JsonObject = resource.isCustom
-    ? { ...(annotations ? { annotations } : {}), creationTimestamp: null, resourceVersion }
-    : { resourceVersion, ...(annotations ? { annotations } : {}) };
-  if (resource.isCustom) return { apiVersion: apiVersionOf(resource), kind: resource.kind, metadata };
+  const metadata: JsonObject = { resourceVersion, ...(annotations ? { annotations } : {}) };
+  if (resource.isCustom) return sortKeys({ apiVersion: apiVersionOf(resource), kind: resource.kind, metadata }) as JsonObject;
   return { ...zeroObject(resource.message), metadata };
 }
 
@@ -104,7 +104,7 @@ function partialRenderer(resource: Resource, { asVersion }: Form): Renderer {
     watchContentType: JSON_TYPE,
     single: (object) => Buffer.from(`${partial(metadataOf(object))}\n`),
     list: (objects, metadata) =>
-      Buffer.from(`${goJson({ kind: "PartialObjectMetadataList", apiVersion, metadata: listMeta(metadata), items: objects.map((object) => ({ metadata: metadataOf(object) })) })}\n`),
+      Buffer.from(`${goJson({ kind: "PartialObjectMetadataList", apiVersion, metadata: listMeta(metadata), items: objects.map((object) => ({ kind: "PartialObjectMetadata", apiVersion, metadata: metadataOf(object) })) })}\n`),
     event: (type, object) => jsonEvent(type, partial(metadataOf(object))),
     bookmark: (resourceVersion, annotations) => jsonEvent("BOOKMARK", partial(metadataOf(bookmarkObject(resource, resourceVersion, annotations)))),
     errorEvent: jsonErrorEvent,

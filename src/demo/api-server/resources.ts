@@ -70,7 +70,7 @@ function builtIn(line: string): Resource {
     shortNames: split(shortNames),
     hasStatus: flags.includes("s"),
     subresources: split(subresources),
-    isCustom: group === "apiextensions.k8s.io",
+    isCustom: false,
     fieldSelectors: split(fieldSelectors),
     message: messageOf(group, kind),
     isReview: flags.includes("r"),
@@ -98,6 +98,10 @@ export class Resources {
   /** By kind, in any group unless `apiVersion` is given. */
   ofKind(kind: string, apiVersion?: string): Resource | undefined {
     return this.#served.find((one) => one.kind === kind && (apiVersion === undefined || apiVersionOf(one) === apiVersion));
+  }
+
+  hasGroup(group: string): boolean {
+    return this.#served.some((one) => one.group === group);
   }
 
   /** Group and version pairs in the order they were added. */

@@ -75,16 +75,19 @@ export function fieldPairs(text: string): { field: string; isEqual: boolean; val
   });
 }
 
+/** Kinds with a field conversion of their own, which have their own words for what they do not know. */
+const HAS_OWN_FIELDS = new Set(["pods", "nodes", "services", "secrets", "namespaces", "events", "certificatesigningrequests"]);
+
 function fieldTests(resource: Resource, text: string): Predicate[] {
   return fieldPairs(text).map(({ field, isEqual, value }) => {
-    const isCommon = field === "metadata.name" || (field === "metadata.namespace" && resource.isNamespaced);
+    const isCommon = field === "metadata.name" || (field === "metadata.namespace" && (resource.isNamespaced || !HAS_OWN_FIELDS.has(resource.resource)));
     if (!isCommon && !resource.fieldSelectors.includes(field)) throw badRequest(unsupportedField(resource, field));
     return (object) => (fieldValue(resource, object, field) === value) === isEqual;
   });
 }
 
 function unsupportedField(resource: Resource, field: string): string {
-  return ["pods", "nodes", "services", "secrets", "namespaces", "events"].includes(resource.resource) ? `field label not supported: ${field}` : `"${field}" is not a known field selector: only "metadata.name", "metadata.namespace"`;
+  return resource.isCustom || HAS_OWN_FIELDS.has(resource.resource) ? `field label not supported: ${field}` : `"${field}" is not a known field selector: only "metadata.name", "metadata.namespace"`;
 }
 
 /** Booleans read "false" when unset, as the API server's own conversion has it. */

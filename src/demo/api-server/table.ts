@@ -11,6 +11,7 @@ const column = (name: string, type = "string", format = "", priority = 0): JsonO
 export function columnsOf({ resource, isCustom }: Resource): JsonObject[] {
   const name = column("Name", "string", "name");
   const age = isCustom ? column("Age", "date") : column("Age");
+  if (resource === "configmaps") return [name, column("Data"), age];
   if (resource === "pods") {
     const wide = ["IP", "Node", "Nominated Node", "Readiness Gates"].map((title) => column(title, "string", "", 1));
     return [name, column("Ready"), column("Status"), column("Restarts"), age, ...wide];
@@ -23,14 +24,15 @@ export function columnsOf({ resource, isCustom }: Resource): JsonObject[] {
 export function rowOf({ resource, isCustom }: Resource, object: JsonObject): Json[] {
   const created = textAt(object, "metadata.creationTimestamp");
   const name = textAt(object, "metadata.name");
-  const age = isCustom ? created : ageOf(created);
+  const age = created === "" && isCustom ? null : ageOf(created);
+  if (resource === "configmaps") return [name, Object.keys(child(object, "data")).length + Object.keys(child(object, "binaryData")).length, age];
   if (resource === "pods") return podRow(object, name, age);
   if (resource === "nodes") return [name, isReady(object) ? "Ready" : "NotReady", age];
   if (resource === "namespaces") return [name, textAt(object, "status.phase"), age];
   return [name, age];
 }
 
-function podRow(pod: JsonObject, name: string, age: string): Json[] {
+function podRow(pod: JsonObject, name: string, age: Json): Json[] {
   const containers = child(pod, "spec")["containers"];
   const statuses = child(pod, "status")["containerStatuses"];
   const reported = Array.isArray(statuses) ? statuses.filter(isObject) : [];

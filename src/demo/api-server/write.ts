@@ -7,7 +7,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import type { Exchange } from "./exchange.ts";
 import { parseJson } from "./exchange.ts";
-import { alreadyExists, badRequest, conflict, invalidObject, notFound } from "./failure.ts";
+import { alreadyExists, badRequest, conflict, Failure, invalidObject, notFound, preconditionFailed, statusObject, unsupportedMediaType } from "./failure.ts";
 import { PROTOBUF_TYPE } from "./negotiate.ts";
 import { applyPatch, isApply } from "./patch.ts";
 import { decode, openEnvelope } from "./protobuf.ts";
@@ -25,13 +25,16 @@ const NEEDS_REVISION = new Set(["leases"]);
 /** Kinds whose status a client may set when it creates the object. */
 const CREATED_WITH_STATUS = new Set(["nodes"]);
 const DEFAULT_GRACE_SECONDS = 30;
+const BODY_TYPES = ["", "application/json", "application/yaml"];
 
 const now = () => new Date().toISOString().replace(/\.\d+/, "");
 
 /** The request's object, from JSON or protobuf. @throws {Failure} 400, 415. */
 export async function readObject(exchange: Exchange, resource: Resource): Promise<JsonObject> {
   const body = await exchange.body();
-  if (!exchange.header("content-type").startsWith(PROTOBUF_TYPE)) {
+  const contentType = exchange.header("content-type").split(";")[0]!.trim();
+  if (contentType !== PROTOBUF_TYPE) {
+    if (!BODY_TYPES.includes(contentType)) throw unsupportedMediaType(`the body of the request was in an unknown format - accepted media types include: ${BODY_TYPES.filter(Boolean).join(", ")}, ${PROTOBUF_TYPE}`);
     const value = parseJson(body);
     if (!isObject(value)) throw badRequest("the object provided is unrecognized (must be of type Object)");
     return value;
@@ -55,7 +58,7 @@ export function create(world: World, resource: Resource, namespace: string, give
   const metadata = child(given, "metadata");
   const name = textAt(metadata, "name") || (textAt(metadata, "generateName") && `${textAt(metadata, "generateName")}${randomBytes(4).toString("hex").slice(0, 5)}`);
   if (!name) throw invalidObject(resource.group, resource.kind, "", "metadata.name", "FieldValueRequired", "Required value: name or generateName is required");
-  if (textAt(metadata, "resourceVersion")) throw badRequest("resourceVersion should not be set on objects to be created");
+  if (textAt(metadata, "resourceVersion")) throw new Failure(statusObject(500, "", "resourceVersion should not be set on objects to be created"));
   requireNamespace(world, resource, namespace, textAt(metadata, "namespace"));
   const key = keyOf(resource, namespace, name);
   if (world.store.get(storageName(resource), key)) throw alreadyExists(resource, name);
@@ -150,7 +153,7 @@ export async function serveDelete(world: World, exchange: Exchange, resource: Re
   const last = isDryRun(exchange) || (Array.isArray(options["dryRun"]) && options["dryRun"].length > 0) ? present : deleteObject(world, resource, present, options["gracePeriodSeconds"]);
   if (DELETE_RETURNS_OBJECT.has(resource.resource)) return exchange.send(200, render.contentType, render.single(last));
   const details: JsonObject = { name, ...(resource.group ? { group: resource.group } : {}), kind: resource.resource, uid: textAt(present, "metadata.uid") };
-  exchange.sendStatus({ kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", details, code: 200 });
+  exchange.sendStatus(200, { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", details });
 }
 
 /** DELETE of a collection; answers with what it held. */
@@ -212,7 +215,8 @@ function remove(world: World, resource: Resource, key: string, object: JsonObjec
 function stored(resource: Resource, object: JsonObject, revision: number): JsonObject {
   const { kind: _kind, apiVersion: _apiVersion, ...rest } = object;
   const metadata: JsonObject = { ...child(object, "metadata"), resourceVersion: String(revision) };
-  if (!resource.isCustom) return normalise({ ...rest, metadata }, resource.message) as JsonObject;
+  if (!resource.isCustom && resource.message) return normalise({ ...rest, metadata }, resource.message) as JsonObject;
+  if (!resource.isCustom) return { ...(sortKeys(rest) as JsonObject), metadata: normalise(metadata, message("meta.ObjectMeta")) };
   return sortKeys({ ...rest, metadata: normalise(metadata, message("meta.ObjectMeta")), apiVersion: apiVersionOf(resource), kind: resource.kind }) as JsonObject;
 }
 
@@ -246,6 +250,8 @@ const hasGeneration = ({ isCustom, resource }: Resource) => isCustom || ["deploy
 function checkType(resource: Resource, given: JsonObject): void {
   const kind = textAt(given, "kind");
   const apiVersion = textAt(given, "apiVersion");
+  if (resource.isCustom && kind && kind !== resource.kind && apiVersion === apiVersionOf(resource))
+    throw invalidObject(resource.group, kind, textAt(given, "metadata.name"), "kind", "FieldValueInvalid", `Invalid value: "${kind}": must be ${resource.kind}`);
   if ((kind && kind !== resource.kind) || (apiVersion && apiVersion !== apiVersionOf(resource)))
     throw badRequest(`${kind} in version "${apiVersion}" cannot be handled as a ${resource.kind}: the API version in the data (${apiVersion}) does not match the expected API version (${apiVersionOf(resource)})`);
 }
@@ -260,7 +266,7 @@ function checkPreconditions(resource: Resource, present: JsonObject, preconditio
   for (const [field, label] of [["uid", "UID"], ["resourceVersion", "ResourceVersion"]] as const) {
     const asked = textAt(preconditions, field);
     const held = textAt(present, `metadata.${field}`);
-    if (asked && asked !== held) throw conflict(resource, textAt(present, "metadata.name"), `Precondition failed: ${label} in precondition: ${asked}, ${label} in object meta: ${held}`);
+    if (asked && asked !== held) throw preconditionFailed(resource, textAt(present, "metadata.name"), label, asked, held);
   }
 }
 

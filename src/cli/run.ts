@@ -1,0 +1,62 @@
+/**
+ * `holdfast run`: the proxy of this node.
+ *
+ * SIGTERM and SIGINT end it cleanly: watches get a last bookmark, the store
+ * settles. What the world does to it later (a lost link, a full disk) never
+ * ends it; what is wrong with its configuration does, at once and in words.
+ */
+
+import { EdgeError } from "../base/errors.ts";
+import { jsonLog } from "../base/log.ts";
+import { systemClock } from "../base/clock.ts";
+import { loadConfig } from "../config.ts";
+import { startDaemon } from "../daemon.ts";
+import { VERSION } from "../base/version.ts";
+import { UsageError, complain, readFlags } from "./command.ts";
+
+/** Runs until a signal comes. */
+export async function command(args: readonly string[]): Promise<number> {
+  const { values, positionals } = readFlags(args, {
+    kubeconfig: { type: "string" },
+    listen: { type: "string", multiple: true },
+    "health-listen": { type: "string" },
+    "state-dir": { type: "string" },
+    "client-ca-file": { type: "string" },
+    config: { type: "string" },
+  });
+  if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
+  const log = jsonLog();
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort(new Error(signal)));
+  // A broken pipe or a stray rejection must not take the node's API away.
+  process.on("SIGPIPE", () => {});
+  process.on("unhandledRejection", (error) => log.error("unexpected", { error: describe(error) }));
+  process.on("uncaughtException", (error) => log.error("unexpected", { error: describe(error) }));
+  try {
+    const { config, warnings } = loadConfig({
+      kubeconfig: values.kubeconfig,
+      listen: values.listen,
+      healthListen: values["health-listen"],
+      stateDir: values["state-dir"],
+      clientCaFile: values["client-ca-file"],
+      config: values.config,
+    }, process.env);
+    for (const warning of warnings) log.warn(warning);
+    const daemon = await startDaemon({ config, clock: systemClock, log, version: VERSION, signal: stop.signal });
+    await daemon.ended;
+    return 0;
+  } catch (error) {
+    if (!(error instanceof EdgeError)) throw error;
+    complain(`holdfast run: ${error.message}`);
+    complain("See: holdfast help run");
+    return 1;
+  }
+}
+
+/** An error's place and kind; its message only when it is ours, others may quote what they choked on. */
+function describe(error: unknown): string {
+  if (error instanceof EdgeError) return error.message;
+  if (!(error instanceof Error)) return typeof error;
+  const { code } = error as { code?: unknown };
+  return `${error.name}${typeof code === "string" ? ` ${code}` : ""}: ${(error.stack ?? "").split("\n").slice(1, 4).map((line) => line.trim()).join(" < ")}`;
+}

@@ -1,0 +1,57 @@
+/**
+ * What `holdfast status -o json` prints: a shape that programs may rely on.
+ */
+
+import * as v from "valibot";
+
+const scopeSchema = v.object({
+  principal: v.string(),
+  group: v.string(),
+  version: v.string(),
+  resource: v.string(),
+  namespace: v.string(),
+  fieldSelector: v.string(),
+  labelSelector: v.string(),
+  representation: v.string(),
+  state: v.picklist(["unseen", "listing", "live", "stale"]),
+  resourceVersion: v.string(),
+  items: v.number(),
+  bytes: v.number(),
+  watchers: v.number(),
+  lastContactMs: v.number(),
+  note: v.string(),
+});
+
+/** The schema of a status report. */
+export const statusReportSchema = v.object({
+  apiVersion: v.literal("holdfast.dev/v1alpha1"),
+  kind: v.literal("Status"),
+  version: v.string(),
+  startedAtMs: v.number(),
+  nowMs: v.number(),
+  link: v.object({
+    state: v.picklist(["starting", "online", "offline"]),
+    sinceMs: v.number(),
+    servers: v.array(v.object({ url: v.string(), lastContactMs: v.optional(v.number()), lastError: v.optional(v.string()) })),
+  }),
+  scopes: v.array(scopeSchema),
+  store: v.object({
+    mode: v.picklist(["disk", "memory"]),
+    reason: v.string(),
+    path: v.string(),
+    sizeBytes: v.number(),
+    scopes: v.number(),
+    objects: v.number(),
+    responses: v.number(),
+    quarantined: v.number(),
+    commits: v.number(),
+    rowsWritten: v.number(),
+    sealing: v.picklist(["credential", "file", "memory"]),
+  }),
+  certificates: v.array(v.object({ name: v.string(), subject: v.string(), notAfterMs: v.number() })),
+  requests: v.object({ forwarded: v.number(), servedFromCache: v.number(), refusedWrites: v.number() }),
+  conditions: v.array(v.object({ type: v.string(), reason: v.string(), message: v.string() })),
+});
+
+/** A status report; times in ms since the epoch. */
+export type StatusReport = v.InferOutput<typeof statusReportSchema>;
