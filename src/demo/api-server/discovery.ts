@@ -5,7 +5,7 @@
 
 import { createHash } from "node:crypto";
 import type { Exchange } from "./exchange.ts";
-import { noSuchResource } from "./failure.ts";
+import { noSuchResource, unavailableAs } from "./failure.ts";
 import { mediaRanges } from "./negotiate.ts";
 import { apiVersionOf, type Resource } from "./resources.ts";
 import type { JsonObject } from "./schema.ts";
@@ -50,12 +50,21 @@ export function serveDiscovery(world: World, exchange: Exchange): void {
     case "/openapi/v3":
       return sendTagged(exchange, { paths: openApiPaths(world) });
     case "/openid/v1/jwks":
-      return exchange.send(200, "application/jwk-set+json", Buffer.from(JSON.stringify(world.tokens.jwks())));
+      return serveKeys(world, exchange);
     case "/.well-known/openid-configuration":
       return exchange.sendJson(200, { issuer: ISSUER, jwks_uri: `${ISSUER}/openid/v1/jwks`, response_types_supported: ["id_token"], subject_types_supported: ["public"], id_token_signing_alg_values_supported: ["ES256"] });
     default:
       return serveGroup(world, exchange, path);
   }
+}
+
+const JWK_SET = "application/jwk-set+json";
+
+/** Only as a JWK set: `Accept: application/json` alone is refused, as by the real server. */
+function serveKeys(world: World, exchange: Exchange): void {
+  const accepted = mediaRanges(exchange.header("accept") || "*/*").map(({ type }) => type);
+  if (![JWK_SET, "application/*", "*/*"].some((type) => accepted.includes(type))) throw unavailableAs(JWK_SET);
+  exchange.send(200, JWK_SET, Buffer.from(JSON.stringify(world.tokens.jwks())), { "cache-control": "public, max-age=3600" });
 }
 
 function serveHealth(exchange: Exchange, path: string): void {

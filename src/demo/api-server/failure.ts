@@ -41,6 +41,7 @@ export const noSuchResource = () => fail(404, "NotFound", "the server could not 
 export const methodNotAllowed = () => fail(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {});
 export const notAcceptable = (available: readonly string[]) =>
   fail(406, "NotAcceptable", `only the following media types are accepted: ${available.join(", ")}`);
+export const unavailableAs = (available: string) => fail(406, "NotAcceptable", `406: Not Acceptable\n\nAvailable representations: ${available}`, {});
 export const alreadyExists = (of: Subject, name: string) => fail(409, "AlreadyExists", `${qualified(of)} "${name}" already exists`, detailsOf(of, name));
 export const conflict = (of: Subject, name: string, why = "the object has been modified; please apply your changes to the latest version and try again") =>
   fail(409, "Conflict", `Operation cannot be fulfilled on ${qualified(of)} "${name}": ${why}`, detailsOf(of, name));
