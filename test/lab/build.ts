@@ -76,12 +76,18 @@ export function buildPrograms(): void {
   }
 }
 
-/** Without a version stamped in, the API server takes itself for v0.0.0 and turns features off. */
+/**
+ * The version, stamped into both packages that tell it: without the first the API
+ * server takes itself for v0.0.0 and turns features off, without the second every
+ * User-Agent says so.
+ */
 function linkerFlags(program: Program): string {
   if (!program.target.startsWith("k8s.io/kubernetes/")) return "-s -w";
   const [major, minor] = KUBERNETES_VERSION.slice(1).split(".");
   const stamps = { gitVersion: KUBERNETES_VERSION, gitMajor: major, gitMinor: minor, gitTreeState: "clean", buildDate: "2026-01-01T00:00:00Z" };
-  return ["-s", "-w", ...Object.entries(stamps).map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`)].join(" ");
+  const packages = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
+  const settings = packages.flatMap((path) => Object.entries(stamps).map(([name, value]) => `-X ${path}.${name}=${value}`));
+  return ["-s", "-w", ...settings].join(" ");
 }
 
 function buildKey(directory: string, settings: readonly string[]): string {

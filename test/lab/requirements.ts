@@ -1,0 +1,44 @@
+/**
+ * What a lab test needs of the machine, decided once by `run.ts` and read by
+ * every test file, so that a machine without it reports each test as skipped,
+ * by name and with the reason, and never as passed or failed.
+ */
+import { existsSync } from "node:fs";
+import { whyNotBuildable } from "./build.ts";
+
+/** Set by `run.ts`: "ready", or the reason why the lab cannot run here. */
+export const STATE_VARIABLE = "HOLDFAST_LAB";
+
+/** Why the lab's tests are skipped; undefined when they run. */
+export const whySkipped: string | undefined = readState();
+
+/** The title of a suite, with the reason when it is skipped. */
+export function titled(title: string, reason: string | undefined = whySkipped): string {
+  return reason === undefined ? title : `${title} [skipped: ${reason}]`;
+}
+
+/** Looks at the machine. Network namespaces are tried, not guessed: root in a container often may not. */
+export function whyNotRunnable(): string | undefined {
+  if (process.platform !== "linux") return "needs Linux";
+  if (process.getuid?.() !== 0) return "needs root, for network namespaces";
+  for (const program of ["ip", "openssl"]) {
+    if (Bun.which(program) === null) return `${program} is not installed`;
+  }
+  const probe = `hf-probe-${process.pid}`;
+  if (!Bun.spawnSync(["ip", "netns", "add", probe]).success) return "may not make network namespaces";
+  const mayEnter = Bun.spawnSync(["ip", "netns", "exec", probe, "true"]).success;
+  Bun.spawnSync(["ip", "netns", "del", probe]);
+  return mayEnter ? whyNotBuildable() : "may not enter network namespaces";
+}
+
+/** The compiled binary under test: HOLDFAST_LAB_BINARY, else the one in dist/ for this machine. */
+export const holdfastPath = process.env["HOLDFAST_LAB_BINARY"] ?? new URL(`../../dist/holdfast-linux-${process.arch}`, import.meta.url).pathname;
+
+/** Why the tests that go through Holdfast are skipped. */
+export const whyWithoutHoldfast: string | undefined = whySkipped ?? (existsSync(holdfastPath) ? undefined : `${holdfastPath} is not built`);
+
+function readState(): string | undefined {
+  const state = process.env[STATE_VARIABLE];
+  if (state === undefined) return "started without `bun run test:lab`";
+  return state === "ready" ? undefined : state;
+}

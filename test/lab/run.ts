@@ -1,0 +1,65 @@
+/**
+ * `bun run test:lab`: sets the lab up, runs its tests, clears up.
+ *
+ * Needs root, iproute2, openssl and Go; where one of them is missing every test
+ * is reported as skipped, by name and with the reason, and the run succeeds.
+ * What is there but fails to build is a failure.
+ *
+ * Arguments are handed to `bun test`; a path among them replaces ./test/lab.
+ * HOLDFAST_LAB_BIN: where the cluster's programs are kept. HOLDFAST_LAB_BINARY:
+ * the Holdfast to test, instead of a fresh build. HOLDFAST_LAB_KEEP: leave the
+ * worlds' folders (logs, keys, databases) for reading.
+ */
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildPrograms } from "./build.ts";
+import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
+import { holdfastPath, STATE_VARIABLE, whyNotRunnable } from "./requirements.ts";
+
+const ROOT = join(import.meta.dir, "../..");
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(args: readonly string[]): Promise<number> {
+  const missing = whyNotRunnable();
+  if (missing === undefined) setUp();
+  else console.log(`lab: every test is skipped: ${missing}`);
+  const directory = mkdtempSync(join(tmpdir(), "holdfast-lab-"));
+  try {
+    return await runTests(args, { [STATE_VARIABLE]: missing ?? "ready", [LAB_DIR_VARIABLE]: directory });
+  } finally {
+    clearLeftovers(directory);
+    if (process.env["HOLDFAST_LAB_KEEP"] === undefined) rmSync(directory, { recursive: true, force: true });
+    else console.log(`lab: kept ${directory}`);
+  }
+}
+
+/** Everything that tests stand on: packages, the cluster's programs, the binary under test. */
+function setUp(): void {
+  if (!existsSync(join(ROOT, "node_modules"))) bun("install", "--frozen-lockfile");
+  buildPrograms();
+  if (process.env["HOLDFAST_LAB_BINARY"] !== undefined) return;
+  if (existsSync(join(ROOT, "scripts/build-targets.ts"))) bun("run", "scripts/build-targets.ts", "--native");
+  else bun("build", "--compile", "--outfile", holdfastPath, "src/main.ts");
+}
+
+async function runTests(args: readonly string[], env: Record<string, string>): Promise<number> {
+  const report = join(ROOT, ".cache/junit/lab.xml");
+  mkdirSync(join(ROOT, ".cache/junit"), { recursive: true });
+  const paths = args.some((arg) => !arg.startsWith("-") && existsSync(join(ROOT, arg))) ? [] : ["./test/lab"];
+  const options = ["--timeout=300000", "--reporter=junit", `--reporter-outfile=${report}`];
+  const tests = Bun.spawn([process.execPath, "test", ...options, ...paths, ...args], {
+    cwd: ROOT,
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  // Ctrl-C reaches the tests by the terminal; stay, so that what they leave is cleared.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => tests.kill(signal));
+  return await tests.exited;
+}
+
+function bun(...args: string[]): void {
+  const done = Bun.spawnSync([process.execPath, ...args], { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] });
+  if (!done.success) throw new Error(`Cannot set the lab up: bun ${args.join(" ")} ended with ${done.exitCode}`);
+}

@@ -1,0 +1,323 @@
+/**
+ * One world: a control plane in the cloud, an edge, and the link between them.
+ *
+ *   namespace cloud                        namespace edge
+ *   etcd, kube-apiserver,       ======     holdfast, kubectl, informers
+ *   kube-controller-manager      WAN
+ *
+ * All of it real, all of it under one temporary folder, ended by pid when the
+ * world is disposed of. Worlds do not see each other, so several may run at once.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Audit } from "./audit.ts";
+import { programPath } from "./build.ts";
+import { type LabCredential, writeKubeconfig } from "./kubeconfig.ts";
+import { Network } from "./network.ts";
+import { mintPki, type Pki } from "./pki.ts";
+import { LAB_DIR_VARIABLE, LabProcess, type Output, runProcess, startProcess, until } from "./processes.ts";
+import { holdfastPath } from "./requirements.ts";
+
+export const NODE_NAME = "edge1";
+const ETCD_URL = "http://127.0.0.1:2379";
+const LISTEN = "127.0.0.1:10268";
+const HEALTH_LISTEN = "127.0.0.1:10267";
+
+export interface WorldOptions {
+  /** Default false: namespaces and service accounts are then made by `createNamespace`. */
+  readonly controllerManager?: boolean;
+  readonly apiServerArguments?: readonly string[];
+}
+
+export interface KubectlOptions {
+  readonly kubeconfig?: string;
+  readonly input?: string;
+  readonly timeoutMs?: number;
+}
+
+/** One started `holdfast run`. */
+export interface Holdfast extends AsyncDisposable {
+  readonly stateDir: string;
+  readonly process: LabProcess;
+  /** Ends it; SIGKILL is the power cut. */
+  stop(signal?: NodeJS.Signals): Promise<void>;
+}
+
+export class World implements AsyncDisposable {
+  readonly audit: Audit;
+  readonly pki: Pki;
+  /** Admin from within the cloud, by loopback: works while the link is cut. */
+  readonly cloudKubeconfig: string;
+  /** Admin, and the node's own identity, straight to the API server from the edge. */
+  readonly adminKubeconfig: string;
+  readonly nodeKubeconfig: string;
+  private readonly running: LabProcess[] = [];
+  private apiServer: LabProcess | undefined;
+  private fileCount = 0;
+
+  private constructor(
+    readonly directory: string,
+    readonly network: Network,
+    private readonly options: WorldOptions,
+  ) {
+    this.audit = new Audit(directory, network.edgeAddress);
+    this.pki = mintPki(join(directory, "pki"), { cloud: network.cloudAddress, edge: network.edgeAddress }, NODE_NAME);
+    this.cloudKubeconfig = this.kubeconfig("https://127.0.0.1:6443", this.certificateOf("admin"));
+    this.adminKubeconfig = this.kubeconfig(this.apiServerUrl, this.certificateOf("admin"));
+    this.nodeKubeconfig = this.kubeconfig(this.apiServerUrl, this.certificateOf("node"));
+  }
+
+  static async start(options: WorldOptions = {}): Promise<World> {
+    const directory = mkdtempSync(join(process.env[LAB_DIR_VARIABLE] ?? tmpdir(), "world-"));
+    const network = Network.start(randomBytes(3).toString("hex"));
+    const world = new World(directory, network, options);
+    try {
+      await world.startControlPlane();
+      return world;
+    } catch (error) {
+      await world[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get apiServerUrl(): string {
+    return `https://${this.network.cloudAddress}:6443`;
+  }
+
+  /** The client certificate minted under this name, as a credential. */
+  certificateOf(name: string): LabCredential {
+    return { certificate: this.pki.certificate(name), key: this.pki.key(name) };
+  }
+
+  /** A kubeconfig for the API server itself, or for any server of the cluster's CA. */
+  kubeconfig(server: string, credential: LabCredential): string {
+    return writeKubeconfig(this.path("kubeconfig"), { server, ca: this.pki.ca, credential });
+  }
+
+  /** A kubeconfig for a client of Holdfast. */
+  proxyKubeconfig(stateDir: string, credential: LabCredential): string {
+    const ca = join(stateDir, "pki/local-ca.crt");
+    return writeKubeconfig(this.path("kubeconfig"), { server: `https://${LISTEN}`, ca, credential });
+  }
+
+  /** Pulls the cable. */
+  cut(): void {
+    this.network.cut();
+  }
+
+  /** Makes the link a black hole. */
+  drop(): void {
+    this.network.drop();
+  }
+
+  heal(): void {
+    this.network.heal();
+  }
+
+  /** Runs kubectl at the edge, as admin unless told otherwise, with nothing kept from earlier calls. */
+  async kubectl(args: readonly string[], options: KubectlOptions = {}): Promise<Output> {
+    return await runProcess(this.kubectlCommand(args, options.kubeconfig), { env: this.kubectlEnv(), ...options });
+  }
+
+  /** Starts a kubectl that stays, such as `get -w`, at the edge; its stdout is the caller's. */
+  startKubectl(args: readonly string[], kubeconfig?: string): LabProcess {
+    const command = this.kubectlCommand(args, kubeconfig);
+    return this.own(startProcess("kubectl", command, { logPath: this.path("kubectl.log"), env: this.kubectlEnv(), stdio: "pipe" }));
+  }
+
+  /**
+   * Runs kubectl in the cloud as admin, whatever the link does.
+   *
+   * @returns its stdout.
+   * @throws {Error} with its stderr when it fails.
+   */
+  async inCloud(args: readonly string[], input?: string): Promise<string> {
+    const command = [programPath("kubectl"), `--cache-dir=${this.directory}/kubectl-cloud`, `--kubeconfig=${this.cloudKubeconfig}`, ...args];
+    const output = await runProcess(this.network.within(this.network.cloud, command), input === undefined ? {} : { input });
+    if (output.exitCode !== 0) throw new Error(`Cannot run kubectl ${args.join(" ")} in the cloud: ${output.stderr}`);
+    return output.stdout;
+  }
+
+  /** Applies a manifest in the cloud. */
+  async apply(...objects: readonly object[]): Promise<void> {
+    await this.inCloud(["apply", "--server-side", "-f", "-"], objects.map((object) => JSON.stringify(object)).join("\n---\n"));
+  }
+
+  /** A namespace with the service account that every pod needs, which nobody makes without a controller manager. */
+  async createNamespace(name: string): Promise<void> {
+    await this.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name } });
+    if (this.options.controllerManager !== true) {
+      await this.apply({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: name } });
+    }
+  }
+
+  /** A bearer token of a new service account that may do what the ClusterRole says, everywhere. */
+  async tokenFor(name: string, clusterRole: string): Promise<string> {
+    const namespace = "kube-system";
+    await this.apply(
+      { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace } },
+      {
+        apiVersion: "rbac.authorization.k8s.io/v1",
+        kind: "ClusterRoleBinding",
+        metadata: { name: `lab-${name}` },
+        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: clusterRole },
+        subjects: [{ kind: "ServiceAccount", name, namespace }],
+      },
+    );
+    return (await this.inCloud(["create", "token", name, "-n", namespace, "--duration=24h"])).trim();
+  }
+
+  /** Starts the API server anew: its watch cache then holds no history. */
+  async restartApiServer(): Promise<void> {
+    await this.apiServer?.stop();
+    await this.startApiServer();
+  }
+
+  /** Compacts etcd up to now: no watch can begin earlier any more. */
+  async compact(): Promise<void> {
+    const call = async (path: string, body: object) => JSON.parse(await this.fetchWithin(this.network.cloud, `${ETCD_URL}${path}`, JSON.stringify(body)));
+    const { header } = await call("/v3/kv/range", { key: btoa("/registry/"), limit: "1" });
+    await call("/v3/kv/compaction", { revision: header.revision, physical: true });
+  }
+
+  /**
+   * Starts the compiled binary at the edge and waits until it says that it is ready.
+   *
+   * @param options.kubeconfig its upstream; default the node's own.
+   * @param options.stateDir given again, it is the same Holdfast restarted.
+   */
+  async startHoldfast(options: { readonly kubeconfig?: string; readonly stateDir?: string; readonly args?: readonly string[] } = {}): Promise<Holdfast> {
+    const stateDir = options.stateDir ?? this.path("state");
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    const flags = {
+      kubeconfig: options.kubeconfig ?? this.nodeKubeconfig,
+      "state-dir": stateDir,
+      listen: LISTEN,
+      "health-listen": HEALTH_LISTEN,
+      "client-ca-file": this.pki.ca,
+    };
+    const command = [holdfastPath, "run", ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]), ...(options.args ?? [])];
+    const logPath = join(this.directory, `${stateDir.split("/").at(-1)}.log`);
+    const started = this.own(startProcess("holdfast", this.network.within(this.network.edge, command), { logPath }));
+    await until(`holdfast is ready; its log is ${logPath}`, async () => {
+      if (!started.isRunning) throw new Error(`holdfast has ended: ${started.log.slice(-2000)}`);
+      return await this.isHoldfastReady();
+    });
+    return {
+      stateDir,
+      process: started,
+      stop: async (signal) => await started.stop(signal),
+      [Symbol.asyncDispose]: async () => await started.stop(),
+    };
+  }
+
+  async isHoldfastReady(): Promise<boolean> {
+    return (await this.fetchWithin(this.network.edge, `http://${HEALTH_LISTEN}/readyz`)) !== "";
+  }
+
+  /** Starts any program at the edge, with stdin and stdout for the caller. */
+  startAtEdge(name: string, command: readonly string[], env: Readonly<Record<string, string>> = {}): LabProcess {
+    return this.own(startProcess(name, this.network.within(this.network.edge, command), { logPath: this.path(`${name}.log`), env, stdio: "pipe" }));
+  }
+
+  /** Runs any short program at the edge. */
+  async runAtEdge(command: readonly string[], env: Readonly<Record<string, string>>, timeoutMs: number): Promise<Output> {
+    return await runProcess(this.network.within(this.network.edge, command), { env, timeoutMs });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Last in, first out: clients, holdfast, controllers, API server, etcd.
+    for (const started of this.running.toReversed()) await started.stop("SIGTERM", 5_000);
+    await this.network[Symbol.asyncDispose]();
+    if (process.env["HOLDFAST_LAB_KEEP"] === undefined) rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  private async startControlPlane(): Promise<void> {
+    const listen = ["--listen-client-urls", ETCD_URL, "--advertise-client-urls", ETCD_URL];
+    const peers = ["--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380", "--initial-cluster", "default=http://127.0.0.1:2380"];
+    this.startInCloud("etcd", ["--data-dir", join(this.directory, "etcd"), ...listen, ...peers, "--unsafe-no-fsync"]);
+    await this.startApiServer();
+    if (this.options.controllerManager === true) this.startControllerManager();
+  }
+
+  private async startApiServer(): Promise<void> {
+    const { pki } = this;
+    const flags = {
+      "etcd-servers": ETCD_URL,
+      "secure-port": "6443",
+      // A loopback address is refused here.
+      "advertise-address": this.network.cloudAddress,
+      "client-ca-file": pki.ca,
+      "tls-cert-file": pki.certificate("apiserver"),
+      "tls-private-key-file": pki.key("apiserver"),
+      "kubelet-client-certificate": pki.certificate("apiserver-kubelet"),
+      "kubelet-client-key": pki.key("apiserver-kubelet"),
+      "kubelet-certificate-authority": pki.ca,
+      "service-account-key-file": join(pki.directory, "service-account.pub"),
+      "service-account-signing-key-file": pki.key("service-account"),
+      "service-account-issuer": "https://kubernetes.default.svc",
+      "service-cluster-ip-range": "10.96.0.0/16",
+      "authorization-mode": "Node,RBAC",
+      "enable-admission-plugins": "NodeRestriction",
+      "allow-privileged": "true",
+      // The lab compacts when it wants to.
+      "etcd-compaction-interval": "0",
+    };
+    const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
+    this.apiServer = this.startInCloud("kube-apiserver", [...args, ...this.audit.apiServerArguments, ...(this.options.apiServerArguments ?? [])]);
+    await until(`the API server is ready; its log is ${this.apiServer.logPath}`, async () => (await this.inCloud(["get", "--raw=/readyz"])) === "ok", 90_000);
+  }
+
+  private startControllerManager(): void {
+    const kubeconfig = this.kubeconfig("https://127.0.0.1:6443", this.certificateOf("controller-manager"));
+    const files = ["--kubeconfig", "--authentication-kubeconfig", "--authorization-kubeconfig"].map((flag) => `${flag}=${kubeconfig}`);
+    this.startInCloud("kube-controller-manager", [
+      ...files,
+      `--cluster-signing-cert-file=${this.pki.ca}`,
+      `--cluster-signing-key-file=${this.pki.key("ca")}`,
+      `--root-ca-file=${this.pki.ca}`,
+      `--service-account-private-key-file=${this.pki.key("service-account")}`,
+      "--use-service-account-credentials=true",
+      "--leader-elect=false",
+    ]);
+  }
+
+  private startInCloud(name: string, args: readonly string[]): LabProcess {
+    const command = this.network.within(this.network.cloud, [programPath(name), ...args]);
+    return this.own(startProcess(name, command, { logPath: join(this.directory, `${name}.log`) }));
+  }
+
+  private own(started: LabProcess): LabProcess {
+    this.running.push(started);
+    return started;
+  }
+
+  private kubectlCommand(args: readonly string[], kubeconfig = this.adminKubeconfig): string[] {
+    // `kubectl plugin`-style parsing wants the verb first; these flags may stand anywhere.
+    return this.network.within(this.network.edge, [programPath("kubectl"), ...args.slice(0, 1), `--kubeconfig=${kubeconfig}`, `--cache-dir=${this.path("kubectl-cache")}`, ...args.slice(1)]);
+  }
+
+  private kubectlEnv(): Record<string, string> {
+    return { HOME: this.directory, EDITOR: "false" };
+  }
+
+  /** One HTTP exchange inside a namespace, by a small process of its own: a process cannot change namespace. */
+  private async fetchWithin(namespace: string, url: string, body?: string): Promise<string> {
+    const script = `const r = await fetch(process.argv[1], process.argv[2] === undefined ? {} : { method: "POST", body: process.argv[2] });
+      if (!r.ok) throw new Error(r.status + " " + await r.text()); process.stdout.write(await r.text());`;
+    const command = this.network.within(namespace, [process.execPath, "-e", script, url, ...(body === undefined ? [] : [body])]);
+    const output = await runProcess(command, { timeoutMs: 20_000 });
+    if (output.exitCode !== 0) throw new Error(`Cannot fetch ${url} in ${namespace}: ${output.stderr.trim()}`);
+    return output.stdout;
+  }
+
+  private path(name: string): string {
+    this.fileCount += 1;
+    return join(this.directory, `${this.fileCount}-${name}`);
+  }
+}
+
+/** Starts a world; see `World.start`. */
+export const startWorld = World.start;
