@@ -10,11 +10,11 @@ import { existsSync, readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import * as v from "valibot";
-import { LineCounter, isMap, isSeq, parseDocument, type Document, type Node } from "yaml";
 import { EdgeError } from "./base/errors.ts";
 import { parseDurationMs, parseSizeBytes } from "./base/units.ts";
 import type { Credential } from "./kube/credential.ts";
 import { loadKubeconfig } from "./kubeconfig.ts";
+import { lineOf, repeatedField, syntaxLine } from "./config-lines.ts";
 import { proxyForServer } from "./proxy-url.ts";
 
 /** Everything `run` needs, checked and resolved. */
@@ -188,38 +188,24 @@ function readConfigFile(path: string): FileConfig {
   } catch (error) {
     throw new ConfigError(`Cannot read configuration "${path}": ${(error as { code?: string }).code === "ENOENT" ? "there is no such file" : (error as { code?: string }).code}`, { cause: error });
   }
-  const lines = new LineCounter();
-  const document = parseDocument(source, { lineCounter: lines, prettyErrors: false });
-  const [problem] = document.errors;
-  if (problem !== undefined) throw new ConfigError(`Cannot read configuration "${path}", line ${lines.linePos(problem.pos[0]).line}: ${problem.message.split("\n")[0]}`);
-  const result = v.safeParse(fileSchema, document.toJS() ?? {});
+  let document: unknown;
+  try {
+    document = Bun.YAML.parse(source) ?? {};
+  } catch {
+    throw new ConfigError(`Cannot read configuration "${path}"${syntaxLine(source)}`);
+  }
+  const repeated = repeatedField(source);
+  if (repeated !== undefined) throw new ConfigError(`Cannot use configuration "${path}", line ${repeated.line}: field "${repeated.field}" stands there twice`);
+  const result = v.safeParse(fileSchema, document);
   if (result.success) return result.output;
   const issue = result.issues[0];
   const keys = issue.path?.map(({ key }) => key as string | number) ?? [];
-  const line = lineOf(document, keys, lines);
+  const line = lineOf(source, keys);
   const field = keys.join(".");
   const isUnknown = issue.type === "strict_object" && issue.expected === "never";
   if (isUnknown) throw new ConfigError(`Cannot use configuration "${path}", line ${line}: unknown field "${field}"${suggestion(String(keys.at(-1)))}`);
   if (issue.received === "undefined") throw new ConfigError(`Cannot use configuration "${path}": field "${field}" is missing; expected ${issue.expected}`);
   throw new ConfigError(`Cannot use configuration "${path}", line ${line}: field "${field}": expected ${issue.type === "check" ? issue.message : issue.expected}`);
-}
-
-/** The line where a field stands; the document's first for what is missing. */
-function lineOf(document: Document, keys: readonly (string | number)[], lines: LineCounter): number {
-  let node: unknown = document.contents;
-  let offset = (node as Node | null)?.range?.[0] ?? 0;
-  for (const key of keys) {
-    if (isMap(node)) {
-      const pair = node.items.find((item) => (item.key as { value?: unknown }).value === key);
-      if (pair === undefined) break;
-      offset = (pair.key as Node).range?.[0] ?? offset;
-      node = pair.value;
-    } else if (isSeq(node)) {
-      node = node.items[Number(key)];
-      offset = (node as Node | undefined)?.range?.[0] ?? offset;
-    }
-  }
-  return lines.linePos(offset).line;
 }
 
 const KNOWN_FIELDS = [...Object.keys(fileSchema.entries), "scopeMaxItems", "scopeMaxBytes", "storeMaxBytes", "ringMaxEvents", "ringMaxBytes", "linger", "retention", "bookmarkInterval", "name"];

@@ -116,7 +116,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
 
   if (own.kind === "token") {
-    ownTokenUser = serviceAccountOf(own.read()) ?? textOf(store.getValue("own-token-user"));
+    ownTokenUser = (await serviceAccountOf(own.read())) ?? textOf(store.getValue("own-token-user"));
     if (ownTokenUser === undefined) {
       void askOwnUser(upstream, upstreamCredential("own", own), signal).then((user) => {
         if (user === undefined) return;

@@ -16,7 +16,9 @@ export function writeFileAtomically(path: string, content: string | Uint8Array, 
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const temporary = `${path}.${process.pid}.new`;
   try {
-    const file = openSync(temporary, "w", mode);
+    // A leftover of a killed process may carry another mode: never written into.
+    rmSync(temporary, { force: true });
+    const file = openSync(temporary, "wx", mode);
     try {
       const bytes = Buffer.from(content as string);
       for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
@@ -29,7 +31,18 @@ export function writeFileAtomically(path: string, content: string | Uint8Array, 
     rmSync(temporary, { force: true });
     throw error;
   }
-  const directory = openSync(folder, "r");
-  fsyncSync(directory);
-  closeSync(directory);
+  syncFolder(folder);
+}
+
+/** Makes the move itself survive a power cut. Some file systems cannot sync a folder; the file is in place all the same. */
+function syncFolder(folder: string): void {
+  let directory: number | undefined;
+  try {
+    directory = openSync(folder, "r");
+    fsyncSync(directory);
+  } catch {
+    // Nothing is left to be undone here.
+  } finally {
+    if (directory !== undefined) closeSync(directory);
+  }
 }

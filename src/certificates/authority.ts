@@ -10,7 +10,7 @@
  */
 
 import { X509Certificate, createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign, type KeyObject } from "node:crypto";
-import { readFileSync, renameSync } from "node:fs";
+import { existsSync, readFileSync, renameSync } from "node:fs";
 import { isIP, isIPv6 } from "node:net";
 import { join } from "node:path";
 import { writeFileAtomically } from "../base/atomic-file.ts";
@@ -28,7 +28,7 @@ export interface KeyPair {
 export type Authority = KeyPair;
 
 /** What a certificate is issued for. */
-export interface LeafRequest {
+interface LeafRequest {
   readonly commonName: string;
   readonly organizations?: readonly string[];
   readonly dnsNames?: readonly string[];
@@ -38,11 +38,38 @@ export interface LeafRequest {
   readonly notAfterMs: number;
 }
 
+/** When a certificate is good, ms since the epoch. */
+export interface Validity {
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+/** What a serving certificate is issued for. */
+export interface ServingRequest {
+  readonly commonName: string;
+  readonly dnsNames?: readonly string[];
+  /** IPv4 and IPv6; a zone ("%eth0") is left out, certificates know none. */
+  readonly ipAddresses?: readonly string[];
+  /** Of validity from now. Default 3650. */
+  readonly days?: number;
+  readonly nowMs: number;
+}
+
+/** What a client certificate is issued for: CN is the user, O its groups. */
+export interface ClientRequest {
+  readonly commonName: string;
+  readonly organizations?: readonly string[];
+  /** Of validity from now. Default 365. */
+  readonly days?: number;
+  readonly nowMs?: number;
+}
+
 const DAY_MS = 86_400_000;
 const CA_YEARS = 30;
 const SERVING_DAYS = 3_650;
-/** Renewed at the first start with less than this left; a node that runs on for years keeps what it has. */
-const RENEW_BEFORE_DAYS = 1_000;
+const CLIENT_DAYS = 365;
+/** Older than this program: a clock that shows less was never set, and "now plus thirty years" by it would be over already. */
+const CLOCK_FLOOR_MS = Date.UTC(2026, 0, 1);
 const ECDSA_WITH_SHA256 = sequence(objectId("1.2.840.10045.4.3.2"));
 
 /** Makes a CA. @param years of validity, from 1970 on counted to `nowMs` plus these. */
@@ -55,7 +82,7 @@ export function createAuthority(options: { readonly commonName: string; readonly
     publicKey,
     issuerKey: privateKey,
     notBeforeMs: 0,
-    notAfterMs: options.nowMs + (options.years ?? CA_YEARS) * 365 * DAY_MS,
+    notAfterMs: trustedNowMs(options.nowMs) + (options.years ?? CA_YEARS) * 365 * DAY_MS,
     // keyCertSign and cRLSign: bits 5 and 6.
     extensions: [extension("2.5.29.19", true, sequence(element(0x01, Buffer.of(0xff)))), extension("2.5.29.15", true, bitString(Buffer.of(0b0000_0110), 1))],
   });
@@ -63,7 +90,7 @@ export function createAuthority(options: { readonly commonName: string; readonly
 }
 
 /** Issues a certificate with a key of its own. */
-export function issueCertificate(authority: Authority, request: LeafRequest): KeyPair {
+function issueCertificate(authority: Authority, request: LeafRequest): KeyPair {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const organizations = (request.organizations ?? []).map((name) => nameAttribute("2.5.4.10", name));
   const names = [
@@ -88,10 +115,39 @@ export function issueCertificate(authority: Authority, request: LeafRequest): Ke
   return { certPem, keyPem: keyText(privateKey) };
 }
 
+/** Issues a certificate for a server, valid from 1970: a gateway without a clock must be able to serve itself. */
+export function issueServingCertificate(authority: Authority, request: ServingRequest): KeyPair {
+  const { nowMs, days = SERVING_DAYS, ...names } = request;
+  return issueCertificate(authority, { ...names, usage: "server", notBeforeMs: 0, notAfterMs: trustedNowMs(nowMs) + days * DAY_MS });
+}
+
+/** Issues a certificate for a client; for tests and the demo, a cluster's clients get theirs from the cluster. */
+export function issueClientCertificate(authority: Authority, request: ClientRequest): KeyPair {
+  const { nowMs = Date.now(), days = CLIENT_DAYS, ...names } = request;
+  return issueCertificate(authority, { ...names, usage: "client", notBeforeMs: 0, notAfterMs: trustedNowMs(nowMs) + days * DAY_MS });
+}
+
+/**
+ * The moment from which a certificate should be renewed: between 70 % and
+ * 90 % of its life, so that nodes made together do not renew together.
+ *
+ * Where NotBefore is 1970 by our own doing, hand in the moment of issue
+ * instead (NotAfter less the days asked for), or the life is far too long.
+ *
+ * @param validity as read from the X.509 leaf.
+ * @param draw in [0, 1), normally `Math.random()`, once per certificate; 0 renews earliest.
+ * @returns milliseconds since the epoch, always within the validity.
+ * @throws {RangeError} if `notAfterMs` is not later than `notBeforeMs`.
+ */
+export function renewalTimeMs({ notBeforeMs, notAfterMs }: Validity, draw: number): number {
+  if (!(notAfterMs > notBeforeMs)) throw new RangeError("notAfterMs is not later than notBeforeMs");
+  return notBeforeMs + (notAfterMs - notBeforeMs) * (0.7 + 0.2 * draw);
+}
+
 /** The CA of a state folder: STATE/pki/local-ca.crt and .key, made at first start. A pair that cannot be used is set aside. */
 export function loadOrCreateLocalAuthority(stateDir: string, clock: Clock, log: Log): Authority {
   const paths = pairPaths(stateDir, "local-ca");
-  const known = readPair(paths, log);
+  const known = readPair(paths, log, isAuthority);
   if (known !== undefined) return known;
   const made = createAuthority({ commonName: `holdfast-local-ca-${randomBytes(4).toString("hex")}`, nowMs: clock.nowMs() });
   keepPair(paths, made, log);
@@ -101,16 +157,14 @@ export function loadOrCreateLocalAuthority(stateDir: string, clock: Clock, log: 
 /** The certificate served on the local listeners; kept while it covers the hosts, comes from this CA and has long to go. */
 export function servingPair(authority: Authority, hosts: readonly string[], stateDir: string, clock: Clock, log: Log): KeyPair {
   const paths = pairPaths(stateDir, "serving");
-  const wanted = [...new Set(["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "::1", ...hosts])];
+  const wanted = [...new Set(["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "::1", ...hosts.map(withoutZone)])];
   const known = readPair(paths, log);
   if (known !== undefined && isUsable(known, authority, wanted, clock.nowMs())) return known;
-  const made = issueCertificate(authority, {
+  const made = issueServingCertificate(authority, {
     commonName: "holdfast",
     dnsNames: wanted.filter((host) => isIP(host) === 0),
     ipAddresses: wanted.filter((host) => isIP(host) !== 0),
-    usage: "server",
-    notBeforeMs: 0,
-    notAfterMs: clock.nowMs() + SERVING_DAYS * DAY_MS,
+    nowMs: clock.nowMs(),
   });
   keepPair(paths, made, log);
   return made;
@@ -120,7 +174,9 @@ function isUsable({ certPem }: KeyPair, authority: Authority, hosts: readonly st
   const leaf = new X509Certificate(certPem);
   const issuer = new X509Certificate(authority.certPem);
   if (!leaf.checkIssued(issuer) || !leaf.verify(issuer.publicKey)) return false;
-  if (Date.parse(leaf.validTo) - nowMs < RENEW_BEFORE_DAYS * DAY_MS) return false;
+  // Renewed at a start with less than three years left; a node that runs on for years keeps what it has.
+  const notAfterMs = Date.parse(leaf.validTo);
+  if (nowMs >= renewalTimeMs({ notBeforeMs: notAfterMs - SERVING_DAYS * DAY_MS, notAfterMs }, 0)) return false;
   return hosts.every((host) => (isIP(host) === 0 ? leaf.checkHost(host) : leaf.checkIP(host)) !== undefined);
 }
 
@@ -128,14 +184,17 @@ function pairPaths(stateDir: string, name: string): { readonly cert: string; rea
   return { cert: join(stateDir, "pki", `${name}.crt`), key: join(stateDir, "pki", `${name}.key`) };
 }
 
-function readPair(paths: { readonly cert: string; readonly key: string }, log: Log): KeyPair | undefined {
+function readPair(paths: { readonly cert: string; readonly key: string }, log: Log, isFit: (leaf: X509Certificate) => boolean = () => true): KeyPair | undefined {
+  if (!existsSync(paths.cert) && !existsSync(paths.key)) return undefined;
   try {
     const pair = { certPem: readFileSync(paths.cert, "utf8"), keyPem: readFileSync(paths.key, "utf8") };
-    if (new X509Certificate(pair.certPem).checkPrivateKey(createPrivateKey(pair.keyPem))) return pair;
-    throw new Error("key and certificate do not belong together");
+    const leaf = new X509Certificate(pair.certPem);
+    if (!leaf.checkPrivateKey(createPrivateKey(pair.keyPem))) throw new Error("key and certificate do not belong together");
+    if (!isFit(leaf)) throw new Error("certificate is no self-signed CA");
+    return pair;
   } catch (error) {
-    if ((error as { code?: string }).code === "ENOENT") return undefined;
-    log.warn("certificate cannot be used, made anew", { path: paths.cert, reason: String((error as Error).message) });
+    // One of two missing counts too: a power cut between the two writes leaves that.
+    log.warn("certificate cannot be used, made anew", { path: paths.cert, reason: reasonOf(error) });
     for (const path of [paths.cert, paths.key]) {
       try {
         renameSync(path, `${path}.damaged`);
@@ -145,6 +204,26 @@ function readPair(paths: { readonly cert: string; readonly key: string }, log: L
     }
     return undefined;
   }
+}
+
+/** A CA that signed itself and is what it says; whatever else lies in its place would be refused by every client. */
+function isAuthority(certificate: X509Certificate): boolean {
+  return certificate.ca && certificate.verify(certificate.publicKey);
+}
+
+/** The system's code, or what is wrong in words; a parser's own message might quote what it choked on. */
+function reasonOf(error: unknown): string {
+  const { code, message } = error as { code?: unknown; message?: string };
+  if (typeof code !== "string") return message ?? "unknown";
+  return /^E[A-Z]+$/.test(code) ? code : "no PEM certificate or key";
+}
+
+function trustedNowMs(nowMs: number): number {
+  return Math.max(nowMs, CLOCK_FLOOR_MS);
+}
+
+function withoutZone(host: string): string {
+  return host.replace(/%.*$/, "");
 }
 
 function keepPair(paths: { readonly cert: string; readonly key: string }, pair: KeyPair, log: Log): void {
@@ -205,10 +284,15 @@ function subjectOf(certPem: string): Buffer {
   return sequence(nameAttribute("2.5.4.3", commonName));
 }
 
+/** The four or sixteen bytes of an address; a tail in dots ("::ffff:10.0.0.1") is two words. */
 function addressBytes(address: string): Buffer {
-  if (!isIPv6(address)) return Buffer.from(address.split(".").map(Number));
-  const [left = "", right] = address.split("::");
-  const words = (text: string | undefined) => (text === undefined || text === "" ? [] : text.split(":"));
+  const plain = withoutZone(address);
+  if (!isIPv6(plain)) return Buffer.from(plain.split(".").map(Number));
+  const [dotted] = /[0-9.]+$/.exec(plain) ?? [];
+  const tail = dotted?.includes(".") === true ? Buffer.from(dotted.split(".").map(Number)) : undefined;
+  const text = tail === undefined ? plain : `${plain.slice(0, -dotted!.length)}${tail.readUInt16BE(0).toString(16)}:${tail.readUInt16BE(2).toString(16)}`;
+  const [left = "", right] = text.split("::");
+  const words = (part: string | undefined) => (part === undefined || part === "" ? [] : part.split(":"));
   const zeros = Array.from({ length: 8 - words(left).length - words(right).length }, () => "0");
   return Buffer.from([...words(left), ...(right === undefined ? [] : zeros), ...words(right)].flatMap((word) => [Number.parseInt(word, 16) >> 8, Number.parseInt(word, 16) & 0xff]));
 }

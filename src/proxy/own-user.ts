@@ -6,13 +6,13 @@
  * server is asked once (SelfSubjectReview).
  */
 
-import { decodeJwt } from "jose";
 import * as v from "valibot";
 
 const reviewSchema = v.object({ status: v.object({ userInfo: v.object({ username: v.string() }) }) });
 
 /** The subject of a service-account token; undefined for any other. */
-export function serviceAccountOf(token: string): string | undefined {
+export async function serviceAccountOf(token: string): Promise<string | undefined> {
+  const { decodeJwt } = await import("jose");
   try {
     const { sub } = decodeJwt(token);
     return sub?.startsWith("system:serviceaccount:") === true ? sub : undefined;

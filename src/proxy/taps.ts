@@ -6,7 +6,7 @@
  * client's bytes are never touched.
  */
 
-import { createGunzip, type Gunzip } from "node:zlib";
+import type { Gunzip } from "node:zlib";
 import type { ListAdoption } from "../cache/list-adoption.ts";
 import type { Scope } from "../cache/scope.ts";
 import type { ResponseKey, Store } from "../store/contract.ts";
@@ -39,7 +39,8 @@ export class ListTap implements AnswerTap {
     if (encoding !== null && encoding !== "gzip") return true;
     if (this.adoption?.begin(headers.get("content-type") ?? "") === true && encoding === "gzip") {
       const { adoption } = this;
-      this.#gunzip = createGunzip();
+      // Loaded on demand: few lists are long enough to be compressed.
+      this.#gunzip = (require("node:zlib") as typeof import("node:zlib")).createGunzip();
       this.#gunzip.on("data", (bytes: Uint8Array) => adoption.push(bytes));
       this.#gunzip.on("error", () => adoption.abort());
     }

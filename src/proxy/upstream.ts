@@ -10,8 +10,6 @@
  * are left behind for new ones: the old may be held open by nobody.
  */
 
-import * as https from "node:https";
-import { Readable } from "node:stream";
 import { UnreachableError } from "../cache/scope-source.ts";
 
 /** What a request is made with. */
@@ -161,6 +159,7 @@ export class Upstream {
 
   /** Byte for byte, for targets that a URL parser would change. */
   async #sendExactly(server: string, request: UpstreamRequest): Promise<Response> {
+    const [https, { Readable }] = await Promise.all([import("node:https"), import("node:stream")]);
     const url = new URL(server);
     const tls = this.tlsFor(request.credential);
     const { promise, resolve, reject } = Promise.withResolvers<Response>();

@@ -15,6 +15,10 @@ import type { World } from "./world.ts";
 const VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
+/** kubectl downloads this before it applies anything: Document { 1 swagger, 2 Info { 1 title, 2 version }, 8 Paths }, with no kind described. */
+const OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2";
+const EMPTY_OPENAPI_V2 = Buffer.concat([Buffer.from([0x0a, 3]), Buffer.from("2.0"), Buffer.from([0x12, 21, 0x0a, 10]), Buffer.from("Kubernetes"), Buffer.from([0x12, 7]), Buffer.from("v1.37.2"), Buffer.from([0x42, 0])]);
+
 export const VERSION: JsonObject = {
   major: "1",
   minor: "37",
@@ -46,6 +50,7 @@ export function serveDiscovery(world: World, exchange: Exchange): void {
     case "/apis":
       return isAggregated(exchange) ? sendAggregated(world, exchange, (group) => group !== "") : exchange.sendJson(200, { kind: "APIGroupList", apiVersion: "v1", groups: groups(world) });
     case "/openapi/v2":
+      if (exchange.header("accept").includes(OPENAPI_V2_PROTOBUF)) return exchange.send(200, `${OPENAPI_V2_PROTOBUF}.v1.0+protobuf`, EMPTY_OPENAPI_V2);
       return sendTagged(exchange, { swagger: "2.0", info: { title: "Kubernetes", version: "v1.37.2" }, paths: {}, definitions: {} });
     case "/openapi/v3":
       return sendTagged(exchange, { paths: openApiPaths(world) });

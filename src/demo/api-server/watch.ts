@@ -6,9 +6,9 @@
  * who allow them: at the interval, and two seconds before the stream's end.
  */
 
-import { gzipSync } from "node:zlib";
 import { Failure, statusObject, tooLarge } from "./failure.ts";
 import type { Exchange } from "./exchange.ts";
+import { gzipMember } from "./gzip-member.ts";
 import { rendererFor, validateWatchOptions } from "./read.ts";
 import type { Renderer } from "./render.ts";
 import { isTrue } from "./request.ts";
@@ -157,7 +157,7 @@ export class WatchStream {
   #flush(frames: readonly Uint8Array[]): void {
     if (frames.length === 0 || this.#isEnded) return;
     const bytes = Buffer.concat(frames);
-    this.exchange.write(this.#isZipped ? gzipSync(bytes, { level: 1 }) : bytes);
+    this.exchange.write(this.#isZipped ? gzipMember(bytes) : bytes);
   }
 
   #close(): void {
