@@ -43,15 +43,21 @@ export interface OpenWatch {
 
 /** Requests over one keep-alive agent. */
 export class Client {
-  readonly #agent: https.Agent;
+  #agent: https.Agent;
 
   constructor(readonly options: ClientOptions) {
-    const { ca, cert, key } = options;
-    this.#agent = new https.Agent({ keepAlive: true, ca, ...(cert === undefined ? {} : { cert, key }) });
+    this.#agent = this.#newAgent();
   }
 
+  /** Drops kept connections; the next request opens a new one. */
   close(): void {
     this.#agent.destroy();
+    this.#agent = this.#newAgent();
+  }
+
+  #newAgent(): https.Agent {
+    const { ca, cert, key } = this.options;
+    return new https.Agent({ keepAlive: true, ca, ...(cert === undefined ? {} : { cert, key }) });
   }
 
   request(method: string, target: string, init: { headers?: Record<string, string>; body?: string | Uint8Array; agent?: false } = {}): Promise<Reply> {
