@@ -60,7 +60,8 @@ describe("list reader", () => {
     test(`${name} put together again reads the same`, () => {
       const read = readList(jsonCodec, [bytesOf(text)]);
       const written = writeList(jsonCodec, read.head.shape, resourceVersion, read.items.map((item) => item.bytes));
-      expect(JSON.parse(textOf(written)).metadata).toEqual({ resourceVersion });
+      // Lists of custom resources carry an empty `continue`, as the API server's do.
+      expect(JSON.parse(textOf(written)).metadata).toMatchObject({ resourceVersion });
       const again = readList(jsonCodec, [written]);
       expect(again.items).toEqual(read.items);
       expect(again.head).toEqual({ ...read.head, continueToken: "" });
