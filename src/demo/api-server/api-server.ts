@@ -350,7 +350,7 @@ class Server implements ApiServer {
   }
 
   async stop(): Promise<void> {
-    for (const watch of [...this.#world.watches]) watch.end();
+    for (const watch of this.#world.watches) watch.end();
     await this.link[Symbol.asyncDispose]();
     const closed = new Promise<void>((resolve) => this.#http.close(() => resolve()));
     for (const session of this.#sessions) session.destroy();

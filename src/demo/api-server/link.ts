@@ -144,42 +144,61 @@ class Relay implements Link {
   }
 }
 
-/** One direction of one connection. At most one chunk is in hand; TCP holds the rest back. */
+/**
+ * One direction of one connection, in order. Reading stops while anything is
+ * in hand, so that TCP holds the rest back; a chunk that arrives all the same
+ * waits its turn.
+ */
 class Flow {
+  readonly #queue: (Buffer | undefined)[] = [];
   #isPaused = false;
-  #waiting: (() => void) | undefined;
+  #isBusy = false;
 
-  constructor(from: Socket, to: Socket, wire: { readonly latencyMs: number; readonly bytesPerSecond: number }, count: (bytes: number) => void) {
-    const passOn = (chunk: Buffer | undefined) => {
-      if (to.destroyed) return;
-      if (!chunk) return void to.end();
-      count(chunk.length);
-      const hasRoom = to.write(chunk);
-      const pacingMs = wire.bytesPerSecond > 0 ? (chunk.length / wire.bytesPerSecond) * 1000 : 0;
-      const carryOn = () => (pacingMs > 0 ? setTimeout(() => from.resume(), pacingMs) : from.resume());
-      if (hasRoom) carryOn();
-      else to.once("drain", carryOn);
-    };
-    const afterGate = (chunk: Buffer | undefined) => {
-      if (this.#isPaused) this.#waiting = () => afterGate(chunk);
-      else if (wire.latencyMs > 0) setTimeout(() => (this.#isPaused ? afterGate(chunk) : passOn(chunk)), wire.latencyMs);
-      else passOn(chunk);
-    };
-    from.on("data", (chunk: Buffer) => {
-      from.pause();
-      afterGate(chunk);
-    });
-    from.on("end", () => afterGate(undefined));
+  constructor(
+    readonly from: Socket,
+    readonly to: Socket,
+    readonly wire: { readonly latencyMs: number; readonly bytesPerSecond: number },
+    readonly count: (bytes: number) => void,
+  ) {
+    from.on("data", (chunk: Buffer) => this.#take(chunk));
+    from.on("end", () => this.#take(undefined));
   }
 
   pause(): void {
     this.#isPaused = true;
+    this.from.pause();
   }
 
   resume(): void {
     this.#isPaused = false;
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    waiting?.();
+    void this.#drain();
+  }
+
+  #take(chunk: Buffer | undefined): void {
+    this.#queue.push(chunk);
+    void this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    if (this.#isBusy) return;
+    this.#isBusy = true;
+    while (this.#queue.length > 0 && !this.#isPaused) {
+      this.from.pause();
+      if (this.wire.latencyMs > 0) await wait(this.wire.latencyMs);
+      if (this.#isPaused) break;
+      await this.#pass(this.#queue.shift());
+    }
+    this.#isBusy = false;
+    if (!this.#isPaused && !this.from.destroyed) this.from.resume();
+  }
+
+  async #pass(chunk: Buffer | undefined): Promise<void> {
+    if (this.to.destroyed) return;
+    if (chunk === undefined) return void this.to.end();
+    this.count(chunk.length);
+    if (!this.to.write(chunk)) await new Promise<void>((resolve) => this.to.once("drain", resolve).once("close", resolve));
+    if (this.wire.bytesPerSecond > 0) await wait((chunk.length / this.wire.bytesPerSecond) * 1000);
   }
 }
+
+const wait = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));

@@ -74,7 +74,7 @@ function mergeList(present: Json[], patch: Json[], mergeKey: string, of: Message
   for (const item of patch) {
     if (!isObject(item)) continue;
     const at = merged.findIndex((one) => isObject(one) && one[mergeKey] === item[mergeKey]);
-    if (item["$patch"] === "delete") at >= 0 && merged.splice(at, 1);
+    if (item["$patch"] === "delete") merged.splice(at, at >= 0 ? 1 : 0);
     else if (at >= 0) merged[at] = strategicMerge(merged[at] as JsonObject, item, of);
     else merged.push(withoutDirectives(item));
   }

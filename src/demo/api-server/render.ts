@@ -10,7 +10,7 @@
 import { encode, encodeList, envelope, watchFrame } from "./protobuf.ts";
 import { JSON_TYPE, PROTOBUF_TYPE, type Form } from "./negotiate.ts";
 import { apiVersionOf, type Resource } from "./resources.ts";
-import { child, message, normalise, sortKeys, textAt, zeroObject, type Json, type JsonObject } from "./schema.ts";
+import { child, message, normalise, sortKeys, textAt, zeroObject, type Json, type JsonObject, type Message } from "./schema.ts";
 import { columnsOf, rowOf } from "./table.ts";
 
 /** `includeObject` of a Table request. */
@@ -45,6 +45,14 @@ function itemText(object: JsonObject): string {
   let text = itemTexts.get(object);
   if (text === undefined) itemTexts.set(object, (text = goJson(object)));
   return text;
+}
+
+const itemMessages = new WeakMap<JsonObject, Buffer>();
+
+function itemBytes(object: JsonObject, of: Message): Buffer {
+  let bytes = itemMessages.get(object);
+  if (bytes === undefined) itemMessages.set(object, (bytes = encode(object, of)));
+  return bytes;
 }
 
 /** The text with kind and apiVersion in front, where the stored object has none. */
@@ -147,12 +155,13 @@ function protobufRenderer(resource: Resource, form: Form): Renderer {
   const of = isPartial ? message("meta.PartialObjectMetadata")! : resource.message!;
   const apiVersion = isPartial ? META_V1(form.asVersion) : apiVersionOf(resource);
   const kind = isPartial ? "PartialObjectMetadata" : resource.kind;
-  const wrap = (object: JsonObject) => envelope(apiVersion, kind, encode(object, of));
+  const encoded = (object: JsonObject) => (isPartial ? encode(object, of) : itemBytes(object, of));
+  const wrap = (object: JsonObject) => envelope(apiVersion, kind, encoded(object));
   return {
     contentType: PROTOBUF_TYPE,
     watchContentType: `${PROTOBUF_TYPE};stream=watch`,
     single: wrap,
-    list: (objects, metadata) => envelope(apiVersion, `${kind}List`, encodeList(metadata, objects.map((object) => encode(object, of)))),
+    list: (objects, metadata) => envelope(apiVersion, `${kind}List`, encodeList(metadata, objects.map(encoded))),
     event: (type, object) => watchFrame(type, wrap(object)),
     bookmark: (resourceVersion, annotations) => watchFrame("BOOKMARK", wrap(bookmarkObject(resource, resourceVersion, annotations))),
     errorEvent: (status) => watchFrame("ERROR", protobufStatus(status)),

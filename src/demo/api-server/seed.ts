@@ -56,7 +56,7 @@ export function demoNode(name = DEMO_NODE): JsonObject {
   };
 }
 
-/** An EndpointSlice of about 1.7 KB of JSON: one Service with eight ready endpoints. */
+/** An EndpointSlice of about 1.7 KB of JSON: one Service with six ready endpoints. */
 export function demoSlice(index: number): JsonObject {
   const service = `service-${index}`;
   const endpoint = (at: number): JsonObject => ({
@@ -72,7 +72,7 @@ export function demoSlice(index: number): JsonObject {
       labels: { "kubernetes.io/service-name": service, "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io" },
     }),
     addressType: "IPv4",
-    endpoints: [1, 2, 3, 4, 5, 6, 7].map(endpoint),
+    endpoints: [1, 2, 3, 4, 5, 6].map(endpoint),
     ports: [{ name: "http", protocol: "TCP", port: 8080 }],
   };
 }

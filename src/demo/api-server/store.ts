@@ -153,7 +153,7 @@ export class Store {
     this.#sorted.delete(change.storageName);
     this.#history.push(change);
     this.#forgetOld();
-    for (const watcher of [...this.#watchers]) watcher(change);
+    for (const watcher of this.#watchers) watcher(change);
   }
 
   #forgetOld(): void {
