@@ -329,6 +329,8 @@ export function contractSuite(name: string, connect: () => Promise<Target>): voi
         await create(`${root}/pods`, pod("hollow"));
         const { spec } = (await client.get(`${root}/pods/hollow`)).json;
         expect(spec.containers[0].resources).toEqual({});
+        const event = await create(`${root}/events`, { metadata: { name: "hollow" }, involvedObject: { kind: "Pod", namespace, name: "hollow" }, reason: "Tested" });
+        expect([event.source, event.firstTimestamp, event.eventTime, event.reportingInstance]).toEqual([{}, null, null, ""]);
       });
 
       test("what is not there is 404 in its own words", async () => {

@@ -84,7 +84,9 @@ for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
     if (!match || !number || line.trim().startsWith("//")) continue;
     const [jsonName = "", ...options] = (/json:"([^"]*)"/.exec(match[3]!)?.[1] ?? "").split(",");
     let type = qualify(match[2]!, prefix);
-    let flags = jsonName === "" ? "^" : options.some((option) => option.startsWith("omit")) ? "o" : "";
+    // a time is a struct: omitempty alone does not omit it
+    const omits = /^metav?1?\.(Micro)?Time$/.test(type) ? "omitzero" : "omit";
+    let flags = jsonName === "" ? "^" : options.some((option) => option.startsWith(omits)) ? "o" : "";
     if (type.startsWith("*")) {
       type = type.slice(1);
       flags += "p";

@@ -18,7 +18,7 @@ Node metadata:1:meta.ObjectMeta:o spec:2:NodeSpec:o status:3:NodeStatus:o
 Service metadata:1:meta.ObjectMeta:o spec:2:ServiceSpec:o status:3:ServiceStatus:o
 ConfigMap metadata:1:meta.ObjectMeta:o immutable:4:b:op data:2:%s:o binaryData:3:%y:o
 Secret metadata:1:meta.ObjectMeta:o immutable:5:b:op data:2:%y:o stringData:4:%s:o type:3:s:o
-Event metadata:1:meta.ObjectMeta involvedObject:2:ObjectReference reason:3:s:o message:4:s:o source:5:EventSource:o firstTimestamp:6:t:o lastTimestamp:7:t:o count:8:i:o type:9:s:o eventTime:10:u:o series:11:EventSeries:op action:12:s:o related:13:ObjectReference:op reportingComponent:14:s reportingInstance:15:s
+Event metadata:1:meta.ObjectMeta involvedObject:2:ObjectReference reason:3:s:o message:4:s:o source:5:EventSource:o firstTimestamp:6:t lastTimestamp:7:t count:8:i:o type:9:s:o eventTime:10:u series:11:EventSeries:op action:12:s:o related:13:ObjectReference:op reportingComponent:14:s reportingInstance:15:s
 Namespace metadata:1:meta.ObjectMeta:o spec:2:NamespaceSpec:o status:3:NamespaceStatus:o
 ServiceAccount metadata:1:meta.ObjectMeta:o secrets:2:*ObjectReference:o~name imagePullSecrets:3:*LocalObjectReference:o automountServiceAccountToken:4:b:op
 Endpoints metadata:1:meta.ObjectMeta:o subsets:2:*EndpointSubset:o
@@ -29,7 +29,7 @@ storage.CSINode metadata:1:meta.ObjectMeta:o spec:2:storage.CSINodeSpec status:3
 storage.CSIDriver metadata:1:meta.ObjectMeta:o spec:2:storage.CSIDriverSpec
 node.RuntimeClass metadata:1:meta.ObjectMeta:o handler:2:s overhead:3:node.Overhead:op scheduling:4:node.Scheduling:op
 networking.ServiceCIDR metadata:1:meta.ObjectMeta:o spec:2:networking.ServiceCIDRSpec:o status:3:networking.ServiceCIDRStatus:o
-events.Event metadata:1:meta.ObjectMeta eventTime:2:u series:3:events.EventSeries:op reportingController:4:s:o reportingInstance:5:s:o action:6:s:o reason:7:s:o regarding:8:ObjectReference:o related:9:ObjectReference:op note:10:s:o type:11:s:o deprecatedSource:12:EventSource:o deprecatedFirstTimestamp:13:t:o deprecatedLastTimestamp:14:t:o deprecatedCount:15:i:o
+events.Event metadata:1:meta.ObjectMeta eventTime:2:u series:3:events.EventSeries:op reportingController:4:s:o reportingInstance:5:s:o action:6:s:o reason:7:s:o regarding:8:ObjectReference:o related:9:ObjectReference:op note:10:s:o type:11:s:o deprecatedSource:12:EventSource:o deprecatedFirstTimestamp:13:t deprecatedLastTimestamp:14:t deprecatedCount:15:i:o
 certificates.CertificateSigningRequest metadata:1:meta.ObjectMeta:o spec:2:certificates.CertificateSigningRequestSpec status:3:certificates.CertificateSigningRequestStatus:o
 authentication.TokenRequest metadata:1:meta.ObjectMeta:o spec:2:authentication.TokenRequestSpec status:3:authentication.TokenRequestStatus:o
 authentication.TokenReview metadata:1:meta.ObjectMeta:o spec:2:authentication.TokenReviewSpec status:3:authentication.TokenReviewStatus:o
@@ -49,7 +49,7 @@ ServiceSpec ports:1:*ServicePort:o~port selector:2:%s:o clusterIP:3:s:o clusterI
 ServiceStatus loadBalancer:1:LoadBalancerStatus:o conditions:2:*meta.Condition:o~type
 ObjectReference kind:1:s:o namespace:2:s:o name:3:s:o uid:4:s:o apiVersion:5:s:o resourceVersion:6:s:o fieldPath:7:s:o
 EventSource component:1:s:o host:2:s:o
-EventSeries count:1:i:o lastObservedTime:2:u:o
+EventSeries count:1:i:o lastObservedTime:2:u
 NamespaceSpec finalizers:1:*s:o
 NamespaceStatus phase:1:s:o conditions:2:*NamespaceCondition:o~type
 LocalObjectReference name:1:s:o
@@ -98,18 +98,18 @@ PodResourceClaim name:1:s resourceClaimName:3:s:op resourceClaimTemplateName:4:s
 ResourceRequirements limits:1:%q:o requests:2:%q:o claims:3:*ResourceClaim:o
 PodSchedulingGroup podGroupName:1:s:op
 EvictionResponder name:1:s priority:2:i:p
-PodCondition type:1:s observedGeneration:7:i:o status:2:s lastProbeTime:3:t:o lastTransitionTime:4:t:o reason:5:s:o message:6:s:o
+PodCondition type:1:s observedGeneration:7:i:o status:2:s lastProbeTime:3:t lastTransitionTime:4:t reason:5:s:o message:6:s:o
 HostIP ip:1:s
 PodIP ip:1:s
 ContainerStatus name:1:s state:2:ContainerState:o lastState:3:ContainerState:o ready:4:b restartCount:5:i image:6:s imageID:7:s containerID:8:s:o started:9:b:op allocatedResources:10:%q:o resources:11:ResourceRequirements:op volumeMounts:12:*VolumeMountStatus:o~mountPath user:13:ContainerUser:op allocatedResourcesStatus:14:*ResourceStatus:o~name stopSignal:15:s:op
 PodResourceClaimStatus name:1:s resourceClaimName:2:s:op
 PodExtendedResourceClaimStatus requestMappings:1:*ContainerExtendedResourceRequest resourceClaimName:2:s
 NodeAllocatableResourceClaimStatus resourceClaimName:1:s containers:2:*s:o mapping:4:*NodeAllocatableMappedResources:o~name overhead:5:*NodeAllocatableOverheadResources:o~name
-PodVolumeHealth name:1:s healthConditions:2:*VolumeHealthCondition:o~status lastTransitionTime:3:t:o
+PodVolumeHealth name:1:s healthConditions:2:*VolumeHealthCondition:o~status lastTransitionTime:3:t
 Taint key:1:s value:2:s:o effect:3:s timeAdded:4:t:op
 NodeConfigSource configMap:2:ConfigMapNodeConfigSource:op
 NodePodPreemptionPolicy disableResizePreemption:1:*s:o
-NodeCondition type:1:s status:2:s lastHeartbeatTime:3:t:o lastTransitionTime:4:t:o reason:5:s:o message:6:s:o
+NodeCondition type:1:s status:2:s lastHeartbeatTime:3:t lastTransitionTime:4:t reason:5:s:o message:6:s:o
 NodeAddress type:1:s address:2:s
 NodeDaemonEndpoints kubeletEndpoint:1:DaemonEndpoint:o
 NodeSystemInfo machineID:1:s systemUUID:2:s bootID:3:s kernelVersion:4:s osImage:5:s containerRuntimeVersion:6:s kubeletVersion:7:s kubeProxyVersion:8:s operatingSystem:9:s architecture:10:s swap:11:NodeSwapStatus:op runningInUserNamespace:12:b:op
@@ -122,19 +122,19 @@ ServicePort name:1:s:o protocol:2:s:o appProtocol:6:s:op port:3:i targetPort:4:x
 SessionAffinityConfig clientIP:1:ClientIPConfig:op
 LoadBalancerStatus ingress:1:*LoadBalancerIngress:o
 meta.Condition type:1:s status:2:s observedGeneration:3:i:o lastTransitionTime:4:t reason:5:s message:6:s
-NamespaceCondition type:1:s status:2:s lastTransitionTime:4:t:o reason:5:s:o message:6:s:o
+NamespaceCondition type:1:s status:2:s lastTransitionTime:4:t reason:5:s:o message:6:s:o
 EndpointAddress ip:1:s hostname:3:s:o nodeName:4:s:op targetRef:2:ObjectReference:op
 EndpointPort name:1:s:o port:2:i protocol:3:s:o appProtocol:4:s:op
 meta.LabelSelector matchLabels:1:%s:o matchExpressions:2:*meta.LabelSelectorRequirement:o
 PodTemplateSpec metadata:1:meta.ObjectMeta:o spec:2:PodSpec:o
 apps.DeploymentStrategy type:1:s:o rollingUpdate:2:apps.RollingUpdateDeployment:op
-apps.DeploymentCondition type:1:s status:2:s lastUpdateTime:6:t:o lastTransitionTime:7:t:o reason:4:s:o message:5:s:o
+apps.DeploymentCondition type:1:s status:2:s lastUpdateTime:6:t lastTransitionTime:7:t reason:4:s:o message:5:s:o
 discovery.EndpointConditions ready:1:b:op serving:2:b:op terminating:3:b:op
 discovery.EndpointHints forZones:1:*discovery.ForZone:o forNodes:2:*discovery.ForNode:o
 storage.CSINodeDriver name:1:s nodeID:2:s topologyKeys:3:*s allocatable:4:storage.VolumeNodeResources:op
 storage.StorageHealth name:1:s healthConditions:2:*storage.StorageHealthCondition:o
 storage.TokenRequest audience:1:s expirationSeconds:2:i:op
-certificates.CertificateSigningRequestCondition type:1:s status:6:s reason:2:s:o message:3:s:o lastUpdateTime:4:t:o lastTransitionTime:5:t:o
+certificates.CertificateSigningRequestCondition type:1:s status:6:s reason:2:s:o message:3:s:o lastUpdateTime:4:t lastTransitionTime:5:t
 authentication.BoundObjectReference kind:1:s:o apiVersion:2:s:o name:3:s:o uid:4:s:o
 authentication.UserInfo username:1:s:o uid:2:s:o groups:3:*s:o extra:4:%e:o
 authorization.ResourceAttributes namespace:1:s:o verb:2:s:o group:3:s:o version:4:s:o resource:5:s:o subresource:6:s:o name:7:s:o fieldSelector:8:authorization.FieldSelectorAttributes:op labelSelector:9:authorization.LabelSelectorAttributes:op
@@ -181,7 +181,7 @@ apps.RollingUpdateDeployment maxUnavailable:1:x:op maxSurge:2:x:op
 discovery.ForZone name:1:s
 discovery.ForNode name:1:s
 storage.VolumeNodeResources count:1:i:op
-storage.StorageHealthCondition status:1:s reason:2:s message:3:s:o accessMode:4:s:op volumeMode:5:s:op lastTransitionTime:6:t:o
+storage.StorageHealthCondition status:1:s reason:2:s message:3:s:o accessMode:4:s:op volumeMode:5:s:op lastTransitionTime:6:t
 authorization.FieldSelectorAttributes rawSelector:1:s:o requirements:2:*meta.FieldSelectorRequirement:o
 authorization.LabelSelectorAttributes rawSelector:1:s:o requirements:2:*meta.LabelSelectorRequirement:o
 HostPathVolumeSource path:1:s type:2:s:op
@@ -226,8 +226,8 @@ PreferredSchedulingTerm weight:1:i preference:2:NodeSelectorTerm
 PodAffinityTerm labelSelector:1:meta.LabelSelector:op namespaces:2:*s:o topologyKey:3:s namespaceSelector:4:meta.LabelSelector:op matchLabelKeys:5:*s:o mismatchLabelKeys:6:*s:o
 WeightedPodAffinityTerm weight:1:i podAffinityTerm:2:PodAffinityTerm
 ContainerStateWaiting reason:1:s:o message:2:s:o
-ContainerStateRunning startedAt:1:t:o
-ContainerStateTerminated exitCode:1:i signal:2:i:o reason:3:s:o message:4:s:o startedAt:5:t:o finishedAt:6:t:o containerID:7:s:o
+ContainerStateRunning startedAt:1:t
+ContainerStateTerminated exitCode:1:i signal:2:i:o reason:3:s:o message:4:s:o startedAt:5:t finishedAt:6:t containerID:7:s:o
 VolumeStatus image:1:ImageVolumeStatus:op
 LinuxContainerUser uid:1:i gid:2:i supplementalGroups:3:*i:o
 ResourceHealth resourceID:1:s health:2:s:o message:6:s:op

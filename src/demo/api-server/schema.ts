@@ -108,7 +108,7 @@ function orderInto(ordered: JsonObject, value: JsonObject, of: Message, known: S
     const given = value[field.jsonName];
     if (given === undefined || given === null || (field.isOmittedEmpty && !field.isPointer && isEmpty(given) && !(inner && !field.isList))) {
       const zero = zeroValue(field);
-      if (zero !== undefined && !(zero === null && given === undefined)) ordered[field.jsonName] = zero;
+      if (zero !== undefined) ordered[field.jsonName] = zero;
     } else if (field.isList && Array.isArray(given)) ordered[field.jsonName] = given.map((item) => normaliseOne(item, inner));
     else if (field.isMap && isObject(given)) ordered[field.jsonName] = sortKeys(given);
     else ordered[field.jsonName] = normaliseOne(given, inner);
