@@ -17,9 +17,13 @@ interface Series {
 
 type Kind = "counter" | "gauge" | "histogram";
 
+/** Values outside the declared ones are unbounded; no more than this many of them are remembered. */
+const MAX_REMEMBERED = 256;
+
 /** One metric with its series. */
 export class Metric {
   readonly #series = new Map<string, Series>();
+  readonly #byGiven = new Map<string, Series>();
 
   constructor(
     readonly name: string,
@@ -27,10 +31,14 @@ export class Metric {
     readonly kind: Kind,
     private readonly labels: LabelSet,
     private readonly bounds: readonly number[] = [],
-  ) {}
+  ) {
+    // Without labels there is one series, and it is there from the start: a counter's first step from nothing to 1 is no increase to Prometheus.
+    if (Object.keys(labels).length === 0) this.#at({});
+  }
 
-  /** Adds to a counter or gauge. */
+  /** Adds to a counter or gauge. @throws {RangeError} if a counter would run backwards. */
   add(labels: Readonly<Record<string, string>> = {}, amount = 1): void {
+    if (this.kind === "counter" && !(amount >= 0)) throw new RangeError(`${this.name} is a counter and cannot take ${amount}`);
     this.#at(labels).value += amount;
   }
 
@@ -66,9 +74,15 @@ export class Metric {
   }
 
   #at(given: Readonly<Record<string, string>>): Series {
+    // One series per combination of given values: the label text is put together once.
+    let short = "";
+    for (const name in this.labels) short += `${given[name] ?? ""}\n`;
+    const known = this.#byGiven.get(short);
+    if (known !== undefined) return known;
     const labels = Object.entries(this.labels).map(([name, values]) => `${name}="${values.includes(given[name] ?? "") ? given[name] : "other"}"`).join(",");
     let series = this.#series.get(labels);
     if (series === undefined) this.#series.set(labels, (series = { labels, value: 0 }));
+    if (this.#byGiven.size < MAX_REMEMBERED) this.#byGiven.set(short, series);
     return series;
   }
 }
@@ -97,7 +111,9 @@ export class Metrics {
     return `${this.#metrics.map((metric) => metric.text()).join("\n")}\n`;
   }
 
+  /** @throws {RangeError} on a name that is taken: a scrape with one name twice is refused whole. */
   #add(metric: Metric): Metric {
+    if (this.#metrics.some(({ name }) => name === metric.name)) throw new RangeError(`${metric.name} is declared twice`);
     this.#metrics.push(metric);
     return metric;
   }

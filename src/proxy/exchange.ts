@@ -29,6 +29,20 @@ export interface Exchange {
   readonly accepted: readonly Representation[];
 }
 
+const MAX_REMEMBERED_ACCEPTS = 64;
+const remembered = new Map<string, readonly Representation[]>();
+
+/** Clients send the same few Accept headers again and again. */
+function acceptedOf(accept: string): readonly Representation[] {
+  let accepted = remembered.get(accept);
+  if (accepted === undefined) {
+    accepted = acceptedRepresentations(accept);
+    if (remembered.size >= MAX_REMEMBERED_ACCEPTS) remembered.clear();
+    remembered.set(accept, accepted);
+  }
+  return accepted;
+}
+
 /** Wraps what the server handed out. */
 export function exchangeOf(request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse): Exchange {
   const isHttp2 = request.httpVersionMajor === 2;
@@ -58,7 +72,7 @@ export function exchangeOf(request: IncomingMessage | Http2ServerRequest, respon
     response: response as ServerResponse,
     signal: controller.signal,
     get accepted() {
-      return (accepted ??= acceptedRepresentations(header("accept")));
+      return (accepted ??= acceptedOf(header("accept") ?? ""));
     },
   };
 }

@@ -184,13 +184,13 @@ export class Forwarder {
 
 /** The caller's headers as they go up. */
 export function requestHeaders(exchange: Exchange, accept?: string): [string, string][] {
-  const dropped = new Set((exchange.header("connection") ?? "").split(",").map((name) => name.trim().toLowerCase()));
+  const dropped = namedInConnection(exchange.header("connection"));
   const headers: [string, string][] = [];
   let hasEncoding = false;
   for (const [name, value] of exchange.headers) {
     const lower = name.toLowerCase();
-    if (HOP_BY_HOP.has(lower) || dropped.has(lower) || lower === "host" || lower === "content-length" || lower === "expect" || lower === "authorization") continue;
-    if (lower === "accept" && accept !== undefined) continue;
+    if (HOP_BY_HOP.has(lower) || NOT_PASSED.has(lower) || dropped?.has(lower) === true) continue;
+    if (accept !== undefined && lower === "accept") continue;
     if (lower === "accept-encoding") hasEncoding = true;
     headers.push([name, value]);
   }
@@ -200,11 +200,19 @@ export function requestHeaders(exchange: Exchange, accept?: string): [string, st
   return headers;
 }
 
+/** Set anew for the way up: the host is another, the length follows from the body, the credential from the caller. */
+const NOT_PASSED: ReadonlySet<string> = new Set(["host", "content-length", "expect", "authorization"]);
+
+function namedInConnection(value: string | null | undefined): ReadonlySet<string> | undefined {
+  if (value === undefined || value === null || value === "" || value.toLowerCase() === "keep-alive") return undefined;
+  return new Set(value.split(",").map((name) => name.trim().toLowerCase()));
+}
+
 function responseHeaders(headers: Headers): Record<string, string> {
-  const dropped = new Set((headers.get("connection") ?? "").split(",").map((name) => name.trim().toLowerCase()));
+  const dropped = namedInConnection(headers.get("connection"));
   const kept: Record<string, string> = {};
   for (const [name, value] of headers) {
-    if (!HOP_BY_HOP.has(name) && !dropped.has(name)) kept[name] = value;
+    if (!HOP_BY_HOP.has(name) && dropped?.has(name) !== true) kept[name] = value;
   }
   return kept;
 }

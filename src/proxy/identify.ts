@@ -44,11 +44,19 @@ interface Subject {
   readonly groups: readonly string[];
 }
 
+/** What a connection's certificate says; parsing it again for every request would cost as much as the rest of identification. */
+interface PeerSubject extends Subject {
+  readonly principal: string;
+  readonly notAfterMs: number;
+}
+
 const MAX_REMEMBERED_TOKENS = 4096;
 
 /** Tells callers apart. */
 export class Identifier {
   #byToken = new Map<string, string>();
+  #bySocket = new WeakMap<object, PeerSubject>();
+  #ownCredential: UpstreamCredential | undefined;
   #ownSubject: { certPem: string; subject: Subject } | undefined;
 
   constructor(
@@ -75,7 +83,7 @@ export class Identifier {
     const authorization = exchange.header("authorization");
     const mapped = certificate === undefined ? undefined : this.#credentialFor(certificate);
     if (certificate !== undefined && mapped !== undefined) {
-      return { principal: `certificate:${certificate.name}|${[...certificate.groups].sort().join(",")}`, credential: mapped, isImpersonating };
+      return { principal: certificate.principal, credential: mapped, isImpersonating };
     }
     if (authorization !== undefined) return { ...this.#byAuthorization(authorization), isImpersonating };
     if (certificate !== undefined) {
@@ -101,17 +109,17 @@ export class Identifier {
     return { principal, credential: { id: principal, authorization: `Bearer ${token}` } };
   }
 
-  #certificate({ socket }: Exchange): Subject | undefined {
+  #certificate({ socket }: Exchange): PeerSubject | undefined {
     // A rogue certificate has a readable subject too; only `authorized` says that a trusted CA signed it.
     if (!socket.authorized) return undefined;
-    const peer = socket.getPeerCertificate() as PeerCertificate | undefined;
-    if (peer?.subject === undefined || peer.valid_to === undefined) return undefined;
+    let subject = this.#bySocket.get(socket);
+    if (subject === undefined) {
+      subject = peerSubject(socket.getPeerCertificate() as PeerCertificate | undefined);
+      if (subject === undefined) return undefined;
+      this.#bySocket.set(socket, subject);
+    }
     // A resumed session or a long connection may outlive the certificate.
-    if (Date.parse(peer.valid_to) < Date.now()) return undefined;
-    const { CN, O } = peer.subject as unknown as { CN?: string | string[]; O?: string | string[] };
-    const name = Array.isArray(CN) ? CN[0] : CN;
-    if (name === undefined || name === "") return undefined;
-    return { name, groups: O === undefined ? [] : Array.isArray(O) ? O : [O] };
+    return subject.notAfterMs < Date.now() ? undefined : subject;
   }
 
   #credentialFor(subject: Subject): UpstreamCredential | undefined {
@@ -123,8 +131,19 @@ export class Identifier {
     if (this.#ownSubject?.certPem !== certPem) this.#ownSubject = { certPem, subject: this.readSubject(certPem) };
     const mine = this.#ownSubject.subject;
     const isSame = mine.name === subject.name && mine.groups.length === subject.groups.length && mine.groups.every((group) => subject.groups.includes(group));
-    return isSame ? upstreamCredential("own", own) : undefined;
+    if (!isSame) return undefined;
+    if (this.#ownCredential?.certificate?.certPem !== certPem) this.#ownCredential = upstreamCredential("own", own);
+    return this.#ownCredential;
   }
+}
+
+function peerSubject(peer: PeerCertificate | undefined): PeerSubject | undefined {
+  if (peer?.subject === undefined || peer.valid_to === undefined) return undefined;
+  const { CN, O } = peer.subject as unknown as { CN?: string | string[]; O?: string | string[] };
+  const name = Array.isArray(CN) ? CN[0] : CN;
+  if (name === undefined || name === "") return undefined;
+  const groups = O === undefined ? [] : Array.isArray(O) ? O : [O];
+  return { name, groups, principal: `certificate:${name}|${[...groups].sort().join(",")}`, notAfterMs: Date.parse(peer.valid_to) };
 }
 
 /** A credential as the upstream takes it. */

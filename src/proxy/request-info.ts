@@ -28,6 +28,8 @@ export interface RequestInfo {
   readonly name: string;
 }
 
+/** Never written to. */
+const NO_QUERY = new URLSearchParams();
 const VERBS: Readonly<Record<string, Verb>> = { GET: "get", HEAD: "get", POST: "create", PUT: "update", PATCH: "patch", DELETE: "delete" };
 
 /**
@@ -40,11 +42,11 @@ export function requestInfo(method: string, target: string): RequestInfo {
   const path = mark < 0 ? target : target.slice(0, mark);
   if (!path.startsWith("/")) throw badRequest("The request target must be a path that starts with /");
   const segments = path.slice(1).split("/").map(decoded);
-  segments.forEach((segment, index) => {
+  for (const [index, segment] of segments.entries()) {
     if (segment === "" && index < segments.length - 1) throw badRequest("The path must not contain empty segments (//)");
-    if (segment.split("/").some((part) => part === "." || part === "..")) throw badRequest("The path must not contain dot segments");
-  });
-  const query = new URLSearchParams(mark < 0 ? "" : target.slice(mark + 1));
+    if (segment.includes(".") && /(^|\/)\.\.?(\/|$)/.test(segment)) throw badRequest("The path must not contain dot segments");
+  }
+  const query = mark < 0 ? NO_QUERY : new URLSearchParams(target.slice(mark + 1));
   const base = { method, target, path, query };
   const verb = VERBS[method] ?? "connect";
   const isCore = segments[0] === "api";

@@ -135,7 +135,7 @@ export class CopyServer {
 
   /** Under which key an answer to this request is kept. */
   responseKey(exchange: Exchange, info: RequestInfo, caller: Caller): ResponseKey {
-    const query = [...info.query].filter(([name]) => name !== "resourceVersion" && name !== "timeout" && name !== "pretty");
+    const query = info.query.size === 0 ? [] : [...info.query].filter(([name]) => name !== "resourceVersion" && name !== "timeout" && name !== "pretty");
     const text = query.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join("&");
     // Aggregated discovery and OpenAPI have media types of their own: their Accept is kept as it is.
     const accept = info.resource === "" ? (exchange.header("accept") ?? "").toLowerCase().replaceAll(" ", "") : representationKey(exchange.accepted);

@@ -191,10 +191,10 @@ export class Upstream {
   }
 }
 
+/** The headers with the credential's Authorization; callers leave theirs out. */
 function headersOf({ headers, credential }: UpstreamRequest): [string, string][] {
-  const own = headers.filter(([name]) => name.toLowerCase() !== "authorization").map(([name, value]): [string, string] => [name, value]);
-  if (credential.authorization !== undefined) own.push(["Authorization", credential.authorization]);
-  return own;
+  const { authorization } = credential;
+  return (authorization === undefined ? headers : [...headers, ["Authorization", authorization]]) as [string, string][];
 }
 
 /** Whether a URL parser leaves the target as it is. */
