@@ -27,3 +27,10 @@ export function formatDuration(ms: number): string {
   if (hours < 48) return `${hours}h${minutes % 60 === 0 ? "" : `${minutes % 60}m`}`;
   return `${Math.floor(hours / 24)}d`;
 }
+
+/** A size for people, in powers of a thousand: "812 B", "1.2 MB". */
+export function formatSize(bytes: number): string {
+  if (bytes < 1_000) return `${bytes} B`;
+  if (bytes < 999_950) return `${(bytes / 1e3).toFixed(1)} kB`;
+  return bytes < 999_950_000 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+}

@@ -2,11 +2,13 @@
  * The admin socket: what the CLI asks a running daemon.
  *
  * A unix socket that only root (and the daemon's own user) can open: the
- * folder is 0700 where we make it, the socket 0600.
+ * folder is 0700 where we make it, the socket 0600 from its first moment.
+ * Only a socket on which nobody answers is removed, never anything else that
+ * a slip in the configuration may point at.
  */
 
 import { Hono } from "hono";
-import { chmodSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import type { Log } from "../base/log.ts";
@@ -26,16 +28,19 @@ export async function startAdmin(options: AdminOptions): Promise<{ stop(): void 
   const { path, log } = options;
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    if (existsSync(path)) {
-      if (await answers(path)) throw new Error("another daemon answers on it");
+    const present = lstatSync(path, { throwIfNoEntry: false });
+    if (present !== undefined) {
+      if (!present.isSocket()) throw new Error("something that is no socket is in its place");
+      if (await isAlive(path)) throw new Error("another daemon answers on it");
       rmSync(path);
     }
-    const server = Bun.serve({ unix: path, fetch: adminApp(options).fetch });
-    chmodSync(path, 0o600);
+    const server = serveOwnerOnly(options);
+    const { ino } = lstatSync(path);
     return {
       stop() {
         void server.stop(true);
-        rmSync(path, { force: true });
+        // Not the socket of a daemon that has come after us.
+        if (lstatSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true });
       },
     };
   } catch (error) {
@@ -47,6 +52,8 @@ export async function startAdmin(options: AdminOptions): Promise<{ stop(): void 
 /** The application behind it. */
 export function adminApp({ status, flush }: Pick<AdminOptions, "status" | "flush">): Hono {
   const app = new Hono();
+  app.notFound((context) => context.json({ error: "there is no such path" }, 404));
+  app.onError((error, context) => context.json({ error: `${error.name}: ${error.message}` }, 500));
   app.get("/v1/status", (context) => context.json(status()));
   app.post("/v1/flush", (context) => {
     flush();
@@ -55,9 +62,22 @@ export function adminApp({ status, flush }: Pick<AdminOptions, "status" | "flush
   return app;
 }
 
-function answers(path: string): Promise<boolean> {
+/** Bound under a mask: between bind and chmod anybody could have connected. */
+function serveOwnerOnly(options: AdminOptions) {
+  const mask = process.umask(0o177);
+  try {
+    const server = Bun.serve({ unix: options.path, development: false, fetch: adminApp(options).fetch });
+    chmodSync(options.path, 0o600);
+    return server;
+  } finally {
+    process.umask(mask);
+  }
+}
+
+/** Dead is only who refuses: a full backlog or a forbidden socket belongs to somebody. */
+function isAlive(path: string): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect(path, () => resolve(true));
-  socket.on("error", () => resolve(false));
+  socket.on("error", (error: NodeJS.ErrnoException) => resolve(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"));
   return promise.finally(() => socket.destroy());
 }

@@ -22,6 +22,8 @@ export interface HealthOptions {
   readonly metrics: Metrics;
   /** Brings gauges up to date before they are read. */
   readonly beforeScrape: () => void;
+  /** Ends it, as `stop` does. */
+  readonly signal?: AbortSignal;
 }
 
 /** An open health listener. */
@@ -33,30 +35,52 @@ export interface HealthServer {
 /** The health address cannot be listened on. */
 export class HealthListenError extends EdgeError {
   override readonly name = "HealthListenError";
-  readonly code = "HEALTH_LISTEN";
+
+  constructor(
+    message: string,
+    readonly code: "LISTEN_TAKEN" | "LISTEN_UNUSABLE",
+    options: ErrorOptions,
+  ) {
+    super(message, options);
+  }
 }
 
 /**
  * Opens the health listener.
  *
- * @throws {HealthListenError} naming the address and the flag.
+ * @throws {HealthListenError} naming address, field and flag.
  */
 export function startHealth(options: HealthOptions): HealthServer {
   const { host, port } = options.listen;
   try {
-    const server = Bun.serve({ hostname: host, port, fetch: healthApp(options).fetch });
-    return { port: server.port ?? port, stop: () => void server.stop(true) };
+    // In production the runtime shares ports by default: a second daemon would start and get every other probe.
+    const server = Bun.serve({ hostname: host, port, development: false, reusePort: false, fetch: healthApp(options).fetch });
+    const stop = () => void server.stop(true);
+    if (options.signal?.aborted === true) stop();
+    options.signal?.addEventListener("abort", stop, { once: true });
+    return { port: server.port ?? port, stop };
   } catch (error) {
-    throw new HealthListenError(`Cannot listen on ${host}:${port} for health: ${(error as { code?: string }).code ?? "address not usable"}; choose another address with --health-listen`, { cause: error });
+    const { code } = error as { code?: string };
+    const isTaken = code === "EADDRINUSE";
+    const why = isTaken ? "another program has the port" : code === "EADDRNOTAVAIL" ? "no interface of this machine has the address" : (code ?? "the address cannot be used");
+    const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+    throw new HealthListenError(`Cannot listen on "${address}" for health: ${why}; choose another address with healthListen in the configuration or --health-listen`, isTaken ? "LISTEN_TAKEN" : "LISTEN_UNUSABLE", { cause: error });
   }
 }
 
 /** The application behind it. */
-export function healthApp({ checks, metrics, beforeScrape }: Omit<HealthOptions, "listen">): Hono {
+export function healthApp({ checks, metrics, beforeScrape }: Omit<HealthOptions, "listen" | "signal">): Hono {
   const app = new Hono();
+  app.use(async (context, next) => {
+    const { method } = context.req;
+    return method === "GET" || method === "HEAD" ? next() : context.text("method not allowed\n", 405, { Allow: "GET, HEAD" });
+  });
+  app.notFound((context) => context.text("404 page not found\n", 404));
+  // Its kind alone: this listener speaks in the clear to whoever asks.
+  app.onError((error, context) => context.text(`internal error: ${error.name}\n`, 500));
   app.get("/livez", (context) => context.text("ok"));
   app.get("/readyz", (context) => {
-    const results = checks.map(({ name, check }) => ({ name, reason: check() }));
+    const results = checks.map(({ name, check }) => ({ name, reason: outcome(check) }));
     const isReady = results.every(({ reason }) => reason === undefined);
     if (isReady && context.req.query("verbose") === undefined) return context.text("ok");
     const lines = results.map(({ name, reason }) => (reason === undefined ? `[+]${name} ok` : `[-]${name} failed: ${reason}`));
@@ -67,4 +91,13 @@ export function healthApp({ checks, metrics, beforeScrape }: Omit<HealthOptions,
     return context.body(metrics.text(), 200, { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" });
   });
   return app;
+}
+
+/** A check that throws has failed; one broken check must not hide the others. */
+function outcome(check: HealthCheck["check"]): string | undefined {
+  try {
+    return check();
+  } catch (error) {
+    return `the check itself failed: ${(error as Error).name}`;
+  }
 }
