@@ -153,16 +153,27 @@ export class World implements AsyncDisposable {
     }
   }
 
-  /** A bearer token of a new service account that may do what the ClusterRole says, everywhere. */
-  async tokenFor(name: string, clusterRole: string): Promise<string> {
+  /**
+   * A bearer token of a new service account that may do this everywhere.
+   *
+   * The rules are written out: roles such as `view` are empty until a controller
+   * manager has gathered them.
+   */
+  async tokenFor(name: string, verbs: readonly string[], resources: readonly string[] = ["*"]): Promise<string> {
     const namespace = "kube-system";
     await this.apply(
       { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace } },
       {
         apiVersion: "rbac.authorization.k8s.io/v1",
+        kind: "ClusterRole",
+        metadata: { name: `lab-${name}` },
+        rules: [{ apiGroups: ["*"], resources, verbs }, ...(verbs.includes("*") ? [{ nonResourceURLs: ["*"], verbs }] : [])],
+      },
+      {
+        apiVersion: "rbac.authorization.k8s.io/v1",
         kind: "ClusterRoleBinding",
         metadata: { name: `lab-${name}` },
-        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: clusterRole },
+        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: `lab-${name}` },
         subjects: [{ kind: "ServiceAccount", name, namespace }],
       },
     );
@@ -200,7 +211,9 @@ export class World implements AsyncDisposable {
     };
     const command = [holdfastPath, "run", ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]), ...(options.args ?? [])];
     const logPath = join(this.directory, `${stateDir.split("/").at(-1)}.log`);
-    const started = this.own(startProcess("holdfast", this.network.within(this.network.edge, command), { logPath }));
+    // The default socket is one per machine, and worlds share the machine.
+    const env = { HOLDFAST_ADMIN_SOCKET: join(this.directory, "admin.sock") };
+    const started = this.own(startProcess("holdfast", this.network.within(this.network.edge, command), { logPath, env }));
     await until(`holdfast is ready; its log is ${logPath}`, async () => {
       if (!started.isRunning) throw new Error(`holdfast has ended: ${started.log.slice(-2000)}`);
       return await this.isHoldfastReady();
