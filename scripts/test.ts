@@ -15,4 +15,4 @@ const reports = join(projectRoot, ".cache", "junit");
 mkdirSync(reports, { recursive: true });
 const asked = process.argv.slice(2);
 const folders = ["base", "kube", "store", "cache", "proxy", "certificates", "config", "health", "cli", "demo", "contract", "faults", "packaging", "install", "scripts"].map((folder) => `./test/${folder}`);
-run([process.execPath, "test", "--reporter=junit", `--reporter-outfile=${join(reports, "test.xml")}`, ...(asked.length > 0 ? asked : folders)]);
+run([process.execPath, "test", "--timeout=60000", "--reporter=junit", `--reporter-outfile=${join(reports, "test.xml")}`, ...(asked.length > 0 ? asked : folders)]);

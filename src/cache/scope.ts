@@ -98,6 +98,7 @@ export class Scope {
   /** While an older moment is replayed for a resuming watcher: events up to here are in the rows already. */
   #replayUntil = "";
   #attempt: AbortController | undefined;
+  #hasRolledBack = false;
   #isOversize = false;
   #hasUnfinishedDiff = false;
   #epochSeq = 0;
@@ -248,9 +249,10 @@ export class Scope {
     });
   }
 
-  /** A forwarded list that was asked for when `heldAtStart` was held here came back older: etcd was restored from a backup. */
-  noticeResourceVersion(resourceVersion: string, heldAtStart: string): void {
-    if (!this.isFollowing || compareResourceVersions(resourceVersion, heldAtStart) >= 0) return;
+  /** The API server gave out an older resourceVersion than what is held here: etcd was restored from a backup. Lists anew. */
+  rolledBack(): void {
+    // Between two attempts there is nothing to abort: the next one looks here first.
+    this.#hasRolledBack = true;
     this.#attempt?.abort(new RolledBackError("The API server's resourceVersion went backwards"));
   }
 
@@ -442,6 +444,7 @@ export class Scope {
     const abort = () => attempt.abort(following.controller.signal.reason);
     following.controller.signal.addEventListener("abort", abort);
     try {
+      if (this.#hasRolledBack) return { kind: "rollback" };
       if (this.listed === undefined) await this.#list("first");
       return await this.#followOnce(following, startAt ?? this.listed!.resourceVersion, attempt);
     } catch (error) {
@@ -634,6 +637,7 @@ export class Scope {
 
   #commit(writer: ListWriter, state: Parameters<ListWriter["commit"]>[0], codec: Codec): void {
     const before = this.listed;
+    this.#hasRolledBack = false;
     const { resourceVersion, shape } = state;
     const hasGoneBack = before !== undefined && compareResourceVersions(resourceVersion, before.resourceVersion) < 0;
     const isTold = this.#watchers.size > 0 && before !== undefined && !hasGoneBack;

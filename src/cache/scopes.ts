@@ -7,6 +7,7 @@
 
 import type { Item } from "../kube/codec.ts";
 import type { Representation } from "../kube/representation.ts";
+import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import type { ListedState, ScopeIdentity } from "../store/contract.ts";
 import { Scope, type ScopeParts } from "./scope.ts";
 
@@ -79,6 +80,31 @@ export class Scopes {
       if (best !== undefined) return best;
     }
     return undefined;
+  }
+
+  /** The newest resourceVersion held of a resource by a scope that is being followed; "" for none. */
+  newestHeld(group: string, resource: string): string {
+    let newest = "";
+    for (const { identity, isFollowing, listed } of this.#byKey.values()) {
+      if (isFollowing && identity.resource === resource && identity.group === group) newest = newerResourceVersion(newest, listed?.resourceVersion ?? "");
+    }
+    return newest;
+  }
+
+  /**
+   * The API server gave out this resourceVersion, for a request that went out
+   * when `heldBefore` was the newest one held: an older one means that etcd was
+   * restored from a backup. A watch would not tell: asked for a future
+   * resourceVersion, the API server waits for it in silence.
+   *
+   * Compared within one resource only: others may live in another etcd.
+   */
+  noticeResourceVersion(group: string, resource: string, resourceVersion: string, heldBefore: string): void {
+    if (heldBefore === "" || compareResourceVersions(resourceVersion, heldBefore) >= 0) return;
+    this.parts.log.warn("the API server's history went back: lists are made anew", { resource });
+    for (const scope of this.#byKey.values()) {
+      if (scope.isFollowing && scope.identity.resource === resource && scope.identity.group === group) scope.rolledBack();
+    }
   }
 
   /** Forgets the scopes of a principal that match (a revoked permission). */

@@ -31,8 +31,8 @@ export interface LinkParts {
 const PROBE_EVERY_OFFLINE_MS = 1_000;
 /** With nothing heard for this long, one probe: bookmarks make it rare. */
 const PROBE_EVERY_IDLE_MS = 120_000;
-/** Long enough for three round trips on a 600 ms link that drops packets. */
-const PROBE_DEADLINE_MS = 5_000;
+/** A probe takes three round trips: four times the last good one, within these bounds, tells a dead link from a slow one. */
+const PROBE_DEADLINE_MS = { least: 2_000, first: 5_000, most: 10_000 } as const;
 const FLAP_WINDOW_MS = 60_000;
 
 /** The link's state machine. */
@@ -44,6 +44,7 @@ export class Link implements LinkView {
   #firstVerdict = Promise.withResolvers<void>();
   #probing: Promise<boolean> | undefined;
   #goodProbes = 0;
+  #deadlineMs: number = PROBE_DEADLINE_MS.first;
   #changesMs: number[] = [];
   #isSuspect = false;
   #cancelTimer: (() => void) | undefined;
@@ -119,12 +120,15 @@ export class Link implements LinkView {
     const { clock, probe } = this.parts;
     this.#cancelTimer?.();
     const controller = new AbortController();
-    const cancelDeadline = clock.after(PROBE_DEADLINE_MS, () => controller.abort(new Error("no answer within 5 s")));
+    const startedMs = clock.monotonicMs();
+    const deadlineMs = this.#deadlineMs;
+    const cancelDeadline = clock.after(deadlineMs, () => controller.abort(new Error(`no answer within ${(deadlineMs / 1_000).toFixed(1)} s`)));
     const stop = () => controller.abort(new Error("stopping"));
     this.#stopped.signal.addEventListener("abort", stop);
     let failure: unknown;
     try {
       await probe(controller.signal);
+      this.#deadlineMs = Math.min(PROBE_DEADLINE_MS.most, Math.max(PROBE_DEADLINE_MS.least, 4 * (clock.monotonicMs() - startedMs)));
     } catch (error) {
       failure = error;
     } finally {

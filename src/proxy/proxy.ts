@@ -21,7 +21,7 @@ import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { route } from "./route.ts";
 import type { ScopeUpstream } from "./scope-upstream.ts";
 import type { CopyServer } from "./serve.ts";
-import { ListTap, RecordTap } from "./taps.ts";
+import { ListTap, RecordTap, WriteTap, type OnResourceVersion } from "./taps.ts";
 import { tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
 
 /** What the proxy is made of. */
@@ -89,7 +89,7 @@ export class Proxy {
     const way = route(info, caller, exchange.accepted, isPretty(exchange, info));
     switch (way.kind) {
       case "forward":
-        return forwarder.forward(exchange, caller, { tap: this.#writeTap(exchange, info, caller) });
+        return forwarder.forward(exchange, caller, { tap: this.#writeTap(info, caller) });
       case "recorded":
         return this.#recorded(exchange, info, caller, way.isObject);
       case "watch":
@@ -129,7 +129,7 @@ export class Proxy {
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
-      tap: new ListTap(scope, adoption, (status) => this.#refused(status, caller, identity), scope?.isFollowing === true ? (scope.listed?.resourceVersion ?? "") : ""),
+      tap: new ListTap(scope, adoption, (status) => this.#refused(status, caller, identity), this.#rollbackWatch(info)),
       fallback: { canServe: () => kept()?.listed !== undefined, serve: () => copies.list(exchange, info, kept()) },
     });
   }
@@ -182,22 +182,25 @@ export class Proxy {
     });
   }
 
-  /** A write that went through makes the recording of its object old. */
-  #writeTap(exchange: Exchange, info: RequestInfo, caller: Caller): AnswerTap {
+  /** A write that went through makes the recording of its object old, and tells where the API server's history stands. */
+  #writeTap(info: RequestInfo, caller: Caller): AnswerTap {
     const { refusedTokens, store } = this.parts;
-    const isWrite = info.verb === "update" || info.verb === "patch" || info.verb === "delete";
-    return {
-      head: (status) => {
-        if (status === 401) this.#refused(401, caller, undefined);
-        else refusedTokens.delete(caller.principal);
-        const objectPath = info.subresource === "" ? info.path : info.path.slice(0, -info.subresource.length - 1);
-        if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun") && exchange.method !== "GET") store.deleteResponsesForPath(caller.principal, objectPath);
-        return false;
-      },
-      chunk() {},
-      end() {},
-      abort() {},
+    const isWrite = info.verb === "create" || info.verb === "update" || info.verb === "patch" || info.verb === "delete";
+    const onStatus = (status: number) => {
+      if (status === 401) this.#refused(401, caller, undefined);
+      else refusedTokens.delete(caller.principal);
+      const objectPath = info.subresource === "" ? info.path : info.path.slice(0, -info.subresource.length - 1);
+      if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun")) store.deleteResponsesForPath(caller.principal, objectPath);
     };
+    const isTelling = isWrite && info.verb !== "delete" && info.subresource !== "token" && !info.query.has("dryRun");
+    return new WriteTap({ onStatus, onResourceVersion: isTelling ? this.#rollbackWatch(info) : () => {} });
+  }
+
+  /** Whatever the API server gives out from now on is newer than what is held now, or its history went back. */
+  #rollbackWatch({ group, resource }: RequestInfo): OnResourceVersion {
+    const { scopes } = this.parts;
+    const held = scopes.newestHeld(group, resource);
+    return (resourceVersion) => scopes.noticeResourceVersion(group, resource, resourceVersion, held);
   }
 
   #refusedBy(error: unknown, caller: Caller, identity: ScopeIdentity): void {

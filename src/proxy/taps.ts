@@ -16,6 +16,21 @@ import { decodeBody } from "./serve.ts";
 /** Told of refusals. */
 export type OnRefused = (status: 401 | 403) => void;
 
+/** Told of a resourceVersion that the API server has just now given out. */
+export type OnResourceVersion = (resourceVersion: string) => void;
+
+/**
+ * metadata.resourceVersion at the start of a list, a Table or a written
+ * object, in the order in which Go's encoder writes metadata.
+ */
+const CURRENT_VERSION = /"metadata":\{(?:"[a-zA-Z]+":"[^"\\]*",)*"resourceVersion":"(\d+)"/;
+
+function tellVersion(bytes: Uint8Array, tell: OnResourceVersion): void {
+  const start = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, 1_024)).toString("latin1");
+  const [, resourceVersion] = CURRENT_VERSION.exec(start) ?? [];
+  if (resourceVersion !== undefined) tell(resourceVersion);
+}
+
 /** Seeds a scope from a forwarded list. */
 export class ListTap implements AnswerTap {
   #gunzip: Gunzip | undefined;
@@ -27,7 +42,7 @@ export class ListTap implements AnswerTap {
     private readonly scope: Scope | undefined,
     private readonly adoption: ListAdoption | undefined,
     private readonly onRefused: OnRefused,
-    private readonly heldAtStart: string,
+    private readonly onResourceVersion: OnResourceVersion,
   ) {}
 
   head(status: number, headers: Headers): boolean {
@@ -48,7 +63,7 @@ export class ListTap implements AnswerTap {
   }
 
   chunk(bytes: Uint8Array): void {
-    if (this.#isFirst && this.#isPlain) this.#noticeRollback(bytes);
+    if (this.#isFirst && this.#isPlain) tellVersion(bytes, this.onResourceVersion);
     this.#isFirst = false;
     if (this.#gunzip !== undefined) this.#gunzip.write(bytes);
     else this.adoption?.push(bytes);
@@ -71,14 +86,27 @@ export class ListTap implements AnswerTap {
     this.#gunzip?.destroy();
     this.adoption?.abort();
   }
+}
 
-  /** Built-in lists begin with their resourceVersion: one below what was held when the request went out is a restored backup. */
-  #noticeRollback(bytes: Uint8Array): void {
-    if (this.heldAtStart === "") return;
-    const start = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, 256)).toString("latin1");
-    const [, resourceVersion] = /^\{"kind":"\w+List","apiVersion":"[^"]+","metadata":\{"resourceVersion":"(\d+)"/.exec(start) ?? [];
-    if (resourceVersion !== undefined) this.scope?.noticeResourceVersion(resourceVersion, this.heldAtStart);
+/** Notes what a write's answer tells: a refusal, success, and how far the API server's history is. */
+export class WriteTap implements AnswerTap {
+  #isFirst = true;
+
+  constructor(private readonly options: { readonly onStatus: (status: number) => void; readonly onResourceVersion: OnResourceVersion }) {}
+
+  head(status: number, headers: Headers): boolean {
+    this.options.onStatus(status);
+    return (status === 200 || status === 201) && (headers.get("content-type") ?? "").startsWith("application/json") && headers.get("content-encoding") === null;
   }
+
+  chunk(bytes: Uint8Array): void {
+    if (this.#isFirst) tellVersion(bytes, this.options.onResourceVersion);
+    this.#isFirst = false;
+  }
+
+  end(): void {}
+
+  abort(): void {}
 }
 
 const MAX_RECORDED_BYTES = 8 * 1024 * 1024;
