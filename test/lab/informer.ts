@@ -69,7 +69,7 @@ export class Informer implements AsyncDisposable {
       namespace: query.namespace ?? "",
       "field-selector": query.fieldSelector ?? "",
     };
-    const command = [programPath("informers"), ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`)];
+    const command = [programPath("informers"), "-v=4", ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`)];
     return new Informer(kind, world.startAtEdge("informers", command));
   }
 

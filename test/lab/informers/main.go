@@ -33,6 +33,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 )
 
 type options struct {
@@ -78,6 +79,7 @@ func main() {
 	flag.StringVar(&o.namespace, "namespace", "", "empty: all namespaces")
 	flag.StringVar(&o.fieldSelector, "field-selector", "", "")
 	flag.StringVar(&o.labelSelector, "label-selector", "", "")
+	klog.InitFlags(nil) // -v=4 tells on stderr why a reflector lists again
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
