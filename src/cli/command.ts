@@ -38,10 +38,10 @@ export const COMMANDS: readonly CommandRow[] = [
   {
     name: "status",
     summary: "Say whether the link is up and what is kept",
-    usage: `holdfast status [-o json] [--state-dir DIR] [--admin-socket PATH]
+    usage: `holdfast status [-o json] [--state-dir DIR] [--admin-socket PATH] [--config FILE]
 
   exit code 0 online, 3 offline or degraded, 1 not running`,
-    flags: ["-o", "--state-dir", "--admin-socket"],
+    flags: ["-o", "--state-dir", "--admin-socket", "--config"],
     load: () => import("./status.ts"),
   },
   {
@@ -49,8 +49,10 @@ export const COMMANDS: readonly CommandRow[] = [
     summary: "Look into what is kept, or check it",
     usage: `holdfast cache ls [-o json] [--state-dir DIR]
 holdfast cache get RESOURCE[.GROUP] [NAMESPACE/]NAME [-o json|raw] [--show-secrets] [--state-dir DIR]
-holdfast cache verify [--state-dir DIR]`,
-    flags: ["-o", "--state-dir", "--show-secrets"],
+holdfast cache verify [--state-dir DIR]
+
+  --admin-socket PATH and --config FILE tell where a running daemon is, if not in the usual place`,
+    flags: ["-o", "--state-dir", "--show-secrets", "--admin-socket", "--config"],
     load: () => import("./cache.ts"),
   },
   {

@@ -58,7 +58,7 @@ export class Sealer {
 }
 
 /** The sealer of a state folder: systemd's credential, else the key file, made on first use; else a key that dies with the process. */
-export function openSealer(stateDir: string, credentialsDirectory = process.env["CREDENTIALS_DIRECTORY"]): Sealer {
+export function openSealer(stateDir: string, isReadOnly = false, credentialsDirectory = process.env["CREDENTIALS_DIRECTORY"]): Sealer {
   if (credentialsDirectory !== undefined && credentialsDirectory !== "") {
     const key = readKey(join(credentialsDirectory, "holdfast-seal-key"));
     if (key !== undefined) return new Sealer(key, "credential");
@@ -67,6 +67,8 @@ export function openSealer(stateDir: string, credentialsDirectory = process.env[
   const known = readKey(path);
   if (known !== undefined) return new Sealer(known, "file");
   const made = randomBytes(KEY_BYTES);
+  // Who only looks must not leave a key that a later daemon would take for its own.
+  if (isReadOnly) return new Sealer(made, "memory");
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     const temporary = `${path}.${process.pid}.new`;

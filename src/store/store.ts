@@ -103,7 +103,7 @@ export class SqliteStore implements Store {
   constructor(private readonly options: StoreOptions) {
     const { stateDir, log, clock } = options;
     this.#opened = options.isReadOnly === true ? openForReading(stateDir) : openPlace(stateDir, log, new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-"));
-    this.#sealer = openSealer(stateDir);
+    this.#sealer = openSealer(stateDir, options.isReadOnly === true);
     this.#quarantined = this.#opened.quarantined;
     this.#load();
     if (this.#opened.mode === "memory") this.#scheduleRetry();
