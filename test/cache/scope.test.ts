@@ -1,0 +1,210 @@
+import { describe, expect, test } from "bun:test";
+import { settle, startModel } from "../support/model.ts";
+
+describe("a scope", () => {
+  test("streams what is there, marks the end, then follows", async () => {
+    const { server, open, watch } = startModel();
+    server.put("a", "1");
+    server.put("b", "1");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    server.put("c", "1");
+    await settle();
+    expect(received.events).toEqual(["ADDED a@101", "ADDED b@102", "BOOKMARK @102", "ADDED c@103"]);
+    expect(server.lists).toBe(1);
+    expect(server.watches).toHaveLength(1);
+    expect(scope.state).toBe("live");
+  });
+
+  test("says nothing at a cut and only what changed at the return, without a list", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    cut();
+    await clock.pass(600_000);
+    server.put("a", "2");
+    server.put("b", "1");
+    server.remove("b");
+    heal();
+    await clock.pass(1_000);
+    expect(received.events.filter((event) => !event.startsWith("BOOKMARK"))).toEqual(["ADDED a@101", "MODIFIED a@102", "ADDED b@103", "DELETED b@104"]);
+    expect(server.lists).toBe(1);
+    expect(received.isEnded).toBe(false);
+  });
+
+  test("lists once after compaction and tells the difference, then the epoch; older resumes get 410", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel();
+    for (const name of ["a", "b", "c"]) server.put(name, "1");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    cut();
+    await settle();
+    server.put("b", "2");
+    server.remove("a");
+    server.remove("c");
+    server.put("c", "again");
+    server.compact();
+    heal();
+    await clock.pass(5_000);
+    expect(received.events.slice(4)).toEqual(["MODIFIED b@104", "DELETED c@107", "ADDED c@107", "DELETED a@107", "BOOKMARK @107"]);
+    expect(server.lists).toBe(2);
+    await expect(watch(scope, "104")).rejects.toMatchObject({ status: { code: 410 } });
+    expect((await watch(scope, "107")).received.isEnded).toBe(false);
+  });
+
+  test("who left in the middle of a difference lists again, even at the epoch", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel();
+    for (const name of ["a", "b", "c"]) server.put(name, "1");
+    const { scope } = open();
+    const { received, detach } = await watch(scope, "", { stream: true });
+    cut();
+    await settle();
+    for (const name of ["a", "b", "c"]) server.remove(name);
+    server.compact();
+    received.isStuck = true;
+    heal();
+    await clock.pass(5_000);
+    // It took the first frame and no more; its last resourceVersion is the epoch although two deletions are missing.
+    expect(received.events.at(-1)).toBe("DELETED a@106");
+    detach();
+    await expect(watch(scope, "106")).rejects.toMatchObject({ status: { code: 410 } });
+  });
+
+  test("a resume below the copy, where nothing changed, is held open; where something did, only the ring can vouch", async () => {
+    const { server, open, watch } = startModel({ ringMaxEvents: 2 });
+    server.put("a", "1");
+    const { scope } = open();
+    await watch(scope, "", { stream: true });
+    server.put("a", "2");
+    server.put("a", "3");
+    server.put("a", "4");
+    await settle();
+    expect((await watch(scope, "102")).received.events).toEqual(["MODIFIED a@103", "MODIFIED a@104"]);
+    await expect(watch(scope, "101")).rejects.toMatchObject({ status: { code: 410 } });
+  });
+
+  test("a scope that slept vouches for an older moment by following from there", async () => {
+    const { server, store, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await watch(scope, "", { stream: true });
+    server.put("b", "1");
+    server.put("c", "1");
+    await settle();
+    scopes.close();
+    expect(store.listedState(scope.id)!.resourceVersion).toBe("103");
+    // Another process on the same rows, as after a restart: its ring is empty.
+    const { scope: restarted } = open();
+    const { received } = await watch(restarted, "101");
+    server.put("d", "1");
+    await settle();
+    expect(received.events).toEqual(["ADDED b@102", "ADDED c@103", "ADDED d@104"]);
+  });
+
+  test("a watcher ahead of the copy sees only what is newer than its own moment", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    await watch(scope, "", { stream: true });
+    server.watches.forEach((one) => (one.push = () => {}));
+    server.put("a", "2");
+    const { received } = await watch(scope, "102");
+    cut();
+    await expect(watch(scope, "102")).rejects.toMatchObject({ status: { code: 410 } });
+    heal();
+    server.put("a", "3");
+    await clock.pass(1_000);
+    expect(received.events.filter((event) => !event.startsWith("BOOKMARK"))).toEqual(["MODIFIED a@103"]);
+  });
+
+  test("a slow watcher costs one ring and is ended when the ring has passed it", async () => {
+    const { server, open, watch } = startModel({ ringMaxEvents: 5 });
+    server.put("a", "0");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    received.isStuck = true;
+    for (let i = 1; i <= 20; i++) server.put("a", String(i));
+    await settle();
+    received.drain();
+    await settle();
+    expect(received.isEnded).toBe(true);
+    expect(scope.watcherCount).toBe(0);
+  });
+
+  test("a restored backup ends watchers with 410 and lists, also when noticed between two upstream watches", async () => {
+    const { server, clock, open, watch } = startModel();
+    for (const name of ["a", "b", "c"]) server.put(name, "1");
+    const { scopes, scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    server.restore(101, ["a"]);
+    await settle();
+    scopes.noticeResourceVersion("", "configmaps", "101", "103");
+    await clock.pass(5_000);
+    expect(received.events.at(-1)).toBe("ERROR 410");
+    expect(scope.listed!.resourceVersion).toBe("101");
+    const { received: again } = await watch(scope, "", { stream: true });
+    expect(again.events).toEqual(["ADDED a@101", "BOOKMARK @101"]);
+  });
+
+  test("a permission taken back ends the watch in the API server's words and forgets the rows", async () => {
+    const { server, clock, store, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    server.refuse = { status: 403, reason: "Forbidden" };
+    server.breakWatches();
+    await clock.pass(5_000);
+    expect(received.events.at(-1)).toBe("ERROR 403");
+    expect(store.scopes()).toEqual([]);
+    expect([...scopes.all()]).toEqual([]);
+  });
+
+  test("too large a list is never half kept", async () => {
+    const { server, store, open } = startModel({ scopeMaxItems: 2 });
+    for (const name of ["a", "b", "c"]) server.put(name, "1");
+    const { scope } = open();
+    await expect(scope.ensureFresh()).rejects.toMatchObject({ code: "SCOPE_TOO_LARGE" });
+    expect(scope.isOversize).toBe(true);
+    expect(store.snapshot(scope.id)).toBeUndefined();
+  });
+
+  test("a 410 storm costs lists with growing pauses, not a busy loop", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    await watch(scope, "", { stream: true });
+    const { watch: honest } = server;
+    server.watch = async () => ({ status: 410, header: () => "application/json", chunks: (async function* () {})(), text: async () => "" });
+    server.breakWatches();
+    await clock.pass(60_000);
+    expect(server.lists).toBeLessThan(20);
+    server.watch = honest;
+    await clock.pass(60_000);
+    expect(scope.state).toBe("live");
+  });
+
+  test("bookmarks come in their time, to those who asked for them", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    const { received: wants } = await watch(scope, "", { stream: true });
+    const { received: doesNot } = await watch(scope, "101", { bookmarks: false });
+    await clock.pass(100_000);
+    expect(wants.events.slice(2)).toEqual(["BOOKMARK @101", "BOOKMARK @101"]);
+    expect(doesNot.events).toEqual([]);
+  });
+
+  test("followed for the linger time after its last use, then asleep with its rows", async () => {
+    const { server, clock, open } = startModel({ lingerMs: 1_000 });
+    server.put("a", "1");
+    const { scope } = open();
+    await scope.ensureFresh();
+    await settle();
+    expect(server.watches).toHaveLength(1);
+    await clock.pass(2_000);
+    expect(server.watches).toHaveLength(0);
+    expect(scope.state).toBe("stale");
+    expect(scope.listed!.resourceVersion).toBe("101");
+  });
+});
