@@ -209,11 +209,11 @@ function namedInConnection(value: string | null | undefined): ReadonlySet<string
 }
 
 function responseHeaders(headers: Headers): Record<string, string> {
-  const dropped = namedInConnection(headers.get("connection"));
-  const kept: Record<string, string> = {};
-  for (const [name, value] of headers) {
-    if (!HOP_BY_HOP.has(name) && dropped?.has(name) !== true) kept[name] = value;
-  }
+  // The runtime's own copy is made natively; walking the iterator showed in the profile of a small GET.
+  const kept = (headers as unknown as { toJSON(): Record<string, string> }).toJSON();
+  const dropped = namedInConnection(kept["connection"]);
+  if (dropped !== undefined) for (const name of dropped) delete kept[name];
+  for (const name in kept) if (HOP_BY_HOP.has(name)) delete kept[name];
   return kept;
 }
 
