@@ -20,7 +20,7 @@ export function proxyForServer(proxyUrl: string | undefined, env: Readonly<Recor
 function isExcepted(url: URL, exceptions: readonly string[]): boolean {
   const host = url.hostname.replace(/^\[|\]$/g, "").toLowerCase();
   const port = url.port === "" ? "443" : url.port;
-  if (host === "localhost" || /^127\./.test(host) || host === "::1") return true;
+  if (host === "localhost" || host.startsWith("127.") || host === "::1") return true;
   return exceptions.some((entry) => {
     if (entry === "*") return true;
     const [, address, bits] = /^(.+)\/(\d{1,3})$/.exec(entry) ?? [];

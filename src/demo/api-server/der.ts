@@ -20,10 +20,15 @@ export function tlv(tag: number, ...parts: readonly Uint8Array[]): Buffer {
   return Buffer.concat([Buffer.from([tag, 0x80 | digits.length, ...digits]), body]);
 }
 
+/** SEQUENCE. */
 export const sequence = (...parts: readonly Uint8Array[]) => tlv(SEQUENCE, ...parts);
+/** SET. */
 export const setOf = (...parts: readonly Uint8Array[]) => tlv(SET, ...parts);
+/** OCTET STRING. */
 export const octetString = (...parts: readonly Uint8Array[]) => tlv(0x04, ...parts);
+/** BOOLEAN. */
 export const boolean = (value: boolean) => tlv(0x01, Buffer.from([value ? 0xff : 0]));
+/** UTF8String. */
 export const utf8String = (text: string) => tlv(0x0c, Buffer.from(text));
 /** A BIT STRING; `unusedBits` counts from the right of the last byte. */
 export const bitString = (bytes: Uint8Array, unusedBits = 0) => tlv(0x03, Buffer.from([unusedBits]), bytes);

@@ -19,6 +19,7 @@ const AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDisco
 const OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2";
 const EMPTY_OPENAPI_V2 = Buffer.concat([Buffer.from([0x0a, 3]), Buffer.from("2.0"), Buffer.from([0x12, 21, 0x0a, 10]), Buffer.from("Kubernetes"), Buffer.from([0x12, 7]), Buffer.from("v1.37.2"), Buffer.from([0x42, 0])]);
 
+/** What /version answers. */
 export const VERSION: JsonObject = {
   major: "1",
   minor: "37",

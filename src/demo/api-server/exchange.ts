@@ -21,6 +21,7 @@ const MAX_BODY_BYTES = 3 * 1024 * 1024;
 /** How an answer's body is to be spoilt. */
 export type BodyFault = "stall" | "truncate";
 
+/** One request and its answer. */
 export class Exchange {
   user: User = { name: "system:anonymous", groups: ["system:unauthenticated"] };
   bodyFault: BodyFault | undefined;

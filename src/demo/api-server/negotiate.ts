@@ -12,8 +12,11 @@ export interface Form {
   readonly asVersion: string;
 }
 
+/** The media type of JSON. */
 export const JSON_TYPE = "application/json";
+/** The media type of Kubernetes' protobuf. */
 export const PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf";
+/** Plain objects in JSON: what nobody in particular asks for. */
 export const PLAIN_JSON: Form = { format: "json", as: "object", asVersion: "" };
 
 /** One element of an Accept header. */

@@ -11,6 +11,7 @@ import { FIELDS } from "./fields.ts";
 
 /** Any JSON value; objects are handled as plain records throughout. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+/** An object of a Kubernetes kind, as JSON has it. */
 export type JsonObject = { [key: string]: Json };
 
 /** One field of a message. */

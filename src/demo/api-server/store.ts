@@ -30,6 +30,7 @@ export interface HistoryLimits {
 /** Objects of one resource at one revision, ordered by key. */
 export type Snapshot = readonly (readonly [key: string, object: JsonObject])[];
 
+/** Objects and their history: an etcd of a few lines. */
 export class Store {
   readonly #tables = new Map<string, Map<string, JsonObject>>();
   readonly #sorted = new Map<string, Snapshot>();

@@ -21,6 +21,7 @@ export interface Behaviour {
   streamingLists: boolean;
 }
 
+/** What all handlers share. */
 export interface World {
   readonly store: Store;
   readonly resources: Resources;
