@@ -313,7 +313,7 @@ export class World implements AsyncDisposable {
   }
 
   private kubectlEnv(): Record<string, string> {
-    return { HOME: this.directory, EDITOR: "false" };
+    return { HOME: this.directory, KUBE_EDITOR: join(this.directory, "edit.sh") };
   }
 
   /** One HTTP exchange inside a namespace, by a small process of its own: a process cannot change namespace. */
