@@ -1,0 +1,99 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dir, "..", "..");
+const name = `holdfast-linux-${process.arch}`;
+const binary = join(root, "dist", name);
+const folder = mkdtempSync(join(tmpdir(), "holdfast-install-"));
+const release = join(folder, "release");
+
+function publish(content: Uint8Array | string): void {
+  mkdirSync(release, { recursive: true });
+  writeFileSync(join(release, name), content);
+  writeFileSync(join(release, `${name}.sha256`), `${new Bun.CryptoHasher("sha256").update(content).digest("hex")}  ${name}\n`);
+}
+
+async function install(env: Record<string, string>, args: string[] = [], shell = "sh") {
+  const process_ = Bun.spawn([shell, join(root, "install.sh"), ...args], { env: { PATH: process.env["PATH"]!, ...env }, stdout: "pipe", stderr: "pipe" });
+  const [out, err, code] = await Promise.all([new Response(process_.stdout).text(), new Response(process_.stderr).text(), process_.exited]);
+  return { out, err, code };
+}
+
+describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
+  const bin = join(folder, "bin");
+  const target = join(bin, "holdfast");
+  const fromFolder = { HOLDFAST_ARTIFACT_DIR: release, HOLDFAST_BIN_DIR: bin };
+
+  beforeAll(() => publish(readFileSync(binary)));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test("is POSIX sh", () => {
+    expect(Bun.spawnSync(["sh", "-n", join(root, "install.sh")]).exitCode).toBe(0);
+    if (Bun.which("dash") !== null) expect(Bun.spawnSync(["dash", "-n", join(root, "install.sh")]).exitCode).toBe(0);
+  });
+
+  test("says where the files may come from when nobody told it", async () => {
+    const { code, err } = await install({ HOLDFAST_BIN_DIR: bin });
+    expect(code).toBe(1);
+    expect(err).toContain("HOLDFAST_ARTIFACT_DIR");
+    expect(existsSync(target)).toBe(false);
+  });
+
+  test("DRY_RUN changes nothing", async () => {
+    expect((await install({ ...fromFolder, DRY_RUN: "1" })).out).toContain("would install");
+    expect(existsSync(target)).toBe(false);
+  });
+
+  test("installs from a folder, and a second run changes nothing", async () => {
+    const first = await install(fromFolder);
+    expect(first.err).toBe("");
+    expect(first.out).toContain("next:");
+    const { ino, mode } = statSync(target);
+    expect(mode & 0o777).toBe(0o755);
+    const second = await install(fromFolder);
+    expect(second.out).toContain("up to date");
+    expect(statSync(target).ino).toBe(ino);
+  });
+
+  test("installs from a server, over a running file", async () => {
+    using server = Bun.serve({ port: 0, reusePort: false, fetch: (request) => new Response(Bun.file(join(release, new URL(request.url).pathname))) });
+    const other = join(folder, "other");
+    mkdirSync(other);
+    copyFileSync("/bin/sleep", join(other, "holdfast"));
+    const running = Bun.spawn([join(other, "holdfast"), "30"]);
+    const { out, code } = await install({ HOLDFAST_BASE_URL: server.url.origin, HOLDFAST_BIN_DIR: other });
+    running.kill();
+    expect(code).toBe(0);
+    expect(out).toContain("installed holdfast");
+    expect(Bun.spawnSync([join(other, "holdfast"), "version"]).stdout.toString()).toStartWith("holdfast ");
+  });
+
+  test("a wrong checksum leaves the old file and nothing else", async () => {
+    const before = statSync(target).ino;
+    writeFileSync(join(release, `${name}.sha256`), `${"0".repeat(64)}  ${name}\n`);
+    const { code, err } = await install(fromFolder);
+    expect(code).toBe(1);
+    expect(err).toContain("nothing was changed");
+    expect(statSync(target).ino).toBe(before);
+    expect(Bun.spawnSync(["ls", "-A", bin]).stdout.toString()).toBe("holdfast\n");
+  });
+
+  test("a file that is not holdfast, or was stripped, is refused", async () => {
+    publish("#!/bin/sh\necho something else\n");
+    expect((await install(fromFolder)).err).toContain("does not call itself holdfast");
+    if (Bun.which("strip") === null) return;
+    const stripped = join(folder, "stripped");
+    copyFileSync(binary, stripped);
+    chmodSync(stripped, 0o755);
+    Bun.spawnSync(["strip", stripped]);
+    publish(readFileSync(stripped));
+    expect((await install(fromFolder)).code).toBe(1);
+  });
+
+  test("--uninstall removes the executable", async () => {
+    expect((await install(fromFolder, ["--uninstall"])).out).toContain("removed");
+    expect(existsSync(target)).toBe(false);
+  });
+});
