@@ -37,6 +37,24 @@ export const holdfastPath = process.env["HOLDFAST_LAB_BINARY"] ?? new URL(`../..
 /** Why the tests that go through Holdfast are skipped. */
 export const whyWithoutHoldfast: string | undefined = whySkipped ?? (existsSync(holdfastPath) ? undefined : `${holdfastPath} is not built`);
 
+/** What a real node takes beside the lab's own programs, with the Debian package of each. */
+export const NODE_PROGRAMS: Readonly<Record<string, string>> = {
+  containerd: "containerd",
+  ctr: "containerd",
+  runc: "runc",
+  busybox: "busybox-static",
+  nsenter: "util-linux",
+  tar: "tar",
+};
+
+/** Why the tests with a real kubelet are skipped. */
+export const whyWithoutNode: string | undefined = whyWithoutHoldfast ?? missingNodeProgram();
+
+function missingNodeProgram(): string | undefined {
+  const missing = Object.keys(NODE_PROGRAMS).find((program) => Bun.which(program) === null);
+  return missing === undefined ? undefined : `${missing} is not installed`;
+}
+
 function readState(): string | undefined {
   const state = process.env[STATE_VARIABLE];
   if (state === undefined) return "started without `bun run test:lab`";

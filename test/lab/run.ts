@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildPrograms } from "./build.ts";
 import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
-import { holdfastPath, STATE_VARIABLE, whyNotRunnable } from "./requirements.ts";
+import { holdfastPath, NODE_PROGRAMS, STATE_VARIABLE, whyNotRunnable } from "./requirements.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 
@@ -39,9 +39,20 @@ async function main(args: readonly string[]): Promise<number> {
 function setUp(): void {
   if (!existsSync(join(ROOT, "node_modules"))) bun("install", "--frozen-lockfile");
   buildPrograms();
+  if (process.env["CI"] !== undefined) installNodePackages();
   if (process.env["HOLDFAST_LAB_BINARY"] !== undefined) return;
   if (existsSync(join(ROOT, "scripts/build-targets.ts"))) bun("run", "scripts/build-targets.ts", "--native");
   else bun("build", "--compile", "--outfile", holdfastPath, "src/main.ts");
+}
+
+/** On a machine that lives for this run only; without them the node's tests are skipped. */
+function installNodePackages(): void {
+  const missing = Object.entries(NODE_PROGRAMS).filter(([program]) => Bun.which(program) === null);
+  if (missing.length === 0 || Bun.which("apt-get") === null) return;
+  const packages = [...new Set(missing.map(([, name]) => name))];
+  for (const args of [["update"], ["install", "-y", "--no-install-recommends", ...packages]]) {
+    Bun.spawnSync(["apt-get", ...args], { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }, stdio: ["ignore", "ignore", "inherit"] });
+  }
 }
 
 async function runTests(args: readonly string[], env: Record<string, string>): Promise<number> {

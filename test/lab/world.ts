@@ -182,7 +182,8 @@ export class World implements AsyncDisposable {
 
   /** Starts the API server anew: its watch cache then holds no history. */
   async restartApiServer(): Promise<void> {
-    await this.apiServer?.stop();
+    // At SIGTERM it would wait for watches that hang behind a cut link.
+    await this.apiServer?.stop("SIGKILL");
     await this.startApiServer();
   }
 
@@ -230,6 +231,16 @@ export class World implements AsyncDisposable {
     return (await this.fetchWithin(this.network.edge, `http://${HEALTH_LISTEN}/readyz`)) !== "";
   }
 
+  /**
+   * Starts a part of the node at the edge, its output in a log.
+   *
+   * By nsenter: `ip netns exec` mounts a fresh /sys, which hides the cgroups.
+   */
+  startOnNode(name: string, command: readonly string[]): LabProcess {
+    const entered = ["nsenter", `--net=/run/netns/${this.network.edge}`, ...command];
+    return this.own(startProcess(name, entered, { logPath: join(this.directory, `${name}.log`) }));
+  }
+
   /** Starts any program at the edge, with stdin and stdout for the caller. */
   startAtEdge(name: string, command: readonly string[], env: Readonly<Record<string, string>> = {}): LabProcess {
     return this.own(startProcess(name, this.network.within(this.network.edge, command), { logPath: this.path(`${name}.log`), env, stdio: "pipe" }));
@@ -242,7 +253,8 @@ export class World implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // Last in, first out: clients, holdfast, controllers, API server, etcd.
-    for (const started of this.running.toReversed()) await started.stop("SIGTERM", 5_000);
+    // Killed: what it wrote goes with it, and the API server would wait for watches behind a cut link.
+    for (const started of this.running.toReversed()) await started.stop("SIGKILL");
     await this.network[Symbol.asyncDispose]();
     if (process.env["HOLDFAST_LAB_KEEP"] === undefined) rmSync(this.directory, { recursive: true, force: true });
   }
@@ -268,6 +280,8 @@ export class World implements AsyncDisposable {
       "kubelet-client-certificate": pki.certificate("apiserver-kubelet"),
       "kubelet-client-key": pki.key("apiserver-kubelet"),
       "kubelet-certificate-authority": pki.ca,
+      // As kubeadm sets it: nobody resolves a node's name here.
+      "kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
       "service-account-key-file": join(pki.directory, "service-account.pub"),
       "service-account-signing-key-file": pki.key("service-account"),
       "service-account-issuer": "https://kubernetes.default.svc",
