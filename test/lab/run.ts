@@ -13,9 +13,10 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ensureDependencies, run } from "../../scripts/setup.ts";
 import { buildPrograms } from "./build.ts";
 import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
-import { holdfastPath, NODE_PROGRAMS, STATE_VARIABLE, whyNotRunnable } from "./requirements.ts";
+import { NODE_PROGRAMS, STATE_VARIABLE, whyNotRunnable } from "./requirements.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 
@@ -37,12 +38,11 @@ async function main(args: readonly string[]): Promise<number> {
 
 /** Everything that tests stand on: packages, the cluster's programs, the binary under test. */
 function setUp(): void {
-  if (!existsSync(join(ROOT, "node_modules"))) bun("install", "--frozen-lockfile");
+  ensureDependencies();
   buildPrograms();
   if (process.env["CI"] !== undefined) installNodePackages();
   if (process.env["HOLDFAST_LAB_BINARY"] !== undefined) return;
-  if (existsSync(join(ROOT, "scripts/build-targets.ts"))) bun("run", "scripts/build-targets.ts", "--native");
-  else bun("build", "--compile", "--outfile", holdfastPath, "src/main.ts");
+  run([process.execPath, "scripts/build-targets.ts", "--native"]);
 }
 
 /** On a machine that lives for this run only; without them the node's tests are skipped. */
@@ -68,9 +68,4 @@ async function runTests(args: readonly string[], env: Record<string, string>): P
   // Ctrl-C reaches the tests by the terminal; stay, so that what they leave is cleared.
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => tests.kill(signal));
   return await tests.exited;
-}
-
-function bun(...args: string[]): void {
-  const done = Bun.spawnSync([process.execPath, ...args], { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] });
-  if (!done.success) throw new Error(`Cannot set the lab up: bun ${args.join(" ")} ended with ${done.exitCode}`);
 }
