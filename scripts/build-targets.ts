@@ -6,83 +6,160 @@
  *
  * Built from one commit by one Bun they are the same bytes every time: the
  * build date is the commit's, and all are built under one base name, because
- * the name is part of the file.
+ * the name is part of the file. From a changed tree the commit ends in -dirty.
+ *
+ * Invariant: what stands in dist/ under its final name has said who it is. A
+ * file is built and tried in a folder of its own, so that two builds at once
+ * do not mix, and moved by rename, so that a running one is not disturbed.
  */
 
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import { Glob } from "bun";
 import { ensureDependencies, projectRoot } from "./setup.ts";
 
-interface TargetRow {
+/** One executable. */
+export interface TargetRow {
   readonly name: string;
   readonly bunTarget: string;
   readonly arch: "x64" | "arm64";
   /** Why it is built. */
   readonly reason: string;
-  /** How to start it on a foreign machine. */
-  readonly emulator?: readonly string[];
+  /** How to start it on a foreign machine: the emulator, and where it finds the foreign libc. */
+  readonly emulator?: { readonly command: string; readonly prefix: string };
 }
 
-const TARGETS: readonly TargetRow[] = [
-  { name: "holdfast-linux-x64", bunTarget: "bun-linux-x64", arch: "x64", reason: "gateways and servers on amd64; runs from Nehalem on, glibc 2.17 on" },
-  { name: "holdfast-linux-arm64", bunTarget: "bun-linux-arm64", arch: "arm64", reason: "Raspberry Pi 3 to 5 and their like, 64-bit userland, glibc 2.17 on", emulator: ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"] },
+/** What is built. The glibc builds ask for less than the musl ones, which need libstdc++ on the machine. */
+export const TARGETS: readonly TargetRow[] = [
+  {
+    name: "holdfast-linux-x64",
+    bunTarget: "bun-linux-x64",
+    arch: "x64",
+    reason: "gateways and servers on amd64; runs from Nehalem on, glibc 2.17 on",
+    emulator: { command: "qemu-x86_64", prefix: "/usr/x86_64-linux-gnu" },
+  },
+  {
+    name: "holdfast-linux-arm64",
+    bunTarget: "bun-linux-arm64",
+    arch: "arm64",
+    reason: "Raspberry Pi 3 to 5 and their like, 64-bit userland, glibc 2.17 on",
+    emulator: { command: "qemu-aarch64", prefix: "/usr/aarch64-linux-gnu" },
+  },
 ];
 
-const FLAGS = [
-  "--compile", "--minify", "--bytecode", "--format=esm", "--sourcemap",
+/** How each is compiled; tests compile their probes the same way. */
+export const COMPILE_FLAGS: readonly string[] = [
+  "--compile",
+  "--minify",
+  // A third off the start, for 0.2 MB; top-level await needs the format.
+  "--bytecode",
+  "--format=esm",
+  "--sourcemap",
   // Small heaps; request heads as large as API servers may send.
   "--compile-exec-argv=--smol --max-http-header-size=131072",
   // Whoever can write into the working directory must not run code in this program.
-  "--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv",
+  "--no-compile-autoload-bunfig",
+  "--no-compile-autoload-dotenv",
 ];
+
+/** What an executable says of itself; `version -o json` prints these fields among others. */
+export interface Identity {
+  readonly version: string;
+  readonly commit: string;
+}
+
 const dist = join(projectRoot, "dist");
 
-async function main(): Promise<void> {
+/**
+ * Starts an executable and compares what it says with what was built.
+ *
+ * The exit code proves nothing: a stripped file is a bare runtime, which prints
+ * its own help and exits 0.
+ *
+ * @param command the executable, behind its emulator if it needs one.
+ * @throws if it does not call itself holdfast of that version and commit.
+ */
+export function checkIdentity(command: readonly string[], expected: Identity): void {
+  const path = command.at(-1)!;
+  const { stdout, stderr } = Bun.spawnSync([...command, "version", "-o", "json"], {
+    env: { PATH: process.env["PATH"] ?? "" },
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: 120_000,
+  });
+  let said: Partial<Identity> & { readonly program?: string };
+  try {
+    said = JSON.parse(stdout.toString()) as typeof said;
+  } catch {
+    const answer = `${stdout.toString()}${stderr.toString()}`.trim().slice(0, 200);
+    throw new Error(`Cannot trust "${path}": "version" answered no JSON (was it stripped?): ${answer}`);
+  }
+  const isRight = said.program === "holdfast" && said.version === expected.version && said.commit === expected.commit;
+  if (!isRight) throw new Error(`Cannot trust "${path}": it calls itself ${JSON.stringify(said)}`);
+}
+
+function main(args: readonly string[]): void {
+  const { values } = parseArgs({ args: [...args], options: { native: { type: "boolean" } }, strict: true });
   ensureDependencies();
-  const isNativeOnly = process.argv.includes("--native");
-  const rows = isNativeOnly ? TARGETS.filter(({ arch }) => arch === process.arch) : TARGETS;
-  if (rows.length === 0) throw new Error(`Cannot build for this machine: no target for ${process.arch}`);
+  const rows = values.native === true ? TARGETS.filter(({ arch }) => arch === process.arch) : TARGETS;
+  if (rows.length === 0) throw new Error(`Cannot build for this machine: no target for "${process.arch}"`);
   mkdirSync(dist, { recursive: true });
   const stamp = sourceStamp();
   for (const row of rows) {
     const stampPath = join(dist, `.${row.name}.stamp`);
-    const isFresh = existsSync(join(dist, row.name)) && existsSync(stampPath) && readFileSync(stampPath, "utf8") === stamp;
-    if (isNativeOnly && isFresh) continue;
-    build(row);
-    console.log(`${row.name}: ${check(row)}`);
+    const isBuilt = ["", ".sha256"].every((suffix) => existsSync(join(dist, row.name + suffix)));
+    const isFresh = isBuilt && existsSync(stampPath) && readFileSync(stampPath, "utf8") === stamp;
+    if (values.native === true && isFresh) continue;
+    console.log(`${row.name}: ${build(row)}`);
     writeFileSync(stampPath, stamp);
   }
 }
 
-function build({ name, bunTarget }: TargetRow): void {
-  const folder = join(dist, `.${name}`);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder);
-  const built = join(folder, "holdfast");
-  const defines = { HOLDFAST_VERSION: version(), HOLDFAST_COMMIT: commit(), HOLDFAST_BUILT_AT: commitTime() };
-  const args = Object.entries(defines).flatMap(([key, value]) => ["--define", `${key}=${JSON.stringify(value)}`]);
-  const result = Bun.spawnSync([process.execPath, "build", ...FLAGS, ...args, `--target=${bunTarget}`, "src/main.ts", "--outfile", built], { cwd: projectRoot, stderr: "pipe", stdout: "pipe" });
-  if (result.exitCode !== 0 || !existsSync(built)) throw new Error(`Cannot build ${name}:\n${result.stdout.toString()}${result.stderr.toString()}`);
-  renameSync(built, join(dist, name));
-  rmSync(folder, { recursive: true, force: true });
-  const digest = new Bun.CryptoHasher("sha256").update(readFileSync(join(dist, name))).digest("hex");
-  writeFileSync(join(dist, `${name}.sha256`), `${digest}  ${name}\n`);
+/** Builds, tries and moves one executable. @returns what to tell the reader. */
+function build(row: TargetRow): string {
+  const expected = { version: version(), commit: commit() };
+  const folder = mkdtempSync(join(dist, ".build-"));
+  try {
+    const built = join(folder, "holdfast");
+    compile(row, expected, built);
+    const how = tryOut(row, expected, built);
+    const bytes = readFileSync(built);
+    const digest = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+    renameSync(built, join(dist, row.name));
+    writeFileSync(join(dist, `${row.name}.sha256`), `${digest}  ${row.name}\n`);
+    return `${expected.version} (${expected.commit}), ${(bytes.length / 1e6).toFixed(1)} MB, ${how}`;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
-/** Starts the file and compares what it says of itself; a stripped one would be a bare runtime that exits 0. */
-function check({ name, arch, emulator }: TargetRow): string {
-  const isForeign = arch !== process.arch;
-  if (isForeign && (emulator === undefined || Bun.which(emulator[0]!) === null || !existsSync(emulator[2] ?? "/"))) return `built, not started: ${emulator?.[0] ?? "an emulator"} or its libraries are missing here`;
-  const result = Bun.spawnSync([...(isForeign ? emulator! : []), join(dist, name), "version", "-o", "json"], { stdout: "pipe", stderr: "pipe", timeout: 120_000 });
-  let said: { program?: string; version?: string; commit?: string };
-  try {
-    said = JSON.parse(result.stdout.toString()) as typeof said;
-  } catch {
-    throw new Error(`Cannot trust ${name}: "version" answered no JSON (${result.stdout.toString().slice(0, 80)}${result.stderr.toString().slice(0, 200)})`);
+function compile({ name, bunTarget }: TargetRow, { version: ours, commit: at }: Identity, outfile: string): void {
+  const defines = { HOLDFAST_VERSION: ours, HOLDFAST_COMMIT: at, HOLDFAST_BUILT_AT: commitTime() };
+  const defineFlags = Object.entries(defines).flatMap(([key, value]) => [
+    "--define",
+    `${key}=${JSON.stringify(value)}`,
+  ]);
+  const flags = [...COMPILE_FLAGS, ...defineFlags, `--target=${bunTarget}`, "--outfile", outfile];
+  const result = Bun.spawnSync([process.execPath, "build", ...flags, "src/main.ts"], {
+    cwd: projectRoot,
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  if (result.exitCode === 0 && existsSync(outfile)) return;
+  throw new Error(`Cannot build "${name}":\n${result.stdout.toString()}${result.stderr.toString()}`);
+}
+
+function tryOut({ arch, emulator }: TargetRow, expected: Identity, path: string): string {
+  if (arch === process.arch) {
+    checkIdentity([path], expected);
+    return "starts";
   }
-  if (said.program !== "holdfast" || said.version !== version() || said.commit !== commit()) throw new Error(`Cannot trust ${name}: it calls itself ${JSON.stringify(said)}`);
-  return `${said.version} (${said.commit}) starts${isForeign ? ` under ${emulator![0]}` : ""}`;
+  if (emulator === undefined || Bun.which(emulator.command) === null)
+    return `not started: no ${emulator?.command} here`;
+  if (!existsSync(emulator.prefix)) return `not started: no ${arch} libc in ${emulator.prefix}`;
+  checkIdentity([emulator.command, "-L", emulator.prefix, path], expected);
+  return `starts under ${emulator.command}`;
 }
 
 function version(): string {
@@ -90,7 +167,10 @@ function version(): string {
 }
 
 function commit(): string {
-  return git(["rev-parse", "--short=12", "HEAD"]) ?? "unknown";
+  const head = git(["rev-parse", "--short=12", "HEAD"]);
+  if (head === undefined) return "unknown";
+  const isChanged = git(["status", "--porcelain", "--", "src", "package.json", "bun.lock"]) !== "";
+  return isChanged ? `${head}-dirty` : head;
 }
 
 function commitTime(): string {
@@ -99,15 +179,27 @@ function commitTime(): string {
 }
 
 function git(args: readonly string[]): string | undefined {
-  const result = Bun.spawnSync(["git", ...args], { cwd: projectRoot, stdout: "pipe", stderr: "ignore" });
-  return result.exitCode === 0 ? result.stdout.toString().trim() : undefined;
+  try {
+    const result = Bun.spawnSync(["git", ...args], { cwd: projectRoot, stdout: "pipe", stderr: "ignore" });
+    return result.exitCode === 0 ? result.stdout.toString().trim() : undefined;
+  } catch {
+    return undefined; // no git here: a source archive builds too
+  }
 }
 
-/** Changes whenever the sources, the flags or the commit do. */
+/** Changes whenever the sources, the flags, the packages, the runtime or the commit do. */
 function sourceStamp(): string {
-  const hasher = new Bun.CryptoHasher("sha256");
-  for (const path of [...new Glob("src/**/*.ts").scanSync(projectRoot), "package.json", "bun.lock", "scripts/build-targets.ts"].sort()) hasher.update(path).update(readFileSync(join(projectRoot, path)));
-  return hasher.update(`${Bun.version} ${commit()}`).digest("hex");
+  const paths = [...new Glob("src/**/*").scanSync(projectRoot), "package.json", "bun.lock", "scripts/build-targets.ts"];
+  const hasher = new Bun.CryptoHasher("sha256").update(`${Bun.version} ${commit()}`);
+  for (const path of paths.sort()) hasher.update(`\0${path}\0`).update(readFileSync(join(projectRoot, path)));
+  return hasher.digest("hex");
 }
 
-await main();
+if (import.meta.main) {
+  try {
+    main(process.argv.slice(2));
+  } catch (error) {
+    console.error((error as Error).message);
+    process.exit(1);
+  }
+}
