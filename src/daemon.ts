@@ -161,6 +161,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 
   const ended = Promise.withResolvers<void>();
   const end = async () => {
+    proxy.stop();
     scopes.close();
     await new Promise((resolve) => setTimeout(resolve, 50));
     for (const listener of listeners) listener.stop();

@@ -38,6 +38,8 @@ export interface ScopeSource {
 export interface LinkView {
   /** False only after the link was found dead; true while starting. */
   isOnline(): boolean;
+  /** How long a caller who can be answered from a copy waits for the API server: less while there is doubt about the link. */
+  readonly patienceMs: number;
   /** Something waits without an answer: have a look now. */
   suspect(): void;
   /** Calls back at every change; the returned function ends that. */

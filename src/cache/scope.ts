@@ -79,8 +79,8 @@ interface Following {
 const SILENCE_SUSPECT_MS = 90_000;
 /** Without a byte for this long, though the link is well, the watch is opened anew. */
 const SILENCE_REOPEN_MS = 300_000;
-/** A caller who can be answered from rows waits this long for a fresher list. */
-const FRESH_LIST_PATIENCE_MS = 1_800;
+/** A watch that is to vouch for an older moment waits this long for the API server's word. */
+const VERDICT_PATIENCE_MS = 1_800;
 /** A reader waits this long for a watch that is being reopened, before a list is asked for. */
 const RECONNECT_PATIENCE_MS = 500;
 /** As the API server waits for its cache to reach an asked resourceVersion. */
@@ -99,6 +99,8 @@ export class Scope {
   #replayUntil = "";
   #attempt: AbortController | undefined;
   #hasRolledBack = false;
+  #listAttempt: AbortController | undefined;
+  #hasListHead = false;
   #isOversize = false;
   #hasUnfinishedDiff = false;
   #epochSeq = 0;
@@ -372,7 +374,7 @@ export class Scope {
   async #followFrom(at: string): Promise<boolean> {
     const following = this.#startFollowing(at);
     const { promise: timeout, resolve } = Promise.withResolvers<false>();
-    const cancel = this.parts.clock.after(FRESH_LIST_PATIENCE_MS, () => resolve(false));
+    const cancel = this.parts.clock.after(VERDICT_PATIENCE_MS, () => resolve(false));
     try {
       return await Promise.race([following.verdict.promise, timeout]);
     } finally {
@@ -621,10 +623,15 @@ export class Scope {
   async #listOnce(reason: "first" | "expired" | "fresh" | "rollback"): Promise<void> {
     const { store, link, source, clock, limits } = this.parts;
     const controller = new AbortController();
+    this.#listAttempt = controller;
+    this.#hasListHead = false;
+    const onHead = () => {
+      this.#hasListHead = true;
+    };
     const stopListening = link.onChange((isOnline) => isOnline || controller.abort(new UnreachableError("link lost")));
     this.parts.countList(reason);
     try {
-      const { writer, codec, contentType, head } = await readWholeList({ store, scopeId: this.id, source, identity: this.identity, limits, signal: controller.signal });
+      const { writer, codec, contentType, head } = await readWholeList({ store, scopeId: this.id, source, identity: this.identity, limits, signal: controller.signal, onHead });
       this.#commit(writer, { shape: head.shape, contentType, resourceVersion: head.resourceVersion, nowMs: clock.nowMs() }, codec);
     } catch (error) {
       controller.abort(new StoppedError("list given up"));
@@ -660,13 +667,14 @@ export class Scope {
     this.#tellAdvanced();
   }
 
+  /** Waits for a list's head as long as the link deserves; then the list is given up, because what is kept can answer and the watch will bring the rest. */
   async #patiently(listing: Promise<void>): Promise<void> {
-    const { promise, reject } = Promise.withResolvers<never>();
-    const cancelSuspect = this.parts.clock.after(FRESH_LIST_PATIENCE_MS / 2, () => this.parts.link.suspect());
-    const cancel = this.parts.clock.after(FRESH_LIST_PATIENCE_MS, () => reject(new UnreachableError("the API server did not answer in time")));
-    listing.catch(() => {});
+    const { clock, link } = this.parts;
+    const giveUp = (afterMs: number, act: () => void) => clock.after(afterMs, () => this.#hasListHead || act());
+    const cancelSuspect = giveUp(link.patienceMs / 2, () => link.suspect());
+    const cancel = giveUp(link.patienceMs, () => this.#listAttempt?.abort(new UnreachableError("the API server did not answer in time")));
     try {
-      await Promise.race([listing, promise]);
+      await listing;
     } finally {
       cancel();
       cancelSuspect();

@@ -23,6 +23,8 @@ export interface WholeListOptions {
   readonly identity: ScopeIdentity;
   readonly limits: { readonly scopeMaxItems: number; readonly scopeMaxBytes: number };
   readonly signal: AbortSignal;
+  /** The first answer's head is there: from now on it is a matter of bytes. */
+  readonly onHead: () => void;
 }
 
 /** A complete list, not yet committed. */
@@ -48,6 +50,7 @@ export async function readWholeList(options: WholeListOptions): Promise<WholeLis
     let limit = PAGE_ITEMS;
     for (;;) {
       const answer = await source.list(identity, { limit, continueToken }, signal);
+      options.onHead();
       if (answer.status === 410 && continueToken !== "") {
         // The pages outlived their snapshot: once more, in one piece.
         writer.abort();

@@ -49,9 +49,6 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
 const BUFFERED_BODY_BYTES = 1024 * 1024;
 const SMALL_ANSWER_BYTES = 256 * 1024;
 
-/** How long a caller with a kept copy waits for the API server's head. */
-const PATIENCE_MS = { normal: 1_800, suspect: 300, starting: 250 } as const;
-
 /** Forwards requests. */
 export class Forwarder {
   constructor(
@@ -91,12 +88,11 @@ export class Forwarder {
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
     const lost = Promise.withResolvers<undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
-    const patienceMs = this.link.state === "starting" ? PATIENCE_MS.starting : this.link.isSuspect ? PATIENCE_MS.suspect : PATIENCE_MS.normal;
     const impatience = fallback === undefined ? undefined : setTimeout(() => {
       if (!fallback.canServe()) return;
       this.link.suspect();
       lost.resolve(undefined);
-    }, patienceMs);
+    }, this.link.patienceMs);
     try {
       const asking = this.upstream.request({
         method: exchange.method,

@@ -33,6 +33,12 @@ const PROBE_EVERY_OFFLINE_MS = 1_000;
 const PROBE_EVERY_IDLE_MS = 120_000;
 /** A probe takes three round trips: four times the last good one, within these bounds, tells a dead link from a slow one. */
 const PROBE_DEADLINE_MS = { least: 2_000, first: 5_000, most: 10_000 } as const;
+/**
+ * Two seconds from asking to the copy is the promise; while a request waits
+ * without a byte and no probe has cleared the link, or before the first
+ * verdict after start, nobody should wait as long again.
+ */
+const PATIENCE_MS = { normal: 1_800, suspect: 300, starting: 250 } as const;
 const FLAP_WINDOW_MS = 60_000;
 
 /** The link's state machine. */
@@ -65,9 +71,9 @@ export class Link implements LinkView {
     return this.#sinceMs;
   }
 
-  /** A request waits without a byte and no probe has cleared the link yet: new ones should not wait as long. */
-  get isSuspect(): boolean {
-    return this.#isSuspect;
+  get patienceMs(): number {
+    if (this.#state === "starting") return PATIENCE_MS.starting;
+    return this.#isSuspect ? PATIENCE_MS.suspect : PATIENCE_MS.normal;
   }
 
   isOnline(): boolean {

@@ -46,13 +46,26 @@ const SECRET_RESOURCES: ReadonlySet<string> = new Set(["secrets"]);
 
 /** Serves exchanges. */
 export class Proxy {
+  #isStopping = false;
+
   constructor(private readonly parts: ProxyParts) {}
+
+  /**
+   * From now on every request is told to come back in a second. A client whose
+   * watch has just ended asks again within a millisecond, over the same
+   * connection: a watch that begins and breaks off at once would make client-go
+   * list everything, 429 makes it wait with its resourceVersion in hand.
+   */
+  stop(): void {
+    this.#isStopping = true;
+  }
 
   /** Answers one request; never throws. */
   async handle(exchange: Exchange): Promise<void> {
     const startedMs = this.parts.clock.monotonicMs();
     let verb = "unknown";
     try {
+      if (this.#isStopping) throw new StatusError({ code: 429, reason: "TooManyRequests", message: "Holdfast is stopping; try again", retryAfterSeconds: 1 });
       const caller = this.parts.identifier.identify(exchange);
       const info = requestInfo(exchange.method, exchange.target);
       verb = info.verb;

@@ -190,6 +190,7 @@ function answer(status: number, parts: readonly string[]): SourceAnswer {
 
 /** A link that is a switch. */
 export class ModelLink implements LinkView {
+  readonly patienceMs = 1_800;
   #isOnline = true;
   #listeners = new Set<(isOnline: boolean) => void>();
 
