@@ -69,7 +69,14 @@ export interface ListWriter {
    * differs from before: ADDED and MODIFIED in resourceVersion order, then
    * DELETED. A same name with another uid is DELETED (old) followed at once by
    * ADDED (new). A first list reports nothing. An item whose bytes did not
-   * change is not written and not reported.
+   * change is not written; one whose uid and resourceVersion did not change is
+   * not reported, though its bytes may differ (a Table's ages, the defaults of
+   * a newer API server) and are then written.
+   *
+   * An event that came while the list was under way and is newer than it
+   * stands, and moves the listed state on to itself.
+   *
+   * @throws {ScopeDamagedError} when rows to compare with were lost meanwhile; the scope is unlisted then. A first list that lost its rows only leaves it unlisted.
    */
   commit(state: { readonly shape: Shape; readonly contentType: string; readonly resourceVersion: string; readonly nowMs: number }, onChange: (change: ListChange) => void): void;
   /** Forgets everything added; the scope's former content stands. */
@@ -82,7 +89,11 @@ export interface ScopeSnapshot extends Disposable {
   readonly itemCount: number;
   /** Sizes in bytes of all items in key order. */
   itemSizes(): Iterable<number>;
-  /** All items in the API server's order (by the text "namespace/name", or "name"), read as they are asked for; a damaged row is quarantined, counted and left out. May be consumed across await points. */
+  /**
+   * All items in the API server's order (by the text "namespace/name", or "name"), read as they are asked for. May be consumed across await points; an item shares memory with some of its neighbours.
+   *
+   * @throws {ScopeDamagedError} from the iteration when rows are damaged or missing: the answer must break off, for a list that is silently short deletes things. The scope is unlisted then.
+   */
   items(): Iterable<Item>;
 }
 
@@ -138,7 +149,7 @@ export interface Store {
   touchScope(scopeId: number, state: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number }): void;
   getObject(scopeId: number, namespace: string, name: string): Item | undefined;
   snapshot(scopeId: number): ScopeSnapshot | undefined;
-  /** The listed state including what is queued. */
+  /** The listed state including what is queued. May become undefined at any time: a damaged row, a quota. */
   listedState(scopeId: number): ListedState | undefined;
 
   putResponse(key: ResponseKey, response: StoredResponse, options: { readonly isSecret: boolean }): void;
@@ -146,7 +157,7 @@ export interface Store {
   deleteResponse(key: ResponseKey): void;
   /** Forgets recorded answers of this principal to exactly this path (its text before "?"), whatever the query or Accept. */
   deleteResponsesForPath(principal: string, path: string): void;
-  /** Forgets every scope and response of a principal that `matches` (a revoked permission). */
+  /** Forgets every scope of a principal that `matches` (a revoked permission); recorded answers, which have no scope, only when `matches` accepts everything. */
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void;
   listResponses(): { readonly key: ResponseKey; readonly status: number; readonly sizeBytes: number; readonly storedAtMs: number }[];
 
@@ -159,6 +170,8 @@ export interface Store {
   flush(): void;
   /** `flush`, and held-back bookmarks too: called at a cut and at shutdown. */
   settle(): void;
+  /** Gives way when the quota is exceeded: recorded answers, then scopes by last use, kubelet's last. The store calls it itself, at most once a minute. @param protect ids of scopes that must stay. */
+  trim?(protect?: (scopeId: number) => boolean): void;
   /** Reads every row and checks it. @returns counts; damaged rows are quarantined. */
   verify(): { readonly checked: number; readonly damaged: number };
   status(): StoreStatus;

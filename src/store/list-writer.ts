@@ -3,38 +3,54 @@
  *
  * A first list goes straight into rows, in small transactions, under a number
  * that no scope points to until `commit`; a crash leaves rows that the next
- * start removes. A later list is held against what is there: only objects
- * whose uid or resourceVersion differ are kept, packed, in memory up to a
- * bound and beyond it in rows; `commit` applies them in one transaction. An
- * identical list therefore writes no object at all.
+ * start removes. A later list is held against what is there: only items that
+ * differ are kept, packed, in memory up to a bound and beyond it in rows;
+ * `commit` applies them in one transaction. An identical list therefore
+ * writes no object at all.
+ *
+ * Events may come while a list is under way. One that is newer than the list
+ * stands: the list was taken before it, and the watch will not tell it again.
  */
 
 import type { Database } from "bun:sqlite";
+import type { Log } from "../base/log.ts";
 import type { Item } from "../kube/codec.ts";
 import { objectKey } from "../kube/resource-path.ts";
-import { compareResourceVersions } from "../kube/resource-version.ts";
+import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import type { ListChange, ListedState, ListWriter } from "./contract.ts";
-import type { ObjectRow } from "./store.ts";
+import { ScopeDamagedError } from "./errors.ts";
+import { clearRows, deleteRow, findMark, findRow, insertRow, isSame, isSameState, itemOf, pagesOf, placesOf, putRow, rowOf, type ObjectRow, type RowPacking, type Tally } from "./object-rows.ts";
+import type { StoredScope } from "./scope-rows.ts";
 
 const BATCH_ROWS = 100;
 const HELD_BYTES = 256 * 1024;
-const COLUMNS = "key, uid, resource_version, size, packing, checksum, value";
 
 /** What the store lends to a list. */
 export interface StagedListParts {
   readonly database: () => Database;
-  readonly write: (task: () => void) => void;
+  /** Runs a task in a transaction; it may run twice. @returns whether it was done in the end. */
+  readonly write: (task: () => void) => boolean;
+  /** Runs a task that only reads. @throws {ScopeDamagedError} if the database cannot be read. */
+  readonly read: <T>(task: () => T) => T;
+  readonly log: Log;
+  readonly scope: StoredScope;
   /** A number for rows that nobody points to yet. */
   readonly stagingRows: number;
-  readonly current: () => { readonly rows: number; readonly listed: ListedState | undefined };
-  readonly packItem: (item: Item, rows: number) => ObjectRow;
-  readonly readRow: (row: ObjectRow, rows: number) => Item | undefined;
+  /** How items of a number are packed; the first item given becomes the number's dictionary. */
+  readonly packing: (rows: number, first?: Uint8Array) => RowPacking;
+  /** Within a transaction: the number's dictionary lies beside its rows. */
+  readonly saveDictionary: (rows: number) => void;
+  readonly flush: () => void;
   readonly countRows: (count: number) => void;
-  readonly beforeCommit: () => void;
-  /** Within the transaction: the scope now is this. */
-  readonly committed: (listed: ListedState, rows: number) => void;
+  /** A row that was read is damaged: the scope loses its listed state. */
+  readonly lostRow: (row: ObjectRow) => void;
+  /** Within the transaction: the scope is to be this. */
+  readonly save: (listed: ListedState, rows: number, tally: Tally) => void;
   readonly isGone: () => boolean;
+  readonly ended: (list: StagedList, stagingRows: number) => void;
 }
+
+type CommitState = Parameters<ListWriter["commit"]>[0];
 
 /** The store's ListWriter. */
 export class StagedList implements ListWriter {
@@ -42,136 +58,225 @@ export class StagedList implements ListWriter {
   itemBytes = 0;
   readonly #startRows: number;
   readonly #isFirst: boolean;
-  /** What the scope holds, by key: uid and resourceVersion. Empty for a first list. */
-  readonly #before = new Map<string, string>();
   readonly #seen = new Set<string>();
-  #held: ObjectRow[] = [];
+  /** What is to be written, by key, until it is spilled to rows. */
+  #held = new Map<string, ObjectRow>();
   #heldBytes = 0;
-  /** Keys of all differing objects with their resourceVersions, for the order of events. */
-  #differing: { readonly key: string; readonly resourceVersion: string }[] = [];
+  /** Of a first list: what is in rows under the staging number. */
+  #tally: Tally = { objects: 0, digest: 0 };
+  /** Keys that differ, with their resourceVersions and whether the API server calls it a change. */
+  readonly #differing = new Map<string, { readonly resourceVersion: string; readonly isChange: boolean }>();
+  /** Keys that have a row under the staging number. */
+  readonly #stagedKeys = new Set<string>();
+  /** Newest event for a key since the list began. */
+  readonly #events = new Map<string, string>();
   #hasSpilled = false;
+  /** Something it needs was lost on the way: adding goes on in vain, `commit` says so. */
+  #isLost = false;
   #isOver = false;
 
   constructor(private readonly parts: StagedListParts) {
-    const { rows, listed } = parts.current();
-    this.#startRows = rows;
-    this.#isFirst = listed === undefined;
-    if (this.#isFirst) return;
-    const known = parts.database().query("SELECT key, uid, resource_version FROM objects WHERE scope = ?").all(rows) as { key: string; uid: string; resource_version: string }[];
-    for (const { key, uid, resource_version: resourceVersion } of known) this.#before.set(key, `${uid}\n${resourceVersion}`);
+    this.#startRows = parts.scope.rows;
+    this.#isFirst = parts.scope.listed === undefined;
   }
 
   add(item: Item): void {
     if (this.#isOver) return;
     this.itemCount++;
     this.itemBytes += item.bytes.length;
-    const { namespace, name, uid, resourceVersion } = item.meta;
-    const key = objectKey(namespace, name);
-    if (!this.#isFirst) {
-      this.#seen.add(key);
-      if (this.#before.get(key) === `${uid}\n${resourceVersion}` && resourceVersion !== "") return;
-      this.#differing.push({ key, resourceVersion });
+    if (this.#isLost) return;
+    try {
+      this.#take(item);
+    } catch (error) {
+      if (!(error instanceof ScopeDamagedError)) throw error;
+      this.#isLost = true;
     }
-    const row = this.parts.packItem(item, this.#isFirst ? this.parts.stagingRows : this.#startRows);
-    this.#held.push(row);
-    this.#heldBytes += row.value.length;
-    if (this.#isFirst ? this.#held.length >= BATCH_ROWS : this.#heldBytes >= HELD_BYTES) this.#spill();
   }
 
-  commit(state: { readonly shape: ListedState["shape"]; readonly contentType: string; readonly resourceVersion: string; readonly nowMs: number }, onChange: (change: ListChange) => void): void {
+  #take(item: Item): void {
+    const key = objectKey(item.meta.namespace, item.meta.name);
+    if (!this.#isFirst && this.parts.read(() => this.#isKnown(item, key))) return;
+    const row = rowOf(item, this.parts.packing(this.#isFirst ? this.parts.stagingRows : this.#startRows, item.bytes));
+    this.#heldBytes += row.value.length - (this.#held.get(key)?.value.length ?? 0);
+    this.#held.set(key, row);
+    if (this.#isFirst ? this.#held.size >= BATCH_ROWS || this.#heldBytes >= HELD_BYTES : this.#heldBytes >= HELD_BYTES) this.#spill();
+  }
+
+  /** An event of the scope's watch, while the list is under way. */
+  overtake(key: string, resourceVersion: string): void {
+    this.#events.set(key, newerResourceVersion(this.#events.get(key) ?? "", resourceVersion));
+  }
+
+  commit(state: CommitState, onChange: (change: ListChange) => void): void {
     if (this.#isOver) throw new RangeError("Cannot commit a list twice");
     if (this.parts.isGone()) return this.abort();
-    this.parts.beforeCommit();
-    this.#isOver = true;
-    const { shape, contentType, resourceVersion, nowMs } = state;
-    const listed: ListedState = { shape, contentType, resourceVersion, changedAt: resourceVersion, epoch: resourceVersion, lastContactMs: nowMs };
-    if (this.#isFirst) return this.#commitFirst(listed);
-    const { rows } = this.parts.current();
-    if (rows !== this.#startRows) throw new RangeError("Cannot commit a list: its scope was listed anew meanwhile");
-    if (this.#hasSpilled) this.#spill();
-    this.#report(onChange);
-    const database = this.parts.database();
-    const gone = [...this.#before.keys()].filter((key) => !this.#seen.has(key));
-    this.parts.write(() => {
-      for (const key of gone) database.query("DELETE FROM objects WHERE scope = ? AND key = ?").run(rows, key);
-      if (this.#hasSpilled) {
-        database.query(`INSERT OR REPLACE INTO objects (scope, ${COLUMNS}) SELECT ?, ${COLUMNS} FROM objects WHERE scope = ?`).run(rows, this.parts.stagingRows);
-        database.query("DELETE FROM objects WHERE scope = ?").run(this.parts.stagingRows);
-      } else {
-        for (const row of this.#held) insert(database, rows, row);
-      }
-      this.parts.committed(listed, rows);
-    });
-    this.parts.countRows(gone.length + this.#differing.length);
+    this.parts.flush();
+    try {
+      if (this.#isFirst) this.#commitFirst(state);
+      else this.parts.read(() => this.#commitDifference(state, onChange));
+    } catch (error) {
+      this.abort();
+      throw error;
+    }
+    this.#end();
   }
 
   abort(): void {
     if (this.#isOver) return;
+    this.#end();
+    if (this.#hasSpilled) this.parts.write(() => clearRows(this.parts.database(), this.parts.stagingRows));
+  }
+
+  #end(): void {
     this.#isOver = true;
-    this.#held = [];
-    if (this.#hasSpilled) this.parts.write(() => void this.parts.database().query("DELETE FROM objects WHERE scope = ?").run(this.parts.stagingRows));
+    this.#held.clear();
+    this.parts.ended(this, this.parts.stagingRows);
   }
 
-  #commitFirst(listed: ListedState): void {
-    if (this.#held.length > 0 || !this.#hasSpilled) this.#spill();
-    const { rows: old } = this.parts.current();
+  /** Whether the scope holds exactly this item; if not, it is noted. */
+  #isKnown(item: Item, key: string): boolean {
+    this.#seen.add(key);
+    const mark = findMark(this.parts.database(), this.#startRows, key);
+    const { sealer, isSealed } = this.parts.packing(this.#startRows);
+    // A key that came twice: what is staged must not outlive the later one.
+    if (mark !== undefined && !this.#differing.has(key) && isSame(mark, item, isSealed ? sealer : undefined)) return true;
+    this.#differing.set(key, { resourceVersion: item.meta.resourceVersion, isChange: mark === undefined || !isSameState(mark, item.meta) });
+    return false;
+  }
+
+  #commitFirst(state: CommitState): void {
+    const { scope, stagingRows } = this.parts;
+    this.#spill();
+    const before = scope.listed;
+    if (this.#isLost) return this.parts.log.warn("a list is not kept: rows written meanwhile are lost", { resource: scope.identity.resource });
+    // Another list was first, and events took it further: what it holds is newer.
+    if (before !== undefined && compareResourceVersions(before.resourceVersion, state.resourceVersion) > 0) return clearedOf(this.parts);
     this.parts.write(() => {
-      if (old !== 0) this.parts.database().query("DELETE FROM objects WHERE scope = ?").run(old);
-      this.parts.committed(listed, this.parts.stagingRows);
+      const database = this.parts.database();
+      const { n } = database.query("SELECT count(*) AS n FROM objects WHERE rows = ?").get(stagingRows) as { n: number };
+      if (n !== this.#tally.objects) return clearRows(database, stagingRows);
+      if (scope.rows !== 0) clearRows(database, scope.rows);
+      this.parts.save(listedAs(state, state.resourceVersion), stagingRows, { ...this.#tally });
     });
   }
 
-  #spill(): void {
-    const held = this.#held;
-    this.#held = [];
-    this.#heldBytes = 0;
-    this.#hasSpilled = true;
-    if (held.length === 0) return;
-    const database = this.parts.database();
-    this.parts.write(() => {
-      for (const row of held) insert(database, this.parts.stagingRows, row);
+  #commitDifference(state: CommitState, onChange: (change: ListChange) => void): void {
+    const { scope, stagingRows } = this.parts;
+    if (this.#hasSpilled) this.#spill();
+    this.#checkUnmoved();
+    const gone = this.#goneKeys(state);
+    this.#report(state, gone, onChange);
+    this.#checkUnmoved();
+    const newest = this.#newestEvent(state);
+    const isDone = this.parts.write(() => {
+      this.#checkUnmoved();
+      const database = this.parts.database();
+      const tally = { ...scope.tally };
+      for (const key of gone) deleteRow(database, this.#startRows, key, tally);
+      this.parts.saveDictionary(this.#startRows);
+      for (const row of this.#staged()) if (!this.#isOvertaken(row.key, state)) putRow(database, this.#startRows, row, tally);
+      if (this.#hasSpilled) clearRows(database, stagingRows);
+      this.parts.save(listedAs(state, newest), this.#startRows, tally);
     });
-    if (this.#isFirst) this.parts.countRows(held.length);
+    if (!isDone) throw this.#lost();
+    this.parts.countRows(gone.length + this.#differing.size);
+  }
+
+  /** A list is a difference to rows; once these are gone it is worth nothing. */
+  #checkUnmoved(): void {
+    const { scope } = this.parts;
+    if (this.#isLost || scope.listed === undefined || scope.rows !== this.#startRows) throw this.#lost();
+  }
+
+  #lost(): ScopeDamagedError {
+    return new ScopeDamagedError(`Cannot keep a list of ${this.parts.scope.identity.resource}: what it was compared with is lost`);
+  }
+
+  #isOvertaken(key: string, { resourceVersion }: CommitState): boolean {
+    return compareResourceVersions(this.#events.get(key) ?? "", resourceVersion) > 0;
+  }
+
+  /** The list's resourceVersion, or that of the newest event that stands above it. */
+  #newestEvent({ resourceVersion }: CommitState): string {
+    return [...this.#events.values()].reduce(newerResourceVersion, resourceVersion);
+  }
+
+  #goneKeys(state: CommitState): string[] {
+    const known = this.parts.database().query("SELECT key FROM objects WHERE rows = ? ORDER BY key").all(this.#startRows) as { key: string }[];
+    return known.map(({ key }) => key).filter((key) => !this.#seen.has(key) && !this.#isOvertaken(key, state));
   }
 
   /** ADDED and MODIFIED in resourceVersion order, each new uid right behind its predecessor's end, then DELETED. */
-  #report(onChange: (change: ListChange) => void): void {
-    const rows = this.#startRows;
-    const heldByKey = new Map(this.#held.map((row) => [row.key, row]));
-    const latest = new Map(this.#differing.map((entry) => [entry.key, entry]));
-    const inOrder = [...latest.values()].sort((a, b) => compareResourceVersions(a.resourceVersion, b.resourceVersion));
-    for (const { key } of inOrder) {
-      const row = heldByKey.get(key) ?? this.#rowOf(this.parts.stagingRows, key);
-      const item = row === undefined ? undefined : this.parts.readRow(row, rows);
-      if (item === undefined) continue;
-      const before = this.#before.get(key);
-      if (before === undefined) onChange({ type: "ADDED", item });
-      else if (before.startsWith(`${item.meta.uid}\n`)) onChange({ type: "MODIFIED", item });
-      else {
-        const old = this.#oldItem(key);
-        if (old !== undefined) onChange({ type: "DELETED", old });
-        onChange({ type: "ADDED", item });
+  #report(state: CommitState, gone: readonly string[], onChange: (change: ListChange) => void): void {
+    const changes = [...this.#differing].filter(([key, { isChange }]) => isChange && !this.#isOvertaken(key, state));
+    changes.sort(([, a], [, b]) => compareResourceVersions(a.resourceVersion, b.resourceVersion));
+    for (const [key] of changes) {
+      const item = this.#open(this.#held.get(key) ?? findRow(this.parts.database(), this.parts.stagingRows, key));
+      const mark = findMark(this.parts.database(), this.#startRows, key);
+      if (mark !== undefined && isSameState(mark, item.meta)) continue;
+      if (mark !== undefined && mark.uid !== item.meta.uid) onChange({ type: "DELETED", old: this.#oldItem(key) });
+      onChange({ type: mark?.uid === item.meta.uid ? "MODIFIED" : "ADDED", item });
+    }
+    for (const key of gone) onChange({ type: "DELETED", old: this.#oldItem(key) });
+  }
+
+  #oldItem(key: string): Item {
+    return this.#open(findRow(this.parts.database(), this.#startRows, key));
+  }
+
+  /** @throws {ScopeDamagedError} when the row is gone or damaged. */
+  #open(row: ObjectRow | undefined): Item {
+    const item = row === undefined ? undefined : itemOf(row, this.parts.packing(this.#startRows));
+    if (item !== undefined) return item;
+    if (row !== undefined) this.parts.lostRow(row);
+    throw new ScopeDamagedError(`Cannot compare a list of ${this.parts.scope.identity.resource}: a kept row is damaged`);
+  }
+
+  #staged(): Iterable<ObjectRow> {
+    return this.#hasSpilled ? stagedRows(this.parts.database(), this.parts.stagingRows) : this.#held.values();
+  }
+
+  /** Writes what is held to rows nobody points to, in small transactions. */
+  #spill(): void {
+    const held = [...this.#held.values()];
+    this.#held.clear();
+    this.#heldBytes = 0;
+    for (let at = 0; at < held.length; at += BATCH_ROWS) this.#stage(held.slice(at, at + BATCH_ROWS));
+    if (this.#isFirst) this.parts.countRows(held.length);
+  }
+
+  #stage(batch: readonly ObjectRow[]): void {
+    const { stagingRows } = this.parts;
+    let tally = this.#tally;
+    this.#hasSpilled = true;
+    const isDone = this.parts.write(() => {
+      const database = this.parts.database();
+      tally = { ...this.#tally };
+      if (this.#isFirst) this.parts.saveDictionary(stagingRows);
+      for (const row of batch) {
+        // Nearly every key comes once: only a second one is looked for.
+        if (this.#stagedKeys.has(row.key)) putRow(database, stagingRows, row, tally);
+        else {
+          insertRow(database, stagingRows, row);
+          tally.objects++;
+          tally.digest += row.checksum;
+        }
       }
-    }
-    for (const key of this.#before.keys()) {
-      if (this.#seen.has(key)) continue;
-      const old = this.#oldItem(key);
-      if (old !== undefined) onChange({ type: "DELETED", old });
-    }
-  }
-
-  #oldItem(key: string): Item | undefined {
-    const row = this.#rowOf(this.#startRows, key);
-    return row === undefined ? undefined : this.parts.readRow(row, this.#startRows);
-  }
-
-  #rowOf(rows: number, key: string): ObjectRow | undefined {
-    return (this.parts.database().query(`SELECT ${COLUMNS} FROM objects WHERE scope = ? AND key = ?`).get(rows, key) as ObjectRow | null) ?? undefined;
+    });
+    this.#isLost ||= !isDone;
+    this.#tally = tally;
+    for (const { key } of batch) this.#stagedKeys.add(key);
   }
 }
 
-function insert(database: Database, rows: number, { key, uid, resource_version: resourceVersion, size, packing, checksum, value }: ObjectRow): void {
-  database
-    .query(`INSERT OR REPLACE INTO objects (scope, ${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
-    .run(rows, key, uid, resourceVersion, size, packing, checksum, value);
+function clearedOf({ write, database, stagingRows }: StagedListParts): void {
+  write(() => clearRows(database(), stagingRows));
+}
+
+function listedAs({ shape, contentType, nowMs }: CommitState, resourceVersion: string): ListedState {
+  return { shape, contentType, resourceVersion, changedAt: resourceVersion, epoch: resourceVersion, lastContactMs: nowMs };
+}
+
+function* stagedRows(database: Database, rows: number): Generator<ObjectRow, void> {
+  for (const page of pagesOf(database, placesOf(database, rows, "arrival"))) yield* page;
 }

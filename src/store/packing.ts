@@ -1,13 +1,27 @@
 /**
  * How a value lies in its row: compressed where that helps, sealed where it must.
+ *
+ * Objects of one resource repeat each other, so an object compressed with a
+ * sibling as dictionary takes a quarter of what it takes alone. The dictionary
+ * is plain bytes of one object and never changes while rows use it; sealed
+ * values have none, for it would lie open beside them.
+ *
+ * A checksum stands over the packed value and is looked at first: damaged
+ * bytes never reach the decompressor.
  */
 
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import type { Sealer } from "./seal.ts";
 
 const ZSTD = 1;
 const SEALED = 2;
+const DICTIONARY = 4;
 /** Below this zstd's frame eats what it saves. */
 const MIN_COMPRESSED_BYTES = 256;
+/** With a dictionary even short values shrink. */
+const MIN_WITH_DICTIONARY_BYTES = 64;
+/** A long dictionary is read again for every value; objects repeat each other within the first pages. */
+const MAX_DICTIONARY_BYTES = 8 * 1024;
 /** Level 1 keeps a Pi's CPU out of the picture; higher levels gain a few percent on objects this small. */
 const ZSTD_LEVEL = 1;
 
@@ -17,36 +31,85 @@ export interface Packed {
   readonly value: Uint8Array;
 }
 
-/** Compresses and seals. @param row binds a sealed value to its row. */
-export function pack(bytes: Uint8Array, row: string, sealer: Sealer | undefined): Packed {
-  let value: Uint8Array = bytes;
-  let packing = 0;
-  if (bytes.length >= MIN_COMPRESSED_BYTES) {
-    const small = Bun.zstdCompressSync(bytes as Uint8Array<ArrayBuffer>, { level: ZSTD_LEVEL });
-    if (small.length < bytes.length * 0.9) {
-      value = small;
-      packing |= ZSTD;
-    }
-  }
-  if (sealer !== undefined) {
-    value = sealer.seal(value, row);
-    packing |= SEALED;
-  }
-  return { packing, value };
+/** What a value is packed with; a sealer means that it must be sealed. */
+export interface PackOptions {
+  readonly sealer?: Sealer | undefined;
+  readonly dictionary?: Uint8Array | undefined;
 }
 
-/** Undoes `pack`. @returns undefined when the value is damaged or was sealed with another key. */
-export function unpack({ packing, value }: Packed, row: string, sealer: Sealer): Uint8Array | undefined {
-  const open = (packing & SEALED) === 0 ? value : sealer.open(value, row);
+/** Compresses and seals. @param row binds a sealed value to its row. */
+export function pack(bytes: Uint8Array, row: string, { sealer, dictionary }: PackOptions): Packed {
+  let value: Uint8Array = bytes;
+  let packing = 0;
+  if (bytes.length >= (dictionary === undefined ? MIN_COMPRESSED_BYTES : MIN_WITH_DICTIONARY_BYTES)) {
+    const small = compress(bytes, dictionary);
+    if (small.length < bytes.length * 0.9) {
+      value = small;
+      packing = dictionary === undefined ? ZSTD : ZSTD | DICTIONARY;
+    }
+  }
+  return sealer === undefined ? { packing, value } : { packing: packing | SEALED, value: sealer.seal(value, row) };
+}
+
+/**
+ * Undoes `pack`.
+ *
+ * @returns undefined when the value was sealed with another key or for another row, or its dictionary is gone.
+ */
+export function unpack({ packing, value }: Packed, row: string, sealer: Sealer, dictionary?: Uint8Array): Uint8Array | undefined {
+  const open = isSealed(packing) ? sealer.open(value, row) : value;
   if (open === undefined || (packing & ZSTD) === 0) return open;
+  if ((packing & DICTIONARY) !== 0 && dictionary === undefined) return undefined;
   try {
-    return Bun.zstdDecompressSync(open as Uint8Array<ArrayBuffer>);
+    return decompress(open, (packing & DICTIONARY) === 0 ? undefined : dictionary);
   } catch {
     return undefined;
   }
 }
 
-/** A checksum over a stored value and what it is the value of; 32 bits. */
+/**
+ * Unpacks many values that share a dictionary in one call, a third of the time of one by one.
+ *
+ * @returns undefined if any of them is packed in another way or does not open; then take them one by one.
+ */
+export function unpackTogether(packed: readonly (Packed & { readonly size: number })[], dictionary: Uint8Array | undefined): Uint8Array[] | undefined {
+  if (dictionary === undefined || packed.some(({ packing }) => packing !== (ZSTD | DICTIONARY))) return undefined;
+  try {
+    const all = decompress(Buffer.concat(packed.map(({ value }) => value)), dictionary);
+    let at = 0;
+    const parts = packed.map(({ size }) => all.subarray(at, (at += size)));
+    return at === all.length ? parts : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a value of this packing is sealed. */
+export function isSealed(packing: number): boolean {
+  return (packing & SEALED) !== 0;
+}
+
+/** The dictionary made of a scope's first object; undefined if that is too short to be of use. */
+export function dictionaryOf(bytes: Uint8Array): Uint8Array | undefined {
+  return bytes.length < MIN_COMPRESSED_BYTES ? undefined : bytes.slice(0, MAX_DICTIONARY_BYTES);
+}
+
+/** A checksum over a stored value and what it is the value of; a signed 32-bit number. */
 export function checksum(value: Uint8Array, row: string): number {
-  return Bun.hash.xxHash32(value as Uint8Array<ArrayBuffer>, Bun.hash.xxHash32(row));
+  return Bun.hash.xxHash32(value as Uint8Array<ArrayBuffer>, Bun.hash.xxHash32(row)) | 0;
+}
+
+/** A checksum over a row of plain fields. */
+export function textChecksum(...fields: readonly (string | number | null)[]): number {
+  return Bun.hash.xxHash32(JSON.stringify(fields)) | 0;
+}
+
+function compress(bytes: Uint8Array, dictionary: Uint8Array | undefined): Uint8Array {
+  if (dictionary === undefined) return Bun.zstdCompressSync(bytes as Uint8Array<ArrayBuffer>, { level: ZSTD_LEVEL });
+  return zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL }, dictionary } as Parameters<typeof zstdCompressSync>[1]);
+}
+
+function decompress(bytes: Uint8Array, dictionary: Uint8Array | undefined): Uint8Array {
+  if (dictionary === undefined) return Bun.zstdDecompressSync(bytes as Uint8Array<ArrayBuffer>);
+  return zstdDecompressSync(bytes, { dictionary, chunkSize: 65_536 } as Parameters<typeof zstdDecompressSync>[1]);
 }

@@ -1,20 +1,28 @@
 /**
  * Where the database lies, and what is done with a file that cannot be used.
  *
- * Start-up always succeeds: a file that is no database, is damaged, or was
- * written by a newer program is set aside under another name and an empty one
- * takes its place. When the folder cannot be written at all, the same file
- * lives on a tmpfs until the disk is back.
+ * Start-up always succeeds. A file that is no database of ours, is damaged, or
+ * was written by a newer program is set aside under another name; whatever of
+ * a damaged one can be believed moves to the empty file in its place. When the
+ * folder cannot be written, the same file lives on a tmpfs until the disk is
+ * back, bounded, for there it takes memory.
  */
 
-import { Database } from "bun:sqlite";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { Database, SQLiteError, constants } from "bun:sqlite";
+import { chmodSync, closeSync, existsSync, fsyncSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Log } from "../base/log.ts";
-import { SCHEMA_VERSION, migrate } from "./schema.ts";
+import { salvage, type Salvaged } from "./salvage.ts";
+import { NewerSchemaError, SCHEMA_VERSION, checkSchema, migrate, pragma } from "./schema.ts";
 
 const FILE = "cache.db";
+const SUFFIXES = ["", "-wal", "-shm"];
 const KEPT_ASIDE = 2;
+const VOLATILE = "holdfast-store-";
+/** In memory the store shares the process's own limit, 96 MB on small gateways. */
+const VOLATILE_MAX_BYTES = 32 * 1024 * 1024;
+/** A person with a shell in the file, or a copy being made, is waited for this long. */
+const BUSY_TIMEOUT_MS = 250;
 
 /** An opened database and how it came to be. */
 export interface Opened {
@@ -23,76 +31,177 @@ export interface Opened {
   readonly mode: "disk" | "memory";
   /** Why it is not on disk; "" when it is. */
   readonly reason: string;
-  /** Files set aside while opening. */
+  /** Whether readers of their own see one moment while writes go on (WAL); otherwise lists are copied at once. */
+  readonly isConcurrent: boolean;
+  /** Inode of the file, to notice that it was taken away; 0 in memory. */
+  readonly inode: number;
+}
+
+/** An opened database, what had to be set aside for it, and what was saved. */
+export interface Place extends Opened {
+  /** Damaged files and scopes met while opening. */
   readonly quarantined: number;
 }
 
+/** How to open, and whom to tell. */
+export interface PlaceOptions {
+  readonly stateDir: string;
+  readonly log: Log;
+  /** Distinguishes files set aside; sorts by time. */
+  readonly stamp: string;
+  readonly maxBytes: number;
+}
+
 /** Opens the database of a state folder; never throws. */
-export function openPlace(stateDir: string, log: Log, stamp: string): Opened {
-  let quarantined = 0;
+export function openPlace(options: PlaceOptions): Place {
+  const { stateDir, log } = options;
   try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-    const path = join(stateDir, FILE);
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return { database: openFile(path), path, mode: "disk", reason: "", quarantined };
-      } catch (error) {
-        if (attempt > 0 || isDiskTrouble(error)) throw error;
-        const label = error instanceof NewerSchemaError ? `schema-${error.version}` : `damaged-${stamp}`;
-        log.warn("database set aside, starting empty", { reason: String((error as Error).message), as: `${FILE}.${label}` });
-        setAside(path, label);
-        if (!(error instanceof NewerSchemaError)) quarantined++;
-      }
-    }
+    return openOnDisk(options);
   } catch (error) {
-    const reason = String((error as { code?: string }).code ?? (error as Error).message);
+    const reason = reasonOf(error);
     log.error("state folder cannot be written, carrying on in memory", { stateDir, reason });
-    return { ...openVolatile(), reason, quarantined };
+    const opened = openVolatile(reason);
+    const saved = salvageFile(join(stateDir, FILE), opened.database, volatileBytes(options.maxBytes));
+    return { ...opened, quarantined: saved?.damaged ?? 0 };
   }
 }
 
-/** Opens an existing database beside the daemon that may be writing it. @throws what SQLite says. */
-export function openForReading(stateDir: string): Opened {
+function openOnDisk({ stateDir, log, stamp, maxBytes }: PlaceOptions): Place {
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  chmodSync(stateDir, 0o700);
   const path = join(stateDir, FILE);
-  return { database: new Database(path, { readonly: true }), path, mode: "disk", reason: "", quarantined: 0 };
-}
-
-/** An empty database on a tmpfs, or as the last resort in the process's own memory. */
-export function openVolatile(): { database: Database; path: string; mode: "memory" } {
-  for (const parent of [process.env["RUNTIME_DIRECTORY"], "/dev/shm"]) {
-    if (parent === undefined) continue;
-    try {
-      const path = join(mkdtempSync(join(parent, "holdfast-")), FILE);
-      return { database: openFile(path), path, mode: "memory" };
-    } catch {
-      // The next one may do.
-    }
-  }
-  return { database: prepare(new Database(":memory:")), path: ":memory:", mode: "memory" };
-}
-
-/** Removes a volatile database's folder. */
-export function removeVolatile(path: string): void {
-  if (path !== ":memory:" && basename(dirname(path)).startsWith("holdfast-")) rmSync(dirname(path), { recursive: true, force: true });
-}
-
-function openFile(path: string): Database {
-  const database = new Database(path, { create: true });
+  for (const suffix of SUFFIXES) rmSync(`${path}.new${suffix}`, { force: true });
   try {
-    chmodSync(path, 0o600);
-    return prepare(database);
+    if (existsSync(path) && !statSync(path).isFile()) throw new Error("not a file");
+    return { ...openFile(path), quarantined: 0 };
+  } catch (error) {
+    if (isDiskTrouble(error)) throw error;
+    const isNewer = error instanceof NewerSchemaError;
+    const aside = setAside(path, isNewer ? `schema-${error.version}` : `damaged-${stamp}`);
+    const opened = openFile(path);
+    const saved = isNewer ? undefined : salvageFile(aside, opened.database, maxBytes);
+    log.warn("database set aside", { reason: (error as Error).message, as: basename(aside), scopesSaved: saved?.rows.size ?? 0 });
+    return { ...opened, quarantined: isNewer ? 0 : 1 };
+  }
+}
+
+/** Opens an existing database beside the daemon that may be writing it. @throws what SQLite says, or that the file is of another version. */
+export function openForReading(stateDir: string): Place {
+  const path = join(stateDir, FILE);
+  const database = new Database(path, { readonly: true });
+  try {
+    database.run(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    const version = checkSchema(database);
+    if (version !== SCHEMA_VERSION) throw new Error(`schema ${version}, this program reads ${SCHEMA_VERSION}`);
+    return { database, path, mode: "disk", reason: "", isConcurrent: true, inode: 0, quarantined: 0 };
   } catch (error) {
     database.close();
     throw error;
   }
 }
 
-function prepare(database: Database): Database {
-  const { user_version: version } = database.query("PRAGMA user_version").get() as { user_version: number };
-  if (version > SCHEMA_VERSION) throw new NewerSchemaError(version);
-  // NORMAL: a power cut may take the last commits, never leave half of one. FULL would sync the card at every commit.
-  database.run("PRAGMA journal_mode = WAL");
-  database.run("PRAGMA synchronous = NORMAL");
+/** An empty database on a tmpfs, or as the last resort in the process's own memory. */
+export function openVolatile(reason: string): Opened {
+  for (const parent of [process.env["RUNTIME_DIRECTORY"]?.split(":")[0], "/dev/shm"]) {
+    if (parent === undefined || parent === "") continue;
+    try {
+      removeAbandoned(parent);
+      const path = join(mkdtempSync(join(parent, `${VOLATILE}${process.pid}-`)), FILE);
+      return { ...openFile(path), mode: "memory", reason, inode: 0 };
+    } catch {
+      // The next one may do.
+    }
+  }
+  return openInProcess(reason);
+}
+
+/** An empty database that no disk can spoil. */
+export function openInProcess(reason: string): Opened {
+  return { ...prepare(new Database(":memory:")), path: ":memory:", mode: "memory", reason, inode: 0 };
+}
+
+/** How much a store in memory may hold. */
+export function volatileBytes(maxBytes: number): number {
+  return Math.min(maxBytes, VOLATILE_MAX_BYTES);
+}
+
+/** Removes a volatile database's folder. */
+export function removeVolatile(path: string): void {
+  if (path !== ":memory:" && basename(dirname(path)).startsWith(VOLATILE)) rmSync(dirname(path), { recursive: true, force: true });
+}
+
+/**
+ * Puts a whole new file, filled from another database, in the place of the one
+ * in the state folder.
+ *
+ * @returns undefined if the disk does not take it; what is there stays.
+ */
+export function moveToDisk(stateDir: string, from: Database): { readonly opened: Opened; readonly saved: Salvaged } | undefined {
+  const path = join(stateDir, FILE);
+  const fresh = `${path}.new`;
+  try {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    proveWritable(`${fresh}.probe`);
+    for (const suffix of SUFFIXES) rmSync(fresh + suffix, { force: true });
+    const { database } = openFile(fresh);
+    const saved = salvage(from, database, Number.MAX_SAFE_INTEGER);
+    // Closing brings the log into the file and removes it: one file is left to be moved.
+    database.close();
+    if (saved.isFull || existsSync(`${fresh}-wal`)) throw new Error("no room");
+    sync(fresh);
+    // The log first: replayed over another file it would spoil it.
+    rmSync(`${path}-wal`, { force: true });
+    rmSync(`${path}-shm`, { force: true });
+    renameSync(fresh, path);
+    sync(stateDir);
+    return { opened: openFile(path), saved };
+  } catch {
+    for (const name of [...SUFFIXES.map((suffix) => fresh + suffix), `${fresh}.probe`]) removeQuietly(name);
+    return undefined;
+  }
+}
+
+/** Whether the file that was opened still lies in its place. */
+export function isInPlace({ path, inode }: Opened): boolean {
+  if (inode === 0) return true;
+  try {
+    return statSync(path).ino === inode;
+  } catch {
+    return false;
+  }
+}
+
+/** SQLite's and the system's words for a disk that is full, read-only, failing or locked: the file itself is not to blame. */
+export function isDiskTrouble(error: unknown): boolean {
+  const code = String((error as { code?: unknown } | undefined)?.code ?? "");
+  return /^(SQLITE_(FULL|READONLY|IOERR|CANTOPEN|PERM|BUSY|LOCKED|PROTOCOL|NOMEM|AUTH|INTERRUPT)|E[A-Z0-9]+$)/.test(code);
+}
+
+/** A short word for what happened, for `status` and the log. */
+export function reasonOf(error: unknown): string {
+  return String((error as { code?: unknown }).code ?? (error as Error).message);
+}
+
+function openFile(path: string): Opened {
+  // The file is made before SQLite does, so that at no moment others may read it; the log takes its mode.
+  closeSync(openSync(path, "a", 0o600));
+  chmodSync(path, 0o600);
+  const database = new Database(path, { create: true });
+  try {
+    return { ...prepare(database), path, mode: "disk", reason: "", inode: statSync(path).ino };
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function prepare(database: Database): { readonly database: Database; readonly isConcurrent: boolean } {
+  database.run(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+  checkSchema(database);
+  const mode = Object.values(database.query("PRAGMA journal_mode = WAL").get() as Record<string, string>)[0];
+  const isConcurrent = mode === "wal";
+  // NORMAL: a power cut may take the last commits, never leave half of one. Without a write-ahead log that holds only for FULL.
+  database.run(`PRAGMA synchronous = ${isConcurrent ? "NORMAL" : "FULL"}`);
   database.run("PRAGMA cache_size = -1024");
   database.run("PRAGMA mmap_size = 0");
   database.run("PRAGMA temp_store = MEMORY");
@@ -101,32 +210,80 @@ function prepare(database: Database): Database {
   const [check] = database.query("PRAGMA quick_check(1)").values() as [[string]];
   if (check[0] !== "ok") throw new Error("quick_check failed");
   migrate(database);
-  return database;
+  if (pragma(database, "user_version") !== SCHEMA_VERSION) throw new Error("migration failed");
+  return { database, isConcurrent };
 }
 
-/** SQLite's words for a disk that is full, read-only or failing: the file itself is not to blame. */
-export function isDiskTrouble(error: unknown): boolean {
-  const code = String((error as { code?: unknown } | undefined)?.code ?? "");
-  return /^(SQLITE_(FULL|READONLY|IOERR|CANTOPEN|PERM)|EROFS|ENOSPC|EACCES|EPERM|ENOTDIR|EDQUOT)/.test(code);
-}
-
-class NewerSchemaError extends Error {
-  constructor(readonly version: number) {
-    super(`written by a newer program (schema ${version}, this one knows ${SCHEMA_VERSION})`);
-  }
-}
-
-/** Renames the file with its log; keeps the two newest of the damaged ones. */
-function setAside(path: string, label: string): void {
-  for (const suffix of ["", "-wal", "-shm"]) {
+/** Reads a file that is damaged or lies on a disk that cannot be written, as far as it goes. */
+function salvageFile(path: string, to: Database, maxBytes: number): Salvaged | undefined {
+  // Where not even the log's index can be made, the file is read without its log: older, and checked all the same.
+  for (const open of [() => new Database(path, { readonly: true }), () => new Database(`file:${encodeURI(path)}?immutable=1`, constants.SQLITE_OPEN_READONLY | constants.SQLITE_OPEN_URI)]) {
+    let from: Database | undefined;
     try {
-      renameSync(path + suffix, `${path}.${label}${suffix}`);
+      from = open();
+      checkSchema(from);
+      return salvage(from, to, maxBytes);
+    } catch (error) {
+      if (!(error instanceof SQLiteError)) return undefined;
+    } finally {
+      from?.close();
+    }
+  }
+  return undefined;
+}
+
+/** Renames the file with its log; keeps the two newest of the damaged ones. @returns its new path. */
+function setAside(path: string, label: string): string {
+  let aside = `${path}.${label}`;
+  for (let n = 2; existsSync(aside); n++) aside = `${path}.${label}-${n}`;
+  for (const suffix of SUFFIXES) {
+    try {
+      renameSync(path + suffix, aside + suffix);
     } catch (error) {
       if ((error as { code?: string }).code !== "ENOENT") throw error;
     }
   }
-  const damaged = readdirSync(dirname(path)).filter((name) => name.startsWith(`${FILE}.damaged-`) && !/-(wal|shm)$/.test(name)).sort();
-  for (const name of damaged.slice(0, -KEPT_ASIDE)) {
-    for (const suffix of ["", "-wal", "-shm"]) rmSync(join(dirname(path), name + suffix), { force: true });
+  const folder = dirname(path);
+  const damaged = readdirSync(folder).filter((name) => name.startsWith(`${FILE}.damaged-`) && !/-(wal|shm)$/.test(name)).sort();
+  for (const name of damaged.slice(0, -KEPT_ASIDE)) for (const suffix of SUFFIXES) rmSync(join(folder, name + suffix), { recursive: true, force: true });
+  return aside;
+}
+
+/** Removes what a killed process of ours left on a tmpfs. */
+function removeAbandoned(parent: string): void {
+  for (const name of readdirSync(parent)) {
+    const [, pid] = /^holdfast-store-([0-9]+)-/.exec(name) ?? [];
+    if (pid === undefined || Number(pid) === process.pid || existsSync(`/proc/${pid}`)) continue;
+    const path = join(parent, name);
+    // Anyone may make folders in /dev/shm; only our own are ours to remove.
+    if (lstatSync(path).uid === process.getuid?.()) rmSync(path, { recursive: true, force: true });
+  }
+}
+
+function proveWritable(path: string): void {
+  const file = openSync(path, "w", 0o600);
+  try {
+    writeSync(file, Buffer.alloc(64 * 1024));
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  rmSync(path, { force: true });
+}
+
+function sync(path: string): void {
+  const file = openSync(path, "r");
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // The next start removes it.
   }
 }

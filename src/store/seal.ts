@@ -7,11 +7,15 @@
  * not stop a thief of the whole card, and `status` says which it is.
  *
  *   sealed value = nonce (12 bytes) | ciphertext | tag (16 bytes)
+ *
+ * Invariant: a key file that is there is never written over. One that cannot
+ * be read now may be readable tomorrow, and what it sealed with it.
  */
 
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes } from "node:crypto";
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, lstatSync, readFileSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { writeFileAtomically } from "../base/atomic-file.ts";
 
 const KEY_BYTES = 32;
 const NONCE_BYTES = 12;
@@ -19,19 +23,26 @@ const TAG_BYTES = 16;
 
 /** Seals and opens values, and names tokens without keeping them. */
 export class Sealer {
-  #key: Buffer;
-  #hashKey: Buffer;
+  readonly #master: Uint8Array;
+  readonly #key: Buffer;
+  readonly #hashKey: Buffer;
+  #source: "credential" | "file" | "memory";
 
-  constructor(
-    master: Uint8Array,
-    readonly source: "credential" | "file" | "memory",
-  ) {
+  constructor(master: Uint8Array, source: "credential" | "file" | "memory") {
+    this.#master = master;
+    this.#source = source;
     this.#key = Buffer.from(hkdfSync("sha256", master, "", "holdfast seal v1", KEY_BYTES));
     this.#hashKey = Buffer.from(hkdfSync("sha256", master, "", "holdfast keyed hash v1", KEY_BYTES));
   }
 
+  /** Where the key comes from; "memory" dies with the process. */
+  get source(): "credential" | "file" | "memory" {
+    return this.#source;
+  }
+
   /** @param row names the row the value belongs to. */
   seal(value: Uint8Array, row: string): Buffer {
+    // 96 random bits: a node seals far fewer than the 2^32 values at which they could meet.
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv("aes-256-gcm", this.#key, nonce);
     cipher.setAAD(Buffer.from(row));
@@ -42,7 +53,7 @@ export class Sealer {
   open(sealed: Uint8Array, row: string): Buffer | undefined {
     if (sealed.length < NONCE_BYTES + TAG_BYTES) return undefined;
     try {
-      const decipher = createDecipheriv("aes-256-gcm", this.#key, sealed.subarray(0, NONCE_BYTES));
+      const decipher = createDecipheriv("aes-256-gcm", this.#key, sealed.subarray(0, NONCE_BYTES), { authTagLength: TAG_BYTES });
       decipher.setAAD(Buffer.from(row));
       decipher.setAuthTag(sealed.subarray(sealed.length - TAG_BYTES));
       return Buffer.concat([decipher.update(sealed.subarray(NONCE_BYTES, sealed.length - TAG_BYTES)), decipher.final()]);
@@ -52,8 +63,21 @@ export class Sealer {
   }
 
   /** HMAC-SHA256, hex. */
-  hash(text: string): string {
+  hash(text: string | Uint8Array): string {
     return createHmac("sha256", this.#hashKey).update(text).digest("hex");
+  }
+
+  /** Writes a key that is in no file yet, once the folder can be written: what was sealed meanwhile outlives the process. */
+  keep(stateDir: string): void {
+    if (this.#source === "credential") return;
+    const path = keyPath(stateDir);
+    if (isThere(path)) return;
+    try {
+      writeFileAtomically(path, this.#master, 0o600);
+      this.#source = "file";
+    } catch {
+      // It stays in memory, and `status` says so.
+    }
   }
 }
 
@@ -63,25 +87,19 @@ export function openSealer(stateDir: string, isReadOnly = false, credentialsDire
     const key = readKey(join(credentialsDirectory, "holdfast-seal-key"));
     if (key !== undefined) return new Sealer(key, "credential");
   }
-  const path = join(stateDir, "keys", "seal.key");
+  const path = keyPath(stateDir);
   const known = readKey(path);
   if (known !== undefined) return new Sealer(known, "file");
-  const made = randomBytes(KEY_BYTES);
+  const sealer = new Sealer(randomBytes(KEY_BYTES), "memory");
   // Who only looks must not leave a key that a later daemon would take for its own.
-  if (isReadOnly) return new Sealer(made, "memory");
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    const temporary = `${path}.${process.pid}.new`;
-    const file = openSync(temporary, "w", 0o600);
-    writeSync(file, made);
-    fsyncSync(file);
-    closeSync(file);
-    chmodSync(temporary, 0o600);
-    renameSync(temporary, path);
-    return new Sealer(made, "file");
-  } catch {
-    return new Sealer(made, "memory");
-  }
+  if (isReadOnly) return sealer;
+  setTornAside(path);
+  sealer.keep(stateDir);
+  return sealer;
+}
+
+function keyPath(stateDir: string): string {
+  return join(stateDir, "keys", "seal.key");
 }
 
 function readKey(path: string): Buffer | undefined {
@@ -90,5 +108,23 @@ function readKey(path: string): Buffer | undefined {
     return key.length >= KEY_BYTES ? key : undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** A file that can be read and is too short is no key: half of one left by a power cut. */
+function setTornAside(path: string): void {
+  try {
+    if (existsSync(path) && readFileSync(path).length < KEY_BYTES) renameSync(path, `${path}.damaged`);
+  } catch {
+    // Unreadable: left as it is.
+  }
+}
+
+function isThere(path: string): boolean {
+  try {
+    lstatSync(path);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code !== "ENOENT";
   }
 }

@@ -10,102 +10,114 @@
  * - Objects and their scope's resourceVersion move in one transaction.
  * - `scopes.head` is NULL until a list was committed whole; rows of a list in
  *   the making belong to a number that no scope points to yet.
- * - A row whose checksum fails is never served: its scope loses its listed
- *   state and will be listed again.
+ * - A row whose checksum fails is never served, and a scope that lost a row is
+ *   not whole any more: it loses its listed state and will be listed again.
+ *   Offline that costs the scope; a list that is silently short would tell
+ *   kubelet to stop pods.
+ * - No disk makes a caller fail: a database that cannot be written goes on in
+ *   memory with what could be read, one that is damaged is set aside and
+ *   replaced by what could be believed.
  */
 
-import { Database } from "bun:sqlite";
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
-import { join } from "node:path";
+import { SQLiteError, type Database } from "bun:sqlite";
+import { statSync } from "node:fs";
 import type { Clock } from "../base/clock.ts";
-import { EdgeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Item } from "../kube/codec.ts";
 import { objectKey } from "../kube/resource-path.ts";
 import type { ListedState, ListWriter, ResponseKey, ScopeIdentity, ScopeRecord, ScopeSnapshot, Store, StoredResponse, StoreStatus } from "./contract.ts";
+import { Dictionaries } from "./dictionaries.ts";
+import { ScopeDamagedError } from "./errors.ts";
 import { StagedList } from "./list-writer.ts";
+import { clearRows, deleteRow, findMark, findRow, isSame, itemOf, pagesOf, placesOf, putRow, rowOf, tallyOf, type ObjectRow, type RowPacking, type Tally } from "./object-rows.ts";
 import { checksum, pack, unpack } from "./packing.ts";
-import { isDiskTrouble, openForReading, openPlace, openVolatile, removeVolatile, type Opened } from "./place.ts";
+import { isDiskTrouble, isInPlace, moveToDisk, openForReading, openInProcess, openPlace, openVolatile, reasonOf, removeVolatile, volatileBytes, type Opened, type PlaceOptions } from "./place.ts";
+import { Responses } from "./responses.ts";
+import { salvage } from "./salvage.ts";
+import { pragma } from "./schema.ts";
+import { byDispensability, deleteScope, identityText, insertScope, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
 import { openSealer, type Sealer } from "./seal.ts";
+import { Readers, copiedSnapshot, readingSnapshot, type SnapshotParts } from "./snapshot.ts";
 
 /** How a store is opened. */
 export interface StoreOptions {
   readonly stateDir: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** Beyond it recorded answers go first, then scopes by last use. */
+  /** Beyond it recorded answers go first, then scopes by last use, what kubelet lives on last. */
   readonly maxBytes: number;
-  /** For looking at a file that a daemon may be using: nothing is ever written. */
+  /** For looking at a file that a daemon may be using: nothing is ever written. Default false. */
   readonly isReadOnly?: boolean;
+  /** Which scopes' objects are sealed. Default: Secrets. */
+  readonly isSealed?: (identity: ScopeIdentity) => boolean;
 }
 
-/** A row of the scope failed its checksum while it was read; the scope is unlisted now. */
-export class ScopeDamagedError extends EdgeError {
-  override readonly name = "ScopeDamagedError";
-  readonly code = "SCOPE_DAMAGED";
-}
-
-/** A row of `objects`. */
-export interface ObjectRow {
+interface Queued {
+  readonly scope: Scope;
   readonly key: string;
-  readonly uid: string;
-  readonly resource_version: string;
-  readonly size: number;
-  readonly packing: number;
-  readonly checksum: number;
-  readonly value: Uint8Array;
+  /** Undefined deletes it. */
+  readonly item: Item | undefined;
 }
 
-interface ScopeEntry {
-  readonly id: number;
-  readonly identity: ScopeIdentity;
-  /** The number its object rows carry; 0 when it has none. */
-  rows: number;
-  listed: ListedState | undefined;
-  lastUsedMs: number;
+interface Scope extends StoredScope {
+  readonly isSealed: boolean;
+  /** Its marks moved and are not written yet. */
   isTouched: boolean;
+  readonly lists: Set<StagedList>;
 }
 
 const COMMIT_EVERY_MS = 1_000;
 const MAX_QUEUED = 100;
+const MAX_QUEUED_BYTES = 1024 * 1024;
 const BOOKMARKS_EVERY_MS = 600_000;
 const RETRY_DISK_MS = 60_000;
 const TRIM_EVERY_MS = 60_000;
-const IDLE_READERS = 2;
-const ROW = "key, uid, resource_version, size, packing, checksum, value";
+const KEPT_IN_QUARANTINE = 20;
+const MAX_QUARANTINED_BYTES = 64 * 1024;
 
-/** Opens the store of a state folder; never throws because of the disk. */
+/** Opens the store of a state folder; never throws because of the disk, unless it is opened to be read only. */
 export function openStore(options: StoreOptions): SqliteStore {
   return new SqliteStore(options);
 }
 
 /** The store on SQLite. */
 export class SqliteStore implements Store {
+  readonly #sealer: Sealer;
+  readonly #readers: Readers;
+  readonly #responses: Responses;
+  readonly #dictionaries = new Dictionaries(() => this.#db);
+  readonly #isSealed: (identity: ScopeIdentity) => boolean;
   #opened: Opened;
-  #sealer: Sealer;
-  #scopes = new Map<number, ScopeEntry>();
+  #scopes = new Map<number, Scope>();
   #idByIdentity = new Map<string, number>();
   #nextRows = 1;
-  #queue = new Map<string, { readonly entry: ScopeEntry; readonly key: string; readonly item: Item | undefined }>();
-  #responses = new Map<string, { readonly key: ResponseKey; readonly response: StoredResponse | undefined; readonly isSecret: boolean }>();
-  #storedAt = new Map<string, number>();
+  #queue = new Map<string, Queued>();
+  #queuedBytes = 0;
   #lastCommitMs = Number.NEGATIVE_INFINITY;
+  #lastTrimMs: number;
   #cancelCommit: (() => void) | undefined;
   #cancelBookmarks: (() => void) | undefined;
   #cancelRetry: (() => void) | undefined;
-  #lastTrimMs = 0;
-  #readers: Database[] = [];
-  #quarantined: number;
+  #quarantined = 0;
   #commits = 0;
   #rowsWritten = 0;
+  /** What a transaction changes in memory, once it is committed. */
+  #afterCommit: (() => void)[] = [];
+  #isLoaded = false;
   #isClosed = false;
 
   constructor(private readonly options: StoreOptions) {
-    const { stateDir, log, clock } = options;
-    this.#opened = options.isReadOnly === true ? openForReading(stateDir) : openPlace(stateDir, log, new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-"));
-    this.#sealer = openSealer(stateDir, options.isReadOnly === true);
-    this.#quarantined = this.#opened.quarantined;
+    const { stateDir, clock } = options;
+    const isReadOnly = options.isReadOnly === true;
+    const place = isReadOnly ? openForReading(stateDir) : openPlace(this.#placeOptions());
+    this.#opened = place;
+    this.#sealer = openSealer(stateDir, isReadOnly);
+    this.#isSealed = options.isSealed ?? isSecret;
+    this.#readers = new Readers(clock);
+    this.#responses = new Responses({ database: () => this.#db, sealer: this.#sealer, write: (task) => this.#write(task), quarantine: (what, value) => this.#quarantine(what, value) });
+    this.#lastTrimMs = clock.monotonicMs();
     this.#load();
+    if (place.quarantined > 0) this.#count(place.quarantined);
     if (this.#opened.mode === "memory") this.#scheduleRetry();
   }
 
@@ -119,25 +131,24 @@ export class SqliteStore implements Store {
     const text = identityText(identity);
     const known = this.#idByIdentity.get(text);
     if (known !== undefined) return recordOf(this.#scopes.get(known)!);
-    let id = 0;
-    this.#write(() => {
-      id = Number(this.#db.query("INSERT INTO scopes (identity, last_used) VALUES (?, ?)").run(text, nowMs).lastInsertRowid);
-    });
-    const entry: ScopeEntry = { id, identity, rows: 0, listed: undefined, lastUsedMs: nowMs, isTouched: false };
-    this.#scopes.set(id, entry);
-    this.#idByIdentity.set(text, id);
-    return recordOf(entry);
+    const id = Math.max(0, ...this.#scopes.keys()) + 1;
+    const scope = this.#remember({ id, identity, rows: 0, listed: undefined, tally: { objects: 0, digest: 0 }, lastUsedMs: nowMs });
+    this.#write(() => insertScope(this.#db, identity, nowMs, id));
+    return recordOf(scope);
   }
 
   dropScope(scopeId: number): void {
-    const entry = this.#scopes.get(scopeId);
-    if (entry === undefined) return;
-    this.#unqueue(entry);
+    const scope = this.#scopes.get(scopeId);
+    if (scope === undefined) return;
+    this.#unqueue(scope);
     this.#scopes.delete(scopeId);
-    this.#idByIdentity.delete(identityText(entry.identity));
+    this.#idByIdentity.delete(identityText(scope.identity));
+    const { rows } = scope;
+    scope.listed = undefined;
+    scope.rows = 0;
     this.#write(() => {
-      this.#db.query("DELETE FROM objects WHERE scope = ?").run(entry.rows);
-      this.#db.query("DELETE FROM scopes WHERE id = ?").run(scopeId);
+      this.#clear(rows);
+      deleteScope(this.#db, scopeId);
     });
   }
 
@@ -146,40 +157,45 @@ export class SqliteStore implements Store {
   }
 
   touchScope(scopeId: number, { resourceVersion, lastContactMs, lastUsedMs }: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number }): void {
-    const entry = this.#scopes.get(scopeId);
-    if (entry === undefined) return;
-    if (lastUsedMs !== undefined) entry.lastUsedMs = lastUsedMs;
-    if (entry.listed !== undefined) {
-      entry.listed = { ...entry.listed, ...(resourceVersion === undefined ? {} : { resourceVersion }), ...(lastContactMs === undefined ? {} : { lastContactMs }) };
+    const scope = this.#scopes.get(scopeId);
+    if (scope === undefined) return;
+    if (lastUsedMs !== undefined) scope.lastUsedMs = lastUsedMs;
+    if (scope.listed !== undefined) {
+      scope.listed = { ...scope.listed, ...(resourceVersion === undefined ? {} : { resourceVersion }), ...(lastContactMs === undefined ? {} : { lastContactMs }) };
     }
-    entry.isTouched = true;
-    this.#cancelBookmarks ??= this.options.clock.after(BOOKMARKS_EVERY_MS, () => this.settle());
+    scope.isTouched = true;
+    this.#scheduleBookmarks();
   }
 
   // ---- objects ----
 
   beginList(scopeId: number): ListWriter {
-    const entry = this.#scopes.get(scopeId);
-    if (entry === undefined) throw new RangeError(`Cannot begin a list: no scope ${scopeId}`);
+    const scope = this.#scopes.get(scopeId);
+    if (scope === undefined) throw new RangeError(`Cannot begin a list: no scope ${scopeId}`);
     this.flush();
-    const rows = this.#nextRows++;
-    return new StagedList({
+    const list = new StagedList({
       database: () => this.#db,
+      log: this.options.log,
       write: (task) => this.#write(task),
-      stagingRows: rows,
-      current: () => ({ rows: entry.rows, listed: entry.listed }),
-      packItem: (item, into) => this.#pack(entry, item, into),
-      readRow: (row, from) => this.#readRow(entry, row, from),
+      read: (task) => this.#read(task, () => {
+        throw new ScopeDamagedError(`Cannot keep a list of ${scope.identity.resource}: the database cannot be read`);
+      }),
+      scope,
+      stagingRows: this.#nextRows++,
+      packing: (rows, first) => this.#packing(scope, rows, first),
+      saveDictionary: (rows) => this.#dictionaries.save(rows),
+      flush: () => this.flush(),
       countRows: (count) => (this.#rowsWritten += count),
-      beforeCommit: () => this.flush(),
-      committed: (listed, newRows) => {
-        entry.listed = listed;
-        entry.rows = newRows;
-        entry.isTouched = false;
-        this.#saveScope(entry);
+      lostRow: (row) => this.#lose(scope, row),
+      save: (listed, rows, tally) => this.#saveWhole({ ...scope, listed, rows, tally }, scope),
+      isGone: () => this.#scopes.get(scopeId) !== scope,
+      ended: (ended, stagingRows) => {
+        scope.lists.delete(ended);
+        if (scope.rows !== stagingRows) this.#dictionaries.forget(stagingRows);
       },
-      isGone: () => !this.#scopes.has(scopeId),
     });
+    scope.lists.add(list);
+    return list;
   }
 
   putObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void {
@@ -191,80 +207,91 @@ export class SqliteStore implements Store {
   }
 
   getObject(scopeId: number, namespace: string, name: string): Item | undefined {
-    const entry = this.#scopes.get(scopeId);
-    if (entry?.listed === undefined) return undefined;
+    const scope = this.#scopes.get(scopeId);
+    if (scope?.listed === undefined) return undefined;
     const key = objectKey(namespace, name);
     const queued = this.#queue.get(`${scopeId}\n${key}`);
     if (queued !== undefined) return queued.item;
-    const row = this.#db.query(`SELECT ${ROW} FROM objects WHERE scope = ? AND key = ?`).get(entry.rows, key) as ObjectRow | null;
-    if (row === null) return undefined;
-    return this.#readRow(entry, row, entry.rows);
+    return this.#read(() => {
+      const row = findRow(this.#db, scope.rows, key);
+      if (row === undefined) return undefined;
+      const item = itemOf(row, this.#packing(scope, scope.rows));
+      if (item === undefined) this.#lose(scope, row);
+      return item;
+    }, nothing);
   }
 
   snapshot(scopeId: number): ScopeSnapshot | undefined {
-    this.flush();
-    const entry = this.#scopes.get(scopeId);
-    if (entry?.listed === undefined) return undefined;
-    return this.#opened.path === ":memory:" ? this.#copyingSnapshot(entry, entry.listed) : this.#readingSnapshot(entry, entry.listed);
+    const scope = this.#scopes.get(scopeId);
+    if (scope === undefined) return undefined;
+    if (this.#hasQueued(scope)) this.flush();
+    const { listed, rows, tally } = scope;
+    if (listed === undefined) return undefined;
+    const damaged = (row: ObjectRow | undefined) => {
+      if (scope.rows === rows) this.#lose(scope, row);
+      return new ScopeDamagedError(`Cannot read ${scope.identity.resource}: kept rows are damaged`);
+    };
+    return this.#read(() => {
+      const parts: SnapshotParts = { listed, packing: this.#packing(scope, rows), tally: { ...tally }, damaged };
+      try {
+        return this.#opened.isConcurrent ? this.#readingSnapshot(parts) : copiedSnapshot(this.#db, parts);
+      } catch (error) {
+        if (error instanceof ScopeDamagedError) return undefined;
+        throw error;
+      }
+    }, nothing);
   }
 
   // ---- recorded answers and values ----
 
   putResponse(key: ResponseKey, response: StoredResponse, { isSecret }: { readonly isSecret: boolean }): void {
-    this.#responses.set(responseText(key), { key, response, isSecret });
-    this.#scheduleCommit();
+    this.#responses.put(key, response, isSecret);
+    this.#queueGrew();
   }
 
   getResponse(key: ResponseKey): StoredResponse | undefined {
-    const queued = this.#responses.get(responseText(key));
-    if (queued !== undefined) return queued.response;
-    const row = this.#db.query("SELECT status, headers, body, stored_at FROM responses WHERE principal = ? AND target = ? AND accept = ?").get(key.principal, key.target, key.accept) as { status: number; headers: string; body: Uint8Array; stored_at: number } | null;
-    if (row === null) return undefined;
-    const hash = Buffer.from(row.body).toString("hex");
-    const stored = this.#db.query("SELECT packing, value FROM bodies WHERE hash = ?").get(row.body) as { packing: number; value: Uint8Array } | null;
-    const body = stored === null ? undefined : unpack(stored, hash, this.#sealer);
-    if (body === undefined || this.#bodyHash(body, (stored!.packing & 2) !== 0, key) !== hash) {
-      this.#quarantine(`answer ${key.target}`, stored?.value);
-      this.deleteResponse(key);
-      return undefined;
-    }
-    return { status: row.status, headers: JSON.parse(row.headers) as Record<string, string>, body, storedAtMs: this.#storedAt.get(responseText(key)) ?? row.stored_at };
+    return this.#read(() => this.#responses.get(key), nothing);
   }
 
   deleteResponse(key: ResponseKey): void {
-    this.#responses.set(responseText(key), { key, response: undefined, isSecret: false });
-    this.#scheduleCommit();
+    this.#responses.put(key, undefined, false);
+    this.#queueGrew();
   }
 
   deleteResponsesForPath(principal: string, path: string): void {
-    for (const [text, { key }] of [...this.#responses]) if (key.principal === principal && pathOf(key.target) === path) this.#responses.delete(text);
-    const rows = this.#db.query("SELECT target, accept FROM responses WHERE principal = ? AND target >= ? AND target < ?").all(principal, path, `${path}@`) as { target: string; accept: string }[];
-    for (const { target, accept } of rows) if (pathOf(target) === path) this.deleteResponse({ principal, target, accept });
+    for (const key of this.#read(() => this.#responses.keysForPath(principal, path), none)) this.deleteResponse(key);
   }
 
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
-    for (const entry of [...this.#scopes.values()]) if (entry.identity.principal === principal && matches(entry.identity)) this.dropScope(entry.id);
+    for (const scope of [...this.#scopes.values()]) if (scope.identity.principal === principal && matches(scope.identity)) this.dropScope(scope.id);
     // A recorded answer has no scope; it goes when everything of its principal goes.
-    const nothing: ScopeIdentity = { principal, group: "", version: "", resource: "", namespace: "", fieldSelector: "", labelSelector: "", representation: "" };
-    if (!matches(nothing)) return;
+    if (!matches({ principal, group: "", version: "", resource: "", namespace: "", fieldSelector: "", labelSelector: "", representation: "" })) return;
     for (const { key } of this.listResponses()) if (key.principal === principal) this.deleteResponse(key);
     this.flush();
   }
 
   listResponses(): { readonly key: ResponseKey; readonly status: number; readonly sizeBytes: number; readonly storedAtMs: number }[] {
     this.flush();
-    const rows = this.#db.query("SELECT r.principal, r.target, r.accept, r.status, r.stored_at, b.size FROM responses r LEFT JOIN bodies b ON b.hash = r.body ORDER BY r.principal, r.target").all() as { principal: string; target: string; accept: string; status: number; stored_at: number; size: number | null }[];
-    return rows.map(({ principal, target, accept, status, stored_at: storedAtMs, size }) => ({ key: { principal, target, accept }, status, sizeBytes: size ?? 0, storedAtMs }));
+    return this.#read(() => this.#responses.list(), none);
   }
 
   getValue(name: string): Uint8Array | undefined {
-    const row = this.#db.query("SELECT packing, value FROM kept_values WHERE name = ?").get(name) as { packing: number; value: Uint8Array } | null;
-    return row === null ? undefined : unpack(row, name, this.#sealer);
+    return this.#read(() => {
+      const row = this.#db.query("SELECT packing, checksum, value FROM kept_values WHERE name = ?").get(name) as { packing: number; checksum: number; value: Uint8Array } | null;
+      if (row === null) return undefined;
+      const value = checksum(row.value, `${name}\n${row.packing}`) === row.checksum ? unpack(row, name, this.#sealer) : undefined;
+      if (value !== undefined) return value;
+      this.#quarantine(`value ${name}`, row.value);
+      this.#write(() => void this.#db.query("DELETE FROM kept_values WHERE name = ?").run(name));
+      return undefined;
+    }, nothing);
   }
 
   putValue(name: string, value: Uint8Array, options: { readonly isSecret?: boolean } = {}): void {
-    const { packing, value: packed } = pack(value, name, options.isSecret === true ? this.#sealer : undefined);
-    this.#write(() => void this.#db.query("INSERT INTO kept_values (name, packing, value) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET packing = excluded.packing, value = excluded.value").run(name, packing, packed));
+    const before = this.getValue(name);
+    if (before !== undefined && Buffer.from(before).equals(value)) return;
+    const { packing, value: packed } = pack(value, name, { sealer: options.isSecret === true ? this.#sealer : undefined });
+    this.#write(() => void this.#db.query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)").run(name, packing, checksum(packed, `${name}\n${packing}`), packed));
   }
 
   keyedHash(text: string): string {
@@ -276,133 +303,148 @@ export class SqliteStore implements Store {
   flush(): void {
     this.#cancelCommit?.();
     this.#cancelCommit = undefined;
-    if (this.#queue.size === 0 && this.#responses.size === 0) return;
+    if (this.#isClosed || (this.#queue.size === 0 && this.#responses.queued === 0)) return;
     const queue = [...this.#queue.values()];
-    const responses = [...this.#responses.values()];
+    const responses = this.#responses.takeQueue();
     this.#queue.clear();
-    this.#responses.clear();
-    const touched = new Set(queue.map(({ entry }) => entry));
-    for (const entry of this.#scopes.values()) if (entry.isTouched) touched.add(entry);
-    this.#write(() => {
-      for (const { entry, key, item } of queue) this.#writeObject(entry, key, item);
-      for (const entry of touched) this.#saveScope(entry);
-      for (const { key, response, isSecret } of responses) this.#writeResponse(key, response, isSecret);
+    this.#queuedBytes = 0;
+    const touched = new Set(queue.map(({ scope }) => scope));
+    for (const scope of this.#scopes.values()) if (scope.isTouched) touched.add(scope);
+    let written = 0;
+    const tallies = new Map<Scope, Tally>();
+    const isDone = this.#write(() => {
+      written = 0;
+      for (const scope of touched) tallies.set(scope, { ...scope.tally });
+      for (const { scope, key, item } of queue) written += Number(this.#writeObject(scope, key, item, tallies.get(scope)!));
+      for (const [scope, tally] of tallies) saveMarks(this.#db, { ...scope, tally });
+      for (const response of responses) written += Number(this.#responses.write(response));
     });
     this.#lastCommitMs = this.options.clock.monotonicMs();
-    this.#trim();
+    if (isDone) {
+      this.#rowsWritten += written;
+      for (const [scope, tally] of tallies) {
+        if (scope.listed === undefined) continue;
+        scope.tally = tally;
+        scope.isTouched = false;
+      }
+    } else {
+      // What was said of them cannot be kept anywhere: their rows would be older than their resourceVersion.
+      for (const { scope } of queue) this.#unlist(scope);
+    }
+    if (this.#responses.isHoldingBack) this.#scheduleBookmarks();
+    this.#maintain();
   }
 
   settle(): void {
+    if (this.#isClosed) return;
+    this.flush();
     this.#cancelBookmarks?.();
     this.#cancelBookmarks = undefined;
-    this.flush();
     const touched = [...this.#scopes.values()].filter(({ isTouched }) => isTouched);
-    if (touched.length === 0 && this.#storedAt.size === 0) return;
-    this.#write(() => {
-      for (const entry of touched) this.#saveScope(entry);
-      for (const [text, storedAtMs] of this.#storedAt) {
-        const [principal, target, accept] = JSON.parse(text) as [string, string, string];
-        this.#db.query("UPDATE responses SET stored_at = ? WHERE principal = ? AND target = ? AND accept = ?").run(storedAtMs, principal, target, accept);
-      }
+    if (touched.length === 0 && !this.#responses.isHoldingBack) return;
+    const isDone = this.#write(() => {
+      for (const scope of touched) saveMarks(this.#db, scope);
+      this.#responses.writeHeldBack();
     });
-    this.#storedAt.clear();
+    if (!isDone) return;
+    for (const scope of touched) scope.isTouched = false;
+    this.#responses.forgetHeldBack();
   }
 
   verify(): { readonly checked: number; readonly damaged: number } {
     this.flush();
     let checked = 0;
     let damaged = 0;
-    for (const entry of [...this.#scopes.values()]) {
-      if (entry.listed === undefined) continue;
-      for (const row of this.#db.query(`SELECT ${ROW} FROM objects WHERE scope = ?`).all(entry.rows) as ObjectRow[]) {
-        checked++;
-        if (this.#open(entry, row, entry.rows) !== undefined) continue;
-        damaged++;
-        this.#lostRow(entry, row);
-        break;
-      }
+    for (const scope of [...this.#scopes.values()]) {
+      if (scope.listed === undefined) continue;
+      const found = this.#read(() => this.#verifyScope(scope), () => ({ checked: 1, damaged: 1 }));
+      checked += found.checked;
+      damaged += found.damaged;
     }
     for (const { key } of this.listResponses()) {
       checked++;
       if (this.getResponse(key) === undefined) damaged++;
     }
-    this.flush();
     return { checked, damaged };
+  }
+
+  /**
+   * Gives way when the file outgrows its quota: recorded answers first, the
+   * oldest before the newer, then scopes by last use, what kubelet lives on
+   * last. Called by the store itself after commits, at most once a minute.
+   *
+   * @param protect ids of scopes that must stay.
+   */
+  trim(protect: (scopeId: number) => boolean = () => false): void {
+    const { maxBytes, log } = this.options;
+    const limit = this.#opened.mode === "disk" ? maxBytes : volatileBytes(maxBytes);
+    const isBeyond = () => this.#read(() => usedBytes(this.#db) > limit, () => false);
+    if (!isBeyond()) return;
+    const answers = this.#read(() => this.#responses.list(), none).sort((a, b) => a.storedAtMs - b.storedAtMs);
+    for (let at = 0; at < answers.length && isBeyond(); at += MAX_QUEUED) {
+      this.#write(() => {
+        for (const { key } of answers.slice(at, at + MAX_QUEUED)) this.#responses.write({ key, response: undefined, isSecret: false });
+      });
+    }
+    const scopes = [...this.#scopes.values()].filter(({ id, listed, lists }) => listed !== undefined && lists.size === 0 && !protect(id));
+    for (const scope of scopes.sort(byDispensability)) {
+      if (!isBeyond()) return;
+      log.warn("store beyond its quota: a scope's copy is dropped", { resource: scope.identity.resource, objects: scope.tally.objects });
+      this.#unlist(scope);
+    }
   }
 
   status(): StoreStatus {
     const { mode, reason, path } = this.#opened;
-    const count = (table: string) => (this.#db.query(`SELECT count(*) AS n FROM ${table}`).get() as { n: number }).n;
-    const sizeBytes = path === ":memory:" ? 0 : ["", "-wal"].reduce((sum, suffix) => sum + (existsSync(path + suffix) ? statSync(path + suffix).size : 0), 0);
-    return { mode, reason, path, sizeBytes, scopes: this.#scopes.size, objects: count("objects"), responses: count("responses"), quarantined: this.#quarantined, commits: this.#commits, rowsWritten: this.#rowsWritten, sealing: this.#sealer.source };
+    const counts = this.#read(() => ({ objects: countOf(this.#db, "objects"), responses: countOf(this.#db, "responses") }), () => ({ objects: 0, responses: 0 }));
+    return { mode, reason, path, sizeBytes: sizeOf(path) + sizeOf(`${path}-wal`), scopes: this.#scopes.size, ...counts, quarantined: this.#quarantined, commits: this.#commits, rowsWritten: this.#rowsWritten, sealing: this.#sealer.source };
   }
 
   /** Items and bytes of one scope, for `status`. */
   sizeOf(scopeId: number): { readonly items: number; readonly bytes: number } {
-    const entry = this.#scopes.get(scopeId);
-    if (entry === undefined || entry.rows === 0) return { items: 0, bytes: 0 };
-    return this.#db.query("SELECT count(*) AS items, coalesce(sum(size), 0) AS bytes FROM objects WHERE scope = ?").get(entry.rows) as { items: number; bytes: number };
+    const rows = this.#scopes.get(scopeId)?.rows ?? 0;
+    if (rows === 0) return { items: 0, bytes: 0 };
+    return this.#read(() => this.#db.query("SELECT count(*) AS items, coalesce(sum(size), 0) AS bytes FROM objects WHERE rows = ?").get(rows) as { items: number; bytes: number }, () => ({ items: 0, bytes: 0 }));
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.settle();
+    // The last chance for what was only in memory.
+    if (this.#opened.mode === "memory" && this.options.isReadOnly !== true) this.#returnToDisk();
     this.#isClosed = true;
     this.#cancelCommit?.();
     this.#cancelRetry?.();
     this.#cancelBookmarks?.();
-    for (const reader of this.#readers.splice(0)) reader.close();
+    this.#readers.close();
     this.#db.close();
     if (this.#opened.mode === "memory") removeVolatile(this.#opened.path);
   }
 
-  // ---- inside ----
+  // ---- reading and writing rows ----
 
   get #db(): Database {
     return this.#opened.database;
   }
 
-  #load(): void {
-    const scopes = this.#db.query("SELECT id, identity, head, resource_version, changed_at, last_contact, last_used FROM scopes").all() as { id: number; identity: string; head: string | null; resource_version: string; changed_at: string; last_contact: number; last_used: number }[];
-    const { top } = this.#db.query("SELECT coalesce(max(scope), 0) AS top FROM objects").get() as { top: number };
-    this.#nextRows = top + 1;
-    for (const row of scopes) {
-      const head = row.head === null ? undefined : (JSON.parse(row.head) as Pick<ListedState, "shape" | "contentType" | "epoch"> & { rows: number });
-      const entry: ScopeEntry = {
-        id: row.id,
-        identity: identityOf(row.identity),
-        rows: head?.rows ?? 0,
-        listed: head === undefined ? undefined : { shape: head.shape, contentType: head.contentType, epoch: head.epoch, resourceVersion: row.resource_version, changedAt: row.changed_at, lastContactMs: row.last_contact },
-        lastUsedMs: row.last_used,
-        isTouched: false,
-      };
-      this.#nextRows = Math.max(this.#nextRows, entry.rows + 1);
-      this.#scopes.set(row.id, entry);
-      this.#idByIdentity.set(row.identity, row.id);
-    }
-    // Rows of lists that never came to their end.
-    const used = new Set([...this.#scopes.values()].map(({ rows }) => rows));
-    const present = this.#db.query("SELECT DISTINCT scope FROM objects").all() as { scope: number }[];
-    const stray = present.filter(({ scope }) => !used.has(scope));
-    if (this.options.isReadOnly === true) return;
-    if (stray.length > 0) this.#write(() => stray.forEach(({ scope }) => this.#db.query("DELETE FROM objects WHERE scope = ?").run(scope)));
+  #packing(scope: Scope, rows: number, first?: Uint8Array): RowPacking {
+    const { isSealed } = scope;
+    return { rows, sealer: this.#sealer, isSealed, dictionary: isSealed ? undefined : this.#dictionaries.of(rows, first) };
   }
 
   #enqueue(scopeId: number, { meta }: Item, item: Item | undefined, resourceVersion: string, nowMs: number): void {
-    const entry = this.#scopes.get(scopeId);
-    if (entry?.listed === undefined) return;
+    const scope = this.#scopes.get(scopeId);
+    if (scope?.listed === undefined) return;
     const key = objectKey(meta.namespace, meta.name);
-    this.#queue.set(`${scopeId}\n${key}`, { entry, key, item });
-    entry.listed = { ...entry.listed, resourceVersion, changedAt: resourceVersion, lastContactMs: nowMs };
-    if (this.#queue.size >= MAX_QUEUED) this.flush();
-    else this.#scheduleCommit();
+    this.#queue.set(`${scopeId}\n${key}`, { scope, key, item });
+    this.#queuedBytes += item?.bytes.length ?? 0;
+    for (const list of scope.lists) list.overtake(key, resourceVersion);
+    scope.listed = { ...scope.listed, resourceVersion, changedAt: resourceVersion, lastContactMs: nowMs };
+    this.#queueGrew();
   }
 
-  #unqueue(entry: ScopeEntry): void {
-    for (const [text, queued] of this.#queue) if (queued.entry === entry) this.#queue.delete(text);
-  }
-
-  #scheduleCommit(): void {
+  #queueGrew(): void {
+    if (this.#queue.size + this.#responses.queued >= MAX_QUEUED || this.#queuedBytes + this.#responses.queuedBytes >= MAX_QUEUED_BYTES) return this.flush();
     if (this.#cancelCommit !== undefined) return;
     const { clock } = this.options;
     const waitMs = COMMIT_EVERY_MS - (clock.monotonicMs() - this.#lastCommitMs);
@@ -410,156 +452,215 @@ export class SqliteStore implements Store {
     else this.#cancelCommit = clock.after(waitMs, () => this.flush());
   }
 
-  #writeObject(entry: ScopeEntry, key: string, item: Item | undefined): void {
-    this.#rowsWritten++;
-    if (item === undefined) {
-      this.#db.query("DELETE FROM objects WHERE scope = ? AND key = ?").run(entry.rows, key);
-      return;
+  #scheduleBookmarks(): void {
+    this.#cancelBookmarks ??= this.options.clock.after(BOOKMARKS_EVERY_MS, () => this.settle());
+  }
+
+  #hasQueued(scope: Scope): boolean {
+    for (const queued of this.#queue.values()) if (queued.scope === scope) return true;
+    return false;
+  }
+
+  #unqueue(scope: Scope): void {
+    for (const [text, queued] of this.#queue) if (queued.scope === scope) this.#queue.delete(text);
+  }
+
+  /** @returns whether a row was written. */
+  #writeObject(scope: Scope, key: string, item: Item | undefined, tally: Tally): boolean {
+    const { rows } = scope;
+    // Lost while this waited: it will be listed again.
+    if (scope.listed === undefined) return false;
+    if (item === undefined) return deleteRow(this.#db, rows, key, tally);
+    const packing = this.#packing(scope, rows, item.bytes);
+    const before = findMark(this.#db, rows, key);
+    if (before !== undefined && isSame(before, item, scope.isSealed ? this.#sealer : undefined)) return false;
+    this.#dictionaries.save(rows);
+    putRow(this.#db, rows, rowOf(item, packing), tally);
+    return true;
+  }
+
+  /** Within a transaction: the scope as it is to be; what is remembered follows once that is written. */
+  #saveWhole(next: StoredScope, scope: Scope): void {
+    saveHead(this.#db, next);
+    saveMarks(this.#db, next);
+    this.#afterCommit.push(() => {
+      scope.listed = next.listed;
+      scope.rows = next.rows;
+      scope.tally = next.tally;
+      scope.isTouched = false;
+    });
+  }
+
+  #readingSnapshot(parts: SnapshotParts): ScopeSnapshot {
+    const opened = this.#opened;
+    const reader = this.#readers.take(opened);
+    const release = () => {
+      try {
+        reader.run("ROLLBACK");
+        this.#readers.give(reader, opened);
+      } catch {
+        reader.close();
+      }
+    };
+    try {
+      return readingSnapshot(reader, parts, release);
+    } catch (error) {
+      reader.close();
+      throw error;
     }
-    this.#pack(entry, item, entry.rows, (row) => this.#upsert(entry.rows, row));
   }
 
-  #upsert(rows: number, { key, uid, resource_version: resourceVersion, size, packing, checksum: sum, value }: ObjectRow): void {
-    this.#db
-      .query("INSERT INTO objects (scope, key, uid, resource_version, size, packing, checksum, value) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (scope, key) DO UPDATE SET uid = excluded.uid, resource_version = excluded.resource_version, size = excluded.size, packing = excluded.packing, checksum = excluded.checksum, value = excluded.value")
-      .run(rows, key, uid, resourceVersion, size, packing, sum, value);
+  #verifyScope(scope: Scope): { readonly checked: number; readonly damaged: number } {
+    const { rows } = scope;
+    const packing = this.#packing(scope, rows);
+    let checked = 0;
+    const broken: ObjectRow[] = [];
+    for (const page of pagesOf(this.#db, placesOf(this.#db, rows, "arrival"))) {
+      for (const row of page) {
+        checked++;
+        if (itemOf(row, packing) === undefined) broken.push(row);
+      }
+    }
+    const { objects, digest } = tallyOf(this.#db, rows);
+    const isShort = objects !== scope.tally.objects || digest !== scope.tally.digest;
+    for (const row of broken.slice(1)) this.#quarantine(`${scope.identity.resource} ${row.key}`, row.value);
+    if (broken.length > 0 || isShort) this.#lose(scope, broken[0]);
+    return { checked, damaged: Math.max(broken.length, Number(isShort)) };
   }
 
-  #pack(entry: ScopeEntry, { meta, bytes }: Item, rows: number, use?: (row: ObjectRow) => void): ObjectRow {
-    const key = objectKey(meta.namespace, meta.name);
-    const name = rowName(rows, key, meta.resourceVersion);
-    const { packing, value } = pack(bytes, name, isSealed(entry.identity) ? this.#sealer : undefined);
-    const row: ObjectRow = { key, uid: meta.uid, resource_version: meta.resourceVersion, size: bytes.length, packing, checksum: checksum(value, name), value };
-    use?.(row);
-    return row;
-  }
-
-  #open(_entry: ScopeEntry, row: ObjectRow, rows: number): Item | undefined {
-    const name = rowName(rows, row.key, row.resource_version);
-    if (checksum(row.value, name) !== row.checksum) return undefined;
-    const bytes = unpack(row, name, this.#sealer);
-    if (bytes === undefined || bytes.length !== row.size) return undefined;
-    const slash = row.key.indexOf("/");
-    return { meta: { namespace: slash < 0 ? "" : row.key.slice(0, slash), name: row.key.slice(slash + 1), uid: row.uid, resourceVersion: row.resource_version }, bytes };
-  }
-
-  #readRow(entry: ScopeEntry, row: ObjectRow, rows: number): Item | undefined {
-    const item = this.#open(entry, row, rows);
-    if (item === undefined) this.#lostRow(entry, row);
-    return item;
-  }
+  // ---- damage ----
 
   /** A scope that lost a row cannot be served as a whole any more. */
-  #lostRow(entry: ScopeEntry, row: ObjectRow): void {
-    this.#quarantine(`${entry.identity.resource} ${row.key}`, row.value);
-    this.#unqueue(entry);
-    const { rows } = entry;
-    entry.listed = undefined;
-    entry.rows = 0;
+  #lose(scope: Scope, row: ObjectRow | undefined): void {
+    this.#quarantine(`${scope.identity.resource} ${row?.key ?? "rows missing"}`, row?.value);
+    this.#unlist(scope);
+  }
+
+  #unlist(scope: Scope): void {
+    const { rows } = scope;
+    this.#unqueue(scope);
+    forgetRows(scope);
     this.#write(() => {
-      this.#db.query("DELETE FROM objects WHERE scope = ?").run(rows);
-      this.#saveScope(entry);
+      if (rows !== 0) this.#clear(rows);
+      saveHead(this.#db, scope);
+      saveMarks(this.#db, scope);
     });
+  }
+
+  #clear(rows: number): void {
+    clearRows(this.#db, rows);
+    this.#dictionaries.forget(rows);
   }
 
   #quarantine(what: string, value: Uint8Array | undefined): void {
-    this.#quarantined++;
     this.options.log.error("damaged row set aside", { what });
+    const kept = value === undefined || value.length > MAX_QUARANTINED_BYTES ? null : value;
     this.#write(() => {
-      this.#db.query("INSERT INTO quarantine (at, what, value) VALUES (?, ?, ?)").run(this.options.clock.nowMs(), what, value ?? null);
-      this.#db.run("DELETE FROM quarantine WHERE rowid NOT IN (SELECT rowid FROM quarantine ORDER BY rowid DESC LIMIT 20)");
+      this.#db.query("INSERT INTO quarantine (at, what, value) VALUES (?, ?, ?)").run(this.options.clock.nowMs(), what, kept);
+      this.#db.query("DELETE FROM quarantine WHERE rowid NOT IN (SELECT rowid FROM quarantine ORDER BY rowid DESC LIMIT ?)").run(KEPT_IN_QUARANTINE);
     });
+    this.#count(1);
   }
 
-  #saveScope(entry: ScopeEntry): void {
-    entry.isTouched = false;
-    const { listed, rows } = entry;
-    const head = listed === undefined ? null : JSON.stringify({ shape: listed.shape, contentType: listed.contentType, epoch: listed.epoch, rows });
-    this.#db.query("UPDATE scopes SET head = ?, resource_version = ?, changed_at = ?, last_contact = ?, last_used = ? WHERE id = ?").run(head, listed?.resourceVersion ?? "", listed?.changedAt ?? "", listed?.lastContactMs ?? 0, entry.lastUsedMs, entry.id);
+  /** The count outlives the process: it is of the folder. */
+  #count(more: number): void {
+    this.#quarantined += more;
+    this.#write(() => void this.#db.query("INSERT OR REPLACE INTO counts (name, n) VALUES ('quarantined', ?)").run(this.#quarantined));
   }
 
-  #writeResponse(key: ResponseKey, response: StoredResponse | undefined, isSecret: boolean): void {
-    const { principal, target, accept } = key;
-    const before = this.#db.query("SELECT body FROM responses WHERE principal = ? AND target = ? AND accept = ?").get(principal, target, accept) as { body: Uint8Array } | null;
-    const hash = response === undefined ? undefined : this.#bodyHash(response.body, isSecret, key);
-    if (before !== null && hash !== undefined && Buffer.from(before.body).toString("hex") === hash) {
-      this.#storedAt.set(responseText(key), response!.storedAtMs);
-      this.#cancelBookmarks ??= this.options.clock.after(BOOKMARKS_EVERY_MS, () => this.settle());
-      return;
-    }
-    this.#rowsWritten++;
-    this.#storedAt.delete(responseText(key));
-    if (response === undefined || hash === undefined) {
-      this.#db.query("DELETE FROM responses WHERE principal = ? AND target = ? AND accept = ?").run(principal, target, accept);
-    } else {
-      const { packing, value } = pack(response.body, hash, isSecret ? this.#sealer : undefined);
-      this.#db.query("INSERT OR IGNORE INTO bodies (hash, size, packing, value) VALUES (?, ?, ?, ?)").run(Buffer.from(hash, "hex"), response.body.length, packing, value);
-      this.#db.query("INSERT OR REPLACE INTO responses (principal, target, accept, status, headers, body, stored_at) VALUES (?, ?, ?, ?, ?, ?, ?)").run(principal, target, accept, response.status, JSON.stringify(response.headers), Buffer.from(hash, "hex"), response.storedAtMs);
-    }
-    if (before !== null) this.#db.query("DELETE FROM bodies WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM responses WHERE body = ?1)").run(before.body);
-  }
+  // ---- the database, and what becomes of it ----
 
-  /** Equal bodies of different callers share a row; secret ones are named with a key and shared with nobody. */
-  #bodyHash(body: Uint8Array, isSecret: boolean, { principal, target }: ResponseKey): string {
-    const hash = new Bun.CryptoHasher("sha256").update(body).digest("hex");
-    return (isSecret ? this.#sealer.hash(`${principal}\n${target}\n${hash}`) : hash).slice(0, 32);
-  }
-
-  /** Runs a task in a transaction. A disk that fails makes the store carry on in memory; the task then runs there. */
-  #write(task: () => void): void {
-    if (this.options.isReadOnly === true) return;
+  /** Runs a task in a transaction. A database that fails is replaced and the task runs once more, there. @returns whether it was done. */
+  #write(task: () => void): boolean {
+    if (this.options.isReadOnly === true) return false;
     for (let attempt = 0; ; attempt++) {
+      this.#afterCommit = [];
       try {
-        this.#commits++;
         this.#db.transaction(task)();
-        return;
       } catch (error) {
-        if (attempt > 0) {
-          this.options.log.error("write given up", { error: String((error as Error).message) });
-          return;
+        this.#dictionaries.unsave();
+        if (!(error instanceof SQLiteError)) throw error;
+        if (attempt === 2) {
+          this.options.log.error("write given up", { error: reasonOf(error) });
+          return false;
         }
-        this.#leaveDisk(error);
+        this.#replace(error, attempt > 0);
+        continue;
       }
+      this.#commits++;
+      for (const step of this.#afterCommit.splice(0)) step();
+      return true;
     }
   }
 
-  /** Takes what can be read along to a tmpfs. */
-  #leaveDisk(error: unknown): void {
-    const reason = String((error as { code?: unknown }).code ?? (error as Error).message);
-    this.options.log.error("database cannot be written, carrying on in memory", { reason });
+  /** Runs a task that reads. A database that fails is replaced, and the answer is `otherwise`. */
+  #read<T>(task: () => T, otherwise: () => T): T {
+    try {
+      return task();
+    } catch (error) {
+      if (!(error instanceof SQLiteError)) throw error;
+      if (this.options.isReadOnly !== true) this.#replace(error, false);
+      return otherwise();
+    }
+  }
+
+  /** Goes on with another database, and takes along what can be read. @param isLastResort gives up files altogether. */
+  #replace(error: unknown, isLastResort: boolean): void {
+    const reason = reasonOf(error);
     const old = this.#opened;
-    const next = openVolatile();
-    let isCopied = false;
-    if (isDiskTrouble(error) && next.path !== ":memory:") {
-      try {
-        next.database.close();
-        rmSync(next.path, { force: true });
-        for (const suffix of ["-wal", "-shm"]) rmSync(next.path + suffix, { force: true });
-        old.database.query("VACUUM INTO ?").run(next.path);
-        isCopied = true;
-      } catch {
-        // Unreadable too: what was there is lost until the disk is back.
-      }
+    this.#readers.close();
+    try {
+      if (!isLastResort && !isDiskTrouble(error) && old.mode === "disk") this.#setAside(reason);
+      else this.#leaveDisk(isLastResort ? openInProcess(reason) : openVolatile(reason));
+    } catch (another) {
+      if (!(another instanceof SQLiteError)) throw another;
+      this.#leaveDisk(openInProcess(reason));
     }
-    for (const reader of this.#readers.splice(0)) reader.close();
-    old.database.close();
-    const opened = isCopied ? { database: reopen(next.path), path: next.path, mode: "memory" as const } : isCopied || next.path === ":memory:" ? next : openVolatile();
-    this.#opened = { ...opened, reason, quarantined: old.quarantined };
-    if (!isCopied) this.#restateScopes();
-    if (!isDiskTrouble(error)) this.#quarantined++;
-    this.#scheduleRetry();
+    if (this.#opened.mode === "memory") this.#scheduleRetry();
   }
 
-  /** After the rows are gone: the scopes are known, nothing of them is. */
-  #restateScopes(): void {
-    this.#queue.clear();
+  #setAside(reason: string): void {
+    this.options.log.error("database damaged, it is set aside", { reason });
+    // Closed first: closing removes the log by its name, which will be another file's.
+    this.#db.close();
+    const place = openPlace(this.#placeOptions());
+    this.#adopt(place);
+    this.#count(Math.max(1, place.quarantined));
+  }
+
+  #leaveDisk(opened: Opened): void {
+    this.options.log.error("database cannot be written, carrying on in memory", { reason: opened.reason });
+    const old = this.#opened;
+    salvage(old.database, opened.database, volatileBytes(this.options.maxBytes));
+    this.#adopt(opened);
+    old.database.close();
+    if (old.mode === "memory") removeVolatile(old.path);
+  }
+
+  /** Goes on with this database. A scope whose rows are not all in it, as they were last written, is known, and nothing of it is. */
+  #adopt(opened: Opened): void {
+    this.#opened = opened;
+    this.#dictionaries.unsave();
+    // At the start nothing is known yet: it is about to be read.
+    if (!this.#isLoaded) return;
     this.#db.transaction(() => {
-      for (const entry of this.#scopes.values()) {
-        entry.listed = undefined;
-        entry.rows = 0;
-        this.#db.query("INSERT OR REPLACE INTO scopes (id, identity, last_used) VALUES (?, ?, ?)").run(entry.id, identityText(entry.identity), entry.lastUsedMs);
+      const stored = new Map(readScopes(this.#db).scopes.map((scope) => [scope.id, scope]));
+      for (const { id, rows } of stored.values()) {
+        if (this.#scopes.has(id)) continue;
+        clearRows(this.#db, rows);
+        deleteScope(this.#db, id);
+      }
+      for (const scope of this.#scopes.values()) {
+        const found = stored.get(scope.id);
+        if (found === undefined) insertScope(this.#db, scope.identity, scope.lastUsedMs, scope.id);
+        if (found?.rows === scope.rows && found.tally.objects === scope.tally.objects && found.tally.digest === scope.tally.digest) continue;
+        if (found !== undefined) clearRows(this.#db, found.rows);
+        forgetRows(scope);
+        saveHead(this.#db, scope);
+        saveMarks(this.#db, scope);
       }
     })();
+    for (const [text, { scope }] of this.#queue) if (scope.listed === undefined) this.#queue.delete(text);
   }
 
   #scheduleRetry(): void {
@@ -570,157 +671,103 @@ export class SqliteStore implements Store {
   /** Moves back once the folder can be written again. */
   #returnToDisk(): void {
     if (this.#isClosed || this.#opened.mode !== "memory") return;
-    const path = join(this.options.stateDir, "cache.db");
-    const fresh = `${path}.new`;
-    try {
-      rmSync(fresh, { force: true });
-      const probe = openSync(`${fresh}.probe`, "w", 0o600);
-      writeSync(probe, Buffer.alloc(64 * 1024));
-      fsyncSync(probe);
-      closeSync(probe);
-      rmSync(`${fresh}.probe`, { force: true });
-      this.flush();
-      this.#db.query("VACUUM INTO ?").run(fresh);
-      for (const suffix of ["-wal", "-shm"]) rmSync(path + suffix, { force: true });
-      renameSync(fresh, path);
-      const old = this.#opened;
-      for (const reader of this.#readers.splice(0)) reader.close();
-      this.#opened = { database: reopen(path), path, mode: "disk", reason: "", quarantined: old.quarantined };
-      old.database.close();
-      removeVolatile(old.path);
-      this.options.log.info("state folder can be written again");
-    } catch {
-      rmSync(fresh, { force: true });
-      this.#scheduleRetry();
-    }
+    this.settle();
+    const old = this.#opened;
+    const moved = moveToDisk(this.options.stateDir, old.database);
+    if (moved === undefined) return this.#scheduleRetry();
+    this.#readers.close();
+    this.#adopt(moved.opened);
+    this.#sealer.keep(this.options.stateDir);
+    old.database.close();
+    removeVolatile(old.path);
+    this.options.log.info("state folder can be written again");
   }
 
-  #readingSnapshot(entry: ScopeEntry, listed: ListedState): ScopeSnapshot {
-    const { rows } = entry;
-    const { path } = this.#opened;
-    const reader = this.#readers.pop() ?? openReader(path);
-    reader.run("BEGIN");
-    const { n } = reader.query("SELECT count(*) AS n FROM objects WHERE scope = ?").get(rows) as { n: number };
-    let isOpen = true;
-    const store = this;
-    return {
-      listed,
-      itemCount: n,
-      itemSizes: () => (reader.query("SELECT size FROM objects WHERE scope = ? ORDER BY key").all(rows) as { size: number }[]).map(({ size }) => size),
-      *items() {
-        // Pages of rows instead of one open cursor: a cursor would hold its statement while other readers reuse it.
-        let after = "";
-        for (;;) {
-          const page = reader.query(`SELECT ${ROW} FROM objects WHERE scope = ? AND key > ? ORDER BY key LIMIT 64`).all(rows, after) as ObjectRow[];
-          for (const row of page) yield store.#whole(entry, row, rows);
-          if (page.length < 64) return;
-          after = page.at(-1)!.key;
-        }
-      },
-      [Symbol.dispose]: () => {
-        if (!isOpen) return;
-        isOpen = false;
-        reader.run("COMMIT");
-        if (this.#readers.length < IDLE_READERS && path === this.#opened.path && !this.#isClosed) this.#readers.push(reader);
-        else reader.close();
-      },
-    };
-  }
-
-  /** Where no second connection can see the rows: an eager copy. */
-  #copyingSnapshot(entry: ScopeEntry, listed: ListedState): ScopeSnapshot {
-    const all = this.#db.query(`SELECT ${ROW} FROM objects WHERE scope = ? ORDER BY key`).all(entry.rows) as ObjectRow[];
-    const { rows } = entry;
-    const store = this;
-    return {
-      listed,
-      itemCount: all.length,
-      itemSizes: () => all.map(({ size }) => size),
-      *items() {
-        for (const row of all) yield store.#whole(entry, row, rows);
-      },
-      [Symbol.dispose]() {},
-    };
-  }
-
-  #whole(entry: ScopeEntry, row: ObjectRow, rows: number): Item {
-    const item = this.#open(entry, row, rows);
-    if (item !== undefined) return item;
-    if (entry.rows === rows) this.#lostRow(entry, row);
-    throw new ScopeDamagedError(`Cannot read ${entry.identity.resource}: a kept row is damaged`);
-  }
-
-  /** Gives way when the file outgrows its quota: recorded answers first, what kubelet lives on last. */
-  #trim(): void {
+  /** Once a minute, behind a commit: is the file still there, and does it stay within its bounds? */
+  #maintain(): void {
     const now = this.options.clock.monotonicMs();
-    if (now - this.#lastTrimMs < TRIM_EVERY_MS) return;
+    if (now - this.#lastTrimMs < TRIM_EVERY_MS || this.options.isReadOnly === true) return;
     this.#lastTrimMs = now;
-    const usedBytes = () => {
-      const read = (pragma: string) => Object.values(this.#db.query(`PRAGMA ${pragma}`).get() as object)[0] as number;
-      return (read("page_count") - read("freelist_count")) * read("page_size");
-    };
-    if (usedBytes() <= this.options.maxBytes) return;
-    for (const { key } of this.listResponses().sort((a, b) => a.storedAtMs - b.storedAtMs)) {
-      if (usedBytes() <= this.options.maxBytes) return;
-      this.#write(() => this.#writeResponse(key, undefined, false));
+    // SQLite writes on into a file that was removed, and nobody would find it after a restart.
+    if (!isInPlace(this.#opened)) {
+      this.#replace(Object.assign(new Error("file removed"), { code: "ENOENT" }), false);
+      this.#returnToDisk();
     }
-    const vital = new Set(["pods", "nodes", "secrets", "configmaps"]);
-    const scopes = [...this.#scopes.values()].filter(({ listed }) => listed !== undefined);
-    scopes.sort((a, b) => Number(vital.has(a.identity.resource)) - Number(vital.has(b.identity.resource)) || a.lastUsedMs - b.lastUsedMs);
-    for (const entry of scopes) {
-      if (usedBytes() <= this.options.maxBytes) return;
-      this.options.log.warn("store beyond its quota: a scope's copy is dropped", { resource: entry.identity.resource });
-      const { rows } = entry;
-      entry.listed = undefined;
-      entry.rows = 0;
-      this.#write(() => {
-        this.#db.query("DELETE FROM objects WHERE scope = ?").run(rows);
-        this.#saveScope(entry);
-      });
+    this.trim();
+  }
+
+  #placeOptions(): PlaceOptions {
+    const { stateDir, log, clock, maxBytes } = this.options;
+    return { stateDir, log, maxBytes, stamp: new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-") };
+  }
+
+  #remember(stored: StoredScope): Scope {
+    const scope: Scope = { ...stored, isSealed: this.#isSealed(stored.identity), isTouched: false, lists: new Set() };
+    this.#scopes.set(scope.id, scope);
+    this.#idByIdentity.set(identityText(scope.identity), scope.id);
+    return scope;
+  }
+
+  #load(): void {
+    // A file that passes its check and still cannot be read is replaced; the second time it is an empty one.
+    const found = this.#read(() => this.#readAll(), () => this.#readAll());
+    this.#quarantined = found.quarantined;
+    for (const scope of found.scopes) this.#remember(scope);
+    this.#isLoaded = true;
+    this.#nextRows = Math.max(0, ...found.counts.keys(), ...found.scopes.map(({ rows }) => rows)) + 1;
+    if (this.options.isReadOnly === true) return;
+    for (const id of found.damaged) {
+      this.#quarantine(`scope ${id}`, undefined);
+      this.#write(() => deleteScope(this.#db, id));
     }
+    for (const scope of [...this.#scopes.values()]) {
+      if (scope.listed !== undefined && (found.counts.get(scope.rows) ?? 0) !== scope.tally.objects) this.#lose(scope, undefined);
+    }
+    // Rows of lists that never came to their end.
+    const used = new Set([...this.#scopes.values()].map(({ rows }) => rows));
+    const stray = [...found.counts.keys()].filter((rows) => !used.has(rows));
+    if (stray.length > 0) this.#write(() => stray.forEach((rows) => this.#clear(rows)));
+  }
+
+  #readAll() {
+    const counts = new Map((this.#db.query("SELECT rows, count(*) AS n FROM objects GROUP BY rows").all() as { rows: number; n: number }[]).map(({ rows, n }) => [rows, n]));
+    for (const { rows } of this.#db.query("SELECT rows FROM dictionaries").all() as { rows: number }[]) if (!counts.has(rows)) counts.set(rows, 0);
+    const quarantined = (this.#db.query("SELECT n FROM counts WHERE name = 'quarantined'").get() as { n: number } | null)?.n ?? 0;
+    return { ...readScopes(this.#db), counts, quarantined };
   }
 }
 
-function openReader(path: string): Database {
-  const reader = new Database(path, { readonly: true });
-  reader.run("PRAGMA cache_size = -256");
-  reader.run("PRAGMA mmap_size = 0");
-  return reader;
-}
-
-function reopen(path: string): Database {
-  const database = new Database(path);
-  for (const pragma of ["journal_mode = WAL", "synchronous = NORMAL", "cache_size = -1024", "temp_store = MEMORY", "journal_size_limit = 4194304"]) database.run(`PRAGMA ${pragma}`);
-  return database;
-}
-
-function recordOf({ id, identity, listed, lastUsedMs }: ScopeEntry): ScopeRecord {
+function recordOf({ id, identity, listed, lastUsedMs }: Scope): ScopeRecord {
   return { id, identity, lastUsedMs, ...(listed === undefined ? {} : { listed }) };
 }
 
-/** Secrets, and whatever carries tokens, never lie open on the card. */
-function isSealed({ group, resource }: ScopeIdentity): boolean {
-  return group === "" && resource === "secrets";
+function forgetRows(scope: Scope): void {
+  scope.listed = undefined;
+  scope.rows = 0;
+  scope.tally = { objects: 0, digest: 0 };
 }
 
-function rowName(rows: number, key: string, resourceVersion: string): string {
-  return `${rows}\n${key}\n${resourceVersion}`;
+/** Secrets never lie open on the card; neither do the tokens in them. */
+function isSecret({ group, resource }: ScopeIdentity): boolean {
+  return group === "" && (resource === "secrets" || resource === "serviceaccounts/token");
 }
 
-function identityText({ principal, group, version, resource, namespace, fieldSelector, labelSelector, representation }: ScopeIdentity): string {
-  return JSON.stringify([principal, group, version, resource, namespace, fieldSelector, labelSelector, representation]);
+function usedBytes(database: Database): number {
+  return (pragma(database, "page_count") - pragma(database, "freelist_count")) * pragma(database, "page_size");
 }
 
-function identityOf(text: string): ScopeIdentity {
-  const [principal, group, version, resource, namespace, fieldSelector, labelSelector, representation] = JSON.parse(text) as [string, string, string, string, string, string, string, string];
-  return { principal, group, version, resource, namespace, fieldSelector, labelSelector, representation };
+function countOf(database: Database, table: "objects" | "responses"): number {
+  return (database.query(`SELECT count(*) AS n FROM ${table}`).get() as { n: number }).n;
 }
 
-function responseText({ principal, target, accept }: ResponseKey): string {
-  return JSON.stringify([principal, target, accept]);
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-function pathOf(target: string): string {
-  const mark = target.indexOf("?");
-  return mark < 0 ? target : target.slice(0, mark);
+function nothing(): undefined {
+  return undefined;
+}
+
+function none(): never[] {
+  return [];
 }

@@ -1,0 +1,194 @@
+/**
+ * Rows of `objects`: one kept item each.
+ *
+ * Rows belong to a number that a scope's head points to, not to the scope: a
+ * list in the making has its own number, and becomes the scope's content by
+ * one change of the head.
+ */
+
+import type { Database } from "bun:sqlite";
+import type { Item } from "../kube/codec.ts";
+import { objectKey } from "../kube/resource-path.ts";
+import { checksum, isSealed, pack, unpack, unpackTogether } from "./packing.ts";
+import type { Sealer } from "./seal.ts";
+
+/** An item as it is stored. */
+export interface ObjectRow {
+  readonly key: string;
+  readonly uid: string;
+  readonly resource_version: string;
+  readonly size: number;
+  readonly packing: number;
+  readonly content: number;
+  readonly checksum: number;
+  readonly value: Uint8Array;
+}
+
+/** What tells one state of an object from another, without its value. */
+export interface RowMark {
+  readonly id: number;
+  readonly uid: string;
+  readonly resource_version: string;
+  readonly content: number;
+  readonly checksum: number;
+}
+
+/** How many rows a number has, and the sum of their checksums. */
+export interface Tally {
+  objects: number;
+  digest: number;
+}
+
+/** The columns of an ObjectRow. */
+export const ROW_COLUMNS = "key, uid, resource_version, size, packing, content, checksum, value";
+
+/** The same where another table has columns of these names. */
+const ROW_COLUMNS_OF_OBJECTS = "objects.key, objects.uid, objects.resource_version, objects.size, objects.packing, objects.content, objects.checksum, objects.value";
+const PAGE_ROWS = 64;
+const PAGE_BYTES = 256 * 1024;
+
+/** Packs items for rows of one number, and opens them again. */
+export interface RowPacking {
+  readonly rows: number;
+  readonly sealer: Sealer;
+  readonly isSealed: boolean;
+  readonly dictionary: Uint8Array | undefined;
+}
+
+/** An item as a row. */
+export function rowOf({ meta, bytes }: Item, packing: RowPacking): ObjectRow {
+  const row = { key: objectKey(meta.namespace, meta.name), uid: meta.uid, resource_version: meta.resourceVersion, size: bytes.length, content: contentOf(bytes, packing.isSealed ? packing.sealer : undefined) };
+  const packed = pack(bytes, boundTo(packing.rows, row), packing.isSealed ? { sealer: packing.sealer } : { dictionary: packing.dictionary });
+  const whole = { ...row, ...packed, checksum: 0 };
+  return { ...whole, checksum: checksumOf(packing.rows, whole) };
+}
+
+/** A row as an item. @returns undefined when it is damaged or does not open. */
+export function itemOf(row: ObjectRow, packing: RowPacking): Item | undefined {
+  if (checksumOf(packing.rows, row) !== row.checksum) return undefined;
+  const bytes = unpack(row, boundTo(packing.rows, row), packing.sealer, packing.dictionary);
+  return bytes === undefined ? undefined : checkedItem(row, bytes, packing.sealer);
+}
+
+/** Rows as items, up to the first that is damaged. Their bytes share memory. */
+export function itemsOf(rows: readonly ObjectRow[], packing: RowPacking): { readonly items: Item[]; readonly damaged: ObjectRow | undefined } {
+  const broken = rows.findIndex((row) => checksumOf(packing.rows, row) !== row.checksum);
+  const whole = broken < 0 ? rows : rows.slice(0, broken);
+  const together = unpackTogether(whole, packing.dictionary);
+  const items: Item[] = [];
+  for (const [index, row] of whole.entries()) {
+    const item = together === undefined ? itemOf(row, packing) : checkedItem(row, together[index]!, packing.sealer);
+    if (item === undefined) return { items, damaged: row };
+    items.push(item);
+  }
+  return { items, damaged: broken < 0 ? undefined : rows[broken] };
+}
+
+/** Whether a row holds exactly this item. */
+export function isSame(mark: RowMark, { meta, bytes }: Item, sealer: Sealer | undefined): boolean {
+  return isSameState(mark, meta) && mark.content === contentOf(bytes, sealer);
+}
+
+/** Whether a row holds this state of the object, by the API server's own measure. */
+export function isSameState(mark: RowMark, meta: Item["meta"]): boolean {
+  return meta.resourceVersion !== "" && mark.resource_version === meta.resourceVersion && mark.uid === meta.uid;
+}
+
+/** Whether a row's bytes are those that were written. */
+export function isWhole(rows: number, row: ObjectRow): boolean {
+  return checksumOf(rows, row) === row.checksum;
+}
+
+// ---- statements ----
+
+/** The state of a key's row. */
+export function findMark(database: Database, rows: number, key: string): RowMark | undefined {
+  return (database.query("SELECT id, uid, resource_version, content, checksum FROM objects WHERE rows = ? AND hash = ? AND key = ?").get(rows, hashOf(key), key) as RowMark | null) ?? undefined;
+}
+
+/** A key's row. */
+export function findRow(database: Database, rows: number, key: string): ObjectRow | undefined {
+  return (database.query(`SELECT ${ROW_COLUMNS} FROM objects WHERE rows = ? AND hash = ? AND key = ?`).get(rows, hashOf(key), key) as ObjectRow | null) ?? undefined;
+}
+
+/** Writes a row whose key is known to have none. */
+export function insertRow(database: Database, rows: number, row: ObjectRow): void {
+  const { key, uid, resource_version: resourceVersion, size, packing, content, checksum: sum, value } = row;
+  database.query(`INSERT INTO objects (rows, hash, ${ROW_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`).run(rows, hashOf(key), key, uid, resourceVersion, size, packing, content, sum, value);
+}
+
+/** Writes a row in the place of the one its key has, and keeps the tally. */
+export function putRow(database: Database, rows: number, row: ObjectRow, tally: Tally): void {
+  const before = findMark(database, rows, row.key);
+  tally.digest += row.checksum - (before?.checksum ?? 0);
+  if (before === undefined) {
+    tally.objects++;
+    insertRow(database, rows, row);
+    return;
+  }
+  const { uid, resource_version: resourceVersion, size, packing, content, checksum: sum, value } = row;
+  database.query("UPDATE objects SET uid = ?, resource_version = ?, size = ?, packing = ?, content = ?, checksum = ?, value = ? WHERE id = ?").run(uid, resourceVersion, size, packing, content, sum, value, before.id);
+}
+
+/** Removes a key's row and keeps the tally. @returns whether there was one. */
+export function deleteRow(database: Database, rows: number, key: string, tally: Tally): boolean {
+  const before = findMark(database, rows, key);
+  if (before === undefined) return false;
+  tally.objects--;
+  tally.digest -= before.checksum;
+  database.query("DELETE FROM objects WHERE id = ?").run(before.id);
+  return true;
+}
+
+/** Removes all rows of a number, and its dictionary. */
+export function clearRows(database: Database, rows: number): void {
+  database.query("DELETE FROM objects WHERE rows = ?").run(rows);
+  database.query("DELETE FROM dictionaries WHERE rows = ?").run(rows);
+}
+
+/** Counts and sums the rows of a number. */
+export function tallyOf(database: Database, rows: number): Tally {
+  return database.query("SELECT count(*) AS objects, coalesce(sum(checksum), 0) AS digest FROM objects WHERE rows = ?").get(rows) as Tally;
+}
+
+/** Where the rows of a number lie, and how long their items are: in key order for a list, in order of arrival for a scan. */
+export function placesOf(database: Database, rows: number, order: "key" | "arrival"): { readonly id: number; readonly size: number }[] {
+  // The inner query sorts the numbers, so that pages are read in the order they lie.
+  return database.query(`SELECT id, size FROM objects WHERE id IN (SELECT id FROM objects WHERE rows = ?) ORDER BY ${order === "key" ? "key" : "id"}`).all(rows) as { id: number; size: number }[];
+}
+
+/** Rows of a number, a page at a time: at most 64 rows or some 256 KB of items, so that large objects do not add up. */
+export function* pagesOf(database: Database, places: readonly { readonly id: number; readonly size: number }[]): Generator<(ObjectRow & { readonly id: number })[], void> {
+  const query = database.query(`SELECT objects.id, ${ROW_COLUMNS_OF_OBJECTS} FROM json_each(?) AS wanted CROSS JOIN objects ON objects.id = wanted.value`);
+  for (let at = 0; at < places.length; ) {
+    const ids: number[] = [];
+    for (let bytes = 0; at < places.length && ids.length < PAGE_ROWS && (ids.length === 0 || bytes + places[at]!.size <= PAGE_BYTES); at++) {
+      ids.push(places[at]!.id);
+      bytes += places[at]!.size;
+    }
+    yield query.all(JSON.stringify(ids)) as (ObjectRow & { readonly id: number })[];
+  }
+}
+
+function hashOf(key: string): number {
+  return Bun.hash.xxHash32(key) | 0;
+}
+
+/** Of a sealed item not even a hash lies open: it would confirm a guess. */
+function contentOf(bytes: Uint8Array, sealer: Sealer | undefined): number {
+  return sealer === undefined ? Bun.hash.xxHash32(bytes as Uint8Array<ArrayBuffer>) | 0 : Number.parseInt(sealer.hash(bytes).slice(0, 8), 16) | 0;
+}
+
+function checkedItem(row: ObjectRow, bytes: Uint8Array, sealer: Sealer): Item | undefined {
+  if (bytes.length !== row.size || contentOf(bytes, isSealed(row.packing) ? sealer : undefined) !== row.content) return undefined;
+  const slash = row.key.indexOf("/");
+  return { meta: { namespace: slash < 0 ? "" : row.key.slice(0, slash), name: row.key.slice(slash + 1), uid: row.uid, resourceVersion: row.resource_version }, bytes };
+}
+
+function boundTo(rows: number, { key, uid, resource_version: resourceVersion }: Pick<ObjectRow, "key" | "uid" | "resource_version">): string {
+  return `${rows}\n${key}\n${uid}\n${resourceVersion}`;
+}
+
+function checksumOf(rows: number, row: ObjectRow): number {
+  return checksum(row.value, `${boundTo(rows, row)}\n${row.size}\n${row.packing}\n${row.content}`);
+}
