@@ -53,13 +53,13 @@ async function main(): Promise<void> {
 
 async function measure(server: Server, folder: string): Promise<void> {
   const { startLink } = await import("../src/demo/api-server/link.ts");
-  const { demoNode, demoPod, demoSlice } = await import("../src/demo/api-server/seed.ts");
+  const { demoNode, demoSlice } = await import("../src/demo/api-server/seed.ts");
   const direct: Target = server;
   const create = creator(server);
   for (const name of ["bench", "shop"]) await create("/api/v1/namespaces", { kind: "Namespace", apiVersion: "v1", metadata: { name } });
+  await create("/api/v1/namespaces/shop/serviceaccounts", { kind: "ServiceAccount", apiVersion: "v1", metadata: { name: "default" } });
   await create("/api/v1/nodes", clean(demoNode("bench-node")));
   for (let i = 0; i < 5; i++) await create("/api/v1/namespaces/shop/pods", { kind: "Pod", apiVersion: "v1", metadata: { name: `bench-${i}` }, spec: { containers: [{ name: "a", image: "a" }], automountServiceAccountToken: false } });
-  void demoPod;
 
   print("what", "at most", "measured", "");
   // 1. Forwarding, without anything between Holdfast and the API server.
