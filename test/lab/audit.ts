@@ -35,7 +35,10 @@ export class Audit {
   private readonly logPath: string;
 
   /** @param sourceAddress only requests from here are counted: the edge, not the API server's own loopback. */
-  constructor(directory: string, private readonly sourceAddress: string) {
+  constructor(
+    directory: string,
+    private readonly sourceAddress: string,
+  ) {
     this.policyPath = `${directory}/audit-policy.yaml`;
     this.logPath = `${directory}/audit.jsonl`;
     writeFileSync(this.policyPath, POLICY);
@@ -55,7 +58,10 @@ export class Audit {
     if (!existsSync(this.logPath)) return [];
     const text = readFileSync(this.logPath).subarray(mark).toString("utf8");
     // The last line may still be on its way.
-    const lines = text.slice(0, text.lastIndexOf("\n") + 1).split("\n").filter((line) => line !== "");
+    const lines = text
+      .slice(0, text.lastIndexOf("\n") + 1)
+      .split("\n")
+      .filter((line) => line !== "");
     const seen = new Map<string, AuditedRequest>();
     for (const line of lines) {
       const entry = JSON.parse(line) as AuditEntry;

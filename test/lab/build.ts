@@ -50,7 +50,8 @@ export function whyNotBuildable(): string | undefined {
   if (go === null) return "Go is not installed";
   const [version = "", toolchain = ""] = output(go, ["env", "GOVERSION", "GOTOOLCHAIN"], import.meta.dir).split("\n");
   const [, major, minor] = /^go(\d+)\.(\d+)/.exec(version) ?? [];
-  const isNewEnough = Number(major) > GO_VERSION.major || (Number(major) === GO_VERSION.major && Number(minor) >= GO_VERSION.minor);
+  const isNewEnough =
+    Number(major) > GO_VERSION.major || (Number(major) === GO_VERSION.major && Number(minor) >= GO_VERSION.minor);
   // Since 1.21 an older Go fetches what go.mod asks for, unless told to stay local.
   const mayFetch = !toolchain.startsWith("local") && Number(minor) >= 21;
   return isNewEnough || mayFetch ? undefined : `${version} is older than go${GO_VERSION.major}.${GO_VERSION.minor}`;
@@ -84,9 +85,17 @@ export function buildPrograms(): void {
 function linkerFlags(program: Program): string {
   if (!program.target.startsWith("k8s.io/kubernetes/")) return "-s -w";
   const [major, minor] = KUBERNETES_VERSION.slice(1).split(".");
-  const stamps = { gitVersion: KUBERNETES_VERSION, gitMajor: major, gitMinor: minor, gitTreeState: "clean", buildDate: "2026-01-01T00:00:00Z" };
+  const stamps = {
+    gitVersion: KUBERNETES_VERSION,
+    gitMajor: major,
+    gitMinor: minor,
+    gitTreeState: "clean",
+    buildDate: "2026-01-01T00:00:00Z",
+  };
   const packages = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
-  const settings = packages.flatMap((path) => Object.entries(stamps).map(([name, value]) => `-X ${path}.${name}=${value}`));
+  const settings = packages.flatMap((path) =>
+    Object.entries(stamps).map(([name, value]) => `-X ${path}.${name}=${value}`),
+  );
   return ["-s", "-w", ...settings].join(" ");
 }
 
@@ -101,7 +110,8 @@ function buildKey(directory: string, settings: readonly string[]): string {
 
 function output(program: string, args: readonly string[], directory: string): string {
   const done = Bun.spawnSync([program, ...args], { cwd: directory, stdout: "pipe", stderr: "pipe" });
-  if (!done.success) throw new Error(`Cannot run ${program} ${args[0]} in ${directory}: ${done.stderr.toString().trim()}`);
+  if (!done.success)
+    throw new Error(`Cannot run ${program} ${args[0]} in ${directory}: ${done.stderr.toString().trim()}`);
   return done.stdout.toString().trim();
 }
 

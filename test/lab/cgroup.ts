@@ -28,7 +28,9 @@ export function makeCgroup(name: string): void {
 
 /** Kills all that runs below it and removes it. */
 export function clearCgroup(name: string): void {
-  const roots = hierarchies().map((hierarchy) => join(hierarchy, name)).filter((path) => existsSync(path));
+  const roots = hierarchies()
+    .map((hierarchy) => join(hierarchy, name))
+    .filter((path) => existsSync(path));
   for (const root of roots) {
     for (const path of below(root)) for (const pid of processesIn(path)) kill(pid);
   }
@@ -41,7 +43,9 @@ export function clearCgroup(name: string): void {
 
 function hierarchies(): string[] {
   if (existsSync(join(ROOT, "cgroup.controllers"))) return [ROOT];
-  return readdirSync(ROOT, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => join(ROOT, entry.name));
+  return readdirSync(ROOT, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => join(ROOT, entry.name));
 }
 
 /** The folder and all below it, deepest first. */
@@ -52,7 +56,12 @@ function below(path: string): string[] {
 
 function processesIn(path: string): number[] {
   const file = join(path, "cgroup.procs");
-  return existsSync(file) ? readFileSync(file, "utf8").split("\n").filter((line) => line !== "").map(Number) : [];
+  return existsSync(file)
+    ? readFileSync(file, "utf8")
+        .split("\n")
+        .filter((line) => line !== "")
+        .map(Number)
+    : [];
 }
 
 function kill(pid: number): void {

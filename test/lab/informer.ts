@@ -55,7 +55,10 @@ export function kindTitle({ mode, content, watchList }: InformerKind): string {
 export class Informer implements AsyncDisposable {
   readonly lines: InformerLine[] = [];
 
-  private constructor(readonly kind: InformerKind, private readonly process: LabProcess) {
+  private constructor(
+    readonly kind: InformerKind,
+    private readonly process: LabProcess,
+  ) {
     void this.read();
   }
 
@@ -69,13 +72,19 @@ export class Informer implements AsyncDisposable {
       namespace: query.namespace ?? "",
       "field-selector": query.fieldSelector ?? "",
     };
-    const command = [programPath("informers"), "-v=4", ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`)];
+    const command = [
+      programPath("informers"),
+      "-v=4",
+      ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`),
+    ];
     return new Informer(kind, world.startAtEdge("informers", command));
   }
 
   /** Changes seen after the first `from` lines; the initial ones left out. */
   changes(from = 0): InformerLine[] {
-    return this.lines.slice(from).filter((line) => ["added", "updated", "deleted"].includes(line.event) && line.initial !== true);
+    return this.lines
+      .slice(from)
+      .filter((line) => ["added", "updated", "deleted"].includes(line.event) && line.initial !== true);
   }
 
   get errors(): string[] {
@@ -84,7 +93,11 @@ export class Informer implements AsyncDisposable {
 
   /** Waits until the store is filled. */
   async synced(timeoutMs = 60_000): Promise<readonly StoredItem[]> {
-    const line = await until(`the informer (${kindTitle(this.kind)}) has synced`, () => this.find("synced"), timeoutMs).catch((error: Error) => {
+    const line = await until(
+      `the informer (${kindTitle(this.kind)}) has synced`,
+      () => this.find("synced"),
+      timeoutMs,
+    ).catch((error: Error) => {
       throw new Error(`${error.message}; its errors: ${this.errors.slice(-3).join("; ")}`);
     });
     return line.items ?? [];
@@ -109,9 +122,12 @@ export class Informer implements AsyncDisposable {
     for (const line of this.changesAndInitial()) {
       const previous = last.get(line.uid);
       if (previous !== undefined) {
-        if (BigInt(line.rv) < BigInt(previous.rv)) offences.push(`${line.key} went back from ${previous.rv} to ${line.rv} (${line.event})`);
-        if (line.rv === previous.rv && line.event === previous.event) offences.push(`${line.key} at ${line.rv} was told twice (${line.event})`);
-        if (previous.event === "deleted") offences.push(`${line.key} came back from the dead at ${line.rv} (${line.event})`);
+        if (BigInt(line.rv) < BigInt(previous.rv))
+          offences.push(`${line.key} went back from ${previous.rv} to ${line.rv} (${line.event})`);
+        if (line.rv === previous.rv && line.event === previous.event)
+          offences.push(`${line.key} at ${line.rv} was told twice (${line.event})`);
+        if (previous.event === "deleted")
+          offences.push(`${line.key} came back from the dead at ${line.rv} (${line.event})`);
       }
       last.set(line.uid, line);
     }

@@ -8,7 +8,14 @@
  * test asks no more than Kubernetes gives.
  */
 import { describe, expect, test } from "bun:test";
-import { Informer, INFORMER_KINDS, type InformerKind, type InformerQuery, kindTitle, type StoredItem } from "./informer.ts";
+import {
+  Informer,
+  INFORMER_KINDS,
+  type InformerKind,
+  type InformerQuery,
+  kindTitle,
+  type StoredItem,
+} from "./informer.ts";
 import { until } from "./processes.ts";
 import { titled, whySkipped, whyWithoutHoldfast } from "./requirements.ts";
 import { type Holdfast, NODE_NAME, startWorld, type World } from "./world.ts";
@@ -102,7 +109,8 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("informers through Hold
 
           if (signal === "SIGTERM") for (const items of await scene.dumps()) expect(items).toEqual(latest);
           await scene.restartInformers();
-          for (const items of await scene.dumps()) expect(signal === "SIGTERM" ? [latest] : [known, latest]).toContainEqual([...items]);
+          for (const items of await scene.dumps())
+            expect(signal === "SIGTERM" ? [latest] : [known, latest]).toContainEqual([...items]);
 
           scene.world.heal();
           await scene.expectAllToFollow();
@@ -144,7 +152,10 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("informers through Hold
   }
 
   test("history lost meanwhile costs exactly one list, for a single scope", async () => {
-    await using scene = await Scene.start({ kinds: [{ mode: "typed", content: "protobuf", watchList: true }], withNode: false });
+    await using scene = await Scene.start({
+      kinds: [{ mode: "typed", content: "protobuf", watchList: true }],
+      withNode: false,
+    });
 
     scene.world.cut();
     await scene.change("meanwhile");
@@ -160,7 +171,10 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("informers through Hold
     await scene.world.createNamespace("unseen");
 
     scene.world.cut();
-    const informer = scene.startInformer({ mode: "typed", content: "protobuf", watchList: true }, { resource: "pods", namespace: "unseen" });
+    const informer = scene.startInformer(
+      { mode: "typed", content: "protobuf", watchList: true },
+      { resource: "pods", namespace: "unseen" },
+    );
     await until("the informer has met errors", () => informer.errors.length >= 2);
 
     expect(informer.lines.filter((line) => line.event === "synced")).toEqual([]);
@@ -187,7 +201,11 @@ class Scene implements AsyncDisposable {
     private readonly token: string,
   ) {}
 
-  static async start({ through = "holdfast", kinds = INFORMER_KINDS, withNode = kinds.length > 0 }: SceneOptions = {}): Promise<Scene> {
+  static async start({
+    through = "holdfast",
+    kinds = INFORMER_KINDS,
+    withNode = kinds.length > 0,
+  }: SceneOptions = {}): Promise<Scene> {
     const world = await startWorld();
     try {
       await world.createNamespace(NAMESPACE);
@@ -196,10 +214,15 @@ class Scene implements AsyncDisposable {
       const scene = new Scene(world, through === "holdfast" ? await world.startHoldfast() : undefined, token);
       const byToken = scene.kubeconfig({ token });
       const byNode = scene.kubeconfig(world.certificateOf("node"));
-      scene.readers = kinds.map((kind) => ({ kind, query: { resource: "pods", namespace: NAMESPACE }, kubeconfig: byToken }));
+      scene.readers = kinds.map((kind) => ({
+        kind,
+        query: { resource: "pods", namespace: NAMESPACE },
+        kubeconfig: byToken,
+      }));
       if (withNode) {
         const query = { resource: "pods", fieldSelector: `spec.nodeName=${NODE_NAME}` };
-        for (const watchList of [true, false]) scene.readers.push({ kind: { mode: "typed", content: "protobuf", watchList }, query, kubeconfig: byNode });
+        for (const watchList of [true, false])
+          scene.readers.push({ kind: { mode: "typed", content: "protobuf", watchList }, query, kubeconfig: byNode });
       }
       await scene.startInformers();
       return scene;
@@ -211,7 +234,9 @@ class Scene implements AsyncDisposable {
 
   /** What the API server would say, asked in the cloud. */
   async truth(): Promise<StoredItem[]> {
-    const list = JSON.parse(await this.world.inCloud(["get", "pods", "-n", NAMESPACE, "-o", "json"])) as { items: { metadata: { name: string; uid: string; resourceVersion: string } }[] };
+    const list = JSON.parse(await this.world.inCloud(["get", "pods", "-n", NAMESPACE, "-o", "json"])) as {
+      items: { metadata: { name: string; uid: string; resourceVersion: string } }[];
+    };
     return list.items
       .map(({ metadata: m }) => ({ key: `${NAMESPACE}/${m.name}`, uid: m.uid, rv: m.resourceVersion }))
       .sort((a, b) => (a.key < b.key ? -1 : 1));
@@ -226,7 +251,17 @@ class Scene implements AsyncDisposable {
     await this.world.apply(pod(`new-${word}`));
     await this.world.inCloud(["label", "pod", "web-0", "-n", NAMESPACE, `word=${word}`, "--overwrite"]);
     await this.world.inCloud(["label", "pod", "web-2", "-n", NAMESPACE, `word=${word}`, "--overwrite"]);
-    await this.world.inCloud(["delete", "pod", "web-1", "web-same", "-n", NAMESPACE, "--grace-period=0", "--force", "--ignore-not-found"]);
+    await this.world.inCloud([
+      "delete",
+      "pod",
+      "web-1",
+      "web-same",
+      "-n",
+      NAMESPACE,
+      "--grace-period=0",
+      "--force",
+      "--ignore-not-found",
+    ]);
     await this.world.apply(pod("web-same"));
   }
 
@@ -235,8 +270,14 @@ class Scene implements AsyncDisposable {
     const truth = await this.truth();
     for (const informer of this.informers) {
       let held: readonly StoredItem[] = [];
-      await until(`an informer (${kindTitle(informer.kind)}) holds what the API server holds`, async () => Bun.deepEquals((held = await informer.dump()), truth), 60_000).catch((error: Error) => {
-        throw new Error(`${error.message}: it holds ${JSON.stringify(held)} instead of ${JSON.stringify(truth)}; its errors: ${informer.errors.slice(-3).join("; ")}`);
+      await until(
+        `an informer (${kindTitle(informer.kind)}) holds what the API server holds`,
+        async () => Bun.deepEquals((held = await informer.dump()), truth),
+        60_000,
+      ).catch((error: Error) => {
+        throw new Error(
+          `${error.message}: it holds ${JSON.stringify(held)} instead of ${JSON.stringify(truth)}; its errors: ${informer.errors.slice(-3).join("; ")}`,
+        );
       });
       expect(informer.offences()).toEqual([]);
     }
@@ -245,7 +286,10 @@ class Scene implements AsyncDisposable {
   /** A request that must reach the API server shows that it cannot be reached, and that Holdfast knows. */
   async untilLossIsNoticed(): Promise<void> {
     const kubeconfig = this.kubeconfig({ token: this.token });
-    await until("a request that was never made before is refused", async () => (await this.world.kubectl(["get", "--raw=/api/v1/namespaces/never"], { kubeconfig })).exitCode !== 0);
+    await until(
+      "a request that was never made before is refused",
+      async () => (await this.world.kubectl(["get", "--raw=/api/v1/namespaces/never"], { kubeconfig })).exitCode !== 0,
+    );
   }
 
   /** Compacts etcd and empties the watch cache: what happened so far can only be listed. */
@@ -275,7 +319,9 @@ class Scene implements AsyncDisposable {
   }
 
   private async startInformers(): Promise<void> {
-    this.informers.push(...this.readers.map(({ kind, query, kubeconfig }) => Informer.start(this.world, kubeconfig, kind, query)));
+    this.informers.push(
+      ...this.readers.map(({ kind, query, kubeconfig }) => Informer.start(this.world, kubeconfig, kind, query)),
+    );
     for (const informer of this.informers) await informer.synced();
   }
 
@@ -286,5 +332,10 @@ class Scene implements AsyncDisposable {
 }
 
 function pod(name: string): object {
-  return { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: NAMESPACE }, spec: { nodeName: NODE_NAME, containers: [{ name: "app", image: "app" }] } };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: NAMESPACE },
+    spec: { nodeName: NODE_NAME, containers: [{ name: "app", image: "app" }] },
+  };
 }

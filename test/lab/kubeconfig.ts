@@ -16,7 +16,10 @@ export interface Connection {
 
 /** Writes the file and returns its path. */
 export function writeKubeconfig(path: string, { server, ca, credential }: Connection): string {
-  const user = "token" in credential ? { token: credential.token } : { "client-certificate": credential.certificate, "client-key": credential.key };
+  const user =
+    "token" in credential
+      ? { token: credential.token }
+      : { "client-certificate": credential.certificate, "client-key": credential.key };
   const config = {
     apiVersion: "v1",
     kind: "Config",

@@ -47,24 +47,84 @@ const READS: readonly string[] = [
 ];
 
 /** Writes, each a line of kubectl, with what the cloud says afterwards. */
-const WRITES: readonly { readonly title: string; readonly args: string; readonly input?: object; readonly proof: string; readonly expected: string }[] = [
-  { title: "create", args: "create configmap made -n shop --from-literal=a=1", proof: "get configmap made -n shop -o jsonpath={.data.a}", expected: "1" },
-  { title: "apply", args: "apply -f -", input: configMap("applied", { a: "1" }), proof: "get configmap applied -n shop -o jsonpath={.data.a}", expected: "1" },
-  { title: "apply again", args: "apply -f -", input: configMap("applied", { a: "2" }), proof: "get configmap applied -n shop -o jsonpath={.data.a}", expected: "2" },
-  { title: "apply --server-side", args: "apply --server-side -f -", input: configMap("server-side", { a: "1" }), proof: "get configmap server-side -n shop -o jsonpath={.data.a}", expected: "1" },
-  { title: "patch", args: `patch configmap applied -n shop --type=merge -p {"data":{"a":"3"}}`, proof: "get configmap applied -n shop -o jsonpath={.data.a}", expected: "3" },
-  { title: "edit", args: "edit configmap applied -n shop", proof: "get configmap applied -n shop -o jsonpath={.data.a}", expected: "edited" },
-  { title: "label", args: "label pod web-0 -n shop tier=front", proof: "get pod web-0 -n shop -o jsonpath={.metadata.labels.tier}", expected: "front" },
-  { title: "annotate", args: "annotate pod web-0 -n shop note=here", proof: "get pod web-0 -n shop -o jsonpath={.metadata.annotations.note}", expected: "here" },
-  { title: "scale", args: "scale deployment web -n shop --replicas=3", proof: "get deployment web -n shop -o jsonpath={.spec.replicas}", expected: "3" },
-  { title: "delete", args: "delete configmap made -n shop", proof: "get configmap made -n shop --ignore-not-found", expected: "" },
+const WRITES: readonly {
+  readonly title: string;
+  readonly args: string;
+  readonly input?: object;
+  readonly proof: string;
+  readonly expected: string;
+}[] = [
+  {
+    title: "create",
+    args: "create configmap made -n shop --from-literal=a=1",
+    proof: "get configmap made -n shop -o jsonpath={.data.a}",
+    expected: "1",
+  },
+  {
+    title: "apply",
+    args: "apply -f -",
+    input: configMap("applied", { a: "1" }),
+    proof: "get configmap applied -n shop -o jsonpath={.data.a}",
+    expected: "1",
+  },
+  {
+    title: "apply again",
+    args: "apply -f -",
+    input: configMap("applied", { a: "2" }),
+    proof: "get configmap applied -n shop -o jsonpath={.data.a}",
+    expected: "2",
+  },
+  {
+    title: "apply --server-side",
+    args: "apply --server-side -f -",
+    input: configMap("server-side", { a: "1" }),
+    proof: "get configmap server-side -n shop -o jsonpath={.data.a}",
+    expected: "1",
+  },
+  {
+    title: "patch",
+    args: `patch configmap applied -n shop --type=merge -p {"data":{"a":"3"}}`,
+    proof: "get configmap applied -n shop -o jsonpath={.data.a}",
+    expected: "3",
+  },
+  {
+    title: "edit",
+    args: "edit configmap applied -n shop",
+    proof: "get configmap applied -n shop -o jsonpath={.data.a}",
+    expected: "edited",
+  },
+  {
+    title: "label",
+    args: "label pod web-0 -n shop tier=front",
+    proof: "get pod web-0 -n shop -o jsonpath={.metadata.labels.tier}",
+    expected: "front",
+  },
+  {
+    title: "annotate",
+    args: "annotate pod web-0 -n shop note=here",
+    proof: "get pod web-0 -n shop -o jsonpath={.metadata.annotations.note}",
+    expected: "here",
+  },
+  {
+    title: "scale",
+    args: "scale deployment web -n shop --replicas=3",
+    proof: "get deployment web -n shop -o jsonpath={.spec.replicas}",
+    expected: "3",
+  },
+  {
+    title: "delete",
+    args: "delete configmap made -n shop",
+    proof: "get configmap made -n shop --ignore-not-found",
+    expected: "",
+  },
 ];
 
 describe.skipIf(whySkipped !== undefined)(titled("kubectl straight on the API server"), () => {
   test("the commands of this file work", async () => {
     await using desk = await Desk.start({ through: "api-server" });
 
-    for (const [command, answer] of Object.entries(await desk.readAll())) expect([command, answer.exitCode]).toEqual([command, 0]);
+    for (const [command, answer] of Object.entries(await desk.readAll()))
+      expect([command, answer.exitCode]).toEqual([command, 0]);
     await desk.expectWritesToWork();
     await desk.expectDiffAndWaitToWork();
     await desk.expectWatchToFollow();
@@ -114,7 +174,13 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("kubectl through Holdfa
 
         desk.world[loss]();
 
-        for (const command of ["get pod never -n shop -o json", "get pods -n never", "get ingresses -n shop", "describe configmap never -n shop", "get --raw=/api/v1/namespaces/shop/pods/never"]) {
+        for (const command of [
+          "get pod never -n shop -o json",
+          "get pods -n never",
+          "get ingresses -n shop",
+          "describe configmap never -n shop",
+          "get --raw=/api/v1/namespaces/shop/pods/never",
+        ]) {
           const answer = await desk.run(command);
           expect([command, answer.exitCode]).toEqual([command, 1]);
           expect(answer.stderr).toContain("ServiceUnavailable");
@@ -129,18 +195,35 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("kubectl through Holdfa
         const before = await desk.world.inCloud(["get", "configmaps,pods,deployments", "-n", NAMESPACE, "-o", "json"]);
 
         desk.world[loss]();
-        await until("the loss is noticed", async () => (await desk.run("get --raw=/api/v1/namespaces/shop/pods/never")).exitCode !== 0);
+        await until(
+          "the loss is noticed",
+          async () => (await desk.run("get --raw=/api/v1/namespaces/shop/pods/never")).exitCode !== 0,
+        );
 
-        for (const args of ["create configmap late -n shop --from-literal=a=1", "label pod web-1 -n shop late=yes", "delete pod web-1 -n shop --wait=false", `patch configmap applied -n shop --type=merge -p {"data":{"a":"late"}}`]) {
+        for (const args of [
+          "create configmap late -n shop --from-literal=a=1",
+          "label pod web-1 -n shop late=yes",
+          "delete pod web-1 -n shop --wait=false",
+          `patch configmap applied -n shop --type=merge -p {"data":{"a":"late"}}`,
+        ]) {
           const answer = await desk.run(args);
           expect([args, answer.exitCode]).toEqual([args, 1]);
-          expect(answer.stderr).toMatch(/ServiceUnavailable|unable to handle the request|cannot be reached|currently unable/i);
+          expect(answer.stderr).toMatch(
+            /ServiceUnavailable|unable to handle the request|cannot be reached|currently unable/i,
+          );
           expect(answer.tookMs).toBeLessThan(AT_ONCE_MS);
         }
         desk.world.heal();
-        await until("the link is back", async () => (await desk.run("label pod web-2 -n shop back=yes --overwrite")).exitCode === 0);
+        await until(
+          "the link is back",
+          async () => (await desk.run("label pod web-2 -n shop back=yes --overwrite")).exitCode === 0,
+        );
         await desk.world.inCloud(["label", "pod", "web-2", "-n", NAMESPACE, "back-"]);
-        expect(withoutVersions(await desk.world.inCloud(["get", "configmaps,pods,deployments", "-n", NAMESPACE, "-o", "json"]))).toEqual(withoutVersions(before));
+        expect(
+          withoutVersions(
+            await desk.world.inCloud(["get", "configmaps,pods,deployments", "-n", NAMESPACE, "-o", "json"]),
+          ),
+        ).toEqual(withoutVersions(before));
       });
 
       test("get -w stays open, says nothing meanwhile, and then only what changed, with no list", async () => {
@@ -152,11 +235,18 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("kubectl through Holdfa
         desk.world[loss]();
         await desk.world.inCloud(["label", "pod", "web-1", "-n", NAMESPACE, "changed=yes"]);
         await desk.world.inCloud(["delete", "pod", "web-2", "-n", NAMESPACE, "--grace-period=0", "--force"]);
-        await until("the loss is noticed", async () => (await desk.run("get --raw=/api/v1/namespaces/shop/pods/never")).exitCode !== 0);
+        await until(
+          "the loss is noticed",
+          async () => (await desk.run("get --raw=/api/v1/namespaces/shop/pods/never")).exitCode !== 0,
+        );
         expect(watch.lines.slice(count)).toEqual([]);
 
         desk.world.heal();
-        await until("the watch shows the deletion", () => watch.lines.some((line) => line.startsWith("DELETED")), 60_000);
+        await until(
+          "the watch shows the deletion",
+          () => watch.lines.some((line) => line.startsWith("DELETED")),
+          60_000,
+        );
         expect(watch.lines.slice(count).filter((line) => line.includes("web-0"))).toEqual([]);
         expect(watch.lines.slice(count).filter((line) => line.includes("web-1"))).toHaveLength(1);
         expect(watch.isOpen()).toBe(true);
@@ -190,7 +280,10 @@ class Desk implements AsyncDisposable {
 
   /** One line of kubectl; words are split at blanks. */
   async run(command: string, input?: object, kubeconfig = this.kubeconfig): Promise<Output> {
-    return await this.world.kubectl(command.split(" "), { kubeconfig, ...(input === undefined ? {} : { input: JSON.stringify(input) }) });
+    return await this.world.kubectl(command.split(" "), {
+      kubeconfig,
+      ...(input === undefined ? {} : { input: JSON.stringify(input) }),
+    });
   }
 
   async readAll(kubeconfig = this.kubeconfig): Promise<Record<string, Output>> {
@@ -260,25 +353,60 @@ async function furnish(world: World): Promise<void> {
   await world.apply(widgetDefinition());
   const template = { metadata: { labels: { app: "web" } }, spec: { containers: [{ name: "app", image: "app" }] } };
   await world.apply(
-    ...["web-0", "web-1", "web-2"].map((name) => ({ apiVersion: "v1", kind: "Pod", metadata: { name, namespace: NAMESPACE, labels: { app: "web" } }, spec: template.spec })),
-    { apiVersion: "apps/v1", kind: "Deployment", metadata: { name: "web", namespace: NAMESPACE }, spec: { selector: { matchLabels: { app: "web" } }, template } },
-    { apiVersion: "v1", kind: "Service", metadata: { name: "web", namespace: NAMESPACE }, spec: { selector: { app: "web" }, ports: [{ port: 80 }] } },
-    { apiVersion: "v1", kind: "Secret", metadata: { name: "web", namespace: NAMESPACE }, stringData: { password: "secret" } },
+    ...["web-0", "web-1", "web-2"].map((name) => ({
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, namespace: NAMESPACE, labels: { app: "web" } },
+      spec: template.spec,
+    })),
+    {
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata: { name: "web", namespace: NAMESPACE },
+      spec: { selector: { matchLabels: { app: "web" } }, template },
+    },
+    {
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name: "web", namespace: NAMESPACE },
+      spec: { selector: { app: "web" }, ports: [{ port: 80 }] },
+    },
+    {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "web", namespace: NAMESPACE },
+      stringData: { password: "secret" },
+    },
     { apiVersion: "v1", kind: "Node", metadata: { name: NODE_NAME } },
-    { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name: NODE_NAME, namespace: "kube-node-lease" }, spec: { holderIdentity: NODE_NAME } },
+    {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name: NODE_NAME, namespace: "kube-node-lease" },
+      spec: { holderIdentity: NODE_NAME },
+    },
     configMap("web", { greeting: "hello" }),
   );
   await world.inCloud(["wait", "--for=condition=Established", "crd/widgets.lab.holdfast.dev", "--timeout=30s"]);
   await until("the API server serves the custom resource", async () => {
-    await world.apply({ apiVersion: "lab.holdfast.dev/v1", kind: "Widget", metadata: { name: "round", namespace: NAMESPACE }, spec: { size: 3 } });
+    await world.apply({
+      apiVersion: "lab.holdfast.dev/v1",
+      kind: "Widget",
+      metadata: { name: "round", namespace: NAMESPACE },
+      spec: { size: 3 },
+    });
     // Its OpenAPI is published a moment later than the resource itself.
     return (await world.inCloud(["explain", "widgets.spec"])).includes("size");
   });
-  writeFileSync(join(world.directory, "edit.sh"), `#!/bin/sh\nsed -i 's/^  a: .*/  a: edited/' "$1"\n`, { mode: 0o755 });
+  writeFileSync(join(world.directory, "edit.sh"), `#!/bin/sh\nsed -i 's/^  a: .*/  a: edited/' "$1"\n`, {
+    mode: 0o755,
+  });
 }
 
 function widgetDefinition(): object {
-  const schema = { type: "object", properties: { spec: { type: "object", properties: { size: { type: "integer" } } } } };
+  const schema = {
+    type: "object",
+    properties: { spec: { type: "object", properties: { size: { type: "integer" } } } },
+  };
   const columns = [{ name: "Size", type: "integer", jsonPath: ".spec.size" }];
   return {
     apiVersion: "apiextensions.k8s.io/v1",
@@ -288,7 +416,15 @@ function widgetDefinition(): object {
       group: "lab.holdfast.dev",
       names: { plural: "widgets", singular: "widget", kind: "Widget" },
       scope: "Namespaced",
-      versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema: schema }, additionalPrinterColumns: columns }],
+      versions: [
+        {
+          name: "v1",
+          served: true,
+          storage: true,
+          schema: { openAPIV3Schema: schema },
+          additionalPrinterColumns: columns,
+        },
+      ],
     },
   };
 }
@@ -302,10 +438,22 @@ function configMap(name: string, data: Record<string, string>): object {
  * them, and without a node's lease: a heartbeat is not kept, an old one would lie.
  */
 function timeless(answers: Record<string, Output>): Record<string, object> {
-  const plain = (text: string) => text.replace(/^Lease:[^]*?(?=^Addresses:)/m, "").replaceAll(/\b(\d+[smhd])+\b|<invalid>/g, "AGE").replaceAll(/ {2,}/g, "  ").replaceAll(/"resourceVersion":"\d+"\},"items"/g, `"resourceVersion":"N"},"items"`);
-  return Object.fromEntries(Object.entries(answers).map(([command, { exitCode, stdout, stderr }]) => [command, { exitCode, stdout: plain(stdout), stderr: plain(stderr) }]));
+  const plain = (text: string) =>
+    text
+      .replace(/^Lease:[^]*?(?=^Addresses:)/m, "")
+      .replaceAll(/\b(\d+[smhd])+\b|<invalid>/g, "AGE")
+      .replaceAll(/ {2,}/g, "  ")
+      .replaceAll(/"resourceVersion":"\d+"\},"items"/g, `"resourceVersion":"N"},"items"`);
+  return Object.fromEntries(
+    Object.entries(answers).map(([command, { exitCode, stdout, stderr }]) => [
+      command,
+      { exitCode, stdout: plain(stdout), stderr: plain(stderr) },
+    ]),
+  );
 }
 
 function withoutVersions(json: string): unknown {
-  return JSON.parse(json, (key, value: unknown) => (key === "resourceVersion" || key === "managedFields" ? undefined : value));
+  return JSON.parse(json, (key, value: unknown) =>
+    key === "resourceVersion" || key === "managedFields" ? undefined : value,
+  );
 }

@@ -61,7 +61,10 @@ export class Network implements AsyncDisposable {
     ip("-n", this.cloud, "link", "set", "cloud0", "up");
     ip("-n", this.edge, "link", "set", "edge0", "up");
     ip("-n", this.edge, "route", "replace", "default", "via", this.cloudAddress);
-    for (const [namespace, device, neighbour] of [[this.cloud, "cloud0", this.edgeAddress], [this.edge, "edge0", this.cloudAddress]] as const) {
+    for (const [namespace, device, neighbour] of [
+      [this.cloud, "cloud0", this.edgeAddress],
+      [this.edge, "edge0", this.cloudAddress],
+    ] as const) {
       Bun.spawnSync(["ip", "-n", namespace, "neigh", "del", neighbour, "dev", device]);
     }
   }
@@ -78,5 +81,6 @@ export class Network implements AsyncDisposable {
 
 function ip(...args: string[]): void {
   const done = Bun.spawnSync(["ip", ...args], { stdout: "ignore", stderr: "pipe" });
-  if (!done.success) throw new Error(`Cannot shape the lab's network, ip ${args.join(" ")}: ${done.stderr.toString().trim()}`);
+  if (!done.success)
+    throw new Error(`Cannot shape the lab's network, ip ${args.join(" ")}: ${done.stderr.toString().trim()}`);
 }

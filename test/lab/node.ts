@@ -37,7 +37,11 @@ export class LabNode implements AsyncDisposable {
       await node.startContainerd();
       await node.importImage();
       node.startKubelet(kubeconfig);
-      await until("the node has registered", async () => (await world.inCloud(["get", "node", NODE_NAME, "-o", "name"])).trim() !== "", 60_000);
+      await until(
+        "the node has registered",
+        async () => (await world.inCloud(["get", "node", NODE_NAME, "-o", "name"])).trim() !== "",
+        60_000,
+      );
       return node;
     } catch (error) {
       await node[Symbol.asyncDispose]();
@@ -49,12 +53,16 @@ export class LabNode implements AsyncDisposable {
     const [containerd, ...others] = this.parts;
     for (const part of others) await part.stop("SIGKILL");
     const tasks = await this.ctr(["tasks", "ls", "-q"]);
-    for (const task of tasks.stdout.split("\n").filter((line) => line !== "")) await this.ctr(["tasks", "rm", "-f", task]);
+    for (const task of tasks.stdout.split("\n").filter((line) => line !== ""))
+      await this.ctr(["tasks", "rm", "-f", task]);
     await containerd?.stop("SIGTERM", 5_000);
     clearCgroup(this.cgroup);
     // Root filesystems, tmpfs volumes and network namespaces stay mounted when their users are killed.
-    const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n").map((line) => line.split(" ")[4] ?? "");
-    for (const mount of mounts.filter((path) => path.startsWith(`${this.directory}/`)).toReversed()) Bun.spawnSync(["umount", "-l", mount]);
+    const mounts = readFileSync("/proc/self/mountinfo", "utf8")
+      .split("\n")
+      .map((line) => line.split(" ")[4] ?? "");
+    for (const mount of mounts.filter((path) => path.startsWith(`${this.directory}/`)).toReversed())
+      Bun.spawnSync(["umount", "-l", mount]);
   }
 
   private get socket(): string {
@@ -79,7 +87,9 @@ state = "${this.directory}/run"
     conf_dir = "${this.directory}/cni"
 `;
     writeFileSync(join(this.directory, "containerd.toml"), config);
-    this.parts.push(this.world.startOnNode("containerd", ["containerd", "-c", join(this.directory, "containerd.toml")]));
+    this.parts.push(
+      this.world.startOnNode("containerd", ["containerd", "-c", join(this.directory, "containerd.toml")]),
+    );
     await until("containerd answers", async () => (await this.ctr(["version"])).exitCode === 0);
   }
 
@@ -108,7 +118,12 @@ state = "${this.directory}/run"
     };
     const path = join(this.directory, "kubelet.json");
     writeFileSync(path, JSON.stringify(config));
-    const flags = [`--config=${path}`, `--kubeconfig=${kubeconfig}`, `--hostname-override=${NODE_NAME}`, `--node-ip=${this.world.network.edgeAddress}`];
+    const flags = [
+      `--config=${path}`,
+      `--kubeconfig=${kubeconfig}`,
+      `--hostname-override=${NODE_NAME}`,
+      `--node-ip=${this.world.network.edgeAddress}`,
+    ];
     const folders = [`--root-dir=${this.directory}/kubelet`, `--cert-dir=${this.directory}/pki`];
     this.parts.push(this.world.startOnNode("kubelet", [programPath("kubelet"), ...flags, ...folders]));
   }
@@ -121,17 +136,34 @@ state = "${this.directory}/run"
 /** An image archive of one layer that holds a static busybox and its names. */
 function makeImage(directory: string): string {
   const bin = join(directory, "root/bin");
-  for (const folder of [bin, join(directory, "root/tmp"), join(directory, "root/etc"), join(directory, "root/proc"), join(directory, "root/sys"), join(directory, "root/dev")]) {
+  for (const folder of [
+    bin,
+    join(directory, "root/tmp"),
+    join(directory, "root/etc"),
+    join(directory, "root/proc"),
+    join(directory, "root/sys"),
+    join(directory, "root/dev"),
+  ]) {
     mkdirSync(folder, { recursive: true });
   }
   copyFileSync(Bun.which("busybox") ?? "/bin/busybox", join(bin, "busybox"));
   for (const word of SHELL_WORDS) symlinkSync("/bin/busybox", join(bin, word));
   tar(join(directory, "layer.tar"), join(directory, "root"), ["."]);
-  const digest = createHash("sha256").update(readFileSync(join(directory, "layer.tar"))).digest("hex");
+  const digest = createHash("sha256")
+    .update(readFileSync(join(directory, "layer.tar")))
+    .digest("hex");
   const architecture = process.arch === "x64" ? "amd64" : process.arch;
-  const config = { architecture, os: "linux", config: { Cmd: ["/bin/sleep", "100000000"], Env: ["PATH=/bin"] }, rootfs: { type: "layers", diff_ids: [`sha256:${digest}`] } };
+  const config = {
+    architecture,
+    os: "linux",
+    config: { Cmd: ["/bin/sleep", "100000000"], Env: ["PATH=/bin"] },
+    rootfs: { type: "layers", diff_ids: [`sha256:${digest}`] },
+  };
   writeFileSync(join(directory, "config.json"), JSON.stringify(config));
-  writeFileSync(join(directory, "manifest.json"), JSON.stringify([{ Config: "config.json", RepoTags: [IMAGE], Layers: ["layer.tar"] }]));
+  writeFileSync(
+    join(directory, "manifest.json"),
+    JSON.stringify([{ Config: "config.json", RepoTags: [IMAGE], Layers: ["layer.tar"] }]),
+  );
   tar(join(directory, "image.tar"), directory, ["config.json", "layer.tar", "manifest.json"]);
   return join(directory, "image.tar");
 }

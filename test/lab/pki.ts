@@ -37,26 +37,60 @@ export class Pki {
  *
  * @param addresses of the cloud and of the edge, which their serving certificates name.
  */
-export function mintPki(directory: string, addresses: { readonly cloud: string; readonly edge: string }, nodeName: string): Pki {
+export function mintPki(
+  directory: string,
+  addresses: { readonly cloud: string; readonly edge: string },
+  nodeName: string,
+): Pki {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const pki = new Pki(directory);
   mintKey(pki.key("ca"));
-  const caExtensions = ["-addext", "keyUsage=critical,keyCertSign,cRLSign", "-addext", "basicConstraints=critical,CA:TRUE"];
-  openssl(["req", "-x509", "-new", "-key", pki.key("ca"), "-subj", "/CN=kubernetes-ca", "-days", "3650", "-out", pki.ca, ...caExtensions]);
+  const caExtensions = [
+    "-addext",
+    "keyUsage=critical,keyCertSign,cRLSign",
+    "-addext",
+    "basicConstraints=critical,CA:TRUE",
+  ];
+  openssl([
+    "req",
+    "-x509",
+    "-new",
+    "-key",
+    pki.key("ca"),
+    "-subj",
+    "/CN=kubernetes-ca",
+    "-days",
+    "3650",
+    "-out",
+    pki.ca,
+    ...caExtensions,
+  ]);
   const node = `/O=system:nodes/CN=system:node:${nodeName}`;
   const leaves: readonly Leaf[] = [
     {
       name: "apiserver",
       subject: "/CN=kube-apiserver",
       usage: "serverAuth",
-      alternativeNames: ["DNS:kubernetes", "DNS:kubernetes.default.svc", "DNS:localhost", "IP:127.0.0.1", "IP:10.96.0.1", `IP:${addresses.cloud}`],
+      alternativeNames: [
+        "DNS:kubernetes",
+        "DNS:kubernetes.default.svc",
+        "DNS:localhost",
+        "IP:127.0.0.1",
+        "IP:10.96.0.1",
+        `IP:${addresses.cloud}`,
+      ],
     },
     { name: "apiserver-kubelet", subject: "/O=system:masters/CN=kube-apiserver-kubelet-client", usage: "clientAuth" },
     { name: "admin", subject: "/O=system:masters/CN=admin", usage: "clientAuth" },
     { name: "controller-manager", subject: "/CN=system:kube-controller-manager", usage: "clientAuth" },
     { name: "scheduler", subject: "/CN=system:kube-scheduler", usage: "clientAuth" },
     { name: "node", subject: node, usage: "clientAuth" },
-    { name: "node-serving", subject: node, usage: "serverAuth", alternativeNames: [`DNS:${nodeName}`, "IP:127.0.0.1", `IP:${addresses.edge}`] },
+    {
+      name: "node-serving",
+      subject: node,
+      usage: "serverAuth",
+      alternativeNames: [`DNS:${nodeName}`, "IP:127.0.0.1", `IP:${addresses.edge}`],
+    },
   ];
   for (const leaf of leaves) mintLeaf(pki, leaf);
   mintKey(pki.key("service-account"));
@@ -72,7 +106,19 @@ function mintLeaf(pki: Pki, { name, subject, usage, alternativeNames }: Leaf): v
   mintKey(pki.key(name));
   openssl(["req", "-new", "-key", pki.key(name), "-subj", subject, "-out", request]);
   const signer = ["-CA", pki.ca, "-CAkey", pki.key("ca"), "-CAcreateserial"];
-  openssl(["x509", "-req", "-in", request, ...signer, "-days", "365", "-extfile", extensions, "-out", pki.certificate(name)]);
+  openssl([
+    "x509",
+    "-req",
+    "-in",
+    request,
+    ...signer,
+    "-days",
+    "365",
+    "-extfile",
+    extensions,
+    "-out",
+    pki.certificate(name),
+  ]);
 }
 
 function mintKey(path: string): void {

@@ -42,7 +42,8 @@ export class LabProcess implements AsyncDisposable {
   }
 
   write(text: string): void {
-    if (typeof this.child.stdin !== "object" || this.child.stdin === null) throw new TypeError(`${this.name} has no stdin`);
+    if (typeof this.child.stdin !== "object" || this.child.stdin === null)
+      throw new TypeError(`${this.name} has no stdin`);
     this.child.stdin.write(text);
     this.child.stdin.flush();
   }
@@ -95,7 +96,11 @@ export interface Output {
 /** Runs a short program to its end; killed after `timeoutMs`, which shows as a non-zero exit code. */
 export async function runProcess(
   command: readonly string[],
-  options: { readonly input?: string; readonly env?: Readonly<Record<string, string>>; readonly timeoutMs?: number } = {},
+  options: {
+    readonly input?: string;
+    readonly env?: Readonly<Record<string, string>>;
+    readonly timeoutMs?: number;
+  } = {},
 ): Promise<Output> {
   const startedMs = performance.now();
   const child = Bun.spawn([...command], {
@@ -127,9 +132,14 @@ export async function until<T>(claim: string, look: () => T | Promise<T>, timeou
     } catch (error) {
       lastFailure = error;
     }
-    if (performance.now() > deadline) throw new Error(`Waited ${timeoutMs} ms in vain until ${claim}`, { cause: lastFailure });
+    if (performance.now() > deadline)
+      throw new Error(`Waited ${timeoutMs} ms in vain until ${claim}${describe(lastFailure)}`, { cause: lastFailure });
     await Bun.sleep(50);
   }
+}
+
+function describe(failure: unknown): string {
+  return failure === undefined ? "" : `: ${failure instanceof Error ? failure.message : String(failure)}`;
 }
 
 /** Writes down what must be gone at the end of the run. */
@@ -142,7 +152,10 @@ export function record(line: string): void {
 export function clearLeftovers(directory: string): void {
   const path = join(directory, "ledger");
   if (!existsSync(path)) return;
-  const entries = readFileSync(path, "utf8").trim().split("\n").map((line) => line.split(" "));
+  const entries = readFileSync(path, "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => line.split(" "));
   for (const [kind, pid, started] of entries) {
     // The start time tells our process from a later one that got its number.
     if (kind === "process" && startTime(Number(pid)) === started) process.kill(Number(pid), "SIGKILL");

@@ -32,10 +32,12 @@ export function whyNotRunnable(): string | undefined {
 }
 
 /** The compiled binary under test: HOLDFAST_LAB_BINARY, else the one in dist/ for this machine. */
-export const holdfastPath = process.env["HOLDFAST_LAB_BINARY"] ?? new URL(`../../dist/holdfast-linux-${process.arch}`, import.meta.url).pathname;
+export const holdfastPath =
+  process.env["HOLDFAST_LAB_BINARY"] ?? new URL(`../../dist/holdfast-linux-${process.arch}`, import.meta.url).pathname;
 
 /** Why the tests that go through Holdfast are skipped. */
-export const whyWithoutHoldfast: string | undefined = whySkipped ?? (existsSync(holdfastPath) ? undefined : `${holdfastPath} is not built`);
+export const whyWithoutHoldfast: string | undefined =
+  whySkipped ?? (existsSync(holdfastPath) ? undefined : `${holdfastPath} is not built`);
 
 /** What a real node takes beside the lab's own programs, with the Debian package of each. */
 export const NODE_PROGRAMS: Readonly<Record<string, string>> = {

@@ -51,7 +51,10 @@ function installNodePackages(): void {
   if (missing.length === 0 || Bun.which("apt-get") === null) return;
   const packages = [...new Set(missing.map(([, name]) => name))];
   for (const args of [["update"], ["install", "-y", "--no-install-recommends", ...packages]]) {
-    Bun.spawnSync(["apt-get", ...args], { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }, stdio: ["ignore", "ignore", "inherit"] });
+    Bun.spawnSync(["apt-get", ...args], {
+      env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+      stdio: ["ignore", "ignore", "inherit"],
+    });
   }
 }
 

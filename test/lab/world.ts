@@ -124,7 +124,9 @@ export class World implements AsyncDisposable {
   /** Starts a kubectl that stays, such as `get -w`, at the edge; its stdout is the caller's. */
   startKubectl(args: readonly string[], kubeconfig?: string): LabProcess {
     const command = this.kubectlCommand(args, kubeconfig);
-    return this.own(startProcess("kubectl", command, { logPath: this.path("kubectl.log"), env: this.kubectlEnv(), stdio: "pipe" }));
+    return this.own(
+      startProcess("kubectl", command, { logPath: this.path("kubectl.log"), env: this.kubectlEnv(), stdio: "pipe" }),
+    );
   }
 
   /**
@@ -134,15 +136,26 @@ export class World implements AsyncDisposable {
    * @throws {Error} with its stderr when it fails.
    */
   async inCloud(args: readonly string[], input?: string): Promise<string> {
-    const command = [programPath("kubectl"), `--cache-dir=${this.directory}/kubectl-cloud`, `--kubeconfig=${this.cloudKubeconfig}`, ...args];
-    const output = await runProcess(this.network.within(this.network.cloud, command), input === undefined ? {} : { input });
+    const command = [
+      programPath("kubectl"),
+      `--cache-dir=${this.directory}/kubectl-cloud`,
+      `--kubeconfig=${this.cloudKubeconfig}`,
+      ...args,
+    ];
+    const output = await runProcess(
+      this.network.within(this.network.cloud, command),
+      input === undefined ? {} : { input },
+    );
     if (output.exitCode !== 0) throw new Error(`Cannot run kubectl ${args.join(" ")} in the cloud: ${output.stderr}`);
     return output.stdout;
   }
 
   /** Applies a manifest in the cloud. */
   async apply(...objects: readonly object[]): Promise<void> {
-    await this.inCloud(["apply", "--server-side", "-f", "-"], objects.map((object) => JSON.stringify(object)).join("\n---\n"));
+    await this.inCloud(
+      ["apply", "--server-side", "-f", "-"],
+      objects.map((object) => JSON.stringify(object)).join("\n---\n"),
+    );
   }
 
   /** A namespace with the service account that every pod needs, which nobody makes without a controller manager. */
@@ -167,7 +180,10 @@ export class World implements AsyncDisposable {
         apiVersion: "rbac.authorization.k8s.io/v1",
         kind: "ClusterRole",
         metadata: { name: `lab-${name}` },
-        rules: [{ apiGroups: ["*"], resources, verbs }, ...(verbs.includes("*") ? [{ nonResourceURLs: ["*"], verbs }] : [])],
+        rules: [
+          { apiGroups: ["*"], resources, verbs },
+          ...(verbs.includes("*") ? [{ nonResourceURLs: ["*"], verbs }] : []),
+        ],
       },
       {
         apiVersion: "rbac.authorization.k8s.io/v1",
@@ -189,7 +205,8 @@ export class World implements AsyncDisposable {
 
   /** Compacts etcd up to now: no watch can begin earlier any more. */
   async compact(): Promise<void> {
-    const call = async (path: string, body: object) => JSON.parse(await this.fetchWithin(this.network.cloud, `${ETCD_URL}${path}`, JSON.stringify(body)));
+    const call = async (path: string, body: object) =>
+      JSON.parse(await this.fetchWithin(this.network.cloud, `${ETCD_URL}${path}`, JSON.stringify(body)));
     const { header } = await call("/v3/kv/range", { key: btoa("/registry/"), limit: "1" });
     await call("/v3/kv/compaction", { revision: header.revision, physical: true });
   }
@@ -200,7 +217,9 @@ export class World implements AsyncDisposable {
    * @param options.kubeconfig its upstream; default the node's own.
    * @param options.stateDir given again, it is the same Holdfast restarted.
    */
-  async startHoldfast(options: { readonly kubeconfig?: string; readonly stateDir?: string; readonly args?: readonly string[] } = {}): Promise<Holdfast> {
+  async startHoldfast(
+    options: { readonly kubeconfig?: string; readonly stateDir?: string; readonly args?: readonly string[] } = {},
+  ): Promise<Holdfast> {
     const stateDir = options.stateDir ?? this.path("state");
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
     const flags = {
@@ -210,11 +229,18 @@ export class World implements AsyncDisposable {
       "health-listen": HEALTH_LISTEN,
       "client-ca-file": this.pki.ca,
     };
-    const command = [holdfastPath, "run", ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]), ...(options.args ?? [])];
+    const command = [
+      holdfastPath,
+      "run",
+      ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]),
+      ...(options.args ?? []),
+    ];
     const logPath = join(this.directory, `${stateDir.split("/").at(-1)}.log`);
     // The default socket is one per machine, and worlds share the machine.
     const env = { HOLDFAST_ADMIN_SOCKET: join(this.directory, "admin.sock") };
-    const started = this.own(startProcess("holdfast", this.network.within(this.network.edge, command), { logPath, env }));
+    const started = this.own(
+      startProcess("holdfast", this.network.within(this.network.edge, command), { logPath, env }),
+    );
     await until(`holdfast is ready; its log is ${logPath}`, async () => {
       if (!started.isRunning) throw new Error(`holdfast has ended: ${started.log.slice(-2000)}`);
       return await this.isHoldfastReady();
@@ -243,11 +269,21 @@ export class World implements AsyncDisposable {
 
   /** Starts any program at the edge, with stdin and stdout for the caller. */
   startAtEdge(name: string, command: readonly string[], env: Readonly<Record<string, string>> = {}): LabProcess {
-    return this.own(startProcess(name, this.network.within(this.network.edge, command), { logPath: this.path(`${name}.log`), env, stdio: "pipe" }));
+    return this.own(
+      startProcess(name, this.network.within(this.network.edge, command), {
+        logPath: this.path(`${name}.log`),
+        env,
+        stdio: "pipe",
+      }),
+    );
   }
 
   /** Runs any short program at the edge. */
-  async runAtEdge(command: readonly string[], env: Readonly<Record<string, string>>, timeoutMs: number): Promise<Output> {
+  async runAtEdge(
+    command: readonly string[],
+    env: Readonly<Record<string, string>>,
+    timeoutMs: number,
+  ): Promise<Output> {
     return await runProcess(this.network.within(this.network.edge, command), { env, timeoutMs });
   }
 
@@ -261,7 +297,14 @@ export class World implements AsyncDisposable {
 
   private async startControlPlane(): Promise<void> {
     const listen = ["--listen-client-urls", ETCD_URL, "--advertise-client-urls", ETCD_URL];
-    const peers = ["--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380", "--initial-cluster", "default=http://127.0.0.1:2380"];
+    const peers = [
+      "--listen-peer-urls",
+      "http://127.0.0.1:2380",
+      "--initial-advertise-peer-urls",
+      "http://127.0.0.1:2380",
+      "--initial-cluster",
+      "default=http://127.0.0.1:2380",
+    ];
     this.startInCloud("etcd", ["--data-dir", join(this.directory, "etcd"), ...listen, ...peers, "--unsafe-no-fsync"]);
     await this.startApiServer();
     if (this.options.controllerManager === true) this.startControllerManager();
@@ -293,13 +336,23 @@ export class World implements AsyncDisposable {
       "etcd-compaction-interval": "0",
     };
     const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
-    this.apiServer = this.startInCloud("kube-apiserver", [...args, ...this.audit.apiServerArguments, ...(this.options.apiServerArguments ?? [])]);
-    await until(`the API server is ready; its log is ${this.apiServer.logPath}`, async () => (await this.inCloud(["get", "--raw=/readyz"])) === "ok", 90_000);
+    this.apiServer = this.startInCloud("kube-apiserver", [
+      ...args,
+      ...this.audit.apiServerArguments,
+      ...(this.options.apiServerArguments ?? []),
+    ]);
+    await until(
+      `the API server is ready; its log is ${this.apiServer.logPath}`,
+      async () => (await this.inCloud(["get", "--raw=/readyz"])) === "ok",
+      90_000,
+    );
   }
 
   private startControllerManager(): void {
     const kubeconfig = this.kubeconfig("https://127.0.0.1:6443", this.certificateOf("controller-manager"));
-    const files = ["--kubeconfig", "--authentication-kubeconfig", "--authorization-kubeconfig"].map((flag) => `${flag}=${kubeconfig}`);
+    const files = ["--kubeconfig", "--authentication-kubeconfig", "--authorization-kubeconfig"].map(
+      (flag) => `${flag}=${kubeconfig}`,
+    );
     this.startInCloud("kube-controller-manager", [
       ...files,
       `--cluster-signing-cert-file=${this.pki.ca}`,
@@ -323,7 +376,13 @@ export class World implements AsyncDisposable {
 
   private kubectlCommand(args: readonly string[], kubeconfig = this.adminKubeconfig): string[] {
     // `kubectl plugin`-style parsing wants the verb first; these flags may stand anywhere.
-    return this.network.within(this.network.edge, [programPath("kubectl"), ...args.slice(0, 1), `--kubeconfig=${kubeconfig}`, `--cache-dir=${this.path("kubectl-cache")}`, ...args.slice(1)]);
+    return this.network.within(this.network.edge, [
+      programPath("kubectl"),
+      ...args.slice(0, 1),
+      `--kubeconfig=${kubeconfig}`,
+      `--cache-dir=${this.path("kubectl-cache")}`,
+      ...args.slice(1),
+    ]);
   }
 
   private kubectlEnv(): Record<string, string> {
@@ -334,7 +393,13 @@ export class World implements AsyncDisposable {
   private async fetchWithin(namespace: string, url: string, body?: string): Promise<string> {
     const script = `const r = await fetch(process.argv[1], process.argv[2] === undefined ? {} : { method: "POST", body: process.argv[2] });
       if (!r.ok) throw new Error(r.status + " " + await r.text()); process.stdout.write(await r.text());`;
-    const command = this.network.within(namespace, [process.execPath, "-e", script, url, ...(body === undefined ? [] : [body])]);
+    const command = this.network.within(namespace, [
+      process.execPath,
+      "-e",
+      script,
+      url,
+      ...(body === undefined ? [] : [body]),
+    ]);
     const output = await runProcess(command, { timeoutMs: 20_000 });
     if (output.exitCode !== 0) throw new Error(`Cannot fetch ${url} in ${namespace}: ${output.stderr.trim()}`);
     return output.stdout;
