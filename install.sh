@@ -72,10 +72,13 @@ main() {
     say "would install $name from ${HOLDFAST_ARTIFACT_DIR:-$HOLDFAST_BASE_URL} as $target"
     return
   fi
+  [ ! -d "$target" ] || fail "$target is a folder"
   mkdir -p "$HOLDFAST_BIN_DIR" || fail "cannot make $HOLDFAST_BIN_DIR; run as root or set HOLDFAST_BIN_DIR"
   # In the target's own folder: the last step must be a rename within one file system.
   work=$(mktemp -d "$HOLDFAST_BIN_DIR/.holdfast.XXXXXX") || fail "cannot write into $HOLDFAST_BIN_DIR; run as root or set HOLDFAST_BIN_DIR"
-  trap 'rm -rf "$work"' EXIT INT TERM
+  trap 'rm -rf "$work"' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
   get "$name.sha256" "$work/sum"
   wanted=$(cut -d ' ' -f 1 < "$work/sum")
   case $wanted in *[!0-9a-f]* | '') fail "$name.sha256 holds no checksum" ;; esac

@@ -1,5 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -12,13 +24,42 @@ const release = join(folder, "release");
 function publish(content: Uint8Array | string): void {
   mkdirSync(release, { recursive: true });
   writeFileSync(join(release, name), content);
-  writeFileSync(join(release, `${name}.sha256`), `${new Bun.CryptoHasher("sha256").update(content).digest("hex")}  ${name}\n`);
+  writeFileSync(
+    join(release, `${name}.sha256`),
+    `${new Bun.CryptoHasher("sha256").update(content).digest("hex")}  ${name}\n`,
+  );
 }
 
 async function install(env: Record<string, string>, args: string[] = [], shell = "sh") {
-  const process_ = Bun.spawn([shell, join(root, "install.sh"), ...args], { env: { PATH: process.env["PATH"]!, ...env }, stdout: "pipe", stderr: "pipe" });
-  const [out, err, code] = await Promise.all([new Response(process_.stdout).text(), new Response(process_.stderr).text(), process_.exited]);
+  const process_ = Bun.spawn([Bun.which(shell) ?? shell, join(root, "install.sh"), ...args], {
+    env: { PATH: process.env["PATH"]!, ...env },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, err, code] = await Promise.all([
+    new Response(process_.stdout).text(),
+    new Response(process_.stderr).text(),
+    process_.exited,
+  ]);
   return { out, err, code };
+}
+
+/** What install.sh asks of a machine besides a downloader. */
+const NEEDED = ["uname", "mkdir", "mktemp", "cut", "sha256sum", "cat", "chmod", "mv", "rm"];
+
+/** A PATH on which only these are found. */
+function pathWith(tools: readonly string[]): string {
+  const path = mkdtempSync(join(folder, "path-"));
+  for (const tool of tools) symlinkSync(Bun.which(tool)!, join(path, tool));
+  return path;
+}
+
+function serveRelease() {
+  return Bun.serve({
+    port: 0,
+    reusePort: false,
+    fetch: (request) => new Response(Bun.file(join(release, new URL(request.url).pathname))),
+  });
 }
 
 describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
@@ -58,7 +99,7 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
   });
 
   test("installs from a server, over a running file", async () => {
-    using server = Bun.serve({ port: 0, reusePort: false, fetch: (request) => new Response(Bun.file(join(release, new URL(request.url).pathname))) });
+    using server = serveRelease();
     const other = join(folder, "other");
     mkdirSync(other);
     copyFileSync("/bin/sleep", join(other, "holdfast"));
@@ -68,6 +109,72 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
     expect(code).toBe(0);
     expect(out).toContain("installed holdfast");
     expect(Bun.spawnSync([join(other, "holdfast"), "version"]).stdout.toString()).toStartWith("holdfast ");
+  });
+
+  test.each(["curl", "wget"])(
+    "downloads with %s when there is no other, under a shell that is not bash",
+    async (tool) => {
+      if (Bun.which(tool) === null) return;
+      using server = serveRelease();
+      const place = mkdtempSync(join(folder, "place-"));
+      const PATH = pathWith([tool, ...NEEDED]);
+      const env = { PATH, HOLDFAST_BASE_URL: server.url.origin, HOLDFAST_BIN_DIR: place };
+      const { err, code } = await install(env, [], Bun.which("dash") ?? "sh");
+      expect({ err, code }).toEqual({ err: "", code: 0 });
+      expect(existsSync(join(place, "holdfast"))).toBe(true);
+    },
+  );
+
+  test("says so when nothing can download", async () => {
+    const PATH = pathWith(NEEDED);
+    const { err, code } = await install({ PATH, HOLDFAST_BASE_URL: "http://127.0.0.1:1", HOLDFAST_BIN_DIR: bin });
+    expect(code).toBe(1);
+    expect(err).toContain("neither curl nor wget");
+  });
+
+  test("a server without the files leaves the old file and nothing else", async () => {
+    using server = Bun.serve({ port: 0, reusePort: false, fetch: () => new Response("no", { status: 404 }) });
+    const before = statSync(target).ino;
+    const { err, code } = await install({ HOLDFAST_BASE_URL: server.url.origin, HOLDFAST_BIN_DIR: bin });
+    expect(code).toBe(1);
+    expect(err).toContain(`cannot download ${server.url.origin}/${name}.sha256`);
+    expect(statSync(target).ino).toBe(before);
+    expect(readdirSync(bin)).toEqual(["holdfast"]);
+  });
+
+  test("stopped half-way it leaves the old file and nothing else", async () => {
+    const started = Promise.withResolvers<void>();
+    using server = Bun.serve({
+      port: 0,
+      reusePort: false,
+      fetch: (request) => {
+        const { pathname } = new URL(request.url);
+        if (pathname.endsWith(".sha256")) return new Response(`${"0".repeat(64)}  ${name}\n`);
+        started.resolve();
+        return new Response(new ReadableStream({ start: (controller) => controller.enqueue("half a file") }));
+      },
+    });
+    const before = statSync(target).ino;
+    const installing = Bun.spawn(["sh", join(root, "install.sh")], {
+      env: { PATH: process.env["PATH"]!, HOLDFAST_BASE_URL: server.url.origin, HOLDFAST_BIN_DIR: bin },
+      stdio: ["ignore", "ignore", "ignore"],
+    });
+    await started.promise;
+    installing.kill("SIGTERM");
+    // The shell acts on the signal when its download ends.
+    await server.stop(true);
+    expect(await installing.exited).not.toBe(0);
+    expect(statSync(target).ino).toBe(before);
+    expect(readdirSync(bin)).toEqual(["holdfast"]);
+  });
+
+  test("a folder in the executable's place is left alone", async () => {
+    const place = mkdtempSync(join(folder, "place-"));
+    mkdirSync(join(place, "holdfast"));
+    const { err, code } = await install({ ...fromFolder, HOLDFAST_BIN_DIR: place });
+    expect(code).toBe(1);
+    expect(err).toContain("is a folder");
+    expect(readdirSync(join(place, "holdfast"))).toEqual([]);
   });
 
   test("a wrong checksum leaves the old file and nothing else", async () => {
