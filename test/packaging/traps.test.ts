@@ -22,22 +22,75 @@ const binary = process.env["HOLDFAST_BINARY"] ?? join(root, "dist", `holdfast-li
 const folder = mkdtempSync(join(tmpdir(), "holdfast-traps-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function startBinary(apiServer: ApiServer, options: { readonly cwd?: string } = {}) {
-  const home = mkdtempSync(join(folder, "run-"));
+/** What the binary is started for, and with. */
+interface Upstream {
+  readonly kubeconfig: string;
+  /** The certificate in that kubeconfig, which local clients show as well. */
+  readonly pair: { readonly cert: string; readonly key: string };
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+function adminOf(apiServer: ApiServer): Upstream {
   const pair = apiServer.cluster.clientCertificate("admin", ["system:masters"]);
-  writeFileSync(join(home, "kubeconfig"), apiServer.kubeconfig({ user: "admin", keyPair: pair }));
-  const child = Bun.spawn([binary, "run", "--kubeconfig", join(home, "kubeconfig"), "--state-dir", join(home, "state"), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"], { cwd: options.cwd ?? home, stderr: "pipe", stdout: "ignore" });
+  return { kubeconfig: apiServer.kubeconfig({ user: "admin", keyPair: pair }), pair };
+}
+
+async function startBinary({ kubeconfig, pair, env = {} }: Upstream) {
+  const home = mkdtempSync(join(folder, "run-"));
+  writeFileSync(join(home, "kubeconfig"), kubeconfig);
+  const files = ["--kubeconfig", join(home, "kubeconfig"), "--state-dir", join(home, "state")];
+  const child = Bun.spawn([binary, "run", ...files, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"], {
+    cwd: home,
+    env: { ...process.env, ...env },
+    stderr: "pipe",
+    stdout: "ignore",
+  });
+  const said: string[] = [];
   let port = 0;
   for await (const line of createInterface({ input: Readable.fromWeb(child.stderr as never) })) {
+    said.push(line);
     port = Number(/"message":"serving","ports":"(\d+)"/.exec(line)?.[1] ?? 0);
     if (port > 0) break;
   }
-  const client = new Client({ url: `https://127.0.0.1:${port}`, ca: readFileSync(join(home, "state", "pki", "local-ca.crt"), "utf8"), ...pair });
+  if (port === 0) {
+    child.kill();
+    throw new Error(`Cannot start "${binary}" (is it built from this tree?): it said ${said.join("\n")}`);
+  }
+  const ca = readFileSync(join(home, "state", "pki", "local-ca.crt"), "utf8");
+  const client = new Client({ url: `https://127.0.0.1:${port}`, ca, ...pair });
   return {
     pid: child.pid,
     client,
     async [Symbol.asyncDispose]() {
       client.close();
+      child.kill("SIGTERM");
+      await child.exited;
+    },
+  };
+}
+
+/** The stand-in as a process of its own, whose heads may be as large as ours: here they may not. */
+async function startRoomyApiServer() {
+  const dir = mkdtempSync(join(folder, "api-"));
+  const script = join(root, "src", "demo", "api-server", "main.ts");
+  const child = Bun.spawn([process.execPath, "--max-http-header-size=131072", script, "--dir", dir], {
+    stdin: "pipe",
+    stdout: "pipe",
+  });
+  const lines = createInterface({ input: Readable.fromWeb(child.stdout as never) })[Symbol.asyncIterator]();
+  await lines.next();
+  const kubeconfig = readFileSync(join(dir, "admin.kubeconfig"), "utf8");
+  const pem = (field: string) =>
+    Buffer.from(new RegExp(`"?${field}"?: *"?([\\w+/=]+)`).exec(kubeconfig)![1]!, "base64");
+  return {
+    kubeconfig,
+    pair: { cert: pem("client-certificate-data").toString(), key: pem("client-key-data").toString() },
+    async userAgents(): Promise<(string | undefined)[]> {
+      child.stdin.write("log\n");
+      const { requests } = JSON.parse((await lines.next()).value as string) as { requests: { userAgent?: string }[] };
+      return requests.map(({ userAgent }) => userAgent);
+    },
+    async [Symbol.asyncDispose]() {
       child.kill("SIGTERM");
       await child.exited;
     },
@@ -59,18 +112,32 @@ describe.skipIf(!existsSync(binary))("the binary (needs dist/)", () => {
 
   test("replaces itself once with the network settings, under the same pid, and leaves foreign code behind", async () => {
     await using apiServer = await startApiServer();
-    await using holdfast = await startBinary(apiServer);
+    // Harmless in itself: whoever can plant it could as well preload code of their own.
+    await using holdfast = await startBinary({
+      ...adminOf(apiServer),
+      env: { BUN_OPTIONS: "--smol", BUN_INSPECT: "" },
+    });
     const environment = readFileSync(`/proc/${holdfast.pid}/environ`, "utf8").split("\0");
     expect(environment.some((entry) => /^BUN_CONFIG_MAX_HTTP_REQUESTS=\d{4,}$/.test(entry))).toBe(true);
     expect(environment).toContain("BUN_CONFIG_HTTP_IDLE_TIMEOUT=0");
-    expect(environment.some((entry) => entry.startsWith("BUN_OPTIONS="))).toBe(false);
+    expect(environment.some((entry) => /^BUN_(OPTIONS|INSPECT|BE_BUN)=/.test(entry))).toBe(false);
   });
 
   test("holds three hundred upstream watches at once", async () => {
     await using apiServer = await startApiServer();
-    await using holdfast = await startBinary(apiServer);
-    const watches = await Promise.all(Array.from({ length: 300 }, (_, index) => holdfast.client.watch(`/api/v1/namespaces/default/configmaps?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&fieldSelector=metadata.name%3Dx-${index}`)));
-    await eventually(() => apiServer.watchCount, (count) => count === 300, 30_000);
+    await using holdfast = await startBinary(adminOf(apiServer));
+    const watches = await Promise.all(
+      Array.from({ length: 300 }, (_, index) =>
+        holdfast.client.watch(
+          `/api/v1/namespaces/default/configmaps?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&fieldSelector=metadata.name%3Dx-${index}`,
+        ),
+      ),
+    );
+    await eventually(
+      () => apiServer.watchCount,
+      (count) => count === 300,
+      30_000,
+    );
     apiServer.put({ kind: "ConfigMap", apiVersion: "v1", metadata: { name: "x-299", namespace: "default" } });
     await watches[299]!.until((events) => events.some(({ object }) => object.metadata.name === "x-299"), 15_000);
     for (const watch of watches) watch.close();
@@ -78,11 +145,19 @@ describe.skipIf(!existsSync(binary))("the binary (needs dist/)", () => {
 
   test("takes request heads of 100 KB", async () => {
     await using apiServer = await startApiServer();
-    await using holdfast = await startBinary(apiServer);
+    await using holdfast = await startBinary(adminOf(apiServer));
     // Answered by Holdfast itself: the server of this very test process still has the limit of 16 KB.
     const stranger = new Client({ url: holdfast.client.options.url, ca: holdfast.client.options.ca });
     expect((await stranger.get("/version", { "X-Long": "x".repeat(100_000) })).status).toBe(401);
     stranger.close();
+  });
+
+  test("passes a header of 40 KB on to the API server", async () => {
+    await using apiServer = await startRoomyApiServer();
+    await using holdfast = await startBinary(apiServer);
+    const long = `long/${"x".repeat(40_000)}`;
+    expect((await holdfast.client.get("/api/v1/namespaces/default", { "User-Agent": long })).status).toBe(200);
+    expect(await apiServer.userAgents()).toContain(long);
   });
 
   test("a stripped copy does not call itself holdfast", () => {
@@ -102,7 +177,11 @@ describe("this runtime", () => {
   async function served(handler: (request: http2.Http2ServerRequest, response: http2.Http2ServerResponse) => void) {
     const server = http2.createSecureServer({ ...tlsOptions, allowHTTP1: true }, handler);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    return { url: `https://127.0.0.1:${(server.address() as { port: number }).port}`, server, [Symbol.dispose]: () => void server.close() };
+    return {
+      url: `https://127.0.0.1:${(server.address() as { port: number }).port}`,
+      server,
+      [Symbol.dispose]: () => void server.close(),
+    };
   }
 
   test("fetch collapses dot segments, so such targets go out through node:https", async () => {
@@ -114,7 +193,9 @@ describe("this runtime", () => {
     await (await fetch(`${one.url}/a/../b`, { tls: lax } as RequestInit)).text();
     expect(seen).toEqual(["/b"]);
     const { promise, resolve } = Promise.withResolvers<void>();
-    https.get({ host: "127.0.0.1", port: new URL(one.url).port, path: "/a/../b", ...lax }, (response) => response.resume().on("end", resolve));
+    https.get({ host: "127.0.0.1", port: new URL(one.url).port, path: "/a/../b", ...lax }, (response) =>
+      response.resume().on("end", resolve),
+    );
     await promise;
     expect(seen).toEqual(["/b", "/a/../b"]);
   });
@@ -124,18 +205,23 @@ describe("this runtime", () => {
       response.on("error", () => {});
       response.writeHead(200);
       response.write("x".repeat(1_000));
-      setTimeout(() => (request.url === "/close" ? request.stream.close(2) : response.destroy(new Error("broken off"))), 20);
+      setTimeout(
+        () => (request.url === "/close" ? request.stream.close(2) : response.destroy(new Error("broken off"))),
+        20,
+      );
     });
-    const get = async (path: string) => (await fetch(one.url + path, { protocol: "http2", tls: lax } as RequestInit)).arrayBuffer();
+    const get = async (path: string) =>
+      (await fetch(one.url + path, { protocol: "http2", tls: lax } as RequestInit)).arrayBuffer();
     expect((await get("/close")).byteLength).toBe(1_000);
-    expect(get("/destroy")).rejects.toThrow();
+    await expect(get("/destroy")).rejects.toThrow();
   });
 
   test("fetch opens new connections for a CA text with one blank line more", async () => {
     let connections = 0;
     using one = await served((_request, response) => void response.end("ok"));
     one.server.on("secureConnection", () => connections++);
-    const get = async (ca: string) => (await fetch(one.url, { protocol: "http1.1", tls: { ca, ...lax } } as RequestInit)).text();
+    const get = async (ca: string) =>
+      (await fetch(one.url, { protocol: "http1.1", tls: { ca, ...lax } } as RequestInit)).text();
     await get(pair.cert);
     await get(pair.cert);
     expect(connections).toBe(1);
@@ -148,7 +234,12 @@ describe("this runtime", () => {
     using server = Bun.serve({
       port: 0,
       reusePort: false,
-      fetch: () => new Response(new ReadableStream({ start: (controller) => void (release = () => (controller.enqueue("x"), controller.close())) })),
+      fetch: () =>
+        new Response(
+          new ReadableStream({
+            start: (controller) => void (release = () => (controller.enqueue("x"), controller.close())),
+          }),
+        ),
     });
     let hasHead = false;
     const answer = fetch(server.url).then((response) => ((hasHead = true), response.text()));
