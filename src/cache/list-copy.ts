@@ -5,6 +5,7 @@
  * however long the client takes, and only one piece is in memory at a time.
  */
 
+import { passedThrough } from "../base/memory.ts";
 import type { Codec } from "../kube/codec.ts";
 import type { ScopeSnapshot } from "../store/contract.ts";
 
@@ -26,6 +27,7 @@ export function* listPieces(codec: Codec, snapshot: ScopeSnapshot, resourceVersi
     size += lead.length + bytes.length;
     if (size < PIECE_BYTES) continue;
     yield Buffer.concat(parts);
+    passedThrough(size);
     parts = [];
     size = 0;
   }

@@ -11,6 +11,7 @@
  * the ring's order, so one watcher never sees an object go backwards.
  */
 
+import { passedThrough } from "../base/memory.ts";
 import type { Codec, Shape } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { ScopeSnapshot } from "../store/contract.ts";
@@ -136,6 +137,7 @@ export class ScopeWatcher {
       size += frame.length;
       if (size < WRITE_BYTES) continue;
       this.#write(Buffer.concat(pending));
+      passedThrough(size);
       pending = [];
       size = 0;
       await this.#writable();
