@@ -54,8 +54,7 @@ export interface ListedState {
 
 /** How a list that replaced rows differs from them. `old` is the last state of an object that is gone. */
 export type ListChange =
-  | { readonly type: "ADDED" | "MODIFIED"; readonly item: Item }
-  | { readonly type: "DELETED"; readonly old: Item };
+  { readonly type: "ADDED" | "MODIFIED"; readonly item: Item } | { readonly type: "DELETED"; readonly old: Item };
 
 /** Takes a list's items as they arrive; nothing is visible before `commit`. */
 export interface ListWriter {
@@ -78,7 +77,15 @@ export interface ListWriter {
    *
    * @throws {ScopeDamagedError} when rows to compare with were lost meanwhile; the scope is unlisted then. A first list that lost its rows only leaves it unlisted.
    */
-  commit(state: { readonly shape: Shape; readonly contentType: string; readonly resourceVersion: string; readonly nowMs: number }, onChange: (change: ListChange) => void): void;
+  commit(
+    state: {
+      readonly shape: Shape;
+      readonly contentType: string;
+      readonly resourceVersion: string;
+      readonly nowMs: number;
+    },
+    onChange: (change: ListChange) => void,
+  ): void;
   /** Forgets everything added; the scope's former content stands. */
   abort(): void;
 }
@@ -146,7 +153,10 @@ export interface Store {
   putObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void;
   deleteObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void;
   /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. */
-  touchScope(scopeId: number, state: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number }): void;
+  touchScope(
+    scopeId: number,
+    state: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number },
+  ): void;
   getObject(scopeId: number, namespace: string, name: string): Item | undefined;
   snapshot(scopeId: number): ScopeSnapshot | undefined;
   /** The listed state including what is queued. May become undefined at any time: a damaged row, a quota. */
@@ -159,7 +169,12 @@ export interface Store {
   deleteResponsesForPath(principal: string, path: string): void;
   /** Forgets every scope of a principal that `matches` (a revoked permission); recorded answers, which have no scope, only when `matches` accepts everything. */
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void;
-  listResponses(): { readonly key: ResponseKey; readonly status: number; readonly sizeBytes: number; readonly storedAtMs: number }[];
+  listResponses(): {
+    readonly key: ResponseKey;
+    readonly status: number;
+    readonly sizeBytes: number;
+    readonly storedAtMs: number;
+  }[];
 
   getValue(name: string): Uint8Array | undefined;
   putValue(name: string, value: Uint8Array, options?: { readonly isSecret?: boolean }): void;

@@ -31,7 +31,9 @@ export class Dictionaries {
   save(rows: number): void {
     const entry = this.#entries.get(rows);
     if (entry?.value === undefined || entry.isSaved) return;
-    this.database().query("INSERT OR IGNORE INTO dictionaries (rows, checksum, value) VALUES (?, ?, ?)").run(rows, checksum(entry.value, String(rows)), entry.value);
+    this.database()
+      .query("INSERT OR IGNORE INTO dictionaries (rows, checksum, value) VALUES (?, ?, ?)")
+      .run(rows, checksum(entry.value, String(rows)), entry.value);
     entry.isSaved = true;
   }
 
@@ -45,7 +47,10 @@ export class Dictionaries {
   }
 
   #read(rows: number): Entry {
-    const row = this.database().query("SELECT checksum, value FROM dictionaries WHERE rows = ?").get(rows) as { checksum: number; value: Uint8Array } | null;
+    const row = this.database().query("SELECT checksum, value FROM dictionaries WHERE rows = ?").get(rows) as {
+      checksum: number;
+      value: Uint8Array;
+    } | null;
     // A damaged one is never replaced: rows that need it must fail, not open with another.
     const isWhole = row !== null && checksum(row.value, String(rows)) === row.checksum;
     const entry: Entry = { value: isWhole ? row.value : undefined, isSaved: row !== null };

@@ -19,7 +19,23 @@ import { objectKey } from "../kube/resource-path.ts";
 import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import type { ListChange, ListedState, ListWriter } from "./contract.ts";
 import { ScopeDamagedError } from "./errors.ts";
-import { clearRows, deleteRow, findMark, findRow, insertRow, isSame, isSameState, itemOf, pagesOf, placesOf, putRow, rowOf, type ObjectRow, type RowPacking, type Tally } from "./object-rows.ts";
+import {
+  clearRows,
+  deleteRow,
+  findMark,
+  findRow,
+  insertRow,
+  isSame,
+  isSameState,
+  itemOf,
+  pagesOf,
+  placesOf,
+  putRow,
+  rowOf,
+  type ObjectRow,
+  type RowPacking,
+  type Tally,
+} from "./object-rows.ts";
 import type { StoredScope } from "./scope-rows.ts";
 
 const BATCH_ROWS = 100;
@@ -99,7 +115,8 @@ export class StagedList implements ListWriter {
     const row = rowOf(item, this.parts.packing(this.#isFirst ? this.parts.stagingRows : this.#startRows, item.bytes));
     this.#heldBytes += row.value.length - (this.#held.get(key)?.value.length ?? 0);
     this.#held.set(key, row);
-    if (this.#isFirst ? this.#held.size >= BATCH_ROWS || this.#heldBytes >= HELD_BYTES : this.#heldBytes >= HELD_BYTES) this.#spill();
+    if (this.#isFirst ? this.#held.size >= BATCH_ROWS || this.#heldBytes >= HELD_BYTES : this.#heldBytes >= HELD_BYTES)
+      this.#spill();
   }
 
   /** An event of the scope's watch, while the list is under way. */
@@ -139,8 +156,12 @@ export class StagedList implements ListWriter {
     const mark = findMark(this.parts.database(), this.#startRows, key);
     const { sealer, isSealed } = this.parts.packing(this.#startRows);
     // A key that came twice: what is staged must not outlive the later one.
-    if (mark !== undefined && !this.#differing.has(key) && isSame(mark, item, isSealed ? sealer : undefined)) return true;
-    this.#differing.set(key, { resourceVersion: item.meta.resourceVersion, isChange: mark === undefined || !isSameState(mark, item.meta) });
+    if (mark !== undefined && !this.#differing.has(key) && isSame(mark, item, isSealed ? sealer : undefined))
+      return true;
+    this.#differing.set(key, {
+      resourceVersion: item.meta.resourceVersion,
+      isChange: mark === undefined || !isSameState(mark, item.meta),
+    });
     return false;
   }
 
@@ -148,12 +169,18 @@ export class StagedList implements ListWriter {
     const { scope, stagingRows } = this.parts;
     this.#spill();
     const before = scope.listed;
-    if (this.#isLost) return this.parts.log.warn("a list is not kept: rows written meanwhile are lost", { resource: scope.identity.resource });
+    if (this.#isLost)
+      return this.parts.log.warn("a list is not kept: rows written meanwhile are lost", {
+        resource: scope.identity.resource,
+      });
     // Another list was first, and events took it further: what it holds is newer.
-    if (before !== undefined && compareResourceVersions(before.resourceVersion, state.resourceVersion) > 0) return clearedOf(this.parts);
+    if (before !== undefined && compareResourceVersions(before.resourceVersion, state.resourceVersion) > 0)
+      return clearedOf(this.parts);
     this.parts.write(() => {
       const database = this.parts.database();
-      const { n } = database.query("SELECT count(*) AS n FROM objects WHERE rows = ?").get(stagingRows) as { n: number };
+      const { n } = database.query("SELECT count(*) AS n FROM objects WHERE rows = ?").get(stagingRows) as {
+        n: number;
+      };
       if (n !== this.#tally.objects) return clearRows(database, stagingRows);
       if (scope.rows !== 0) clearRows(database, scope.rows);
       this.parts.save(listedAs(state, state.resourceVersion), stagingRows, { ...this.#tally });
@@ -174,7 +201,8 @@ export class StagedList implements ListWriter {
       const tally = { ...scope.tally };
       for (const key of gone) deleteRow(database, this.#startRows, key, tally);
       this.parts.saveDictionary(this.#startRows);
-      for (const row of this.#staged()) if (!this.#isOvertaken(row.key, state)) putRow(database, this.#startRows, row, tally);
+      for (const row of this.#staged())
+        if (!this.#isOvertaken(row.key, state)) putRow(database, this.#startRows, row, tally);
       if (this.#hasSpilled) clearRows(database, stagingRows);
       this.parts.save(listedAs(state, newest), this.#startRows, tally);
     });
@@ -189,7 +217,9 @@ export class StagedList implements ListWriter {
   }
 
   #lost(): ScopeDamagedError {
-    return new ScopeDamagedError(`Cannot keep a list of ${this.parts.scope.identity.resource}: what it was compared with is lost`);
+    return new ScopeDamagedError(
+      `Cannot keep a list of ${this.parts.scope.identity.resource}: what it was compared with is lost`,
+    );
   }
 
   #isOvertaken(key: string, { resourceVersion }: CommitState): boolean {
@@ -202,7 +232,10 @@ export class StagedList implements ListWriter {
   }
 
   #goneKeys(state: CommitState): string[] {
-    const known = this.parts.database().query("SELECT key FROM objects WHERE rows = ? ORDER BY key").all(this.#startRows) as { key: string }[];
+    const known = this.parts
+      .database()
+      .query("SELECT key FROM objects WHERE rows = ? ORDER BY key")
+      .all(this.#startRows) as { key: string }[];
     return known.map(({ key }) => key).filter((key) => !this.#seen.has(key) && !this.#isOvertaken(key, state));
   }
 
@@ -229,7 +262,9 @@ export class StagedList implements ListWriter {
     const item = row === undefined ? undefined : itemOf(row, this.parts.packing(this.#startRows));
     if (item !== undefined) return item;
     if (row !== undefined) this.parts.lostRow(row);
-    throw new ScopeDamagedError(`Cannot compare a list of ${this.parts.scope.identity.resource}: a kept row is damaged`);
+    throw new ScopeDamagedError(
+      `Cannot compare a list of ${this.parts.scope.identity.resource}: a kept row is damaged`,
+    );
   }
 
   #staged(): Iterable<ObjectRow> {
@@ -274,7 +309,14 @@ function clearedOf({ write, database, stagingRows }: StagedListParts): void {
 }
 
 function listedAs({ shape, contentType, nowMs }: CommitState, resourceVersion: string): ListedState {
-  return { shape, contentType, resourceVersion, changedAt: resourceVersion, epoch: resourceVersion, lastContactMs: nowMs };
+  return {
+    shape,
+    contentType,
+    resourceVersion,
+    changedAt: resourceVersion,
+    epoch: resourceVersion,
+    lastContactMs: nowMs,
+  };
 }
 
 function* stagedRows(database: Database, rows: number): Generator<ObjectRow, void> {

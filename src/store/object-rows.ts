@@ -43,7 +43,8 @@ export interface Tally {
 export const ROW_COLUMNS = "key, uid, resource_version, size, packing, content, checksum, value";
 
 /** The same where another table has columns of these names. */
-const ROW_COLUMNS_OF_OBJECTS = "objects.key, objects.uid, objects.resource_version, objects.size, objects.packing, objects.content, objects.checksum, objects.value";
+const ROW_COLUMNS_OF_OBJECTS =
+  "objects.key, objects.uid, objects.resource_version, objects.size, objects.packing, objects.content, objects.checksum, objects.value";
 const PAGE_ROWS = 64;
 const PAGE_BYTES = 256 * 1024;
 
@@ -57,8 +58,18 @@ export interface RowPacking {
 
 /** An item as a row. */
 export function rowOf({ meta, bytes }: Item, packing: RowPacking): ObjectRow {
-  const row = { key: objectKey(meta.namespace, meta.name), uid: meta.uid, resource_version: meta.resourceVersion, size: bytes.length, content: contentOf(bytes, packing.isSealed ? packing.sealer : undefined) };
-  const packed = pack(bytes, boundTo(packing.rows, row), packing.isSealed ? { sealer: packing.sealer } : { dictionary: packing.dictionary });
+  const row = {
+    key: objectKey(meta.namespace, meta.name),
+    uid: meta.uid,
+    resource_version: meta.resourceVersion,
+    size: bytes.length,
+    content: contentOf(bytes, packing.isSealed ? packing.sealer : undefined),
+  };
+  const packed = pack(
+    bytes,
+    boundTo(packing.rows, row),
+    packing.isSealed ? { sealer: packing.sealer } : { dictionary: packing.dictionary },
+  );
   const whole = { ...row, ...packed, checksum: 0 };
   return { ...whole, checksum: checksumOf(packing.rows, whole) };
 }
@@ -71,7 +82,10 @@ export function itemOf(row: ObjectRow, packing: RowPacking): Item | undefined {
 }
 
 /** Rows as items, up to the first that is damaged. Their bytes share memory. */
-export function itemsOf(rows: readonly ObjectRow[], packing: RowPacking): { readonly items: Item[]; readonly damaged: ObjectRow | undefined } {
+export function itemsOf(
+  rows: readonly ObjectRow[],
+  packing: RowPacking,
+): { readonly items: Item[]; readonly damaged: ObjectRow | undefined } {
   const broken = rows.findIndex((row) => checksumOf(packing.rows, row) !== row.checksum);
   const whole = broken < 0 ? rows : rows.slice(0, broken);
   const together = unpackTogether(whole, packing.dictionary);
@@ -103,18 +117,28 @@ export function isWhole(rows: number, row: ObjectRow): boolean {
 
 /** The state of a key's row. */
 export function findMark(database: Database, rows: number, key: string): RowMark | undefined {
-  return (database.query("SELECT id, uid, resource_version, content, checksum FROM objects WHERE rows = ? AND hash = ? AND key = ?").get(rows, hashOf(key), key) as RowMark | null) ?? undefined;
+  return (
+    (database
+      .query("SELECT id, uid, resource_version, content, checksum FROM objects WHERE rows = ? AND hash = ? AND key = ?")
+      .get(rows, hashOf(key), key) as RowMark | null) ?? undefined
+  );
 }
 
 /** A key's row. */
 export function findRow(database: Database, rows: number, key: string): ObjectRow | undefined {
-  return (database.query(`SELECT ${ROW_COLUMNS} FROM objects WHERE rows = ? AND hash = ? AND key = ?`).get(rows, hashOf(key), key) as ObjectRow | null) ?? undefined;
+  return (
+    (database
+      .query(`SELECT ${ROW_COLUMNS} FROM objects WHERE rows = ? AND hash = ? AND key = ?`)
+      .get(rows, hashOf(key), key) as ObjectRow | null) ?? undefined
+  );
 }
 
 /** Writes a row whose key is known to have none. */
 export function insertRow(database: Database, rows: number, row: ObjectRow): void {
   const { key, uid, resource_version: resourceVersion, size, packing, content, checksum: sum, value } = row;
-  database.query(`INSERT INTO objects (rows, hash, ${ROW_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`).run(rows, hashOf(key), key, uid, resourceVersion, size, packing, content, sum, value);
+  database
+    .query(`INSERT INTO objects (rows, hash, ${ROW_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+    .run(rows, hashOf(key), key, uid, resourceVersion, size, packing, content, sum, value);
 }
 
 /** Writes a row in the place of the one its key has, and keeps the tally. */
@@ -127,7 +151,11 @@ export function putRow(database: Database, rows: number, row: ObjectRow, tally: 
     return;
   }
   const { uid, resource_version: resourceVersion, size, packing, content, checksum: sum, value } = row;
-  database.query("UPDATE objects SET uid = ?, resource_version = ?, size = ?, packing = ?, content = ?, checksum = ?, value = ? WHERE id = ?").run(uid, resourceVersion, size, packing, content, sum, value, before.id);
+  database
+    .query(
+      "UPDATE objects SET uid = ?, resource_version = ?, size = ?, packing = ?, content = ?, checksum = ?, value = ? WHERE id = ?",
+    )
+    .run(uid, resourceVersion, size, packing, content, sum, value, before.id);
 }
 
 /** Removes a key's row and keeps the tally. @returns whether there was one. */
@@ -148,21 +176,40 @@ export function clearRows(database: Database, rows: number): void {
 
 /** Counts and sums the rows of a number. */
 export function tallyOf(database: Database, rows: number): Tally {
-  return database.query("SELECT count(*) AS objects, coalesce(sum(checksum), 0) AS digest FROM objects WHERE rows = ?").get(rows) as Tally;
+  return database
+    .query("SELECT count(*) AS objects, coalesce(sum(checksum), 0) AS digest FROM objects WHERE rows = ?")
+    .get(rows) as Tally;
 }
 
 /** Where the rows of a number lie, and how long their items are: in key order for a list, in order of arrival for a scan. */
-export function placesOf(database: Database, rows: number, order: "key" | "arrival"): { readonly id: number; readonly size: number }[] {
+export function placesOf(
+  database: Database,
+  rows: number,
+  order: "key" | "arrival",
+): { readonly id: number; readonly size: number }[] {
   // The inner query sorts the numbers, so that pages are read in the order they lie.
-  return database.query(`SELECT id, size FROM objects WHERE id IN (SELECT id FROM objects WHERE rows = ?) ORDER BY ${order === "key" ? "key" : "id"}`).all(rows) as { id: number; size: number }[];
+  return database
+    .query(
+      `SELECT id, size FROM objects WHERE id IN (SELECT id FROM objects WHERE rows = ?) ORDER BY ${order === "key" ? "key" : "id"}`,
+    )
+    .all(rows) as { id: number; size: number }[];
 }
 
 /** Rows of a number, a page at a time: at most 64 rows or some 256 KB of items, so that large objects do not add up. */
-export function* pagesOf(database: Database, places: readonly { readonly id: number; readonly size: number }[]): Generator<(ObjectRow & { readonly id: number })[], void> {
-  const query = database.query(`SELECT objects.id, ${ROW_COLUMNS_OF_OBJECTS} FROM json_each(?) AS wanted CROSS JOIN objects ON objects.id = wanted.value`);
-  for (let at = 0; at < places.length; ) {
+export function* pagesOf(
+  database: Database,
+  places: readonly { readonly id: number; readonly size: number }[],
+): Generator<(ObjectRow & { readonly id: number })[], void> {
+  const query = database.query(
+    `SELECT objects.id, ${ROW_COLUMNS_OF_OBJECTS} FROM json_each(?) AS wanted CROSS JOIN objects ON objects.id = wanted.value`,
+  );
+  for (let at = 0; at < places.length;) {
     const ids: number[] = [];
-    for (let bytes = 0; at < places.length && ids.length < PAGE_ROWS && (ids.length === 0 || bytes + places[at]!.size <= PAGE_BYTES); at++) {
+    for (
+      let bytes = 0;
+      at < places.length && ids.length < PAGE_ROWS && (ids.length === 0 || bytes + places[at]!.size <= PAGE_BYTES);
+      at++
+    ) {
       ids.push(places[at]!.id);
       bytes += places[at]!.size;
     }
@@ -176,16 +223,30 @@ function hashOf(key: string): number {
 
 /** Of a sealed item not even a hash lies open: it would confirm a guess. */
 function contentOf(bytes: Uint8Array, sealer: Sealer | undefined): number {
-  return sealer === undefined ? Bun.hash.xxHash32(bytes as Uint8Array<ArrayBuffer>) | 0 : Number.parseInt(sealer.hash(bytes).slice(0, 8), 16) | 0;
+  return sealer === undefined
+    ? Bun.hash.xxHash32(bytes as Uint8Array<ArrayBuffer>) | 0
+    : Number.parseInt(sealer.hash(bytes).slice(0, 8), 16) | 0;
 }
 
 function checkedItem(row: ObjectRow, bytes: Uint8Array, sealer: Sealer): Item | undefined {
-  if (bytes.length !== row.size || contentOf(bytes, isSealed(row.packing) ? sealer : undefined) !== row.content) return undefined;
+  if (bytes.length !== row.size || contentOf(bytes, isSealed(row.packing) ? sealer : undefined) !== row.content)
+    return undefined;
   const slash = row.key.indexOf("/");
-  return { meta: { namespace: slash < 0 ? "" : row.key.slice(0, slash), name: row.key.slice(slash + 1), uid: row.uid, resourceVersion: row.resource_version }, bytes };
+  return {
+    meta: {
+      namespace: slash < 0 ? "" : row.key.slice(0, slash),
+      name: row.key.slice(slash + 1),
+      uid: row.uid,
+      resourceVersion: row.resource_version,
+    },
+    bytes,
+  };
 }
 
-function boundTo(rows: number, { key, uid, resource_version: resourceVersion }: Pick<ObjectRow, "key" | "uid" | "resource_version">): string {
+function boundTo(
+  rows: number,
+  { key, uid, resource_version: resourceVersion }: Pick<ObjectRow, "key" | "uid" | "resource_version">,
+): string {
   return `${rows}\n${key}\n${uid}\n${resourceVersion}`;
 }
 

@@ -56,7 +56,12 @@ export function pack(bytes: Uint8Array, row: string, { sealer, dictionary }: Pac
  *
  * @returns undefined when the value was sealed with another key or for another row, or its dictionary is gone.
  */
-export function unpack({ packing, value }: Packed, row: string, sealer: Sealer, dictionary?: Uint8Array): Uint8Array | undefined {
+export function unpack(
+  { packing, value }: Packed,
+  row: string,
+  sealer: Sealer,
+  dictionary?: Uint8Array,
+): Uint8Array | undefined {
   const open = isSealed(packing) ? sealer.open(value, row) : value;
   if (open === undefined || (packing & ZSTD) === 0) return open;
   if ((packing & DICTIONARY) !== 0 && dictionary === undefined) return undefined;
@@ -72,7 +77,10 @@ export function unpack({ packing, value }: Packed, row: string, sealer: Sealer, 
  *
  * @returns undefined if any of them is packed in another way or does not open; then take them one by one.
  */
-export function unpackTogether(packed: readonly (Packed & { readonly size: number })[], dictionary: Uint8Array | undefined): Uint8Array[] | undefined {
+export function unpackTogether(
+  packed: readonly (Packed & { readonly size: number })[],
+  dictionary: Uint8Array | undefined,
+): Uint8Array[] | undefined {
   if (dictionary === undefined || packed.some(({ packing }) => packing !== (ZSTD | DICTIONARY))) return undefined;
   try {
     const all = decompress(Buffer.concat(packed.map(({ value }) => value)), dictionary);
@@ -106,7 +114,10 @@ export function textChecksum(...fields: readonly (string | number | null)[]): nu
 
 function compress(bytes: Uint8Array, dictionary: Uint8Array | undefined): Uint8Array {
   if (dictionary === undefined) return Bun.zstdCompressSync(bytes as Uint8Array<ArrayBuffer>, { level: ZSTD_LEVEL });
-  return zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL }, dictionary } as Parameters<typeof zstdCompressSync>[1]);
+  return zstdCompressSync(bytes, {
+    params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL },
+    dictionary,
+  } as Parameters<typeof zstdCompressSync>[1]);
 }
 
 function decompress(bytes: Uint8Array, dictionary: Uint8Array | undefined): Uint8Array {

@@ -9,7 +9,21 @@
  */
 
 import { Database, SQLiteError, constants } from "bun:sqlite";
-import { chmodSync, closeSync, existsSync, fsyncSync, lstatSync, mkdirSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Log } from "../base/log.ts";
 import { salvage, type Salvaged } from "./salvage.ts";
@@ -80,7 +94,11 @@ function openOnDisk({ stateDir, log, stamp, maxBytes }: PlaceOptions): Place {
     const aside = setAside(path, isNewer ? `schema-${error.version}` : `damaged-${stamp}`);
     const opened = openFile(path);
     const saved = isNewer ? undefined : salvageFile(aside, opened.database, maxBytes);
-    log.warn("database set aside", { reason: (error as Error).message, as: basename(aside), scopesSaved: saved?.rows.size ?? 0 });
+    log.warn("database set aside", {
+      reason: (error as Error).message,
+      as: basename(aside),
+      scopesSaved: saved?.rows.size ?? 0,
+    });
     return { ...opened, quarantined: isNewer ? 0 : 1 };
   }
 }
@@ -127,7 +145,8 @@ export function volatileBytes(maxBytes: number): number {
 
 /** Removes a volatile database's folder. */
 export function removeVolatile(path: string): void {
-  if (path !== ":memory:" && basename(dirname(path)).startsWith(VOLATILE)) rmSync(dirname(path), { recursive: true, force: true });
+  if (path !== ":memory:" && basename(dirname(path)).startsWith(VOLATILE))
+    rmSync(dirname(path), { recursive: true, force: true });
 }
 
 /**
@@ -136,7 +155,10 @@ export function removeVolatile(path: string): void {
  *
  * @returns undefined if the disk does not take it; what is there stays.
  */
-export function moveToDisk(stateDir: string, from: Database): { readonly opened: Opened; readonly saved: Salvaged } | undefined {
+export function moveToDisk(
+  stateDir: string,
+  from: Database,
+): { readonly opened: Opened; readonly saved: Salvaged } | undefined {
   const path = join(stateDir, FILE);
   const fresh = `${path}.new`;
   try {
@@ -174,7 +196,9 @@ export function isInPlace({ path, inode }: Opened): boolean {
 /** SQLite's and the system's words for a disk that is full, read-only, failing or locked: the file itself is not to blame. */
 export function isDiskTrouble(error: unknown): boolean {
   const code = String((error as { code?: unknown } | undefined)?.code ?? "");
-  return /^(SQLITE_(FULL|READONLY|IOERR|CANTOPEN|PERM|BUSY|LOCKED|PROTOCOL|NOMEM|AUTH|INTERRUPT)|E[A-Z0-9]+$)/.test(code);
+  return /^(SQLITE_(FULL|READONLY|IOERR|CANTOPEN|PERM|BUSY|LOCKED|PROTOCOL|NOMEM|AUTH|INTERRUPT)|E[A-Z0-9]+$)/.test(
+    code,
+  );
 }
 
 /** A short word for what happened, for `status` and the log. */
@@ -217,7 +241,11 @@ function prepare(database: Database): { readonly database: Database; readonly is
 /** Reads a file that is damaged or lies on a disk that cannot be written, as far as it goes. */
 function salvageFile(path: string, to: Database, maxBytes: number): Salvaged | undefined {
   // Where not even the log's index can be made, the file is read without its log: older, and checked all the same.
-  for (const open of [() => new Database(path, { readonly: true }), () => new Database(`file:${encodeURI(path)}?immutable=1`, constants.SQLITE_OPEN_READONLY | constants.SQLITE_OPEN_URI)]) {
+  for (const open of [
+    () => new Database(path, { readonly: true }),
+    () =>
+      new Database(`file:${encodeURI(path)}?immutable=1`, constants.SQLITE_OPEN_READONLY | constants.SQLITE_OPEN_URI),
+  ]) {
     let from: Database | undefined;
     try {
       from = open();
@@ -244,8 +272,11 @@ function setAside(path: string, label: string): string {
     }
   }
   const folder = dirname(path);
-  const damaged = readdirSync(folder).filter((name) => name.startsWith(`${FILE}.damaged-`) && !/-(wal|shm)$/.test(name)).sort();
-  for (const name of damaged.slice(0, -KEPT_ASIDE)) for (const suffix of SUFFIXES) rmSync(join(folder, name + suffix), { recursive: true, force: true });
+  const damaged = readdirSync(folder)
+    .filter((name) => name.startsWith(`${FILE}.damaged-`) && !/-(wal|shm)$/.test(name))
+    .sort();
+  for (const name of damaged.slice(0, -KEPT_ASIDE))
+    for (const suffix of SUFFIXES) rmSync(join(folder, name + suffix), { recursive: true, force: true });
   return aside;
 }
 

@@ -86,11 +86,26 @@ export class Responses {
     if (headers?.success !== true) return this.#lost(row, undefined);
     const body = this.#body(row, key);
     if (!(body instanceof Uint8Array)) return this.#lost(row, body.found);
-    return { status: row.status, headers: headers.output, body, storedAtMs: this.#heldBack.get(textOf(key))?.storedAtMs ?? row.stored_at };
+    return {
+      status: row.status,
+      headers: headers.output,
+      body,
+      storedAtMs: this.#heldBack.get(textOf(key))?.storedAtMs ?? row.stored_at,
+    };
   }
 
-  list(): { readonly key: ResponseKey; readonly status: number; readonly sizeBytes: number; readonly storedAtMs: number }[] {
-    const rows = this.parts.database().query("SELECT r.principal, r.target, r.accept, r.status, r.stored_at, b.size FROM responses r LEFT JOIN bodies b ON b.hash = r.body ORDER BY r.principal, r.target, r.accept").all() as (Omit<Row, "headers" | "body" | "checksum"> & { size: number | null })[];
+  list(): {
+    readonly key: ResponseKey;
+    readonly status: number;
+    readonly sizeBytes: number;
+    readonly storedAtMs: number;
+  }[] {
+    const rows = this.parts
+      .database()
+      .query(
+        "SELECT r.principal, r.target, r.accept, r.status, r.stored_at, b.size FROM responses r LEFT JOIN bodies b ON b.hash = r.body ORDER BY r.principal, r.target, r.accept",
+      )
+      .all() as (Omit<Row, "headers" | "body" | "checksum"> & { size: number | null })[];
     return rows.map(({ principal, target, accept, status, stored_at: storedAt, size }) => {
       const key = { principal, target, accept };
       return { key, status, sizeBytes: size ?? 0, storedAtMs: this.#heldBack.get(textOf(key))?.storedAtMs ?? storedAt };
@@ -99,10 +114,20 @@ export class Responses {
 
   /** Keys of a principal's answers to exactly this path, queued ones included. */
   keysForPath(principal: string, path: string): ResponseKey[] {
-    const queued = [...this.#queue.values()].map(({ key }) => key).filter((key) => key.principal === principal && pathOf(key.target) === path);
+    const queued = [...this.#queue.values()]
+      .map(({ key }) => key)
+      .filter((key) => key.principal === principal && pathOf(key.target) === path);
     // "?" is followed by "@" in ASCII: the range holds the path itself and the path with any query.
-    const rows = this.parts.database().query("SELECT target, accept FROM responses WHERE principal = ? AND target >= ? AND target < ?").all(principal, path, `${path}@`) as { target: string; accept: string }[];
-    return [...queued, ...rows.filter(({ target }) => pathOf(target) === path).map(({ target, accept }) => ({ principal, target, accept }))];
+    const rows = this.parts
+      .database()
+      .query("SELECT target, accept FROM responses WHERE principal = ? AND target >= ? AND target < ?")
+      .all(principal, path, `${path}@`) as { target: string; accept: string }[];
+    return [
+      ...queued,
+      ...rows
+        .filter(({ target }) => pathOf(target) === path)
+        .map(({ target, accept }) => ({ principal, target, accept })),
+    ];
   }
 
   /** Takes what is queued, to be written within a transaction that may run twice. */
@@ -125,7 +150,13 @@ export class Responses {
     }
     const hash = this.#nameOf(response.body, isSecret, key);
     const headers = JSON.stringify(response.headers);
-    if (before !== undefined && isWhole(before) && before.status === response.status && before.headers === headers && hash.equals(before.body)) {
+    if (
+      before !== undefined &&
+      isWhole(before) &&
+      before.status === response.status &&
+      before.headers === headers &&
+      hash.equals(before.body)
+    ) {
       this.#heldBack.set(textOf(key), { key, storedAtMs: response.storedAtMs });
       return false;
     }
@@ -133,11 +164,15 @@ export class Responses {
     const name = hash.toString("hex");
     if (database.query("SELECT 1 FROM bodies WHERE hash = ?").get(hash) === null) {
       const { packing, value } = pack(response.body, name, { sealer: isSecret ? this.parts.sealer : undefined });
-      database.query("INSERT INTO bodies (hash, size, packing, checksum, value) VALUES (?, ?, ?, ?, ?)").run(hash, response.body.length, packing, checksum(value, `${name}\n${packing}`), value);
+      database
+        .query("INSERT INTO bodies (hash, size, packing, checksum, value) VALUES (?, ?, ?, ?, ?)")
+        .run(hash, response.body.length, packing, checksum(value, `${name}\n${packing}`), value);
     }
     const storedAt = Math.round(response.storedAtMs);
     const sum = textChecksum(principal, target, accept, response.status, headers, name, storedAt);
-    database.query(`INSERT OR REPLACE INTO responses (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`).run(principal, target, accept, response.status, headers, hash, storedAt, sum);
+    database
+      .query(`INSERT OR REPLACE INTO responses (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
+      .run(principal, target, accept, response.status, headers, hash, storedAt, sum);
     if (before !== undefined) this.#dropBody(before.body);
     return true;
   }
@@ -148,7 +183,10 @@ export class Responses {
       const row = this.#row(key);
       if (row === undefined || !isWhole(row)) continue;
       const moved = { ...row, stored_at: Math.round(storedAtMs) };
-      this.parts.database().query("UPDATE responses SET stored_at = ?, checksum = ? WHERE principal = ? AND target = ? AND accept = ?").run(moved.stored_at, checksumOf(moved), key.principal, key.target, key.accept);
+      this.parts
+        .database()
+        .query("UPDATE responses SET stored_at = ?, checksum = ? WHERE principal = ? AND target = ? AND accept = ?")
+        .run(moved.stored_at, checksumOf(moved), key.principal, key.target, key.accept);
     }
   }
 
@@ -157,15 +195,26 @@ export class Responses {
   }
 
   #row({ principal, target, accept }: ResponseKey): Row | undefined {
-    return (this.parts.database().query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`).get(principal, target, accept) as Row | null) ?? undefined;
+    return (
+      (this.parts
+        .database()
+        .query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`)
+        .get(principal, target, accept) as Row | null) ?? undefined
+    );
   }
 
   #body(row: Row, key: ResponseKey): Uint8Array | { readonly found: Uint8Array | undefined } {
     const name = Buffer.from(row.body).toString("hex");
-    const stored = this.parts.database().query("SELECT packing, checksum, value FROM bodies WHERE hash = ?").get(row.body) as BodyRow | null;
-    if (stored === null || checksum(stored.value, `${name}\n${stored.packing}`) !== stored.checksum) return { found: stored?.value };
+    const stored = this.parts
+      .database()
+      .query("SELECT packing, checksum, value FROM bodies WHERE hash = ?")
+      .get(row.body) as BodyRow | null;
+    if (stored === null || checksum(stored.value, `${name}\n${stored.packing}`) !== stored.checksum)
+      return { found: stored?.value };
     const body = unpack(stored, name, this.parts.sealer);
-    return body !== undefined && this.#nameOf(body, isSealed(stored.packing), key).equals(row.body) ? body : { found: stored.value };
+    return body !== undefined && this.#nameOf(body, isSealed(stored.packing), key).equals(row.body)
+      ? body
+      : { found: stored.value };
   }
 
   /** A damaged body takes all answers with it that share it. */
@@ -173,7 +222,9 @@ export class Responses {
     this.parts.quarantine(`answer ${row.target}`, value);
     this.parts.write(() => {
       const database = this.parts.database();
-      database.query("DELETE FROM responses WHERE principal = ? AND target = ? AND accept = ?").run(row.principal, row.target, row.accept);
+      database
+        .query("DELETE FROM responses WHERE principal = ? AND target = ? AND accept = ?")
+        .run(row.principal, row.target, row.accept);
       database.query("DELETE FROM responses WHERE body = ?").run(row.body);
       database.query("DELETE FROM bodies WHERE hash = ?").run(row.body);
     });
@@ -181,32 +232,62 @@ export class Responses {
   }
 
   #delete({ principal, target, accept, body }: Row): void {
-    this.parts.database().query("DELETE FROM responses WHERE principal = ? AND target = ? AND accept = ?").run(principal, target, accept);
+    this.parts
+      .database()
+      .query("DELETE FROM responses WHERE principal = ? AND target = ? AND accept = ?")
+      .run(principal, target, accept);
     this.#dropBody(body);
   }
 
   #dropBody(hash: Uint8Array): void {
-    this.parts.database().query("DELETE FROM bodies WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM responses WHERE body = ?1)").run(hash);
+    this.parts
+      .database()
+      .query("DELETE FROM bodies WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM responses WHERE body = ?1)")
+      .run(hash);
   }
 
   /** Equal bodies of different callers share a name; secret ones are named with a key, for their principal and target alone. */
   #nameOf(body: Uint8Array, isSecret: boolean, { principal, target }: ResponseKey): Buffer {
     const hash = new Bun.CryptoHasher("sha256").update(body).digest("hex");
-    return Buffer.from((isSecret ? this.parts.sealer.hash(`${principal}\n${target}\n${hash}`) : hash).slice(0, 32), "hex");
+    return Buffer.from(
+      (isSecret ? this.parts.sealer.hash(`${principal}\n${target}\n${hash}`) : hash).slice(0, 32),
+      "hex",
+    );
   }
 }
 
 /** Copies answers to another database, the newest first, within a bound. */
 export function copyResponses(from: Database, to: Database, maxBytes: number): void {
   let bytesLeft = maxBytes;
-  const keys = from.query("SELECT principal, target, accept FROM responses ORDER BY stored_at DESC").all() as ResponseKey[];
+  const keys = from
+    .query("SELECT principal, target, accept FROM responses ORDER BY stored_at DESC")
+    .all() as ResponseKey[];
   for (const { principal, target, accept } of keys) {
-    const row = from.query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`).get(principal, target, accept) as Row | null;
+    const row = from
+      .query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`)
+      .get(principal, target, accept) as Row | null;
     if (row === null || !isWhole(row)) continue;
-    const body = from.query("SELECT hash, size, packing, checksum, value FROM bodies WHERE hash = ?").get(row.body) as BodyRow | null;
+    const body = from
+      .query("SELECT hash, size, packing, checksum, value FROM bodies WHERE hash = ?")
+      .get(row.body) as BodyRow | null;
     if (body === null || (bytesLeft -= body.value.length) < 0) continue;
-    to.query("INSERT OR IGNORE INTO bodies (hash, size, packing, checksum, value) VALUES (?, ?, ?, ?, ?)").run(body.hash, body.size, body.packing, body.checksum, body.value);
-    to.query(`INSERT OR REPLACE INTO responses (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`).run(row.principal, row.target, row.accept, row.status, row.headers, row.body, row.stored_at, row.checksum);
+    to.query("INSERT OR IGNORE INTO bodies (hash, size, packing, checksum, value) VALUES (?, ?, ?, ?, ?)").run(
+      body.hash,
+      body.size,
+      body.packing,
+      body.checksum,
+      body.value,
+    );
+    to.query(`INSERT OR REPLACE INTO responses (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`).run(
+      row.principal,
+      row.target,
+      row.accept,
+      row.status,
+      row.headers,
+      row.body,
+      row.stored_at,
+      row.checksum,
+    );
   }
 }
 

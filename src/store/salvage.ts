@@ -60,9 +60,17 @@ function copyScope(from: Database, to: Database, scope: StoredScope, bytesLeft: 
   const { rows } = scope;
   const tally: Tally = { objects: 0, digest: 0 };
   let bytes = 0;
-  const dictionary = from.query("SELECT checksum, value FROM dictionaries WHERE rows = ?").get(rows) as { checksum: number; value: Uint8Array } | null;
+  const dictionary = from.query("SELECT checksum, value FROM dictionaries WHERE rows = ?").get(rows) as {
+    checksum: number;
+    value: Uint8Array;
+  } | null;
   if (dictionary !== null && checksum(dictionary.value, String(rows)) !== dictionary.checksum) throw new DamagedError();
-  if (dictionary !== null) to.query("INSERT OR REPLACE INTO dictionaries (rows, checksum, value) VALUES (?, ?, ?)").run(rows, dictionary.checksum, dictionary.value);
+  if (dictionary !== null)
+    to.query("INSERT OR REPLACE INTO dictionaries (rows, checksum, value) VALUES (?, ?, ?)").run(
+      rows,
+      dictionary.checksum,
+      dictionary.value,
+    );
   for (const page of pagesOf(from, placesOf(from, rows, "arrival"))) {
     for (const row of page) {
       if (!isWhole(rows, row)) throw new DamagedError();
@@ -83,10 +91,18 @@ function copyScope(from: Database, to: Database, scope: StoredScope, bytesLeft: 
 }
 
 function copyPlain(from: Database, to: Database): void {
-  for (const { name, packing, checksum: sum, value } of from.query("SELECT name, packing, checksum, value FROM kept_values").all() as { name: string; packing: number; checksum: number; value: Uint8Array }[]) {
-    to.query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)").run(name, packing, sum, value);
+  for (const { name, packing, checksum: sum, value } of from
+    .query("SELECT name, packing, checksum, value FROM kept_values")
+    .all() as { name: string; packing: number; checksum: number; value: Uint8Array }[]) {
+    to.query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)").run(
+      name,
+      packing,
+      sum,
+      value,
+    );
   }
-  for (const { name, n } of from.query("SELECT name, n FROM counts").all() as { name: string; n: number }[]) to.query("INSERT OR REPLACE INTO counts (name, n) VALUES (?, ?)").run(name, n);
+  for (const { name, n } of from.query("SELECT name, n FROM counts").all() as { name: string; n: number }[])
+    to.query("INSERT OR REPLACE INTO counts (name, n) VALUES (?, ?)").run(name, n);
 }
 
 class DamagedError extends Error {

@@ -24,7 +24,13 @@ export interface StoredScope {
 }
 
 const headSchema = v.object({
-  shape: v.object({ listKind: v.string(), apiVersion: v.string(), isBare: v.boolean(), itemKind: v.optional(v.string()), columnDefinitions: v.optional(v.string()) }),
+  shape: v.object({
+    listKind: v.string(),
+    apiVersion: v.string(),
+    isBare: v.boolean(),
+    itemKind: v.optional(v.string()),
+    columnDefinitions: v.optional(v.string()),
+  }),
   contentType: v.string(),
   epoch: v.string(),
   rows: v.number(),
@@ -47,8 +53,15 @@ interface Row {
 }
 
 /** Reads all scopes; no object is touched. @returns also the ids of rows that cannot be believed. */
-export function readScopes(database: Database): { readonly scopes: StoredScope[]; readonly damaged: readonly number[] } {
-  const rows = database.query("SELECT s.id, s.identity, s.head, s.checksum, m.resource_version, m.changed_at, m.last_contact, m.last_used, m.objects, m.digest, m.checksum AS mark_checksum FROM scopes s LEFT JOIN marks m ON m.scope = s.id").all() as Row[];
+export function readScopes(database: Database): {
+  readonly scopes: StoredScope[];
+  readonly damaged: readonly number[];
+} {
+  const rows = database
+    .query(
+      "SELECT s.id, s.identity, s.head, s.checksum, m.resource_version, m.changed_at, m.last_contact, m.last_used, m.objects, m.digest, m.checksum AS mark_checksum FROM scopes s LEFT JOIN marks m ON m.scope = s.id",
+    )
+    .all() as Row[];
   const scopes: StoredScope[] = [];
   const damaged: number[] = [];
   for (const row of rows) {
@@ -60,37 +73,86 @@ export function readScopes(database: Database): { readonly scopes: StoredScope[]
 }
 
 function scopeOf(row: Row): StoredScope | undefined {
-  const { id, identity, head, checksum, resource_version: resourceVersion, changed_at: changedAt, last_contact: lastContactMs, last_used: lastUsedMs, objects, digest } = row;
+  const {
+    id,
+    identity,
+    head,
+    checksum,
+    resource_version: resourceVersion,
+    changed_at: changedAt,
+    last_contact: lastContactMs,
+    last_used: lastUsedMs,
+    objects,
+    digest,
+  } = row;
   if (checksum !== textChecksum(id, identity, head)) return undefined;
-  if (resourceVersion === null || row.mark_checksum !== textChecksum(id, resourceVersion, changedAt, lastContactMs, lastUsedMs, objects, digest)) return undefined;
+  if (
+    resourceVersion === null ||
+    row.mark_checksum !== textChecksum(id, resourceVersion, changedAt, lastContactMs, lastUsedMs, objects, digest)
+  )
+    return undefined;
   const known = v.safeParse(identitySchema, parsed(identity));
   if (!known.success) return undefined;
-  const scope: StoredScope = { id, identity: identityOf(known.output), rows: 0, listed: undefined, tally: { objects: 0, digest: 0 }, lastUsedMs };
+  const scope: StoredScope = {
+    id,
+    identity: identityOf(known.output),
+    rows: 0,
+    listed: undefined,
+    tally: { objects: 0, digest: 0 },
+    lastUsedMs,
+  };
   if (head === null) return scope;
   const listed = v.safeParse(headSchema, parsed(head));
   if (!listed.success) return undefined;
   const { shape, contentType, epoch, rows: number } = listed.output;
-  return { ...scope, rows: number, tally: { objects, digest }, listed: { shape: shape as Shape, contentType, epoch, resourceVersion, changedAt, lastContactMs } };
+  return {
+    ...scope,
+    rows: number,
+    tally: { objects, digest },
+    listed: { shape: shape as Shape, contentType, epoch, resourceVersion, changedAt, lastContactMs },
+  };
 }
 
 /** Adds a scope that has no rows. */
 export function insertScope(database: Database, identity: ScopeIdentity, lastUsedMs: number, id: number): void {
   const name = identityText(identity);
-  database.query("INSERT OR REPLACE INTO scopes (id, identity, head, checksum) VALUES (?, ?, NULL, ?)").run(id, name, textChecksum(id, name, null));
+  database
+    .query("INSERT OR REPLACE INTO scopes (id, identity, head, checksum) VALUES (?, ?, NULL, ?)")
+    .run(id, name, textChecksum(id, name, null));
   saveMarks(database, { id, listed: undefined, lastUsedMs, tally: { objects: 0, digest: 0 } });
 }
 
 /** Points a scope to its rows, or to none. */
-export function saveHead(database: Database, { id, identity, listed, rows }: Pick<StoredScope, "id" | "identity" | "listed" | "rows">): void {
+export function saveHead(
+  database: Database,
+  { id, identity, listed, rows }: Pick<StoredScope, "id" | "identity" | "listed" | "rows">,
+): void {
   const name = identityText(identity);
-  const head = listed === undefined ? null : JSON.stringify({ shape: listed.shape, contentType: listed.contentType, epoch: listed.epoch, rows });
+  const head =
+    listed === undefined
+      ? null
+      : JSON.stringify({ shape: listed.shape, contentType: listed.contentType, epoch: listed.epoch, rows });
   database.query("UPDATE scopes SET head = ?, checksum = ? WHERE id = ?").run(head, textChecksum(id, name, head), id);
 }
 
 /** Writes where a scope stands. */
-export function saveMarks(database: Database, { id, listed, lastUsedMs, tally }: Pick<StoredScope, "id" | "listed" | "lastUsedMs" | "tally">): void {
-  const fields = [listed?.resourceVersion ?? "", listed?.changedAt ?? "", Math.round(listed?.lastContactMs ?? 0), Math.round(lastUsedMs), tally.objects, tally.digest] as const;
-  database.query("INSERT OR REPLACE INTO marks (scope, resource_version, changed_at, last_contact, last_used, objects, digest, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)").run(id, ...fields, textChecksum(id, ...fields));
+export function saveMarks(
+  database: Database,
+  { id, listed, lastUsedMs, tally }: Pick<StoredScope, "id" | "listed" | "lastUsedMs" | "tally">,
+): void {
+  const fields = [
+    listed?.resourceVersion ?? "",
+    listed?.changedAt ?? "",
+    Math.round(listed?.lastContactMs ?? 0),
+    Math.round(lastUsedMs),
+    tally.objects,
+    tally.digest,
+  ] as const;
+  database
+    .query(
+      "INSERT OR REPLACE INTO marks (scope, resource_version, changed_at, last_contact, last_used, objects, digest, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .run(id, ...fields, textChecksum(id, ...fields));
 }
 
 /** Removes a scope's own rows; its objects are another matter. */
@@ -109,11 +171,29 @@ export function byDispensability(a: StoredScope, b: StoredScope): number {
 }
 
 /** An identity as one text; two scopes never share it. */
-export function identityText({ principal, group, version, resource, namespace, fieldSelector, labelSelector, representation }: ScopeIdentity): string {
+export function identityText({
+  principal,
+  group,
+  version,
+  resource,
+  namespace,
+  fieldSelector,
+  labelSelector,
+  representation,
+}: ScopeIdentity): string {
   return JSON.stringify([principal, group, version, resource, namespace, fieldSelector, labelSelector, representation]);
 }
 
-function identityOf([principal, group, version, resource, namespace, fieldSelector, labelSelector, representation]: v.InferOutput<typeof identitySchema>): ScopeIdentity {
+function identityOf([
+  principal,
+  group,
+  version,
+  resource,
+  namespace,
+  fieldSelector,
+  labelSelector,
+  representation,
+]: v.InferOutput<typeof identitySchema>): ScopeIdentity {
   return { principal, group, version, resource, namespace, fieldSelector, labelSelector, representation };
 }
 

@@ -53,10 +53,15 @@ export class Sealer {
   open(sealed: Uint8Array, row: string): Buffer | undefined {
     if (sealed.length < NONCE_BYTES + TAG_BYTES) return undefined;
     try {
-      const decipher = createDecipheriv("aes-256-gcm", this.#key, sealed.subarray(0, NONCE_BYTES), { authTagLength: TAG_BYTES });
+      const decipher = createDecipheriv("aes-256-gcm", this.#key, sealed.subarray(0, NONCE_BYTES), {
+        authTagLength: TAG_BYTES,
+      });
       decipher.setAAD(Buffer.from(row));
       decipher.setAuthTag(sealed.subarray(sealed.length - TAG_BYTES));
-      return Buffer.concat([decipher.update(sealed.subarray(NONCE_BYTES, sealed.length - TAG_BYTES)), decipher.final()]);
+      return Buffer.concat([
+        decipher.update(sealed.subarray(NONCE_BYTES, sealed.length - TAG_BYTES)),
+        decipher.final(),
+      ]);
     } catch {
       return undefined;
     }
@@ -82,7 +87,11 @@ export class Sealer {
 }
 
 /** The sealer of a state folder: systemd's credential, else the key file, made on first use; else a key that dies with the process. */
-export function openSealer(stateDir: string, isReadOnly = false, credentialsDirectory = process.env["CREDENTIALS_DIRECTORY"]): Sealer {
+export function openSealer(
+  stateDir: string,
+  isReadOnly = false,
+  credentialsDirectory = process.env["CREDENTIALS_DIRECTORY"],
+): Sealer {
   if (credentialsDirectory !== undefined && credentialsDirectory !== "") {
     const key = readKey(join(credentialsDirectory, "holdfast-seal-key"));
     if (key !== undefined) return new Sealer(key, "credential");

@@ -25,17 +25,64 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Item } from "../kube/codec.ts";
 import { objectKey } from "../kube/resource-path.ts";
-import type { ListedState, ListWriter, ResponseKey, ScopeIdentity, ScopeRecord, ScopeSnapshot, Store, StoredResponse, StoreStatus } from "./contract.ts";
+import type {
+  ListedState,
+  ListWriter,
+  ResponseKey,
+  ScopeIdentity,
+  ScopeRecord,
+  ScopeSnapshot,
+  Store,
+  StoredResponse,
+  StoreStatus,
+} from "./contract.ts";
 import { Dictionaries } from "./dictionaries.ts";
 import { ScopeDamagedError } from "./errors.ts";
 import { StagedList } from "./list-writer.ts";
-import { clearRows, deleteRow, findMark, findRow, isSame, itemOf, pagesOf, placesOf, putRow, rowOf, tallyOf, type ObjectRow, type RowPacking, type Tally } from "./object-rows.ts";
+import {
+  clearRows,
+  deleteRow,
+  findMark,
+  findRow,
+  isSame,
+  itemOf,
+  pagesOf,
+  placesOf,
+  putRow,
+  rowOf,
+  tallyOf,
+  type ObjectRow,
+  type RowPacking,
+  type Tally,
+} from "./object-rows.ts";
 import { checksum, pack, unpack } from "./packing.ts";
-import { isDiskTrouble, isInPlace, moveToDisk, openForReading, openInProcess, openPlace, openVolatile, reasonOf, removeVolatile, volatileBytes, type Opened, type PlaceOptions } from "./place.ts";
+import {
+  isDiskTrouble,
+  isInPlace,
+  moveToDisk,
+  openForReading,
+  openInProcess,
+  openPlace,
+  openVolatile,
+  reasonOf,
+  removeVolatile,
+  volatileBytes,
+  type Opened,
+  type PlaceOptions,
+} from "./place.ts";
 import { Responses } from "./responses.ts";
 import { salvage } from "./salvage.ts";
 import { pragma } from "./schema.ts";
-import { byDispensability, deleteScope, identityText, insertScope, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
+import {
+  byDispensability,
+  deleteScope,
+  identityText,
+  insertScope,
+  readScopes,
+  saveHead,
+  saveMarks,
+  type StoredScope,
+} from "./scope-rows.ts";
 import { openSealer, type Sealer } from "./seal.ts";
 import { Readers, copiedSnapshot, readingSnapshot, type SnapshotParts } from "./snapshot.ts";
 
@@ -114,7 +161,12 @@ export class SqliteStore implements Store {
     this.#sealer = openSealer(stateDir, isReadOnly);
     this.#isSealed = options.isSealed ?? isSecret;
     this.#readers = new Readers(clock);
-    this.#responses = new Responses({ database: () => this.#db, sealer: this.#sealer, write: (task) => this.#write(task), quarantine: (what, value) => this.#quarantine(what, value) });
+    this.#responses = new Responses({
+      database: () => this.#db,
+      sealer: this.#sealer,
+      write: (task) => this.#write(task),
+      quarantine: (what, value) => this.#quarantine(what, value),
+    });
     this.#lastTrimMs = clock.monotonicMs();
     this.#load();
     if (place.quarantined > 0) this.#count(place.quarantined);
@@ -132,7 +184,14 @@ export class SqliteStore implements Store {
     const known = this.#idByIdentity.get(text);
     if (known !== undefined) return recordOf(this.#scopes.get(known)!);
     const id = Math.max(0, ...this.#scopes.keys()) + 1;
-    const scope = this.#remember({ id, identity, rows: 0, listed: undefined, tally: { objects: 0, digest: 0 }, lastUsedMs: nowMs });
+    const scope = this.#remember({
+      id,
+      identity,
+      rows: 0,
+      listed: undefined,
+      tally: { objects: 0, digest: 0 },
+      lastUsedMs: nowMs,
+    });
     this.#write(() => insertScope(this.#db, identity, nowMs, id));
     return recordOf(scope);
   }
@@ -156,12 +215,23 @@ export class SqliteStore implements Store {
     return this.#scopes.get(scopeId)?.listed;
   }
 
-  touchScope(scopeId: number, { resourceVersion, lastContactMs, lastUsedMs }: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number }): void {
+  touchScope(
+    scopeId: number,
+    {
+      resourceVersion,
+      lastContactMs,
+      lastUsedMs,
+    }: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number },
+  ): void {
     const scope = this.#scopes.get(scopeId);
     if (scope === undefined) return;
     if (lastUsedMs !== undefined) scope.lastUsedMs = lastUsedMs;
     if (scope.listed !== undefined) {
-      scope.listed = { ...scope.listed, ...(resourceVersion === undefined ? {} : { resourceVersion }), ...(lastContactMs === undefined ? {} : { lastContactMs }) };
+      scope.listed = {
+        ...scope.listed,
+        ...(resourceVersion === undefined ? {} : { resourceVersion }),
+        ...(lastContactMs === undefined ? {} : { lastContactMs }),
+      };
     }
     scope.isTouched = true;
     this.#scheduleBookmarks();
@@ -177,9 +247,10 @@ export class SqliteStore implements Store {
       database: () => this.#db,
       log: this.options.log,
       write: (task) => this.#write(task),
-      read: (task) => this.#read(task, () => {
-        throw new ScopeDamagedError(`Cannot keep a list of ${scope.identity.resource}: the database cannot be read`);
-      }),
+      read: (task) =>
+        this.#read(task, () => {
+          throw new ScopeDamagedError(`Cannot keep a list of ${scope.identity.resource}: the database cannot be read`);
+        }),
       scope,
       stagingRows: this.#nextRows++,
       packing: (rows, first) => this.#packing(scope, rows, first),
@@ -263,23 +334,46 @@ export class SqliteStore implements Store {
   }
 
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
-    for (const scope of [...this.#scopes.values()]) if (scope.identity.principal === principal && matches(scope.identity)) this.dropScope(scope.id);
+    for (const scope of [...this.#scopes.values()])
+      if (scope.identity.principal === principal && matches(scope.identity)) this.dropScope(scope.id);
     // A recorded answer has no scope; it goes when everything of its principal goes.
-    if (!matches({ principal, group: "", version: "", resource: "", namespace: "", fieldSelector: "", labelSelector: "", representation: "" })) return;
+    if (
+      !matches({
+        principal,
+        group: "",
+        version: "",
+        resource: "",
+        namespace: "",
+        fieldSelector: "",
+        labelSelector: "",
+        representation: "",
+      })
+    )
+      return;
     for (const { key } of this.listResponses()) if (key.principal === principal) this.deleteResponse(key);
     this.flush();
   }
 
-  listResponses(): { readonly key: ResponseKey; readonly status: number; readonly sizeBytes: number; readonly storedAtMs: number }[] {
+  listResponses(): {
+    readonly key: ResponseKey;
+    readonly status: number;
+    readonly sizeBytes: number;
+    readonly storedAtMs: number;
+  }[] {
     this.flush();
     return this.#read(() => this.#responses.list(), none);
   }
 
   getValue(name: string): Uint8Array | undefined {
     return this.#read(() => {
-      const row = this.#db.query("SELECT packing, checksum, value FROM kept_values WHERE name = ?").get(name) as { packing: number; checksum: number; value: Uint8Array } | null;
+      const row = this.#db.query("SELECT packing, checksum, value FROM kept_values WHERE name = ?").get(name) as {
+        packing: number;
+        checksum: number;
+        value: Uint8Array;
+      } | null;
       if (row === null) return undefined;
-      const value = checksum(row.value, `${name}\n${row.packing}`) === row.checksum ? unpack(row, name, this.#sealer) : undefined;
+      const value =
+        checksum(row.value, `${name}\n${row.packing}`) === row.checksum ? unpack(row, name, this.#sealer) : undefined;
       if (value !== undefined) return value;
       this.#quarantine(`value ${name}`, row.value);
       this.#write(() => void this.#db.query("DELETE FROM kept_values WHERE name = ?").run(name));
@@ -290,8 +384,15 @@ export class SqliteStore implements Store {
   putValue(name: string, value: Uint8Array, options: { readonly isSecret?: boolean } = {}): void {
     const before = this.getValue(name);
     if (before !== undefined && Buffer.from(before).equals(value)) return;
-    const { packing, value: packed } = pack(value, name, { sealer: options.isSecret === true ? this.#sealer : undefined });
-    this.#write(() => void this.#db.query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)").run(name, packing, checksum(packed, `${name}\n${packing}`), packed));
+    const { packing, value: packed } = pack(value, name, {
+      sealer: options.isSecret === true ? this.#sealer : undefined,
+    });
+    this.#write(
+      () =>
+        void this.#db
+          .query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)")
+          .run(name, packing, checksum(packed, `${name}\n${packing}`), packed),
+    );
   }
 
   keyedHash(text: string): string {
@@ -315,7 +416,8 @@ export class SqliteStore implements Store {
     const isDone = this.#write(() => {
       written = 0;
       for (const scope of touched) tallies.set(scope, { ...scope.tally });
-      for (const { scope, key, item } of queue) written += Number(this.#writeObject(scope, key, item, tallies.get(scope)!));
+      for (const { scope, key, item } of queue)
+        written += Number(this.#writeObject(scope, key, item, tallies.get(scope)!));
       for (const [scope, tally] of tallies) saveMarks(this.#db, { ...scope, tally });
       for (const response of responses) written += Number(this.#responses.write(response));
     });
@@ -357,7 +459,10 @@ export class SqliteStore implements Store {
     let damaged = 0;
     for (const scope of [...this.#scopes.values()]) {
       if (scope.listed === undefined) continue;
-      const found = this.#read(() => this.#verifyScope(scope), () => ({ checked: 1, damaged: 1 }));
+      const found = this.#read(
+        () => this.#verifyScope(scope),
+        () => ({ checked: 1, damaged: 1 }),
+      );
       checked += found.checked;
       damaged += found.damaged;
     }
@@ -378,33 +483,63 @@ export class SqliteStore implements Store {
   trim(protect: (scopeId: number) => boolean = () => false): void {
     const { maxBytes, log } = this.options;
     const limit = this.#opened.mode === "disk" ? maxBytes : volatileBytes(maxBytes);
-    const isBeyond = () => this.#read(() => usedBytes(this.#db) > limit, () => false);
+    const isBeyond = () =>
+      this.#read(
+        () => usedBytes(this.#db) > limit,
+        () => false,
+      );
     if (!isBeyond()) return;
     const answers = this.#read(() => this.#responses.list(), none).sort((a, b) => a.storedAtMs - b.storedAtMs);
     for (let at = 0; at < answers.length && isBeyond(); at += MAX_QUEUED) {
       this.#write(() => {
-        for (const { key } of answers.slice(at, at + MAX_QUEUED)) this.#responses.write({ key, response: undefined, isSecret: false });
+        for (const { key } of answers.slice(at, at + MAX_QUEUED))
+          this.#responses.write({ key, response: undefined, isSecret: false });
       });
     }
-    const scopes = [...this.#scopes.values()].filter(({ id, listed, lists }) => listed !== undefined && lists.size === 0 && !protect(id));
+    const scopes = [...this.#scopes.values()].filter(
+      ({ id, listed, lists }) => listed !== undefined && lists.size === 0 && !protect(id),
+    );
     for (const scope of scopes.sort(byDispensability)) {
       if (!isBeyond()) return;
-      log.warn("store beyond its quota: a scope's copy is dropped", { resource: scope.identity.resource, objects: scope.tally.objects });
+      log.warn("store beyond its quota: a scope's copy is dropped", {
+        resource: scope.identity.resource,
+        objects: scope.tally.objects,
+      });
       this.#unlist(scope);
     }
   }
 
   status(): StoreStatus {
     const { mode, reason, path } = this.#opened;
-    const counts = this.#read(() => ({ objects: countOf(this.#db, "objects"), responses: countOf(this.#db, "responses") }), () => ({ objects: 0, responses: 0 }));
-    return { mode, reason, path, sizeBytes: sizeOf(path) + sizeOf(`${path}-wal`), scopes: this.#scopes.size, ...counts, quarantined: this.#quarantined, commits: this.#commits, rowsWritten: this.#rowsWritten, sealing: this.#sealer.source };
+    const counts = this.#read(
+      () => ({ objects: countOf(this.#db, "objects"), responses: countOf(this.#db, "responses") }),
+      () => ({ objects: 0, responses: 0 }),
+    );
+    return {
+      mode,
+      reason,
+      path,
+      sizeBytes: sizeOf(path) + sizeOf(`${path}-wal`),
+      scopes: this.#scopes.size,
+      ...counts,
+      quarantined: this.#quarantined,
+      commits: this.#commits,
+      rowsWritten: this.#rowsWritten,
+      sealing: this.#sealer.source,
+    };
   }
 
   /** Items and bytes of one scope, for `status`. */
   sizeOf(scopeId: number): { readonly items: number; readonly bytes: number } {
     const rows = this.#scopes.get(scopeId)?.rows ?? 0;
     if (rows === 0) return { items: 0, bytes: 0 };
-    return this.#read(() => this.#db.query("SELECT count(*) AS items, coalesce(sum(size), 0) AS bytes FROM objects WHERE rows = ?").get(rows) as { items: number; bytes: number }, () => ({ items: 0, bytes: 0 }));
+    return this.#read(
+      () =>
+        this.#db
+          .query("SELECT count(*) AS items, coalesce(sum(size), 0) AS bytes FROM objects WHERE rows = ?")
+          .get(rows) as { items: number; bytes: number },
+      () => ({ items: 0, bytes: 0 }),
+    );
   }
 
   close(): void {
@@ -429,7 +564,12 @@ export class SqliteStore implements Store {
 
   #packing(scope: Scope, rows: number, first?: Uint8Array): RowPacking {
     const { isSealed } = scope;
-    return { rows, sealer: this.#sealer, isSealed, dictionary: isSealed ? undefined : this.#dictionaries.of(rows, first) };
+    return {
+      rows,
+      sealer: this.#sealer,
+      isSealed,
+      dictionary: isSealed ? undefined : this.#dictionaries.of(rows, first),
+    };
   }
 
   #enqueue(scopeId: number, { meta }: Item, item: Item | undefined, resourceVersion: string, nowMs: number): void {
@@ -444,7 +584,11 @@ export class SqliteStore implements Store {
   }
 
   #queueGrew(): void {
-    if (this.#queue.size + this.#responses.queued >= MAX_QUEUED || this.#queuedBytes + this.#responses.queuedBytes >= MAX_QUEUED_BYTES) return this.flush();
+    if (
+      this.#queue.size + this.#responses.queued >= MAX_QUEUED ||
+      this.#queuedBytes + this.#responses.queuedBytes >= MAX_QUEUED_BYTES
+    )
+      return this.flush();
     if (this.#cancelCommit !== undefined) return;
     const { clock } = this.options;
     const waitMs = COMMIT_EVERY_MS - (clock.monotonicMs() - this.#lastCommitMs);
@@ -556,8 +700,12 @@ export class SqliteStore implements Store {
     this.options.log.error("damaged row set aside", { what });
     const kept = value === undefined || value.length > MAX_QUARANTINED_BYTES ? null : value;
     this.#write(() => {
-      this.#db.query("INSERT INTO quarantine (at, what, value) VALUES (?, ?, ?)").run(this.options.clock.nowMs(), what, kept);
-      this.#db.query("DELETE FROM quarantine WHERE rowid NOT IN (SELECT rowid FROM quarantine ORDER BY rowid DESC LIMIT ?)").run(KEPT_IN_QUARANTINE);
+      this.#db
+        .query("INSERT INTO quarantine (at, what, value) VALUES (?, ?, ?)")
+        .run(this.options.clock.nowMs(), what, kept);
+      this.#db
+        .query("DELETE FROM quarantine WHERE rowid NOT IN (SELECT rowid FROM quarantine ORDER BY rowid DESC LIMIT ?)")
+        .run(KEPT_IN_QUARANTINE);
     });
     this.#count(1);
   }
@@ -565,7 +713,10 @@ export class SqliteStore implements Store {
   /** The count outlives the process: it is of the folder. */
   #count(more: number): void {
     this.#quarantined += more;
-    this.#write(() => void this.#db.query("INSERT OR REPLACE INTO counts (name, n) VALUES ('quarantined', ?)").run(this.#quarantined));
+    this.#write(
+      () =>
+        void this.#db.query("INSERT OR REPLACE INTO counts (name, n) VALUES ('quarantined', ?)").run(this.#quarantined),
+    );
   }
 
   // ---- the database, and what becomes of it ----
@@ -653,7 +804,12 @@ export class SqliteStore implements Store {
       for (const scope of this.#scopes.values()) {
         const found = stored.get(scope.id);
         if (found === undefined) insertScope(this.#db, scope.identity, scope.lastUsedMs, scope.id);
-        if (found?.rows === scope.rows && found.tally.objects === scope.tally.objects && found.tally.digest === scope.tally.digest) continue;
+        if (
+          found?.rows === scope.rows &&
+          found.tally.objects === scope.tally.objects &&
+          found.tally.digest === scope.tally.digest
+        )
+          continue;
         if (found !== undefined) clearRows(this.#db, found.rows);
         forgetRows(scope);
         saveHead(this.#db, scope);
@@ -710,7 +866,10 @@ export class SqliteStore implements Store {
 
   #load(): void {
     // A file that passes its check and still cannot be read is replaced; the second time it is an empty one.
-    const found = this.#read(() => this.#readAll(), () => this.#readAll());
+    const found = this.#read(
+      () => this.#readAll(),
+      () => this.#readAll(),
+    );
     this.#quarantined = found.quarantined;
     for (const scope of found.scopes) this.#remember(scope);
     this.#isLoaded = true;
@@ -721,7 +880,8 @@ export class SqliteStore implements Store {
       this.#write(() => deleteScope(this.#db, id));
     }
     for (const scope of [...this.#scopes.values()]) {
-      if (scope.listed !== undefined && (found.counts.get(scope.rows) ?? 0) !== scope.tally.objects) this.#lose(scope, undefined);
+      if (scope.listed !== undefined && (found.counts.get(scope.rows) ?? 0) !== scope.tally.objects)
+        this.#lose(scope, undefined);
     }
     // Rows of lists that never came to their end.
     const used = new Set([...this.#scopes.values()].map(({ rows }) => rows));
@@ -730,9 +890,15 @@ export class SqliteStore implements Store {
   }
 
   #readAll() {
-    const counts = new Map((this.#db.query("SELECT rows, count(*) AS n FROM objects GROUP BY rows").all() as { rows: number; n: number }[]).map(({ rows, n }) => [rows, n]));
-    for (const { rows } of this.#db.query("SELECT rows FROM dictionaries").all() as { rows: number }[]) if (!counts.has(rows)) counts.set(rows, 0);
-    const quarantined = (this.#db.query("SELECT n FROM counts WHERE name = 'quarantined'").get() as { n: number } | null)?.n ?? 0;
+    const counts = new Map(
+      (
+        this.#db.query("SELECT rows, count(*) AS n FROM objects GROUP BY rows").all() as { rows: number; n: number }[]
+      ).map(({ rows, n }) => [rows, n]),
+    );
+    for (const { rows } of this.#db.query("SELECT rows FROM dictionaries").all() as { rows: number }[])
+      if (!counts.has(rows)) counts.set(rows, 0);
+    const quarantined =
+      (this.#db.query("SELECT n FROM counts WHERE name = 'quarantined'").get() as { n: number } | null)?.n ?? 0;
     return { ...readScopes(this.#db), counts, quarantined };
   }
 }

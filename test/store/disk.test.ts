@@ -1,0 +1,279 @@
+import { describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Bench, PODS, SECRETS, contentOf, filesUnder, item, list, listedScope, numbered } from "./support.ts";
+
+const mountable = canMount();
+const test_ = mountable ? test : test.skip;
+
+/** A small file system of its own, gone at the end of the scope. */
+class SmallDisk implements Disposable {
+  readonly path = mkdtempSync(join(tmpdir(), "holdfast-test-disk-"));
+
+  constructor(sizeKb = 3_000) {
+    run("mount", "-t", "tmpfs", "-o", `size=${sizeKb}k`, "tmpfs", this.path);
+  }
+
+  /** Takes all room but so many kilobytes. */
+  fill(leaveKb = 0): void {
+    const path = join(this.path, "filler");
+    rmSync(path, { force: true });
+    try {
+      for (let size = 1; ; size++) writeFileSync(path, new Uint8Array(16_384), { flag: "a" });
+    } catch {
+      const { size } = statSync(path);
+      run("truncate", "-s", String(Math.max(0, size - leaveKb * 1_024)), path);
+    }
+  }
+
+  free(): void {
+    rmSync(join(this.path, "filler"));
+  }
+
+  remount(how: "ro" | "rw"): void {
+    run("mount", "-o", `remount,${how}`, this.path);
+  }
+
+  [Symbol.dispose](): void {
+    run("umount", "-l", this.path);
+    rmSync(this.path, { recursive: true });
+  }
+}
+
+function run(...command: string[]): void {
+  const { exitCode, stderr } = Bun.spawnSync(command);
+  if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr.toString()}`);
+}
+
+function canMount(): boolean {
+  try {
+    new SmallDisk(64)[Symbol.dispose]();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Puts objects until one of them no longer fits. */
+function putUntilInMemory(bench: Bench, store: ReturnType<Bench["open"]>, id: number): number {
+  for (let n = 0; n < 5_000; n++) {
+    store.putObject(
+      id,
+      item(`big-${n}`, 1_000 + n, { text: crypto.getRandomValues(Buffer.alloc(2_000)).toString("base64") }),
+      String(1_000 + n),
+      1,
+    );
+    bench.clock.pass(1_000);
+    if (store.status().mode === "memory") return n + 1;
+  }
+  throw new Error("the disk never filled");
+}
+
+describe("a full disk", () => {
+  test_("costs nothing that was kept, and is left for memory; with room again everything moves back", () => {
+    using disk = new SmallDisk();
+    using bench = new Bench(disk.path);
+    const store = bench.open();
+    const pods = listedScope(store, numbered(50));
+    const secrets = listedScope(store, numbered(3), 100, SECRETS);
+    store.putValue("cluster", Buffer.from("this one"));
+    disk.fill(100);
+    const put = putUntilInMemory(bench, store, pods);
+    expect(store.status()).toMatchObject({ mode: "memory", reason: expect.stringMatching(/^SQLITE_(FULL|IOERR)/) });
+    expect(contentOf(store, pods)).toHaveLength(50 + put);
+    expect(store.listedState(pods)).toMatchObject({ resourceVersion: String(999 + put) });
+    expect(contentOf(store, secrets)).toHaveLength(3);
+    expect(Buffer.from(store.getValue("cluster")!).toString()).toBe("this one");
+    expect(list(store, secrets, [...numbered(3), item("new", 150)], 200)).toEqual(["ADDED new@150"]);
+
+    bench.clock.pass(61_000);
+    expect(store.status().mode).toBe("memory");
+    disk.free();
+    using reading = store.snapshot(pods)!;
+    bench.clock.pass(61_000);
+    expect(store.status()).toMatchObject({ mode: "disk", reason: "", path: bench.file });
+    expect([...reading.items()]).toHaveLength(50 + put);
+    expect(contentOf(store, pods)).toHaveLength(50 + put);
+    expect(statSync(bench.file).mode & 0o777).toBe(0o600);
+    store.putObject(pods, item("after", 9_000), "9000", 1);
+    store.close();
+    const again = bench.open();
+    expect(contentOf(again, pods)).toHaveLength(51 + put);
+    expect(contentOf(again, secrets)).toHaveLength(4);
+    expect(again.verify().damaged).toBe(0);
+    expect(readdirSync(bench.dir).sort()).toEqual(["cache.db", "cache.db-shm", "cache.db-wal", "keys"]);
+  });
+
+  test_("met in the middle of a list keeps the list", () => {
+    using disk = new SmallDisk();
+    using bench = new Bench(disk.path);
+    const store = bench.open();
+    const { id } = store.openScope(PODS, 1);
+    disk.fill(100);
+    const items = numbered(500).map((one, n) =>
+      item(one.meta.name, n + 1, { text: crypto.getRandomValues(Buffer.alloc(1_000)).toString("base64") }),
+    );
+    list(store, id, items, 900);
+    expect(store.status().mode).toBe("memory");
+    // Rows staged before the disk was full are gone with it: then nothing is claimed, and the next list is whole.
+    if (store.listedState(id) === undefined) list(store, id, items, 901);
+    expect(contentOf(store, id)).toHaveLength(500);
+    expect(store.verify()).toEqual({ checked: 500, damaged: 0 });
+    for (const one of items) store.putObject(id, { ...item(one.meta.name, 1_000) }, "1000", 1);
+    disk.free();
+    store.close();
+    expect(contentOf(bench.open(), id)).toHaveLength(500);
+  });
+
+  test_("from the start is memory from the start", () => {
+    using disk = new SmallDisk(256);
+    using bench = new Bench(disk.path);
+    disk.fill(0);
+    const store = bench.open();
+    expect(store.status()).toMatchObject({ mode: "memory", sealing: "memory" });
+    const pods = listedScope(store, numbered(20));
+    const secrets = listedScope(store, numbered(3), 100, SECRETS);
+    expect(contentOf(store, pods)).toHaveLength(20);
+    disk.free();
+    store.close();
+    const again = bench.open();
+    // The key went to the disk with what it seals.
+    expect(again.status()).toMatchObject({ mode: "disk", sealing: "file" });
+    expect([contentOf(again, pods)?.length, contentOf(again, secrets)?.length]).toEqual([20, 3]);
+  });
+
+  test_("a killed process leaves what was on it as it was last written", () => {
+    using disk = new SmallDisk();
+    using bench = new Bench(disk.path);
+    const store = bench.open();
+    const pods = listedScope(store, numbered(50));
+    disk.fill(100);
+    putUntilInMemory(bench, store, pods);
+    disk.free();
+    // Not closed, as when killed: the file is the one before.
+    const again = bench.open();
+    const { listed } = again.scopes()[0]!;
+    const content = contentOf(again, pods)!;
+    expect(content.length).toBeGreaterThanOrEqual(50);
+    expect(listed?.resourceVersion).toBe(content.length === 50 ? "100" : String(1_000 + content.length - 51));
+  });
+});
+
+describe("a read-only disk", () => {
+  test_("from the start serves what is on it, from memory", () => {
+    using disk = new SmallDisk();
+    using bench = new Bench(disk.path);
+    const store = bench.open();
+    const pods = listedScope(store, numbered(50));
+    const secrets = listedScope(store, numbered(3), 100, SECRETS);
+    store.putResponse(
+      { principal: "p", target: "/version", accept: "a" },
+      { status: 200, headers: {}, body: Buffer.from("{}"), storedAtMs: 1 },
+      { isSecret: false },
+    );
+    store.close();
+    const before = readFileSync(bench.file);
+    disk.remount("ro");
+    const locked = bench.open();
+    expect(locked.status()).toMatchObject({ mode: "memory", sealing: "file", objects: 53, responses: 1 });
+    expect(contentOf(locked, pods)).toHaveLength(50);
+    expect(contentOf(locked, secrets)).toHaveLength(3);
+    locked.putObject(pods, item("new", 500), "500", 1);
+    expect(contentOf(locked, pods)).toHaveLength(51);
+    bench.clock.pass(120_000);
+    expect(locked.status().mode).toBe("memory");
+    expect(readFileSync(bench.file).equals(before)).toBe(true);
+    disk.remount("rw");
+    bench.clock.pass(60_000);
+    expect(locked.status().mode).toBe("disk");
+    locked.close();
+    expect(contentOf(bench.open(), pods)).toHaveLength(51);
+  });
+
+  test_("with a log that was not brought into the file serves a whole moment of it", () => {
+    using disk = new SmallDisk();
+    using bench = new Bench(disk.path);
+    const store = bench.open();
+    const pods = listedScope(store, numbered(50));
+    store.flush();
+    run(
+      "sh",
+      "-c",
+      `mkdir ${disk.path}/copy && cp ${bench.file} ${bench.file}-wal ${disk.path}/copy/ && cp -r ${bench.dir}/keys ${disk.path}/copy/`,
+    );
+    store.close();
+    disk.remount("ro");
+    const locked = bench.open({ stateDir: join(disk.path, "copy") });
+    expect(locked.status().mode).toBe("memory");
+    const content = locked.scopes().length === 0 ? undefined : contentOf(locked, pods);
+    expect([undefined, 50]).toContain(content?.length);
+    locked.close();
+    disk.remount("rw");
+  });
+
+  test("a folder that cannot be made is memory", () => {
+    using bench = new Bench();
+    writeFileSync(join(bench.dir, "file"), "");
+    const store = bench.open({ stateDir: join(bench.dir, "file", "state") });
+    expect(store.status()).toMatchObject({ mode: "memory", reason: "ENOTDIR", sealing: "memory" });
+    const pods = listedScope(store, numbered(120));
+    expect(contentOf(store, pods)).toHaveLength(120);
+    const { path } = store.status();
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    store.close();
+    expect(() => statSync(path)).toThrow();
+  });
+});
+
+describe("memory", () => {
+  test_(
+    "holds what kubelet lives on when not everything has room",
+    () => {
+      using disk = new SmallDisk(90_000);
+      using bench = new Bench(disk.path);
+      const store = bench.open();
+      const bulky = (from: number) =>
+        Array.from({ length: 200 }, (_, n) =>
+          item(`o-${n}`, from + n, { text: crypto.getRandomValues(Buffer.alloc(60_000)).toString("base64") }),
+        );
+      const maps = ["endpointslices", "services"].map((resource) =>
+        listedScope(store, bulky(1), 500, { ...PODS, resource }),
+      );
+      const pods = listedScope(store, bulky(1), 500);
+      disk.remount("ro");
+      store.putObject(pods, item("o-1", 600), "600", 1);
+      bench.clock.pass(1_000);
+      const { mode, sizeBytes } = store.status();
+      expect(mode).toBe("memory");
+      expect(sizeBytes).toBeLessThan(48 * 2 ** 20);
+      expect(contentOf(store, pods)).toHaveLength(200);
+      expect(maps.filter((id) => store.listedState(id) !== undefined).length).toBeLessThan(2);
+      disk.remount("rw");
+      store.close();
+    },
+    30_000,
+  );
+
+  test("of a process that was killed is cleared away by the next one", () => {
+    using bench = new Bench();
+    const parent = join(bench.dir, "run");
+    const left = join(parent, "holdfast-store-4194305-abc");
+    const living = join(parent, `holdfast-store-${process.ppid}-abc`);
+    for (const path of [left, living]) mkdirSync(path, { recursive: true });
+    const before = process.env["RUNTIME_DIRECTORY"];
+    process.env["RUNTIME_DIRECTORY"] = parent;
+    try {
+      writeFileSync(join(bench.dir, "file"), "");
+      const store = bench.open({ stateDir: join(bench.dir, "file", "state") });
+      expect(store.status().path).toStartWith(join(parent, `holdfast-store-${process.pid}-`));
+      expect(readdirSync(parent)).toHaveLength(2);
+      store.close();
+      expect(readdirSync(parent)).toEqual([`holdfast-store-${process.ppid}-abc`]);
+      expect(filesUnder(parent)).toEqual([]);
+    } finally {
+      if (before === undefined) delete process.env["RUNTIME_DIRECTORY"];
+      else process.env["RUNTIME_DIRECTORY"] = before;
+    }
+  });
+});

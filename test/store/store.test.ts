@@ -1,0 +1,555 @@
+import { describe, expect, test } from "bun:test";
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { ScopeDamagedError } from "../../src/store/errors.ts";
+import { Bench, PODS, SECRETS, SHAPE, contentOf, item, list, listedScope, numbered, spoken } from "./support.ts";
+
+describe("a scope", () => {
+  test("is found again by its identity, and nothing of it is served before a list", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const { id } = store.openScope(PODS, 5);
+    expect(store.openScope({ ...PODS }, 9).id).toBe(id);
+    expect(store.openScope({ ...PODS, labelSelector: "app=web" }, 9).id).not.toBe(id);
+    store.putObject(id, item("a", 7), "7", 1);
+    expect(store.listedState(id)).toBeUndefined();
+    expect(store.snapshot(id)).toBeUndefined();
+    expect(store.getObject(id, "shop", "a")).toBeUndefined();
+  });
+
+  test("observed empty is knowledge and outlives a restart", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    listedScope(store, [], 41);
+    store.close();
+    const again = bench.open();
+    const [scope] = again.scopes();
+    expect(scope).toMatchObject({
+      identity: PODS,
+      listed: { resourceVersion: "41", changedAt: "41", epoch: "41", shape: SHAPE },
+    });
+    expect(contentOf(again, scope!.id)).toEqual([]);
+  });
+
+  test("comes back after a restart with the bytes that were put in", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const items = [
+      item("a", 3),
+      item("b", 4, { text: "x".repeat(100_000) }),
+      { ...item("c", 5), bytes: Buffer.alloc(0) },
+      { ...item("d", 6), bytes: crypto.getRandomValues(new Uint8Array(5_000)) },
+    ];
+    const id = listedScope(store, items, 9);
+    store.close();
+    const again = bench.open();
+    using snapshot = again.snapshot(id)!;
+    expect([...snapshot.items()].map(({ bytes }) => Buffer.from(bytes).toString("latin1"))).toEqual(
+      items.map(({ bytes }) => Buffer.from(bytes).toString("latin1")),
+    );
+    expect([...snapshot.itemSizes()]).toEqual(items.map(({ bytes }) => bytes.length));
+    expect(again.getObject(id, "shop", "a")?.meta).toEqual(items[0]!.meta);
+  });
+
+  test("dropped, it leaves no row behind; another scope's rows stay", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, numbered(300));
+    const other = listedScope(store, [item("a", 1)], 5, { ...PODS, principal: "system:node:edge-2" });
+    store.dropScope(id);
+    expect(store.scopes().map((scope) => scope.id)).toEqual([other]);
+    expect(store.status()).toMatchObject({ objects: 1, scopes: 1 });
+    expect(bench.look("SELECT rows FROM dictionaries")).toHaveLength(1);
+    expect(contentOf(store, other)).toEqual(["shop/a@1"]);
+  });
+
+  test("a revoked permission forgets the scopes it was about, and answers only with everything", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const pods = listedScope(store, [item("a", 1)]);
+    const secrets = listedScope(store, [item("s", 1)], 5, SECRETS);
+    const key = { principal: PODS.principal, target: "/version", accept: "application/json" };
+    store.putResponse(key, { status: 200, headers: {}, body: Buffer.from("{}"), storedAtMs: 1 }, { isSecret: false });
+    store.forget(PODS.principal, ({ resource }) => resource === "secrets");
+    expect(store.scopes().map(({ id }) => id)).toEqual([pods]);
+    expect(store.getObject(secrets, "shop", "s")).toBeUndefined();
+    expect(store.getResponse(key)).toBeDefined();
+    store.forget("somebody-else", () => true);
+    expect(store.scopes()).toHaveLength(1);
+    store.forget(PODS.principal, () => true);
+    expect(store.scopes()).toEqual([]);
+    expect(store.getResponse(key)).toBeUndefined();
+  });
+});
+
+describe("group commit", () => {
+  test("a write after a quiet second is on disk at once; the next ones come together a second later", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, []);
+    const onDisk = () => bench.look<{ key: string }>("SELECT key FROM objects").map(({ key }) => key);
+    bench.clock.pass(5_000);
+    store.putObject(id, item("a", 101), "101", 1);
+    expect(onDisk()).toEqual(["shop/a"]);
+    store.putObject(id, item("b", 102), "102", 2);
+    store.putObject(id, item("c", 103), "103", 3);
+    expect(onDisk()).toEqual(["shop/a"]);
+    bench.clock.pass(999);
+    expect(onDisk()).toEqual(["shop/a"]);
+    bench.clock.pass(1);
+    expect(onDisk()).toEqual(["shop/a", "shop/b", "shop/c"]);
+    expect(bench.look("SELECT resource_version, changed_at, last_contact FROM marks")).toEqual([
+      { resource_version: "103", changed_at: "103", last_contact: 3 },
+    ]);
+  });
+
+  test("a hundred waiting rows do not wait on", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, []);
+    bench.clock.pass(5_000);
+    const before = store.status().commits;
+    for (const one of numbered(201, 200)) store.putObject(id, one, one.meta.resourceVersion, 1);
+    expect(store.status().commits - before).toBe(3);
+    expect(bench.look("SELECT count(*) AS n FROM objects")).toEqual([{ n: 201 }]);
+  });
+
+  test("what is queued is seen by every reader", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, [item("a", 1), item("b", 2)]);
+    store.putObject(id, item("x", 100), "100", 1);
+    store.putObject(id, item("a", 101), "101", 1);
+    store.deleteObject(id, item("b", 102), "102", 1);
+    expect(store.getObject(id, "shop", "a")?.meta.resourceVersion).toBe("101");
+    expect(store.getObject(id, "shop", "b")).toBeUndefined();
+    expect(store.listedState(id)).toMatchObject({ resourceVersion: "102", changedAt: "102", epoch: "100" });
+    expect(contentOf(store, id)).toEqual(["shop/a@101", "shop/x@100"]);
+  });
+
+  test("bookmarks wait for a real change, for settle, or for ten minutes", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, []);
+    const onDisk = () =>
+      bench.look<{ resource_version: string }>("SELECT resource_version FROM marks")[0]?.resource_version;
+    bench.clock.pass(5_000);
+    const before = store.status().commits;
+    for (let minute = 0; minute < 9; minute++) {
+      store.touchScope(id, { resourceVersion: String(200 + minute), lastContactMs: minute });
+      bench.clock.pass(60_000);
+    }
+    expect(store.listedState(id)).toMatchObject({ resourceVersion: "208", changedAt: "100", lastContactMs: 8 });
+    expect([store.status().commits - before, onDisk()]).toEqual([0, "100"]);
+    bench.clock.pass(60_000);
+    expect([store.status().commits - before, onDisk()]).toEqual([1, "208"]);
+    store.touchScope(id, { resourceVersion: "300" });
+    store.settle();
+    expect(onDisk()).toBe("300");
+    store.touchScope(id, { resourceVersion: "301" });
+    store.putResponse(
+      { principal: "p", target: "/t", accept: "a" },
+      { status: 200, headers: {}, body: new Uint8Array(1), storedAtMs: 1 },
+      { isSecret: false },
+    );
+    store.flush();
+    expect(onDisk()).toBe("301");
+  });
+
+  test("the same bytes again move only the resourceVersion", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, [item("a", 1)]);
+    const { rowsWritten } = store.status();
+    store.putObject(id, item("a", 1), "150", 1);
+    store.flush();
+    expect(store.status().rowsWritten).toBe(rowsWritten);
+    expect(bench.look("SELECT resource_version FROM marks")).toEqual([{ resource_version: "150" }]);
+  });
+
+  test("a day of bookmarks for thirty scopes writes less than 10 MB", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const ids = Array.from({ length: 30 }, (_, n) =>
+      listedScope(store, numbered(5), 100, { ...PODS, namespace: `team-${n}` }),
+    );
+    const before = writtenBytes();
+    for (let minute = 0; minute < 1_440; minute++) {
+      for (const id of ids) store.touchScope(id, { resourceVersion: String(1_000 + minute), lastContactMs: minute });
+      bench.clock.pass(60_000);
+    }
+    expect(writtenBytes() - before).toBeLessThan(10e6);
+  });
+
+  test("five thousand new objects within a minute write less than 10 MB", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, []);
+    const before = writtenBytes();
+    let resourceVersion = 1_000;
+    for (let n = 0; n < 5_000; n++) {
+      const one = item(`web-${Bun.hash.xxHash32(String(n)).toString(36)}`, ++resourceVersion, {
+        uid: crypto.randomUUID(),
+        namespace: `team-${n % 40}`,
+        text: `${crypto.randomUUID()} ${"the same for all of them, as specs are. ".repeat(34)}`,
+      });
+      store.putObject(id, one, String(resourceVersion), 1);
+      bench.clock.pass(12);
+    }
+    store.close();
+    expect(writtenBytes() - before).toBeLessThan(10e6);
+  });
+});
+
+describe("a list", () => {
+  test("an identical one writes no object and reports nothing", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const items = numbered(500);
+    const id = listedScope(store, items);
+    const { rowsWritten } = store.status();
+    expect(list(store, id, items, 900)).toEqual([]);
+    expect(store.status().rowsWritten).toBe(rowsWritten);
+    expect(store.listedState(id)).toMatchObject({ resourceVersion: "900", changedAt: "900", epoch: "900" });
+  });
+
+  test("reports what differs: by resourceVersion, a new uid right behind its predecessor's end, then what is gone", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, [
+      item("same", 1),
+      item("changed", 2),
+      item("replaced", 3),
+      item("gone", 4),
+      item("lost", 5),
+    ]);
+    const changes = list(
+      store,
+      id,
+      [
+        item("new", 202),
+        item("replaced", 201, { uid: "another" }),
+        item("changed", 200),
+        item("same", 1),
+        item("newest", 1_000),
+      ],
+      1_001,
+    );
+    expect(changes).toEqual([
+      "MODIFIED changed@200",
+      "DELETED replaced@3",
+      "ADDED replaced@201",
+      "ADDED new@202",
+      "ADDED newest@1000",
+      "DELETED gone@4",
+      "DELETED lost@5",
+    ]);
+    expect(contentOf(store, id)).toEqual([
+      "shop/changed@200",
+      "shop/new@202",
+      "shop/newest@1000",
+      "shop/replaced@201",
+      "shop/same@1",
+    ]);
+  });
+
+  test("other bytes of the same state are written and are no event", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, [item("a", 1, { text: "age 5m" })]);
+    expect(list(store, id, [item("a", 1, { text: "age 6m" })], 300)).toEqual([]);
+    expect(Buffer.from(store.getObject(id, "shop", "a")!.bytes).toString()).toContain("age 6m");
+  });
+
+  test("more differences than memory should hold are staged in rows and reported alike", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const random = () => crypto.getRandomValues(Buffer.alloc(1_000)).toString("base64");
+    const id = listedScope(store, numbered(600));
+    const items = numbered(600, 5_000).map((one, n) =>
+      item(one.meta.name, one.meta.resourceVersion, { text: random(), uid: n === 3 ? "another" : one.meta.uid }),
+    );
+    const changes: string[] = [];
+    const writer = store.beginList(id);
+    for (const one of items.slice(10)) writer.add(one);
+    for (const one of items.slice(0, 9)) writer.add(one);
+    expect(bench.look<{ n: number }>("SELECT count(*) AS n FROM objects")[0]!.n).toBeGreaterThan(600);
+    expect(contentOf(store, id)).toHaveLength(600);
+    writer.commit({ shape: SHAPE, contentType: "application/json", resourceVersion: "9000", nowMs: 1 }, (change) =>
+      changes.push(spoken(change)),
+    );
+    expect(changes.slice(2, 6)).toEqual([
+      "MODIFIED pod-00002@5002",
+      "DELETED pod-00003@4",
+      "ADDED pod-00003@5003",
+      "MODIFIED pod-00004@5004",
+    ]);
+    expect(changes.slice(-2)).toEqual(["MODIFIED pod-00599@5599", "DELETED pod-00009@10"]);
+    expect(contentOf(store, id)).toHaveLength(599);
+    expect(store.status().objects).toBe(599);
+    expect(store.verify()).toEqual({ checked: 599, damaged: 0 });
+  });
+
+  test("of a key that comes twice the last one wins, in a first list and in a later one", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const items = numbered(150);
+    const id = listedScope(store, [item("pod-00000", 700), ...items, item("pod-00001", 701), item("pod-00149", 702)]);
+    expect(contentOf(store, id)!.filter((text) => /-00(000|001|149)@/.test(text))).toEqual([
+      "shop/pod-00000@1",
+      "shop/pod-00001@701",
+      "shop/pod-00149@702",
+    ]);
+    expect(contentOf(store, id)).toHaveLength(150);
+    expect(
+      list(store, id, [...items.slice(0, 149), item("pod-00149", 702), item("pod-00002", 800), items[2]!], 900),
+    ).toEqual(["MODIFIED pod-00001@2"]);
+    expect(store.verify()).toEqual({ checked: 150, damaged: 0 });
+  });
+
+  test("aborted, it leaves nothing, a first one and a later one", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const { id } = store.openScope(PODS, 1);
+    const first = store.beginList(id);
+    for (const one of numbered(250)) first.add(one);
+    expect([first.itemCount, first.itemBytes]).toEqual([
+      250,
+      numbered(250).reduce((sum, { bytes }) => sum + bytes.length, 0),
+    ]);
+    first.abort();
+    expect(store.status().objects).toBe(0);
+    expect(store.listedState(id)).toBeUndefined();
+    list(store, id, numbered(3), 9);
+    const later = store.beginList(id);
+    later.add(item("other", 50));
+    later.abort();
+    expect(contentOf(store, id)).toHaveLength(3);
+    expect(store.status().objects).toBe(3);
+  });
+
+  test("cut off by a crash, its rows are gone at the next start", () => {
+    using bench = new Bench();
+    const writer = bench.open();
+    const { id } = writer.openScope(PODS, 1);
+    const writing = writer.beginList(id);
+    for (const one of numbered(250)) writing.add(one);
+    expect(bench.look("SELECT count(*) AS n FROM objects")).toEqual([{ n: 200 }]);
+    // Nothing is closed: the second store finds what a killed process leaves.
+    const again = bench.open();
+    expect(again.status().objects).toBe(0);
+    expect(bench.look("SELECT * FROM dictionaries")).toEqual([]);
+    expect(again.scopes()[0]?.listed).toBeUndefined();
+  });
+
+  test("an event newer than the list stands, and the state goes on from it", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, [item("a", 1), item("b", 2), item("c", 3)]);
+    const writer = store.beginList(id);
+    // Taken at 200, but slow: three newer events arrive while it does.
+    writer.add(item("a", 150));
+    writer.add(item("b", 2));
+    store.putObject(id, item("a", 201), "201", 1);
+    store.deleteObject(id, item("b", 202), "202", 1);
+    store.putObject(id, item("new", 203), "203", 1);
+    writer.add(item("c", 160));
+    const changes: string[] = [];
+    writer.commit({ shape: SHAPE, contentType: "application/json", resourceVersion: "200", nowMs: 1 }, (change) =>
+      changes.push(spoken(change)),
+    );
+    expect(changes).toEqual(["MODIFIED c@160"]);
+    expect(contentOf(store, id)).toEqual(["shop/a@201", "shop/c@160", "shop/new@203"]);
+    expect(store.listedState(id)).toMatchObject({ resourceVersion: "203", changedAt: "203", epoch: "203" });
+    expect(store.verify().damaged).toBe(0);
+  });
+
+  test("of a scope dropped meanwhile it is forgotten", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const { id } = store.openScope(PODS, 1);
+    const writer = store.beginList(id);
+    for (const one of numbered(150)) writer.add(one);
+    store.dropScope(id);
+    writer.commit({ shape: SHAPE, contentType: "application/json", resourceVersion: "1", nowMs: 1 }, () => {});
+    expect(store.status()).toMatchObject({ objects: 0, scopes: 0 });
+  });
+});
+
+describe("a snapshot", () => {
+  test("is in the byte order of namespace/name", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, [
+      item("b", 1, { namespace: "a-b" }),
+      item("z", 2, { namespace: "a" }),
+      item("a", 3, { namespace: "a.b" }),
+      item("Z", 4, { namespace: "a" }),
+      item("é", 5, { namespace: "a" }),
+    ]);
+    expect(contentOf(store, id)).toEqual(["a-b/b@1", "a.b/a@3", "a/Z@4", "a/z@2", "a/é@5"]);
+    const nodes = listedScope(store, [item("edge-2", 1, { namespace: "" }), item("edge-1", 2, { namespace: "" })], 9, {
+      ...PODS,
+      resource: "nodes",
+    });
+    expect(contentOf(store, nodes)).toEqual(["edge-1@2", "edge-2@1"]);
+    expect(store.getObject(nodes, "", "edge-2")?.meta).toEqual({
+      namespace: "",
+      name: "edge-2",
+      uid: "uid-of-edge-2",
+      resourceVersion: "1",
+    });
+  });
+
+  test("shows one moment, across awaits, whatever is written meanwhile", async () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, numbered(300));
+    const snapshots = Array.from({ length: 5 }, () => store.snapshot(id)!);
+    const seen: string[][] = snapshots.map(() => []);
+    const readers = snapshots.map(async (snapshot, n) => {
+      using open = snapshot;
+      for (const one of open.items()) {
+        seen[n]!.push(one.meta.resourceVersion);
+        if (seen[n]!.length % 50 === 0) await Promise.resolve();
+      }
+    });
+    for (const one of numbered(150, 9_000)) {
+      store.putObject(id, one, one.meta.resourceVersion, 1);
+      await Promise.resolve();
+    }
+    store.dropScope(id);
+    await Promise.all(readers);
+    for (const versions of seen) expect(versions).toEqual(numbered(300).map(({ meta }) => meta.resourceVersion));
+  });
+
+  test("closed, it can be read no more, and the log is free again", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, numbered(10));
+    const snapshot = store.snapshot(id)!;
+    snapshot[Symbol.dispose]();
+    snapshot[Symbol.dispose]();
+    expect(() => [...snapshot.items()]).toThrow(RangeError);
+    expect(contentOf(store, id)).toHaveLength(10);
+    // Long after its last use no read connection is left open.
+    bench.clock.pass(31_000);
+    expect(contentOf(store, id)).toHaveLength(10);
+  });
+
+  test("that meets a damaged row breaks off, and the scope is unlisted", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, numbered(200));
+    store.close();
+    bench.spoil("UPDATE objects SET value = zeroblob(length(value)) WHERE key = 'shop/pod-00150'");
+    const again = bench.open();
+    using snapshot = again.snapshot(id)!;
+    let read = 0;
+    expect(() => {
+      for (const _ of snapshot.items()) read++;
+    }).toThrow(ScopeDamagedError);
+    expect(read).toBe(150);
+    expect(again.listedState(id)).toBeUndefined();
+    expect(again.snapshot(id)).toBeUndefined();
+    expect(again.status()).toMatchObject({ quarantined: 1, objects: 0 });
+    list(again, id, numbered(200), 500);
+    expect(contentOf(again, id)).toHaveLength(200);
+  });
+});
+
+describe("the quota", () => {
+  const answer = (n: number) => ({
+    status: 200,
+    headers: {},
+    body: crypto.getRandomValues(new Uint8Array(50_000)),
+    storedAtMs: n,
+  });
+  const fill = (n: number) =>
+    Array.from({ length: 40 }, (_, at) =>
+      item(`o-${at}`, n * 1_000 + at, { text: crypto.getRandomValues(Buffer.alloc(3_000)).toString("base64") }),
+    );
+
+  test("gives up the oldest answers, then scopes by last use, and what kubelet lives on last", () => {
+    using bench = new Bench();
+    const store = bench.open({ maxBytes: 800_000 });
+    const pods = listedScope(store, fill(1), 2_000);
+    const maps = ["config-a", "config-b"].map((name, n) => {
+      const id = listedScope(store, fill(2 + n), 4_000, { ...PODS, resource: name });
+      store.touchScope(id, { lastUsedMs: 100 - n });
+      return id;
+    });
+    for (let n = 0; n < 10; n++)
+      store.putResponse({ principal: "p", target: `/doc/${n}`, accept: "a" }, answer(n), { isSecret: false });
+    store.flush();
+    const has = () => ({
+      answers: store.listResponses().length,
+      scopes: [pods, ...maps].map((id) => store.listedState(id) !== undefined),
+    });
+    expect(has()).toEqual({ answers: 10, scopes: [true, true, true] });
+    store.trim();
+    expect(has().scopes).toEqual([true, true, true]);
+    expect(has().answers).toBeLessThan(10);
+    const left = store.listResponses().map(({ storedAtMs }) => storedAtMs);
+    expect(Math.min(...left, 10)).toBeGreaterThan(9 - left.length);
+    store.close();
+    const small = bench.open({ maxBytes: 450_000 });
+    small.trim();
+    expect([pods, ...maps].map((id) => small.listedState(id) !== undefined)).toEqual([true, true, false]);
+    expect(small.listResponses()).toEqual([]);
+    small.close();
+    const tiny = bench.open({ maxBytes: 10_000 });
+    tiny.trim((id) => id === maps[0]);
+    expect([pods, ...maps].map((id) => tiny.listedState(id) !== undefined)).toEqual([false, true, false]);
+  });
+
+  test("is looked after by the store itself, behind a commit", () => {
+    using bench = new Bench();
+    const store = bench.open({ maxBytes: 300_000 });
+    for (let n = 0; n < 10; n++)
+      store.putResponse({ principal: "p", target: `/doc/${n}`, accept: "a" }, answer(n), { isSecret: false });
+    bench.clock.pass(61_000);
+    expect(store.listResponses()).toHaveLength(10);
+    store.putResponse({ principal: "p", target: "/doc/last", accept: "a" }, answer(11), { isSecret: false });
+    expect(store.listResponses().length).toBeLessThan(7);
+  });
+});
+
+describe("the folder", () => {
+  test("is made with its files for root alone", () => {
+    using bench = new Bench();
+    const stateDir = join(bench.dir, "deep", "state");
+    const store = bench.open({ stateDir });
+    listedScope(store, numbered(10));
+    const modes = ["", "cache.db", "cache.db-wal", "cache.db-shm", "keys", "keys/seal.key"].map((name) => [
+      name,
+      (statSync(join(stateDir, name)).mode & 0o777).toString(8),
+    ]);
+    expect(Object.fromEntries(modes)).toEqual({
+      "": "700",
+      "cache.db": "600",
+      "cache.db-wal": "600",
+      "cache.db-shm": "600",
+      keys: "700",
+      "keys/seal.key": "600",
+    });
+    expect(store.status()).toMatchObject({ mode: "disk", reason: "", sealing: "file", scopes: 1, objects: 10 });
+  });
+
+  test("can be looked into beside a daemon without a trace", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, numbered(10));
+    const reader = bench.open({ isReadOnly: true });
+    expect(contentOf(reader, id)).toHaveLength(10);
+    expect(reader.verify()).toEqual({ checked: 10, damaged: 0 });
+    reader.touchScope(id, { resourceVersion: "999" });
+    reader.close();
+    store.putObject(id, item("z", 500), "500", 1);
+    expect(contentOf(store, id)).toHaveLength(11);
+  });
+});
+
+function writtenBytes(): number {
+  return Number(/^wchar: (\d+)/m.exec(readFileSync("/proc/self/io", "utf8"))![1]);
+}
