@@ -37,7 +37,23 @@ interface Server {
 
 const SLICES = "/apis/discovery.k8s.io/v1/namespaces/bench/endpointslices";
 const STREAM = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
-const KINDS = ["/api/v1/pods", "/api/v1/nodes", "/api/v1/services", "/api/v1/configmaps", "/api/v1/secrets", "/api/v1/namespaces", "/api/v1/events", "/api/v1/endpoints", "/apis/discovery.k8s.io/v1/endpointslices", "/apis/apps/v1/deployments", "/api/v1/serviceaccounts", "/apis/coordination.k8s.io/v1/leases", "/api/v1/namespaces/default/configmaps", "/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/secrets"];
+const KINDS = [
+  "/api/v1/pods",
+  "/api/v1/nodes",
+  "/api/v1/services",
+  "/api/v1/configmaps",
+  "/api/v1/secrets",
+  "/api/v1/namespaces",
+  "/api/v1/events",
+  "/api/v1/endpoints",
+  "/apis/discovery.k8s.io/v1/endpointslices",
+  "/apis/apps/v1/deployments",
+  "/api/v1/serviceaccounts",
+  "/apis/coordination.k8s.io/v1/leases",
+  "/api/v1/namespaces/default/configmaps",
+  "/api/v1/namespaces/default/pods",
+  "/api/v1/namespaces/default/secrets",
+];
 
 async function main(): Promise<void> {
   // Namespaces are made and entered before anything else: the whole bench then runs inside.
@@ -56,10 +72,21 @@ async function measure(server: Server, folder: string): Promise<void> {
   const { demoNode, demoSlice } = await import("../src/demo/api-server/seed.ts");
   const direct: Target = server;
   const create = creator(server);
-  for (const name of ["bench", "shop"]) await create("/api/v1/namespaces", { kind: "Namespace", apiVersion: "v1", metadata: { name } });
-  await create("/api/v1/namespaces/shop/serviceaccounts", { kind: "ServiceAccount", apiVersion: "v1", metadata: { name: "default" } });
+  for (const name of ["bench", "shop"])
+    await create("/api/v1/namespaces", { kind: "Namespace", apiVersion: "v1", metadata: { name } });
+  await create("/api/v1/namespaces/shop/serviceaccounts", {
+    kind: "ServiceAccount",
+    apiVersion: "v1",
+    metadata: { name: "default" },
+  });
   await create("/api/v1/nodes", clean(demoNode("bench-node")));
-  for (let i = 0; i < 5; i++) await create("/api/v1/namespaces/shop/pods", { kind: "Pod", apiVersion: "v1", metadata: { name: `bench-${i}` }, spec: { containers: [{ name: "a", image: "a" }], automountServiceAccountToken: false } });
+  for (let i = 0; i < 5; i++)
+    await create("/api/v1/namespaces/shop/pods", {
+      kind: "Pod",
+      apiVersion: "v1",
+      metadata: { name: `bench-${i}` },
+      spec: { containers: [{ name: "a", image: "a" }], automountServiceAccountToken: false },
+    });
 
   print("what", "at most", "measured", "");
   // 1. Forwarding, without anything between Holdfast and the API server.
@@ -73,7 +100,9 @@ async function measure(server: Server, folder: string): Promise<void> {
   const cpuBefore = cpuSecondsOf(plain.pid);
   const sixteen = await compare(direct, plain.target, node, isQuick ? 500 : 4_000, 16, rounds);
   row("throughput at concurrency 16 against direct, at least", 0.8, sixteen.throughput, "x", true);
-  note(`direct ${sixteen.directPerSecond.toFixed(0)}/s, Holdfast ${sixteen.holdfastPerSecond.toFixed(0)}/s, ${(((cpuSecondsOf(plain.pid) - cpuBefore) / (rounds * (isQuick ? 500 : 4_000))) * 1e6).toFixed(0)} us CPU a request`);
+  note(
+    `direct ${sixteen.directPerSecond.toFixed(0)}/s, Holdfast ${sixteen.holdfastPerSecond.toFixed(0)}/s, ${(((cpuSecondsOf(plain.pid) - cpuBefore) / (rounds * (isQuick ? 500 : 4_000))) * 1e6).toFixed(0)} us CPU a request`,
+  );
 
   // 2. Memory with 5 pods and 15 watches.
   {
@@ -101,7 +130,12 @@ async function measure(server: Server, folder: string): Promise<void> {
   }
   await Bun.sleep(2_000);
   Bun.spawnSync(["sync"]);
-  row(`written to the block device while ${total} slices arrive, MB`, 10, (writtenBytesOf(edge.pid) - writtenBefore) / 1e6, "");
+  row(
+    `written to the block device while ${total} slices arrive, MB`,
+    10,
+    (writtenBytesOf(edge.pid) - writtenBefore) / 1e6,
+    "",
+  );
   note(`${(cpuSecondsOf(edge.pid) - cpuArrive).toFixed(2)} s CPU meanwhile`);
 
   const watchesBefore = (await server.counts()).watches;
@@ -138,7 +172,10 @@ async function measure(server: Server, folder: string): Promise<void> {
   edge = await startHoldfast(server, folder, "edge", link.port);
   await get(edge.target, node);
   row("exec to first answer, offline, warm disk, s", 0.3, (performance.now() - startedMs) / 1_000, "");
-  const again = await openStream(edge.target, `${SLICES}?watch=true&allowWatchBookmarks=true&resourceVersion=${await heldVersion(edge.target)}`);
+  const again = await openStream(
+    edge.target,
+    `${SLICES}?watch=true&allowWatchBookmarks=true&resourceVersion=${await heldVersion(edge.target)}`,
+  );
   await link.heal();
   await Bun.sleep(5_000);
   row("LISTs reaching the API server when the link returns", 0, (await server.counts()).lists - listsBefore, "");
@@ -153,11 +190,22 @@ async function measure(server: Server, folder: string): Promise<void> {
 }
 
 /** Rounds against both in turn; the median of the rounds' ratios. */
-async function compare(direct: Target, holdfast: Target, path: string, requests: number, concurrency: number, rounds: number) {
+async function compare(
+  direct: Target,
+  holdfast: Target,
+  path: string,
+  requests: number,
+  concurrency: number,
+  rounds: number,
+) {
   await run(direct, path, requests, concurrency);
   await run(holdfast, path, requests, concurrency);
   const pairs: { d: Awaited<ReturnType<typeof run>>; h: Awaited<ReturnType<typeof run>> }[] = [];
-  for (let i = 0; i < rounds; i++) pairs.push({ d: await run(direct, path, requests, concurrency), h: await run(holdfast, path, requests, concurrency) });
+  for (let i = 0; i < rounds; i++)
+    pairs.push({
+      d: await run(direct, path, requests, concurrency),
+      h: await run(holdfast, path, requests, concurrency),
+    });
   return {
     p50: median(pairs.map(({ d, h }) => h.p50Ms / d.p50Ms)),
     p99: median(pairs.map(({ d, h }) => h.p99Ms / d.p99Ms)),
@@ -171,7 +219,9 @@ async function compare(direct: Target, holdfast: Target, path: string, requests:
 
 /** The stand-in, started from source by this very runtime. */
 async function standIn(): Promise<Server> {
-  const child = spawn(process.execPath, [join(projectRoot, "src/demo/api-server/main.ts"), "--slices", "1"], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [join(projectRoot, "src/demo/api-server/main.ts"), "--slices", "1"], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
   const next = async () => JSON.parse((await lines.next()).value as string) as Record<string, unknown>;
   const { url, kubeconfig } = (await next()) as { url: string; kubeconfig: string };
@@ -179,7 +229,10 @@ async function standIn(): Promise<Server> {
     child.stdin!.write(`${command}\n`);
     return next();
   };
-  const document = Bun.YAML.parse(readFileSync(kubeconfig, "utf8")) as { clusters: [{ cluster: Record<string, string> }]; users: [{ user: Record<string, string> }] };
+  const document = Bun.YAML.parse(readFileSync(kubeconfig, "utf8")) as {
+    clusters: [{ cluster: Record<string, string> }];
+    users: [{ user: Record<string, string> }];
+  };
   const text = (data: string | undefined) => Buffer.from(data ?? "", "base64").toString("utf8");
   const { user } = document.users[0];
   let seen = 0;
@@ -191,9 +244,14 @@ async function standIn(): Promise<Server> {
     cert: text(user["client-certificate-data"]),
     key: text(user["client-key-data"]),
     async counts() {
-      const log = (await ask(`log ${seen}`)) as unknown as { next: number; requests: { method: string; target: string }[] };
+      const log = (await ask(`log ${seen}`)) as unknown as {
+        next: number;
+        requests: { method: string; target: string }[];
+      };
       seen = log.next;
-      lists += log.requests.filter(({ method, target }) => method === "GET" && target.startsWith(SLICES) && !target.includes("watch=")).length;
+      lists += log.requests.filter(
+        ({ method, target }) => method === "GET" && target.startsWith(SLICES) && !target.includes("watch="),
+      ).length;
       return { lists, watches: ((await ask("stat")) as { watches: number }).watches };
     },
     stop: () => void child.kill("SIGTERM"),
@@ -210,23 +268,34 @@ async function labServer(): Promise<Server> {
     const world = await startWorld();
     const { certificate, key } = world.certificateOf("admin") as { certificate: string; key: string };
     const setting = JSON.stringify({ ca: world.pki.ca, cert: certificate, key });
-    const child = spawn("ip", ["netns", "exec", world.network.cloud, process.execPath, ...process.argv.slice(1)], { stdio: "inherit", env: { ...process.env, HOLDFAST_BENCH_LAB: setting } });
+    const child = spawn("ip", ["netns", "exec", world.network.cloud, process.execPath, ...process.argv.slice(1)], {
+      stdio: "inherit",
+      env: { ...process.env, HOLDFAST_BENCH_LAB: setting },
+    });
     const code = await new Promise<number>((resolve) => child.on("exit", (exit) => resolve(exit ?? 1)));
     await world[Symbol.asyncDispose]();
     process.exit(code);
   }
   const files = JSON.parse(given) as { ca: string; cert: string; key: string };
-  const [ca, cert, key] = [files.ca, files.cert, files.key].map((path) => (path.startsWith("-----") ? path : readFileSync(path, "utf8"))) as [string, string, string];
+  const [ca, cert, key] = [files.ca, files.cert, files.key].map((path) =>
+    path.startsWith("-----") ? path : readFileSync(path, "utf8"),
+  ) as [string, string, string];
   const tls = { ca, cert, key };
   const metric = (text: string, name: string, labels: readonly string[]) =>
-    text.split("\n").filter((line) => line.startsWith(name) && labels.every((label) => line.includes(label))).reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
+    text
+      .split("\n")
+      .filter((line) => line.startsWith(name) && labels.every((label) => line.includes(label)))
+      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
   return {
     host: "127.0.0.1",
     port: 6443,
     ...tls,
     async counts() {
       const text = await (await fetch("https://127.0.0.1:6443/metrics", { tls } as RequestInit)).text();
-      return { lists: metric(text, "apiserver_request_total", ['verb="LIST"', 'resource="endpointslices"']), watches: metric(text, "apiserver_longrunning_requests", ['verb="WATCH"', 'resource="endpointslices"']) };
+      return {
+        lists: metric(text, "apiserver_request_total", ['verb="LIST"', 'resource="endpointslices"']),
+        watches: metric(text, "apiserver_longrunning_requests", ['verb="WATCH"', 'resource="endpointslices"']),
+      };
     },
     stop() {},
   };
@@ -241,9 +310,32 @@ async function startHoldfast(server: Server, folder: string, name: string, port:
   const home = join(folder, name);
   mkdirSync(home, { recursive: true });
   const data = (text: string) => Buffer.from(text).toString("base64");
-  const kubeconfig = { apiVersion: "v1", kind: "Config", clusters: [{ name: "c", cluster: { server: `https://127.0.0.1:${port}`, "certificate-authority-data": data(server.ca) } }], users: [{ name: "u", user: { "client-certificate-data": data(server.cert), "client-key-data": data(server.key) } }], contexts: [{ name: "x", context: { cluster: "c", user: "u" } }], "current-context": "x" };
+  const kubeconfig = {
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [
+      { name: "c", cluster: { server: `https://127.0.0.1:${port}`, "certificate-authority-data": data(server.ca) } },
+    ],
+    users: [{ name: "u", user: { "client-certificate-data": data(server.cert), "client-key-data": data(server.key) } }],
+    contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
+    "current-context": "x",
+  };
   writeFileSync(join(home, "kubeconfig"), JSON.stringify(kubeconfig), { mode: 0o600 });
-  const child: ChildProcess = spawn(binary, ["run", "--kubeconfig", join(home, "kubeconfig"), "--state-dir", join(home, "state"), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"], { stdio: ["ignore", "ignore", "pipe"] });
+  const child: ChildProcess = spawn(
+    binary,
+    [
+      "run",
+      "--kubeconfig",
+      join(home, "kubeconfig"),
+      "--state-dir",
+      join(home, "state"),
+      "--listen",
+      "127.0.0.1:0",
+      "--health-listen",
+      "127.0.0.1:0",
+    ],
+    { stdio: ["ignore", "ignore", "pipe"] },
+  );
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   createInterface({ input: child.stderr! }).on("line", (line) => {
     const serving = /"message":"serving","ports":"(\d+)"/.exec(line);
@@ -253,7 +345,13 @@ async function startHoldfast(server: Server, folder: string, name: string, port:
   const listening = await promise;
   return {
     pid: child.pid!,
-    target: { host: "127.0.0.1", port: listening, ca: readFileSync(join(home, "state", "pki", "local-ca.crt"), "utf8"), cert: server.cert, key: server.key },
+    target: {
+      host: "127.0.0.1",
+      port: listening,
+      ca: readFileSync(join(home, "state", "pki", "local-ca.crt"), "utf8"),
+      cert: server.cert,
+      key: server.key,
+    },
     async [Symbol.asyncDispose]() {
       const gone = new Promise((done) => child.once("exit", done));
       child.kill("SIGTERM");
@@ -265,9 +363,15 @@ async function startHoldfast(server: Server, folder: string, name: string, port:
 function creator(server: Server) {
   const { ca, cert, key } = server;
   return async (path: string, object: object) => {
-    const response = await fetch(`https://127.0.0.1:${server.port}${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(object), tls: { ca, cert, key } } as RequestInit);
+    const response = await fetch(`https://127.0.0.1:${server.port}${path}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(object),
+      tls: { ca, cert, key },
+    } as RequestInit);
     const body = await response.text();
-    if (response.status !== 201 && response.status !== 409) throw new Error(`POST ${path} answered ${response.status}: ${body.slice(0, 300)}`);
+    if (response.status !== 201 && response.status !== 409)
+      throw new Error(`POST ${path} answered ${response.status}: ${body.slice(0, 300)}`);
   };
 }
 
@@ -291,14 +395,21 @@ async function get(target: Target, path: string): Promise<void> {
 
 /** The resourceVersion that a list from the copy has. */
 async function heldVersion(target: Target): Promise<string> {
-  const response = await fetch(`https://127.0.0.1:${target.port}${SLICES}?resourceVersion=0`, { tls: { ca: target.ca, cert: target.cert, key: target.key } } as RequestInit);
+  const response = await fetch(`https://127.0.0.1:${target.port}${SLICES}?resourceVersion=0`, {
+    tls: { ca: target.ca, cert: target.cert, key: target.key },
+  } as RequestInit);
   return ((await response.json()) as { metadata: { resourceVersion: string } }).metadata.resourceVersion;
 }
 
 /** A watch whose bytes are read and thrown away. @returns ends it. */
 async function openStream(target: Target, path: string): Promise<() => void> {
   const controller = new AbortController();
-  const response = await fetch(`https://127.0.0.1:${target.port}${path}`, { tls: { ca: target.ca, cert: target.cert, key: target.key }, signal: controller.signal, protocol: "http1.1", timeout: false } as RequestInit);
+  const response = await fetch(`https://127.0.0.1:${target.port}${path}`, {
+    tls: { ca: target.ca, cert: target.cert, key: target.key },
+    signal: controller.signal,
+    protocol: "http1.1",
+    timeout: false,
+  } as RequestInit);
   if (response.status !== 200) throw new Error(`watch ${path} answered ${response.status}`);
   void (async () => {
     const reader = response.body!.getReader();

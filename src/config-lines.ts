@@ -19,7 +19,9 @@ export function syntaxLine(source: string): string {
   const { LineCounter, parseDocument } = yaml();
   const lines = new LineCounter();
   const [problem] = parseDocument(source, { lineCounter: lines, prettyErrors: false }).errors;
-  return problem === undefined ? ": it is not YAML" : `, line ${lines.linePos(problem.pos[0]).line}: ${problem.message.split("\n")[0]}`;
+  return problem === undefined
+    ? ": it is not YAML"
+    : `, line ${lines.linePos(problem.pos[0]).line}: ${problem.message.split("\n")[0]}`;
 }
 
 /** A key that stands twice in one mapping, which YAML forbids and parsers forgive. Looks at block style only, which is how people write it. */

@@ -102,10 +102,28 @@ const durationFrom = (leastMs: number, example: string, mostMs = Number.MAX_SAFE
     const ms = parseDurationMs(text);
     return ms !== undefined && ms >= leastMs && ms <= mostMs;
   };
-  return v.optional(v.pipe(v.string("duration"), v.check(isFit, `a duration such as "45s", "5m" or "168h", ${example}`), v.transform((text) => parseDurationMs(text)!)));
+  return v.optional(
+    v.pipe(
+      v.string("duration"),
+      v.check(isFit, `a duration such as "45s", "5m" or "168h", ${example}`),
+      v.transform((text) => parseDurationMs(text)!),
+    ),
+  );
 };
-const size = v.optional(v.pipe(v.union([v.string(), v.number()]), v.transform(String), v.check((text) => (parseSizeBytes(text) ?? 0) > 0, 'a size such as "64Mi", more than 0'), v.transform((text) => parseSizeBytes(text)!)));
-const count = v.optional(v.pipe(v.number(), v.check((value) => Number.isInteger(value) && value >= 1, "a whole number, 1 or more")));
+const size = v.optional(
+  v.pipe(
+    v.union([v.string(), v.number()]),
+    v.transform(String),
+    v.check((text) => (parseSizeBytes(text) ?? 0) > 0, 'a size such as "64Mi", more than 0'),
+    v.transform((text) => parseSizeBytes(text)!),
+  ),
+);
+const count = v.optional(
+  v.pipe(
+    v.number(),
+    v.check((value) => Number.isInteger(value) && value >= 1, "a whole number, 1 or more"),
+  ),
+);
 /** A timer of more days than this fires at once: 2^31 ms. */
 const TIMER_MAX_MS = 576 * 3_600_000;
 const limitsSchema = v.strictObject({
@@ -141,17 +159,32 @@ type Env = Readonly<Record<string, string | undefined>>;
  * @param options are handed to the kubeconfigs, whose credentials live on.
  * @throws {ConfigError} {KubeconfigError} naming what to mend.
  */
-export function loadConfig(flags: ConfigFlags, givenEnv: Env, options: KubeconfigOptions = {}): { readonly config: Config; readonly warnings: readonly string[] } {
+export function loadConfig(
+  flags: ConfigFlags,
+  givenEnv: Env,
+  options: KubeconfigOptions = {},
+): { readonly config: Config; readonly warnings: readonly string[] } {
   const env = withoutBlanks(givenEnv);
   const file = fileOf(flags.config, env);
   const kubeconfigPath = flags.kubeconfig ?? env["HOLDFAST_KUBECONFIG"] ?? file.kubeconfig;
-  if (kubeconfigPath === undefined) throw new ConfigError("Cannot run without a kubeconfig: give one with --kubeconfig FILE, or kubeconfig: FILE in the configuration");
+  if (kubeconfigPath === undefined)
+    throw new ConfigError(
+      "Cannot run without a kubeconfig: give one with --kubeconfig FILE, or kubeconfig: FILE in the configuration",
+    );
   const kubeconfig = loadKubeconfig(kubeconfigPath, options);
   const warnings = [...kubeconfig.warnings];
   const stateDir = stateDirOf(flags.stateDir, env, file);
-  const listen = addressesOf(flags.listen ?? env["HOLDFAST_LISTEN"]?.split(",") ?? [file.listen ?? "127.0.0.1:10268"].flat());
-  const healthListen = parseAddress("healthListen", flags.healthListen ?? env["HOLDFAST_HEALTH_LISTEN"] ?? file.healthListen ?? "127.0.0.1:10267");
-  if (listen.some((address) => isSame(address, healthListen))) throw new ConfigError(`Cannot listen on "${healthListen.host}:${healthListen.port}" for health (healthListen): listen names it too; choose another port with --health-listen`);
+  const listen = addressesOf(
+    flags.listen ?? env["HOLDFAST_LISTEN"]?.split(",") ?? [file.listen ?? "127.0.0.1:10268"].flat(),
+  );
+  const healthListen = parseAddress(
+    "healthListen",
+    flags.healthListen ?? env["HOLDFAST_HEALTH_LISTEN"] ?? file.healthListen ?? "127.0.0.1:10267",
+  );
+  if (listen.some((address) => isSame(address, healthListen)))
+    throw new ConfigError(
+      `Cannot listen on "${healthListen.host}:${healthListen.port}" for health (healthListen): listen names it too; choose another port with --health-listen`,
+    );
   const servers = serversOf(kubeconfig.server, env["HOLDFAST_SERVERS"]?.split(",") ?? file.servers ?? [], listen);
   const proxyFor = proxyForServer(kubeconfig.proxyUrl, env);
   checkProxies(servers, proxyFor);
@@ -181,21 +214,35 @@ export function loadConfig(flags: ConfigFlags, givenEnv: Env, options: Kubeconfi
  *
  * @throws {ConfigError} naming what to mend.
  */
-export function loadPlaces(flags: { readonly stateDir?: string | undefined; readonly adminSocket?: string | undefined; readonly config?: string | undefined }, givenEnv: Env): { readonly stateDir: string; readonly adminSocketPath: string | undefined } {
+export function loadPlaces(
+  flags: {
+    readonly stateDir?: string | undefined;
+    readonly adminSocket?: string | undefined;
+    readonly config?: string | undefined;
+  },
+  givenEnv: Env,
+): { readonly stateDir: string; readonly adminSocketPath: string | undefined } {
   const env = withoutBlanks(givenEnv);
   const file = fileOf(flags.config, env);
   const stateDir = stateDirOf(flags.stateDir, env, file);
   // A folder named by hand is another daemon's than the one the file describes.
   const isOther = flags.stateDir !== undefined && resolve(flags.stateDir) !== stateDirOf(undefined, env, file);
-  const asked = flags.adminSocket ?? (isOther ? undefined : env["HOLDFAST_ADMIN_SOCKET"] ?? file.adminSocket);
+  const asked = flags.adminSocket ?? (isOther ? undefined : (env["HOLDFAST_ADMIN_SOCKET"] ?? file.adminSocket));
   return { stateDir, adminSocketPath: socketPath(stateDir, asked) };
 }
 
 /** The admin socket of a state folder: the well-known one for the default folder, else inside it. */
 export function socketPath(stateDir: string, asked: string | undefined, warnings: string[] = []): string | undefined {
-  const path = asked !== undefined ? resolve(asked) : (stateDir === DEFAULT_STATE_DIR ? DEFAULT_SOCKET : join(stateDir, "admin.sock"));
+  const path =
+    asked !== undefined
+      ? resolve(asked)
+      : stateDir === DEFAULT_STATE_DIR
+        ? DEFAULT_SOCKET
+        : join(stateDir, "admin.sock");
   if (Buffer.byteLength(path) <= MAX_SOCKET_PATH) return path;
-  warnings.push(`admin socket "${path}" is longer than ${MAX_SOCKET_PATH} bytes and is not opened; holdfast status will not work: choose adminSocket in the configuration`);
+  warnings.push(
+    `admin socket "${path}" is longer than ${MAX_SOCKET_PATH} bytes and is not opened; holdfast status will not work: choose adminSocket in the configuration`,
+  );
   return undefined;
 }
 
@@ -236,10 +283,12 @@ function stateDirOf(flag: string | undefined, env: Env, file: FileConfig): strin
 }
 
 function addressesOf(texts: readonly string[]): ListenAddress[] {
-  if (texts.length === 0) throw new ConfigError("Cannot listen nowhere: listen is an empty list; leave it out for 127.0.0.1:10268");
+  if (texts.length === 0)
+    throw new ConfigError("Cannot listen nowhere: listen is an empty list; leave it out for 127.0.0.1:10268");
   const addresses = texts.map((text) => parseAddress("listen", text.trim()));
   for (const [index, address] of addresses.entries()) {
-    if (addresses.slice(0, index).some((other) => isSame(other, address))) throw new ConfigError(`Cannot listen on "${texts[index]}" (listen): it is named twice`);
+    if (addresses.slice(0, index).some((other) => isSame(other, address)))
+      throw new ConfigError(`Cannot listen on "${texts[index]}" (listen): it is named twice`);
   }
   return addresses;
 }
@@ -250,12 +299,19 @@ function isSame(one: ListenAddress, other: ListenAddress): boolean {
 }
 
 function serversOf(first: string, more: readonly string[], listen: readonly ListenAddress[]): string[] {
-  const servers = [...new Set([first, ...more.map((server, index) => checkedServer(`servers[${index}]`, server.trim()))])];
+  const servers = [
+    ...new Set([first, ...more.map((server, index) => checkedServer(`servers[${index}]`, server.trim()))]),
+  ];
   for (const server of servers) {
     const { hostname, port } = new URL(server);
     const host = hostname.replace(/^\[|\]$/g, "");
-    const isOwn = listen.some((address) => isSame(address, { host: host === "localhost" ? address.host : host, port: port === "" ? 443 : Number(port) }));
-    if (isOwn) throw new ConfigError(`Cannot use API server "${server}": it is Holdfast's own listener, and every request would come back for ever; give a kubeconfig that names the API server itself`);
+    const isOwn = listen.some((address) =>
+      isSame(address, { host: host === "localhost" ? address.host : host, port: port === "" ? 443 : Number(port) }),
+    );
+    if (isOwn)
+      throw new ConfigError(
+        `Cannot use API server "${server}": it is Holdfast's own listener, and every request would come back for ever; give a kubeconfig that names the API server itself`,
+      );
   }
   return servers;
 }
@@ -266,13 +322,21 @@ function checkProxies(servers: readonly string[], proxyFor: (server: string) => 
     const proxy = proxyFor(server);
     if (proxy === undefined) continue;
     const scheme = URL.canParse(proxy) ? new URL(proxy).protocol : "no URL";
-    if (scheme !== "http:" && scheme !== "https:") throw new ConfigError(`Cannot use HTTPS_PROXY for API server "${server}": expected http://HOST:PORT or https://HOST:PORT, found ${scheme}; or name the server in NO_PROXY`);
+    if (scheme !== "http:" && scheme !== "https:")
+      throw new ConfigError(
+        `Cannot use HTTPS_PROXY for API server "${server}": expected http://HOST:PORT or https://HOST:PORT, found ${scheme}; or name the server in NO_PROXY`,
+      );
   }
 }
 
-function clientsOf(clients: NonNullable<FileConfig["clients"]>, options: KubeconfigOptions, warnings: string[]): Config["clients"] {
+function clientsOf(
+  clients: NonNullable<FileConfig["clients"]>,
+  options: KubeconfigOptions,
+  warnings: string[],
+): Config["clients"] {
   return clients.map(({ name, kubeconfig }, index) => {
-    if (clients.findIndex((other) => other.name === name) !== index) throw new ConfigError(`Cannot use clients[${index}]: name "${name}" is there twice`);
+    if (clients.findIndex((other) => other.name === name) !== index)
+      throw new ConfigError(`Cannot use clients[${index}]: name "${name}" is there twice`);
     const loaded = loadKubeconfig(kubeconfig, options);
     warnings.push(...loaded.warnings);
     return { name, credential: loaded.credential };
@@ -281,7 +345,8 @@ function clientsOf(clients: NonNullable<FileConfig["clients"]>, options: Kubecon
 
 function clientCaOf(flags: ConfigFlags, env: Env, file: FileConfig): string | undefined {
   if (flags.clientCaFile !== undefined) return readCa("--client-ca-file", flags.clientCaFile);
-  if (env["HOLDFAST_CLIENT_CA_FILE"] !== undefined) return readCa("HOLDFAST_CLIENT_CA_FILE", env["HOLDFAST_CLIENT_CA_FILE"]);
+  if (env["HOLDFAST_CLIENT_CA_FILE"] !== undefined)
+    return readCa("HOLDFAST_CLIENT_CA_FILE", env["HOLDFAST_CLIENT_CA_FILE"]);
   return file.clientCAFile === undefined ? undefined : readCa("clientCAFile", file.clientCAFile);
 }
 
@@ -298,7 +363,8 @@ function withPathsFrom(folder: string, file: FileConfig): FileConfig {
     const path = file[field];
     if (path !== undefined) placed[field] = resolve(folder, path);
   }
-  if (file.clients !== undefined) placed.clients = file.clients.map((client) => ({ ...client, kubeconfig: resolve(folder, client.kubeconfig) }));
+  if (file.clients !== undefined)
+    placed.clients = file.clients.map((client) => ({ ...client, kubeconfig: resolve(folder, client.kubeconfig) }));
   return placed;
 }
 
@@ -308,7 +374,10 @@ function readConfigFile(path: string): FileConfig {
     source = readFileSync(path, "utf8");
   } catch (error) {
     const { code } = error as { code?: string };
-    throw new ConfigError(`Cannot read configuration "${path}": ${code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "this user may not read it; run as root" : code}`, { cause: error });
+    throw new ConfigError(
+      `Cannot read configuration "${path}": ${code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "this user may not read it; run as root" : code}`,
+      { cause: error },
+    );
   }
   let document: unknown;
   try {
@@ -316,9 +385,15 @@ function readConfigFile(path: string): FileConfig {
   } catch {
     throw new ConfigError(`Cannot read configuration "${path}"${syntaxLine(source)}`);
   }
-  if (document === null || typeof document !== "object" || Array.isArray(document)) throw new ConfigError(`Cannot use configuration "${path}": it is ${document === null ? "empty" : "no mapping"}; expected apiVersion: holdfast.dev/v1alpha1, kind: HoldfastConfiguration`);
+  if (document === null || typeof document !== "object" || Array.isArray(document))
+    throw new ConfigError(
+      `Cannot use configuration "${path}": it is ${document === null ? "empty" : "no mapping"}; expected apiVersion: holdfast.dev/v1alpha1, kind: HoldfastConfiguration`,
+    );
   const repeated = repeatedField(source);
-  if (repeated !== undefined) throw new ConfigError(`Cannot use configuration ${path}:${repeated.line}: field "${repeated.field}" stands there twice`);
+  if (repeated !== undefined)
+    throw new ConfigError(
+      `Cannot use configuration ${path}:${repeated.line}: field "${repeated.field}" stands there twice`,
+    );
   const result = v.safeParse(fileSchema, document);
   if (result.success) return result.output;
   // A misspelt name is also a missing one: the name is what to mend.
@@ -326,14 +401,23 @@ function readConfigFile(path: string): FileConfig {
   const issue = result.issues.find(isUnknown) ?? result.issues[0];
   const keys = issue.path?.map(({ key }) => key as string | number) ?? [];
   const place = `Cannot use configuration ${path}:${lineOf(source, keys)}:`;
-  if (isUnknown(issue)) throw new ConfigError(`${place} unknown field "${keys.at(-1)}" in ${dotted(keys.slice(0, -1)) || "HoldfastConfiguration"}${suggestion(keys)}`);
-  if (issue.received === "undefined") throw new ConfigError(`${place} field "${dotted(keys)}" is missing; expected ${expectedOf(issue)}`);
-  throw new ConfigError(`${place} field "${dotted(keys)}": expected ${expectedOf(issue)}, found ${foundOf(issue.input)}`);
+  if (isUnknown(issue))
+    throw new ConfigError(
+      `${place} unknown field "${keys.at(-1)}" in ${dotted(keys.slice(0, -1)) || "HoldfastConfiguration"}${suggestion(keys)}`,
+    );
+  if (issue.received === "undefined")
+    throw new ConfigError(`${place} field "${dotted(keys)}" is missing; expected ${expectedOf(issue)}`);
+  throw new ConfigError(
+    `${place} field "${dotted(keys)}": expected ${expectedOf(issue)}, found ${foundOf(issue.input)}`,
+  );
 }
 
 /** ["clients", 0, "name"] as "clients[0].name". */
 function dotted(keys: readonly (string | number)[]): string {
-  return keys.map((key) => (typeof key === "number" ? `[${key}]` : `.${key}`)).join("").replace(/^\./, "");
+  return keys
+    .map((key) => (typeof key === "number" ? `[${key}]` : `.${key}`))
+    .join("")
+    .replace(/^\./, "");
 }
 
 function expectedOf(issue: v.BaseIssue<unknown>): string {
@@ -341,8 +425,19 @@ function expectedOf(issue: v.BaseIssue<unknown>): string {
   // A duration's own type issue says so, for `linger: 300` lacks a unit.
   if (issue.message === "duration") return 'a duration such as "45s", "5m" or "168h"';
   // A missing field's issue is the object's own: it expects the field's name.
-  if (issue.received === "undefined") return issue.path?.at(-1)?.key === "apiVersion" ? '"holdfast.dev/v1alpha1"' : issue.path?.at(-1)?.key === "kind" ? '"HoldfastConfiguration"' : "text";
-  return (issue.expected ?? "another shape").replace(/^\((.*)\)$/, "$1").replace("string", "text").replace("Array", "a list").replace("number", "a number").replace("Object", "a mapping").replaceAll(" | ", " or ");
+  if (issue.received === "undefined")
+    return issue.path?.at(-1)?.key === "apiVersion"
+      ? '"holdfast.dev/v1alpha1"'
+      : issue.path?.at(-1)?.key === "kind"
+        ? '"HoldfastConfiguration"'
+        : "text";
+  return (issue.expected ?? "another shape")
+    .replace(/^\((.*)\)$/, "$1")
+    .replace("string", "text")
+    .replace("Array", "a list")
+    .replace("number", "a number")
+    .replace("Object", "a mapping")
+    .replaceAll(" | ", " or ");
 }
 
 function foundOf(value: unknown): string {
@@ -355,7 +450,9 @@ function foundOf(value: unknown): string {
 function suggestion(keys: readonly (string | number)[]): string {
   const field = String(keys.at(-1));
   const { entries } = keys.length === 1 ? fileSchema : keys[0] === "limits" ? limitsSchema : clientSchema;
-  const near = Object.keys(entries).find((known) => known.toLowerCase() === field.toLowerCase() || distance(known, field) <= 2);
+  const near = Object.keys(entries).find(
+    (known) => known.toLowerCase() === field.toLowerCase() || distance(known, field) <= 2,
+  );
   return near === undefined ? "" : `, did you mean "${near}"`;
 }
 
@@ -364,7 +461,8 @@ function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
-    for (let j = 1; j <= b.length; j++) next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    for (let j = 1; j <= b.length; j++)
+      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
     row = next;
   }
   return row[b.length]!;
@@ -386,15 +484,27 @@ LOCAL.addSubnet("fe80::", 10, "ipv6");
 export function parseAddress(field: string, text: string): ListenAddress {
   const [, bracketed, plain, portText] = /^(?:\[([^\]]+)\]|([^:]*)):([0-9]{1,5})$/.exec(text) ?? [];
   const host = bracketed ?? plain;
-  if (host === undefined || portText === undefined || Number(portText) > 65_535) throw new ConfigError(`Cannot listen on "${text}" (${field}): expected ADDRESS:PORT, such as 127.0.0.1:10268 or [::1]:10268`);
-  if (isIP(host) === 0) throw new ConfigError(`Cannot listen on "${text}" (${field}): expected an IP address, not a name`);
-  if (!LOCAL.check(host.replace(/%.*$/, ""), isIPv6(host) ? "ipv6" : "ipv4")) throw new ConfigError(`Cannot listen on "${text}" (${field}): only loopback and link-local addresses are allowed, because whoever reaches this port acts near the node's identity`);
+  if (host === undefined || portText === undefined || Number(portText) > 65_535)
+    throw new ConfigError(
+      `Cannot listen on "${text}" (${field}): expected ADDRESS:PORT, such as 127.0.0.1:10268 or [::1]:10268`,
+    );
+  if (isIP(host) === 0)
+    throw new ConfigError(`Cannot listen on "${text}" (${field}): expected an IP address, not a name`);
+  if (!LOCAL.check(host.replace(/%.*$/, ""), isIPv6(host) ? "ipv6" : "ipv4"))
+    throw new ConfigError(
+      `Cannot listen on "${text}" (${field}): only loopback and link-local addresses are allowed, because whoever reaches this port acts near the node's identity`,
+    );
   return { host, port: Number(portText) };
 }
 
 function checkedServer(field: string, server: string): string {
   const url = URL.canParse(server) ? new URL(server) : undefined;
-  const isFit = url?.protocol === "https:" && url.pathname === "/" && url.search === "" && url.username === "" && url.password === "";
+  const isFit =
+    url?.protocol === "https:" &&
+    url.pathname === "/" &&
+    url.search === "" &&
+    url.username === "" &&
+    url.password === "";
   if (!isFit) throw new ConfigError(`Cannot use API server (${field}): expected https://HOST:PORT alone`);
   return url.origin;
 }
@@ -406,15 +516,21 @@ function readCa(origin: string, path: string): string {
     pem = readFileSync(path, "utf8");
   } catch (error) {
     const { code } = error as { code?: string };
-    throw new ConfigError(`Cannot read CA file "${path}" (${origin}): ${code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "this user may not read it; run as root" : code}`, { cause: error });
+    throw new ConfigError(
+      `Cannot read CA file "${path}" (${origin}): ${code === "ENOENT" ? "there is no such file" : code === "EACCES" ? "this user may not read it; run as root" : code}`,
+      { cause: error },
+    );
   }
   const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
-  if (blocks.length === 0) throw new ConfigError(`Cannot use CA file "${path}" (${origin}): it holds no PEM certificate`);
+  if (blocks.length === 0)
+    throw new ConfigError(`Cannot use CA file "${path}" (${origin}): it holds no PEM certificate`);
   for (const [index, block] of blocks.entries()) {
     try {
       new X509Certificate(block);
     } catch {
-      throw new ConfigError(`Cannot use CA file "${path}" (${origin}): certificate number ${index + 1} of ${blocks.length} cannot be read`);
+      throw new ConfigError(
+        `Cannot use CA file "${path}" (${origin}): certificate number ${index + 1} of ${blocks.length} cannot be read`,
+      );
     }
   }
   return `${blocks.join("\n")}\n`;

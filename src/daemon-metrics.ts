@@ -12,12 +12,32 @@ const STATES = ["unseen", "listing", "live", "stale"];
 /** The daemon's metrics. */
 export class DaemonMetrics {
   readonly registry = new Metrics();
-  readonly #requests = this.registry.counter("holdfast_requests_total", "Requests answered, by verb and class of code.", { verb: VERBS, code: CODES });
-  readonly #duration = this.registry.histogram("holdfast_request_duration_seconds", "Time until the answer was handed over, watches excluded.", [0.001, 0.005, 0.025, 0.1, 0.5, 2, 10], { verb: VERBS });
-  readonly #answers = this.registry.counter("holdfast_answers_total", "Answers by where they came from; writes refused while offline.", { source: ["forwarded", "servedFromCache", "refusedWrites"] });
-  readonly #lists = this.registry.counter("holdfast_relist_total", "Lists that scopes asked of the API server, by reason.", { reason: ["first", "expired", "fresh", "rollback"] });
+  readonly #requests = this.registry.counter(
+    "holdfast_requests_total",
+    "Requests answered, by verb and class of code.",
+    { verb: VERBS, code: CODES },
+  );
+  readonly #duration = this.registry.histogram(
+    "holdfast_request_duration_seconds",
+    "Time until the answer was handed over, watches excluded.",
+    [0.001, 0.005, 0.025, 0.1, 0.5, 2, 10],
+    { verb: VERBS },
+  );
+  readonly #answers = this.registry.counter(
+    "holdfast_answers_total",
+    "Answers by where they came from; writes refused while offline.",
+    { source: ["forwarded", "servedFromCache", "refusedWrites"] },
+  );
+  readonly #lists = this.registry.counter(
+    "holdfast_relist_total",
+    "Lists that scopes asked of the API server, by reason.",
+    { reason: ["first", "expired", "fresh", "rollback"] },
+  );
   readonly #isUp = this.registry.gauge("holdfast_upstream_up", "1 while the API server can be reached.");
-  readonly #changes = this.registry.counter("holdfast_upstream_changes_total", "Changes of the link between online and offline.");
+  readonly #changes = this.registry.counter(
+    "holdfast_upstream_changes_total",
+    "Changes of the link between online and offline.",
+  );
   readonly #scopes = this.registry.gauge("holdfast_scopes", "Scopes by state.", { state: STATES });
   readonly #watchers = this.registry.gauge("holdfast_watchers", "Local watches open now.");
   readonly #objects = this.registry.gauge("holdfast_cache_objects", "Objects kept.");
@@ -25,9 +45,18 @@ export class DaemonMetrics {
   readonly #rows = this.registry.gauge("holdfast_store_rows_written", "Rows written or deleted since start.");
   readonly #commits = this.registry.gauge("holdfast_store_commits", "Transactions since start.");
   readonly #quarantined = this.registry.gauge("holdfast_store_quarantined", "Rows and files found damaged.");
-  readonly #isOnDisk = this.registry.gauge("holdfast_store_on_disk", "1 while the store is on its disk, 0 while in memory.");
-  readonly #expiry = this.registry.gauge("holdfast_certificate_expiry_timestamp_seconds", "When a certificate ends.", { name: ["upstream", "serving"] });
-  readonly #counts: Record<"forwarded" | "servedFromCache" | "refusedWrites", number> = { forwarded: 0, servedFromCache: 0, refusedWrites: 0 };
+  readonly #isOnDisk = this.registry.gauge(
+    "holdfast_store_on_disk",
+    "1 while the store is on its disk, 0 while in memory.",
+  );
+  readonly #expiry = this.registry.gauge("holdfast_certificate_expiry_timestamp_seconds", "When a certificate ends.", {
+    name: ["upstream", "serving"],
+  });
+  readonly #counts: Record<"forwarded" | "servedFromCache" | "refusedWrites", number> = {
+    forwarded: 0,
+    servedFromCache: 0,
+    refusedWrites: 0,
+  };
 
   /** Counts so far. */
   get counts(): Readonly<Record<"forwarded" | "servedFromCache" | "refusedWrites", number>> {

@@ -37,11 +37,28 @@ export function reportStatus(sources: StatusSources): StatusReport {
     version,
     startedAtMs,
     nowMs,
-    link: { state: link.state, sinceMs: link.sinceMs, servers: [...servers].map(([url, { lastContactMs, lastError }]) => ({ url, ...(lastContactMs === undefined ? {} : { lastContactMs }), ...(lastError === undefined ? {} : { lastError }) })) },
+    link: {
+      state: link.state,
+      sinceMs: link.sinceMs,
+      servers: [...servers].map(([url, { lastContactMs, lastError }]) => ({
+        url,
+        ...(lastContactMs === undefined ? {} : { lastContactMs }),
+        ...(lastError === undefined ? {} : { lastError }),
+      })),
+    },
     scopes: [...scopes.all()].map((scope) => {
       const { listed } = scope;
       const { items, bytes } = store.sizeOf(scope.id);
-      return { ...scope.identity, state: scope.state, resourceVersion: listed?.resourceVersion ?? "", items, bytes, watchers: scope.watcherCount, lastContactMs: listed?.lastContactMs ?? 0, note: scope.isOversize ? "too large: passed through, not kept" : "" };
+      return {
+        ...scope.identity,
+        state: scope.state,
+        resourceVersion: listed?.resourceVersion ?? "",
+        items,
+        bytes,
+        watchers: scope.watcherCount,
+        lastContactMs: listed?.lastContactMs ?? 0,
+        note: scope.isOversize ? "too large: passed through, not kept" : "",
+      };
     }),
     store: store.status(),
     certificates,
@@ -50,17 +67,45 @@ export function reportStatus(sources: StatusSources): StatusReport {
   };
 }
 
-function conditionsOf({ store, scopes, nowMs }: StatusSources, certificates: StatusReport["certificates"]): StatusReport["conditions"] {
+function conditionsOf(
+  { store, scopes, nowMs }: StatusSources,
+  certificates: StatusReport["certificates"],
+): StatusReport["conditions"] {
   const conditions: StatusReport["conditions"] = [];
   const { mode, reason, quarantined, sealing } = store.status();
-  if (mode === "memory") conditions.push({ type: "StoreInMemory", reason, message: "The state folder cannot be written: a restart forgets what is kept" });
-  if (quarantined > 0) conditions.push({ type: "DataQuarantined", reason: "ChecksumFailed", message: `${quarantined} damaged rows or files were set aside` });
-  if (sealing === "memory") conditions.push({ type: "SealingKeyInMemory", reason: "KeyFileNotWritable", message: "Secrets kept now cannot be opened after a restart" });
+  if (mode === "memory")
+    conditions.push({
+      type: "StoreInMemory",
+      reason,
+      message: "The state folder cannot be written: a restart forgets what is kept",
+    });
+  if (quarantined > 0)
+    conditions.push({
+      type: "DataQuarantined",
+      reason: "ChecksumFailed",
+      message: `${quarantined} damaged rows or files were set aside`,
+    });
+  if (sealing === "memory")
+    conditions.push({
+      type: "SealingKeyInMemory",
+      reason: "KeyFileNotWritable",
+      message: "Secrets kept now cannot be opened after a restart",
+    });
   for (const { name, notAfterMs } of certificates) {
     const days = Math.floor((notAfterMs - nowMs) / 86_400_000);
-    if (days < 14) conditions.push({ type: "CertificateExpiring", reason: days < 0 ? "Expired" : "ExpiresSoon", message: `The ${name} certificate ${days < 0 ? "has expired" : `ends in ${days} days`}` });
+    if (days < 14)
+      conditions.push({
+        type: "CertificateExpiring",
+        reason: days < 0 ? "Expired" : "ExpiresSoon",
+        message: `The ${name} certificate ${days < 0 ? "has expired" : `ends in ${days} days`}`,
+      });
   }
-  if ([...scopes.all()].some(({ isOversize }) => isOversize)) conditions.push({ type: "ScopePassedThrough", reason: "TooLarge", message: "Some lists are too large to be kept and will not be there offline" });
+  if ([...scopes.all()].some(({ isOversize }) => isOversize))
+    conditions.push({
+      type: "ScopePassedThrough",
+      reason: "TooLarge",
+      message: "Some lists are too large to be kept and will not be there offline",
+    });
   return conditions;
 }
 

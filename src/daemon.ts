@@ -66,7 +66,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const metrics = new DaemonMetrics();
   const own = config.upstream.credential;
 
-  const servers = new Map<string, { lastContactMs?: number; lastError?: string }>(config.upstream.servers.map((server) => [server, {}]));
+  const servers = new Map<string, { lastContactMs?: number; lastError?: string }>(
+    config.upstream.servers.map((server) => [server, {}]),
+  );
   const onFailure = (server: string, reason: string) => {
     const entry = servers.get(server);
     if (entry !== undefined) entry.lastError = reason;
@@ -81,7 +83,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     onFailure,
     onWaiting: () => link.suspect(),
   });
-  const link: Link = new Link({ clock, log, probe: (probeSignal) => probe(upstream, upstreamCredential("own", own), config.upstream.servers.length, probeSignal) });
+  const link: Link = new Link({
+    clock,
+    log,
+    probe: (probeSignal) =>
+      probe(upstream, upstreamCredential("own", own), config.upstream.servers.length, probeSignal),
+  });
   link.onChange((isOnline) => {
     upstream.renewConnections();
     metrics.linkChanged(isOnline);
@@ -89,17 +96,29 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
 
   const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect());
-  const scopeParts: ScopeParts = { store, source: sources, link, clock, log, limits: config.limits, random, countList: (reason) => metrics.upstreamList(reason) };
+  const scopeParts: ScopeParts = {
+    store,
+    source: sources,
+    link,
+    clock,
+    log,
+    limits: config.limits,
+    random,
+    countList: (reason) => metrics.upstreamList(reason),
+  };
   const scopes = new Scopes(scopeParts, { retentionMs: config.limits.retentionMs, maxScopes: MAX_SCOPES });
   const refusedTokens = new Set<string>();
   let ownTokenUser: string | undefined;
-  const identifier = new Identifier({
-    own,
-    ownTokenUser: () => ownTokenUser,
-    clients: config.clients,
-    keyedHash: (text) => store.keyedHash(text),
-    isRefused: (principal) => refusedTokens.has(principal) && !link.isOnline(),
-  }, subjectOf);
+  const identifier = new Identifier(
+    {
+      own,
+      ownTokenUser: () => ownTokenUser,
+      clients: config.clients,
+      keyedHash: (text) => store.keyedHash(text),
+      isRefused: (principal) => refusedTokens.has(principal) && !link.isOnline(),
+    },
+    subjectOf,
+  );
   const proxy = new Proxy({
     identifier,
     link,
@@ -118,46 +137,81 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   if (own.kind === "token") {
     ownTokenUser = (await serviceAccountOf(own.read())) ?? textOf(store.getValue("own-token-user"));
     if (ownTokenUser === undefined) {
-      void askOwnUser(upstream, upstreamCredential("own", own), signal).then((user) => {
-        if (user === undefined) return;
-        ownTokenUser = user;
-        store.putValue("own-token-user", Buffer.from(user));
-      }, () => {});
+      void askOwnUser(upstream, upstreamCredential("own", own), signal).then(
+        (user) => {
+          if (user === undefined) return;
+          ownTokenUser = user;
+          store.putValue("own-token-user", Buffer.from(user));
+        },
+        () => {},
+      );
     }
   }
 
   const authority = loadOrCreateLocalAuthority(config.stateDir, clock, log);
-  const serving = servingPair(authority, config.listen.map(({ host }) => host), config.stateDir, clock, log);
+  const serving = servingPair(
+    authority,
+    config.listen.map(({ host }) => host),
+    config.stateDir,
+    clock,
+    log,
+  );
   link.start(signal);
   const listeners: Listener[] = [];
   try {
     for (const { host, port } of config.listen) {
-      listeners.push(await listen({
-        host,
-        port,
-        certPem: serving.certPem,
-        keyPem: serving.keyPem,
-        clientCaPem: config.clientCaPem,
-        onRequest: (exchange) => void proxy.handle(exchange),
-        onUpgrade: (exchange, socket, early) => void proxy.upgrade(exchange, socket, early),
-      }));
+      listeners.push(
+        await listen({
+          host,
+          port,
+          certPem: serving.certPem,
+          keyPem: serving.keyPem,
+          clientCaPem: config.clientCaPem,
+          onRequest: (exchange) => void proxy.handle(exchange),
+          onUpgrade: (exchange, socket, early) => void proxy.upgrade(exchange, socket, early),
+        }),
+      );
     }
   } catch (error) {
     for (const listener of listeners) listener.stop();
     store.close();
     throw error;
   }
-  const statusNow = () => reportStatus({ config, link, scopes, store, servers, metrics, version, startedAtMs, nowMs: clock.nowMs(), serving });
+  const statusNow = () =>
+    reportStatus({
+      config,
+      link,
+      scopes,
+      store,
+      servers,
+      metrics,
+      version,
+      startedAtMs,
+      nowMs: clock.nowMs(),
+      serving,
+    });
   let health: HealthServer;
   try {
-    health = startHealth({ listen: config.healthListen, checks: [{ name: "listening", check: () => undefined }], metrics: metrics.registry, beforeScrape: () => metrics.refresh(statusNow()) });
+    health = startHealth({
+      listen: config.healthListen,
+      checks: [{ name: "listening", check: () => undefined }],
+      metrics: metrics.registry,
+      beforeScrape: () => metrics.refresh(statusNow()),
+    });
   } catch (error) {
     for (const listener of listeners) listener.stop();
     store.close();
     throw error;
   }
-  const admin = config.adminSocketPath === undefined ? undefined : await startAdmin({ path: config.adminSocketPath, status: statusNow, flush: () => store.settle(), log });
-  log.info("serving", { ports: listeners.map(({ port }) => port).join(","), health: health.port, scopes: [...scopes.all()].length });
+  const admin =
+    config.adminSocketPath === undefined
+      ? undefined
+      : await startAdmin({ path: config.adminSocketPath, status: statusNow, flush: () => store.settle(), log });
+  log.info("serving", {
+    ports: listeners.map(({ port }) => port).join(","),
+    health: health.port,
+    scopes: [...scopes.all()].length,
+  });
 
   const ended = Promise.withResolvers<void>();
   const end = async () => {
@@ -176,10 +230,25 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 }
 
 /** A trifle that any API server answers at once; 5xx is no sound answer, 401 and 403 are. */
-async function probe(upstream: Upstream, credential: ReturnType<typeof upstreamCredential>, serverCount: number, signal: AbortSignal): Promise<void> {
+async function probe(
+  upstream: Upstream,
+  credential: ReturnType<typeof upstreamCredential>,
+  serverCount: number,
+  signal: AbortSignal,
+): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     try {
-      const response = await upstream.request({ method: "GET", target: "/version", headers: [["Accept", "application/json"], ["Accept-Encoding", "identity"]], credential, signal, isProbe: true });
+      const response = await upstream.request({
+        method: "GET",
+        target: "/version",
+        headers: [
+          ["Accept", "application/json"],
+          ["Accept-Encoding", "identity"],
+        ],
+        credential,
+        signal,
+        isProbe: true,
+      });
       await response.arrayBuffer();
       if (response.status >= 500) throw new Error(`the API server answers ${response.status}`);
       return;
@@ -189,11 +258,18 @@ async function probe(upstream: Upstream, credential: ReturnType<typeof upstreamC
   }
 }
 
-async function askOwnUser(upstream: Upstream, credential: ReturnType<typeof upstreamCredential>, signal: AbortSignal): Promise<string | undefined> {
+async function askOwnUser(
+  upstream: Upstream,
+  credential: ReturnType<typeof upstreamCredential>,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   const response = await upstream.request({
     method: "POST",
     target: "/apis/authentication.k8s.io/v1/selfsubjectreviews",
-    headers: [["Content-Type", "application/json"], ["Accept", "application/json"]],
+    headers: [
+      ["Content-Type", "application/json"],
+      ["Accept", "application/json"],
+    ],
     body: new Uint8Array(Buffer.from(SELF_SUBJECT_REVIEW)),
     credential,
     signal,
@@ -203,7 +279,9 @@ async function askOwnUser(upstream: Upstream, credential: ReturnType<typeof upst
 
 /** Rows of another cluster must never answer for this one: the state folder belongs to whoever signed the API server. */
 function forgetOtherCluster(store: Store, caPem: string, log: Log): void {
-  const fingerprints = (caPem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map((pem) => new X509Certificate(pem).fingerprint256);
+  const fingerprints = (caPem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
+    (pem) => new X509Certificate(pem).fingerprint256,
+  );
   const known = textOf(store.getValue("cluster"))?.split(",");
   if (known !== undefined && !known.some((fingerprint) => fingerprints.includes(fingerprint))) {
     log.warn("state folder belongs to another cluster: its copies are dropped");
@@ -216,8 +294,13 @@ function forgetOtherCluster(store: Store, caPem: string, log: Log): void {
 
 function subjectOf(certPem: string): { name: string; groups: string[] } {
   const { subject } = new X509Certificate(certPem);
-  const parts = subject.split("\n").map((line): [string, string] => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]);
-  return { name: parts.find(([key]) => key === "CN")?.[1] ?? "", groups: parts.filter(([key]) => key === "O").map(([, value]) => value) };
+  const parts = subject
+    .split("\n")
+    .map((line): [string, string] => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]);
+  return {
+    name: parts.find(([key]) => key === "CN")?.[1] ?? "",
+    groups: parts.filter(([key]) => key === "O").map(([, value]) => value),
+  };
 }
 
 function textOf(bytes: Uint8Array | undefined): string | undefined {

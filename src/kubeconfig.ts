@@ -65,7 +65,8 @@ export interface KubeconfigOptions {
 
 const text = v.optional(v.nullable(v.string()));
 const anything = v.optional(v.unknown());
-const named = (field: string) => v.optional(v.nullable(v.array(v.looseObject({ name: v.string(), [field]: v.unknown() }))));
+const named = (field: string) =>
+  v.optional(v.nullable(v.array(v.looseObject({ name: v.string(), [field]: v.unknown() }))));
 const schema = v.looseObject({
   apiVersion: text,
   kind: text,
@@ -136,7 +137,11 @@ class Reader {
     const cluster = this.#entry(document, "cluster", clusterSchema, `${context.at}.cluster`, context.value.cluster);
     const user = this.#entry(document, "user", userSchema, `${context.at}.user`, context.value.user);
     if (cluster.value["insecure-skip-tls-verify"] === true) {
-      throw this.#error(`${cluster.at}.insecure-skip-tls-verify`, "KUBECONFIG_UNSUPPORTED", "is true, and Holdfast never talks to an API server that it cannot verify; remove it and give the CA in certificate-authority-data");
+      throw this.#error(
+        `${cluster.at}.insecure-skip-tls-verify`,
+        "KUBECONFIG_UNSUPPORTED",
+        "is true, and Holdfast never talks to an API server that it cannot verify; remove it and give the CA in certificate-authority-data",
+      );
     }
     const { "tls-server-name": tlsServerName } = cluster.value;
     const proxyUrl = this.#proxyUrl(`${cluster.at}.proxy-url`, cluster.value["proxy-url"]);
@@ -157,30 +162,66 @@ class Reader {
       source = readFileSync(this.path, "utf8");
     } catch (error) {
       const { code } = error as { code?: string };
-      const why = code === "ENOENT" ? "there is no such file; give another one with --kubeconfig" : code === "EACCES" ? "this user may not read it; run as root or change its owner" : code === "EISDIR" ? "it is a folder; name the file in it" : `it cannot be read (${code})`;
+      const why =
+        code === "ENOENT"
+          ? "there is no such file; give another one with --kubeconfig"
+          : code === "EACCES"
+            ? "this user may not read it; run as root or change its owner"
+            : code === "EISDIR"
+              ? "it is a folder; name the file in it"
+              : `it cannot be read (${code})`;
       throw this.#error("", "KUBECONFIG_UNREADABLE", why, error);
     }
-    if (source.trim() === "") throw this.#error("", "KUBECONFIG_EMPTY", "the file is empty; copy it anew, or write it with kubectl config view --minify --flatten");
+    if (source.trim() === "")
+      throw this.#error(
+        "",
+        "KUBECONFIG_EMPTY",
+        "the file is empty; copy it anew, or write it with kubectl config view --minify --flatten",
+      );
     let document: unknown;
     try {
       // The runtime's parser: the library that knows line numbers costs 12 MB of memory.
       document = Bun.YAML.parse(source);
     } catch {
       // Without its message: that would quote the line, and the line may be a key.
-      throw this.#error("", "KUBECONFIG_NOT_YAML", "it is neither YAML nor JSON; check it with kubectl config view --kubeconfig FILE");
+      throw this.#error(
+        "",
+        "KUBECONFIG_NOT_YAML",
+        "it is neither YAML nor JSON; check it with kubectl config view --kubeconfig FILE",
+      );
     }
     if (document === null || typeof document !== "object" || Array.isArray(document)) {
-      throw this.#error("", document === null ? "KUBECONFIG_EMPTY" : "KUBECONFIG_NOT_YAML", `expected a mapping with apiVersion: v1 and kind: Config, found ${shapeOf(document)}`);
+      throw this.#error(
+        "",
+        document === null ? "KUBECONFIG_EMPTY" : "KUBECONFIG_NOT_YAML",
+        `expected a mapping with apiVersion: v1 and kind: Config, found ${shapeOf(document)}`,
+      );
     }
     return document;
   }
 
   /** The cluster, user or context of a name. */
-  #entry<S extends v.GenericSchema>(document: v.InferOutput<typeof schema>, kind: "cluster" | "user" | "context", entrySchema: S, from: string, name: string | null | undefined): { readonly at: string; readonly value: v.InferOutput<S> } {
-    if (isBlank(name)) throw this.#error(from, "KUBECONFIG_CONTEXT", `is not set; ${kind === "context" ? "choose one with kubectl config use-context NAME" : `name one of ${kind}s`}`);
+  #entry<S extends v.GenericSchema>(
+    document: v.InferOutput<typeof schema>,
+    kind: "cluster" | "user" | "context",
+    entrySchema: S,
+    from: string,
+    name: string | null | undefined,
+  ): { readonly at: string; readonly value: v.InferOutput<S> } {
+    if (isBlank(name))
+      throw this.#error(
+        from,
+        "KUBECONFIG_CONTEXT",
+        `is not set; ${kind === "context" ? "choose one with kubectl config use-context NAME" : `name one of ${kind}s`}`,
+      );
     const entries = document[`${kind}s`] ?? [];
     const index = entries.findIndex((entry) => entry.name === name);
-    if (index < 0) throw this.#error(from, "KUBECONFIG_CONTEXT", `names "${name}", which is not among the ${entries.length} ${kind}s of the file`);
+    if (index < 0)
+      throw this.#error(
+        from,
+        "KUBECONFIG_CONTEXT",
+        `names "${name}", which is not among the ${entries.length} ${kind}s of the file`,
+      );
     const at = `${kind}s[${index}].${kind}`;
     return { at, value: this.#judged(at, entrySchema, entries[index]![kind] ?? {}) };
   }
@@ -191,10 +232,16 @@ class Reader {
     const below = (field: string) => [at, field].filter((part) => part !== "").join(".");
     if (!result.success) {
       const issue = result.issues[0];
-      const keys = (issue.path ?? []).map(({ key }) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("");
+      const keys = (issue.path ?? [])
+        .map(({ key }) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`))
+        .join("");
       const field = below(keys.replace(/^\./, ""));
       if (issue.input === undefined) throw this.#error(field, "KUBECONFIG_FIELD", "is missing; add it");
-      throw this.#error(field, "KUBECONFIG_FIELD", `should be ${issue.type === "string" ? "text" : issue.type === "boolean" ? "true or false" : issue.type === "array" ? "a list" : "a mapping"}, and is ${shapeOf(issue.input)}; correct it`);
+      throw this.#error(
+        field,
+        "KUBECONFIG_FIELD",
+        `should be ${issue.type === "string" ? "text" : issue.type === "boolean" ? "true or false" : issue.type === "array" ? "a list" : "a mapping"}, and is ${shapeOf(issue.input)}; correct it`,
+      );
     }
     const known = (wanted as unknown as { entries: object }).entries;
     for (const field of Object.keys(value as object)) if (!(field in known)) this.#unknown.push(below(field));
@@ -205,12 +252,17 @@ class Reader {
     if (isBlank(server)) throw this.#error(field, "KUBECONFIG_FIELD", "is missing; expected https://HOST:PORT");
     const url = URL.canParse(server) ? new URL(server) : undefined;
     const problem =
-      url === undefined ? "is not a URL"
-      : url.protocol !== "https:" ? `uses ${url.protocol}//`
-      : url.username !== "" || url.password !== "" ? "carries a user or a password"
-      : url.pathname !== "/" || url.search !== "" || url.hash !== "" ? "carries a path"
-      : undefined;
-    if (problem !== undefined) throw this.#error(field, "KUBECONFIG_FIELD", `${problem}; expected https://HOST:PORT alone`);
+      url === undefined
+        ? "is not a URL"
+        : url.protocol !== "https:"
+          ? `uses ${url.protocol}//`
+          : url.username !== "" || url.password !== ""
+            ? "carries a user or a password"
+            : url.pathname !== "/" || url.search !== "" || url.hash !== ""
+              ? "carries a path"
+              : undefined;
+    if (problem !== undefined)
+      throw this.#error(field, "KUBECONFIG_FIELD", `${problem}; expected https://HOST:PORT alone`);
     return url!.origin;
   }
 
@@ -218,38 +270,76 @@ class Reader {
     if (isBlank(proxyUrl)) return undefined;
     const scheme = URL.canParse(proxyUrl) ? new URL(proxyUrl).protocol : undefined;
     // Its value may hold a password.
-    if (scheme !== "http:" && scheme !== "https:") throw this.#error(field, "KUBECONFIG_UNSUPPORTED", `is ${scheme === undefined ? "not a URL" : `a ${scheme}// proxy`}; expected http://HOST:PORT or https://HOST:PORT`);
+    if (scheme !== "http:" && scheme !== "https:")
+      throw this.#error(
+        field,
+        "KUBECONFIG_UNSUPPORTED",
+        `is ${scheme === undefined ? "not a URL" : `a ${scheme}// proxy`}; expected http://HOST:PORT or https://HOST:PORT`,
+      );
     return proxyUrl;
   }
 
   #ca(at: string, cluster: v.InferOutput<typeof clusterSchema>): string {
-    const found = this.#content(at, "certificate-authority", cluster["certificate-authority-data"], cluster["certificate-authority"]);
-    if (found === undefined) throw this.#error(`${at}.certificate-authority-data`, "KUBECONFIG_FIELD", "is missing; without the cluster's CA neither the API server nor local clients can be verified: add it (on a kubeadm node it is /etc/kubernetes/pki/ca.crt)");
+    const found = this.#content(
+      at,
+      "certificate-authority",
+      cluster["certificate-authority-data"],
+      cluster["certificate-authority"],
+    );
+    if (found === undefined)
+      throw this.#error(
+        `${at}.certificate-authority-data`,
+        "KUBECONFIG_FIELD",
+        "is missing; without the cluster's CA neither the API server nor local clients can be verified: add it (on a kubeadm node it is /etc/kubernetes/pki/ca.crt)",
+      );
     return this.#certificates(found);
   }
 
   #credential(at: string, user: User): Credential {
     for (const field of ["exec", "auth-provider"] as const) {
-      if (user[field] !== undefined && user[field] !== null) throw this.#error(`${at}.${field}`, "KUBECONFIG_UNSUPPORTED", "runs a program to log in, which cannot work on an unattended node; use a client certificate or a token");
+      if (user[field] !== undefined && user[field] !== null)
+        throw this.#error(
+          `${at}.${field}`,
+          "KUBECONFIG_UNSUPPORTED",
+          "runs a program to log in, which cannot work on an unattended node; use a client certificate or a token",
+        );
     }
     for (const field of ["username", "password"] as const) {
-      if (!isBlank(user[field])) throw this.#error(`${at}.${field}`, "KUBECONFIG_UNSUPPORTED", "is basic authentication, which Kubernetes removed; use a client certificate or a token");
+      if (!isBlank(user[field]))
+        throw this.#error(
+          `${at}.${field}`,
+          "KUBECONFIG_UNSUPPORTED",
+          "is basic authentication, which Kubernetes removed; use a client certificate or a token",
+        );
     }
     for (const field of ["as", "as-uid", "as-groups", "as-user-extra"] as const) {
       // Leaving it out silently would act with more rights than were asked for.
-      if (!isBlank(user[field] as string | undefined)) throw this.#error(`${at}.${field}`, "KUBECONFIG_UNSUPPORTED", "asks to act as somebody else, which Holdfast does not do; use that user's own credential");
+      if (!isBlank(user[field] as string | undefined))
+        throw this.#error(
+          `${at}.${field}`,
+          "KUBECONFIG_UNSUPPORTED",
+          "asks to act as somebody else, which Holdfast does not do; use that user's own credential",
+        );
     }
     const hasToken = !isBlank(user.token) || !isBlank(user.tokenFile);
     if (!isBlank(user["client-certificate-data"]) || !isBlank(user["client-certificate"])) {
       if (hasToken) this.#warn(`${at} holds a client certificate and a token; the certificate is used`);
       return this.#certificateCredential(at, user);
     }
-    if (!hasToken) throw this.#error(at, "KUBECONFIG_FIELD", "holds neither client-certificate(-data) with client-key(-data) nor token or tokenFile; add one of them");
+    if (!hasToken)
+      throw this.#error(
+        at,
+        "KUBECONFIG_FIELD",
+        "holds neither client-certificate(-data) with client-key(-data) nor token or tokenFile; add one of them",
+      );
     // As client-go: a file wins over a value, because it can be renewed.
     const { tokenFile } = user;
     if (!isBlank(tokenFile)) {
       const file = this.#resolved(tokenFile);
-      return { kind: "token", read: this.#watched([file], () => this.#token(`${at}.tokenFile`, this.#fileContent(`${at}.tokenFile`, file))) };
+      return {
+        kind: "token",
+        read: this.#watched([file], () => this.#token(`${at}.tokenFile`, this.#fileContent(`${at}.tokenFile`, file))),
+      };
     }
     const token = this.#token(`${at}.token`, user.token!);
     return { kind: "token", read: () => token };
@@ -257,36 +347,71 @@ class Reader {
 
   #token(field: string, given: string): string {
     const token = given.trim();
-    if (token === "") throw this.#error(field, "KUBECONFIG_FIELD", "leads to no token, only to empty text; write the token there");
-    if (/[^\x21-\x7e]/.test(token)) throw this.#error(field, "KUBECONFIG_FIELD", `should be one token, and is ${token.length} characters with spaces or line breaks among them; write the token alone`);
+    if (token === "")
+      throw this.#error(field, "KUBECONFIG_FIELD", "leads to no token, only to empty text; write the token there");
+    if (/[^\x21-\x7e]/.test(token))
+      throw this.#error(
+        field,
+        "KUBECONFIG_FIELD",
+        `should be one token, and is ${token.length} characters with spaces or line breaks among them; write the token alone`,
+      );
     return token;
   }
 
   #certificateCredential(at: string, user: User): Credential {
     const load = () => {
-      const certificate = this.#content(at, "client-certificate", user["client-certificate-data"], user["client-certificate"])!;
+      const certificate = this.#content(
+        at,
+        "client-certificate",
+        user["client-certificate-data"],
+        user["client-certificate"],
+      )!;
       const key = this.#content(at, "client-key", user["client-key-data"], user["client-key"]);
-      if (key === undefined) throw this.#error(`${at}.client-key-data`, "KUBECONFIG_FIELD", "is missing beside the client certificate; add it, or client-key with a file");
+      if (key === undefined)
+        throw this.#error(
+          `${at}.client-key-data`,
+          "KUBECONFIG_FIELD",
+          "is missing beside the client certificate; add it, or client-key with a file",
+        );
       const certPem = this.#certificates(certificate);
       // Kubelet keeps both in one file: only the key's own block is handed on.
       const [keyPem] = PRIVATE_KEY.exec(key.text) ?? [];
-      if (keyPem === undefined) throw this.#error(key.field, "KUBECONFIG_FIELD", `should be a PEM private key, and is ${shapeOf(key.text)}; put the key there`);
+      if (keyPem === undefined)
+        throw this.#error(
+          key.field,
+          "KUBECONFIG_FIELD",
+          `should be a PEM private key, and is ${shapeOf(key.text)}; put the key there`,
+        );
       let matches: boolean;
       try {
         matches = new X509Certificate(certPem).checkPrivateKey(createPrivateKey(keyPem));
       } catch {
-        throw this.#error(key.field, "KUBECONFIG_FIELD", "is a PEM private key that cannot be read; it is damaged, or locked with a password: put a plain key there");
+        throw this.#error(
+          key.field,
+          "KUBECONFIG_FIELD",
+          "is a PEM private key that cannot be read; it is damaged, or locked with a password: put a plain key there",
+        );
       }
-      if (!matches) throw this.#error(key.field, "KUBECONFIG_KEY_MISMATCH", `does not belong to ${certificate.field}; give the pair that was issued together`);
+      if (!matches)
+        throw this.#error(
+          key.field,
+          "KUBECONFIG_KEY_MISMATCH",
+          `does not belong to ${certificate.field}; give the pair that was issued together`,
+        );
       return { certPem, keyPem };
     };
     const files = [
       ...(isBlank(user["client-certificate-data"]) ? [user["client-certificate"]] : []),
       ...(isBlank(user["client-key-data"]) ? [user["client-key"]] : []),
-    ].filter((file) => !isBlank(file)).map((file) => this.#resolved(file as string));
+    ]
+      .filter((file) => !isBlank(file))
+      .map((file) => this.#resolved(file as string));
     const read = this.#watched(files, load);
     const { validTo } = new X509Certificate(read().certPem);
-    if (Date.parse(validTo) < this.clock.nowMs()) this.#warn(`${at}.client-certificate expired at ${validTo}; what is kept is served, the API server will refuse anything new: renew it`);
+    if (Date.parse(validTo) < this.clock.nowMs())
+      this.#warn(
+        `${at}.client-certificate expired at ${validTo}; what is kept is served, the API server will refuse anything new: renew it`,
+      );
     return { kind: "certificate", read };
   }
 
@@ -308,7 +433,11 @@ class Reader {
         complainedAbout = "";
       } catch (error) {
         // Half written, or one of two files not there yet: looked at again in a second, told once.
-        if (complainedAbout !== now) this.log.warn("new credential cannot be used, the former one stands", { kubeconfig: this.path, reason: (error as Error).message });
+        if (complainedAbout !== now)
+          this.log.warn("new credential cannot be used, the former one stands", {
+            kubeconfig: this.path,
+            reason: (error as Error).message,
+          });
         complainedAbout = now;
       }
       return held;
@@ -316,12 +445,27 @@ class Reader {
   }
 
   /** The text of `NAME-data`, or of the file that `NAME` names; data wins, as in client-go. */
-  #content(at: string, name: string, data: string | null | undefined, file: string | null | undefined): { readonly field: string; readonly text: string } | undefined {
+  #content(
+    at: string,
+    name: string,
+    data: string | null | undefined,
+    file: string | null | undefined,
+  ): { readonly field: string; readonly text: string } | undefined {
     if (!isBlank(data)) {
       const field = `${at}.${name}-data`;
       const plain = data.replaceAll(/\s/g, "");
-      if (plain.startsWith("-----BEGIN")) throw this.#error(field, "KUBECONFIG_FIELD", `should be base64, and is PEM itself; encode it with base64 -w0, or name its file in ${name}`);
-      if (!/^[A-Za-z0-9+/]+={0,2}$/.test(plain)) throw this.#error(field, "KUBECONFIG_FIELD", `should be base64, and is ${data.length} characters with others among them; encode it with base64 -w0`);
+      if (plain.startsWith("-----BEGIN"))
+        throw this.#error(
+          field,
+          "KUBECONFIG_FIELD",
+          `should be base64, and is PEM itself; encode it with base64 -w0, or name its file in ${name}`,
+        );
+      if (!/^[A-Za-z0-9+/]+={0,2}$/.test(plain))
+        throw this.#error(
+          field,
+          "KUBECONFIG_FIELD",
+          `should be base64, and is ${data.length} characters with others among them; encode it with base64 -w0`,
+        );
       return { field, text: Buffer.from(plain, "base64").toString("utf8") };
     }
     if (isBlank(file)) return undefined;
@@ -334,7 +478,12 @@ class Reader {
       return readFileSync(file, "utf8");
     } catch (error) {
       const { code } = error as { code?: string };
-      const why = code === "ENOENT" ? "which is not there; put it there or name another" : code === "EACCES" ? "which this user may not read; run as root or change its owner" : `which cannot be read (${code})`;
+      const why =
+        code === "ENOENT"
+          ? "which is not there; put it there or name another"
+          : code === "EACCES"
+            ? "which this user may not read; run as root or change its owner"
+            : `which cannot be read (${code})`;
       throw this.#error(field, "KUBECONFIG_FILE", `names "${file}", ${why}`, error);
     }
   }
@@ -342,12 +491,21 @@ class Reader {
   /** The certificates of a text, without what stands around them. */
   #certificates({ field, text: found }: { readonly field: string; readonly text: string }): string {
     const blocks = found.match(CERTIFICATE) ?? [];
-    if (blocks.length === 0) throw this.#error(field, "KUBECONFIG_FIELD", `should be PEM certificates, and is ${shapeOf(found)}; put them there`);
+    if (blocks.length === 0)
+      throw this.#error(
+        field,
+        "KUBECONFIG_FIELD",
+        `should be PEM certificates, and is ${shapeOf(found)}; put them there`,
+      );
     for (const [index, block] of blocks.entries()) {
       try {
         new X509Certificate(block);
       } catch {
-        throw this.#error(field, "KUBECONFIG_FIELD", `holds ${blocks.length} PEM certificates, of which number ${index + 1} cannot be read; copy it anew`);
+        throw this.#error(
+          field,
+          "KUBECONFIG_FIELD",
+          `holds ${blocks.length} PEM certificates, of which number ${index + 1} cannot be read; copy it anew`,
+        );
       }
     }
     return `${blocks.join("\n")}\n`;
@@ -379,12 +537,14 @@ function shapeOf(value: unknown): string {
 }
 
 function stampOf(files: readonly string[]): string {
-  return files.map((file) => {
-    try {
-      const { mtimeMs, ino, size } = statSync(file);
-      return `${mtimeMs}/${ino}/${size}`;
-    } catch {
-      return "missing";
-    }
-  }).join();
+  return files
+    .map((file) => {
+      try {
+        const { mtimeMs, ino, size } = statSync(file);
+        return `${mtimeMs}/${ino}/${size}`;
+      } catch {
+        return "missing";
+      }
+    })
+    .join();
 }

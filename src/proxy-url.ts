@@ -8,12 +8,18 @@
 import { isIP, BlockList } from "node:net";
 
 /** @returns for a server's URL the proxy's URL, or undefined to go directly. */
-export function proxyForServer(proxyUrl: string | undefined, env: Readonly<Record<string, string | undefined>>): (server: string) => string | undefined {
+export function proxyForServer(
+  proxyUrl: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): (server: string) => string | undefined {
   if (proxyUrl !== undefined && proxyUrl !== "") return () => proxyUrl;
   const fromEnv = env["HTTPS_PROXY"] ?? env["https_proxy"] ?? "";
   if (fromEnv === "") return () => undefined;
   const proxy = fromEnv.includes("://") ? fromEnv : `http://${fromEnv}`;
-  const exceptions = (env["NO_PROXY"] ?? env["no_proxy"] ?? "").split(",").map((entry) => entry.trim().toLowerCase()).filter((entry) => entry !== "");
+  const exceptions = (env["NO_PROXY"] ?? env["no_proxy"] ?? "")
+    .split(",")
+    .map((entry) => entry.trim().toLowerCase())
+    .filter((entry) => entry !== "");
   return (server) => (isExcepted(new URL(server), exceptions) ? undefined : proxy);
 }
 
@@ -28,7 +34,9 @@ function isExcepted(url: URL, exceptions: readonly string[]): boolean {
     const [, name = entry, entryPort] = isIP(entry) === 0 ? (/^(.*?)(?::(\d+))?$/.exec(entry) ?? []) : [];
     if (entryPort !== undefined && entryPort !== port) return false;
     const suffix = name.replace(/^\*/, "");
-    return suffix.startsWith(".") ? host.endsWith(suffix) : host === suffix || (isIP(suffix) === 0 && host.endsWith(`.${suffix}`));
+    return suffix.startsWith(".")
+      ? host.endsWith(suffix)
+      : host === suffix || (isIP(suffix) === 0 && host.endsWith(`.${suffix}`));
   });
 }
 

@@ -73,7 +73,9 @@ export class Connection {
     }
     this.#size += chunk.length;
     // The last chunk of a chunked body stands alone at the end of what arrives.
-    const isDone = this.#isChunked ? chunk.length >= 5 && chunk.subarray(-5).equals(LAST_CHUNK) : this.#size >= this.#need;
+    const isDone = this.#isChunked
+      ? chunk.length >= 5 && chunk.subarray(-5).equals(LAST_CHUNK)
+      : this.#size >= this.#need;
     if (!isDone) return;
     const { resolve } = this.#done!;
     this.#done = undefined;
@@ -100,14 +102,16 @@ export async function run(target: Target, path: string, requests: number, concur
   const times: number[] = [];
   let left = requests;
   const startedMs = performance.now();
-  await Promise.all(connections.map(async (connection) => {
-    while (left-- > 0) {
-      const at = performance.now();
-      const { status } = await connection.get(path);
-      if (status !== 200) throw new Error(`GET ${path} answered ${status}`);
-      times.push(performance.now() - at);
-    }
-  }));
+  await Promise.all(
+    connections.map(async (connection) => {
+      while (left-- > 0) {
+        const at = performance.now();
+        const { status } = await connection.get(path);
+        if (status !== 200) throw new Error(`GET ${path} answered ${status}`);
+        times.push(performance.now() - at);
+      }
+    }),
+  );
   const tookMs = performance.now() - startedMs;
   for (const connection of connections) connection.close();
   return { ...percentiles(times), perSecond: times.length / (tookMs / 1_000) };

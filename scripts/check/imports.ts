@@ -24,9 +24,14 @@ const STEPS: readonly (readonly string[])[] = [
   ["main"],
 ];
 /** Top-level files that together are one part. */
-const ONE_PART = [["config", "config-lines", "kubeconfig", "proxy-url"], ["daemon", "daemon-metrics", "daemon-status"]];
-/** What may be imported from anywhere above without being a step of the path: small shared words of the store's neighbours. */
+const ONE_PART = [
+  ["config", "config-lines", "kubeconfig", "proxy-url"],
+  ["daemon", "daemon-metrics", "daemon-status"],
+];
 const DEMO_ENTRY = "src/cli/demo.ts";
+/** All that main.ts may load: everything else waits for its command. */
+const MAIN_IMPORTS = ["src/cli/dispatch.ts", "src/base/reexec.ts"];
+const ORDER = "main > cli > daemon > config > proxy > cache > store > kube > base";
 
 interface Edge {
   readonly from: string;
@@ -37,16 +42,37 @@ interface Edge {
 
 /** Finds edges that run backwards or sideways, and circles. */
 export function wrongImports(files: readonly SourceFile[]): Problem[] {
-  const edges = files.flatMap(edgesOf);
-  return [...edges.flatMap(wrongEdge), ...circles(files, edges)];
+  const unreadable: Problem[] = [];
+  const edges = files.flatMap((file) => {
+    try {
+      return edgesOf(file);
+    } catch {
+      unreadable.push({ file: file.path, problem: "cannot be parsed", remedy: "see what the type check says" });
+      return [];
+    }
+  });
+  return [...unreadable, ...edges.flatMap(wrongEdge), ...circles(files, edges)];
 }
 
+const transpiler = new Bun.Transpiler({ loader: "ts" });
+/** Every way to name a file of ours, types included; the parser tells which of them remain at run time. */
+const SPECIFIERS = [/^(?:import|export|\}) ?[^"'\n]*["'](\.[^"']+)["']/gm, /\bimport\(\s*["'](\.[^"']+)["']/g];
+
 function edgesOf({ path, text }: SourceFile): Edge[] {
-  const edges: Edge[] = [];
   const resolve = (target: string) => normalize(join(dirname(path), target));
-  for (const [, type, target] of text.matchAll(/^(?:import|export) (type )?[^"';]*? ?from "(\.[^"]+)";/gm)) edges.push({ from: path, to: resolve(target!), isDynamic: false, isType: type !== undefined });
-  for (const [, target] of text.matchAll(/\bimport\("(\.[^"]+)"\)/g)) edges.push({ from: path, to: resolve(target!), isDynamic: true, isType: false });
-  return edges;
+  const values = transpiler.scanImports(text).filter((one) => one.path.startsWith("."));
+  const atRunTime = new Set(values.map((one) => one.path));
+  const named = SPECIFIERS.flatMap((pattern) => [...text.matchAll(pattern)].map(([, target]) => target!));
+  const types = [...new Set(named)].filter((target) => !atRunTime.has(target));
+  return [
+    ...values.map((one) => ({
+      from: path,
+      to: resolve(one.path),
+      isDynamic: one.kind === "dynamic-import",
+      isType: false,
+    })),
+    ...types.map((target) => ({ from: path, to: resolve(target), isDynamic: false, isType: true })),
+  ];
 }
 
 function partOf(path: string): string {
@@ -56,15 +82,31 @@ function partOf(path: string): string {
 
 function wrongEdge({ from, to, isDynamic }: Edge): Problem[] {
   const [a, b] = [partOf(from), partOf(to)];
-  if (a === b || a === "" || b === "") return [];
-  if (b === "demo") return from === DEMO_ENTRY && isDynamic ? [] : [problem(from, to, "the demo is loaded by its command alone, with import()")];
-  if (a === "demo") return ["base", "kube"].includes(b) ? [] : [problem(from, to, "the stand-in is independent evidence: it may use base and kube only")];
+  if (b === "") return [problem(from, to, "src stands alone: move what it needs into src")];
+  if (a === b) return [];
+  if (b === "demo") {
+    const isRight = from === DEMO_ENTRY && isDynamic;
+    return isRight ? [] : [problem(from, to, "the demo is loaded by its command alone, with import()")];
+  }
+  if (a === "demo") {
+    const isRight = ["base", "kube"].includes(b);
+    return isRight ? [] : [problem(from, to, "the stand-in is independent evidence: it may use base and kube only")];
+  }
+  if (a === "main" && !MAIN_IMPORTS.includes(to))
+    return [problem(from, to, "main.ts only dispatches: let a command load it")];
   if (ONE_PART.some((part) => part.includes(a) && part.includes(b))) return [];
-  const [stepA, stepB] = [a, b].map((part) => STEPS.findIndex((step) => step.includes(part))) as [number, number];
-  if (stepA < 0) return [problem(from, to, `"${a}" stands on no step: add it to STEPS in scripts/check/imports.ts`)];
-  if (stepB < 0) return [problem(from, to, `"${b}" stands on no step: add it to STEPS in scripts/check/imports.ts`)];
+  const [stepA, stepB] = [stepOf(a), stepOf(b)];
+  const homeless = [a, b].find((part) => stepOf(part) < 0);
+  if (homeless !== undefined) {
+    return [problem(from, to, `"${homeless}" stands on no step: add it to STEPS in scripts/check/imports.ts`)];
+  }
   if (stepA > stepB) return [];
-  return [problem(from, to, stepA === stepB ? "neighbours do not import each other: let daemon.ts hand it in" : "imports run main > cli > daemon > config > proxy > cache > store > kube > base: hand it in from above")];
+  if (stepA === stepB) return [problem(from, to, "neighbours do not import each other: let daemon.ts hand it in")];
+  return [problem(from, to, `imports run ${ORDER}: hand it in from above`)];
+}
+
+function stepOf(part: string): number {
+  return STEPS.findIndex((step) => step.includes(part));
 }
 
 function problem(from: string, to: string, remedy: string): Problem {
@@ -74,13 +116,18 @@ function problem(from: string, to: string, remedy: string): Problem {
 /** Circles among imports of values. */
 function circles(files: readonly SourceFile[], edges: readonly Edge[]): Problem[] {
   const next = new Map<string, string[]>();
-  for (const { from, to, isType, isDynamic } of edges) if (!isType && !isDynamic) next.set(from, [...(next.get(from) ?? []), to]);
+  for (const { from, to, isType, isDynamic } of edges)
+    if (!isType && !isDynamic) next.set(from, [...(next.get(from) ?? []), to]);
   const done = new Set<string>();
   const found: Problem[] = [];
   const visit = (path: string, trail: readonly string[]): void => {
     const at = trail.indexOf(path);
     if (at >= 0) {
-      found.push({ file: path, problem: `imports itself by way of ${trail.slice(at + 1).join(", ")}`, remedy: "move what both need into a file of its own" });
+      found.push({
+        file: path,
+        problem: `imports itself by way of ${trail.slice(at + 1).join(", ")}`,
+        remedy: "move what both need into a file of its own",
+      });
       return;
     }
     if (done.has(path)) return;

@@ -21,7 +21,7 @@ export function writeFileAtomically(path: string, content: string | Uint8Array, 
     const file = openSync(temporary, "wx", mode);
     try {
       const bytes = Buffer.from(content as string);
-      for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+      for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
       fsyncSync(file);
     } finally {
       closeSync(file);

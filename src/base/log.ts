@@ -21,8 +21,10 @@ export interface Log {
  * @param write takes one line without its newline; standard error by default.
  */
 export function jsonLog(write: (line: string) => void = (line) => process.stderr.write(`${line}\n`)): Log {
-  const at = (level: string) => (message: string, fields: LogFields = {}) =>
-    write(JSON.stringify({ time: new Date().toISOString(), level, message, ...fields }));
+  const at =
+    (level: string) =>
+    (message: string, fields: LogFields = {}) =>
+      write(JSON.stringify({ time: new Date().toISOString(), level, message, ...fields }));
   return { info: at("info"), warn: at("warn"), error: at("error") };
 }
 

@@ -38,7 +38,8 @@ export class Metric {
 
   /** Adds to a counter or gauge. @throws {RangeError} if a counter would run backwards. */
   add(labels: Readonly<Record<string, string>> = {}, amount = 1): void {
-    if (this.kind === "counter" && !(amount >= 0)) throw new RangeError(`${this.name} is a counter and cannot take ${amount}`);
+    if (this.kind === "counter" && !(amount >= 0))
+      throw new RangeError(`${this.name} is a counter and cannot take ${amount}`);
     this.#at(labels).value += amount;
   }
 
@@ -66,9 +67,14 @@ export class Metric {
         lines.push(`${this.name}${braced(series.labels)} ${series.value}`);
         continue;
       }
-      this.bounds.forEach((bound, index) => lines.push(`${this.name}_bucket${braced(series.labels, `le="${bound}"`)} ${series.buckets?.[index] ?? 0}`));
+      this.bounds.forEach((bound, index) =>
+        lines.push(`${this.name}_bucket${braced(series.labels, `le="${bound}"`)} ${series.buckets?.[index] ?? 0}`),
+      );
       lines.push(`${this.name}_bucket${braced(series.labels, 'le="+Inf"')} ${series.count ?? 0}`);
-      lines.push(`${this.name}_sum${braced(series.labels)} ${series.value}`, `${this.name}_count${braced(series.labels)} ${series.count ?? 0}`);
+      lines.push(
+        `${this.name}_sum${braced(series.labels)} ${series.value}`,
+        `${this.name}_count${braced(series.labels)} ${series.count ?? 0}`,
+      );
     }
     return lines.join("\n");
   }
@@ -79,7 +85,9 @@ export class Metric {
     for (const name in this.labels) short += `${given[name] ?? ""}\n`;
     const known = this.#byGiven.get(short);
     if (known !== undefined) return known;
-    const labels = Object.entries(this.labels).map(([name, values]) => `${name}="${values.includes(given[name] ?? "") ? given[name] : "other"}"`).join(",");
+    const labels = Object.entries(this.labels)
+      .map(([name, values]) => `${name}="${values.includes(given[name] ?? "") ? given[name] : "other"}"`)
+      .join(",");
     let series = this.#series.get(labels);
     if (series === undefined) this.#series.set(labels, (series = { labels, value: 0 }));
     if (this.#byGiven.size < MAX_REMEMBERED) this.#byGiven.set(short, series);
@@ -113,7 +121,8 @@ export class Metrics {
 
   /** @throws {RangeError} on a name that is taken: a scrape with one name twice is refused whole. */
   #add(metric: Metric): Metric {
-    if (this.#metrics.some(({ name }) => name === metric.name)) throw new RangeError(`${metric.name} is declared twice`);
+    if (this.#metrics.some(({ name }) => name === metric.name))
+      throw new RangeError(`${metric.name} is declared twice`);
     this.#metrics.push(metric);
     return metric;
   }

@@ -27,5 +27,9 @@ export function reexecWithNetworkSettings(): void {
   // In a compiled binary argv[1] is the embedded script, from source it is the file to run.
   const isCompiled = process.argv[1]?.startsWith("/$bunfs/") ?? true;
   const args = isCompiled ? process.argv.slice(2) : process.argv.slice(1);
-  (process as unknown as { execve(path: string, args: string[], env: Record<string, string>): never }).execve(process.execPath, [process.execPath, ...args], next);
+  (process as unknown as { execve(path: string, args: string[], env: Record<string, string>): never }).execve(
+    process.execPath,
+    [process.execPath, ...args],
+    next,
+  );
 }

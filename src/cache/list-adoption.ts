@@ -64,4 +64,3 @@ export class ListAdoption {
     this.#reader = this.#writer = undefined;
   }
 }
-

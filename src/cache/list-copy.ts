@@ -16,7 +16,11 @@ const PIECE_BYTES = 128 * 1024;
  *
  * @param resourceVersion what the list claims to be; normally the snapshot's own.
  */
-export function* listPieces(codec: Codec, snapshot: ScopeSnapshot, resourceVersion: string): Generator<Uint8Array, void> {
+export function* listPieces(
+  codec: Codec,
+  snapshot: ScopeSnapshot,
+  resourceVersion: string,
+): Generator<Uint8Array, void> {
   const { shape } = snapshot.listed;
   let parts: Uint8Array[] = [codec.listStart(shape, resourceVersion, snapshot.itemSizes())];
   let size = parts[0]!.length;

@@ -60,7 +60,10 @@ export class Ring {
   append(resourceVersion: string, frame: Uint8Array, isBookmark = false): void {
     this.#entries.push({ seq: this.#nextSeq++, resourceVersion, isBookmark, frame });
     this.#bytes += frame.length;
-    while (this.#entries.length - this.#head > 1 && (this.#entries.length - this.#head > this.maxEvents || this.#bytes > this.maxBytes)) {
+    while (
+      this.#entries.length - this.#head > 1 &&
+      (this.#entries.length - this.#head > this.maxEvents || this.#bytes > this.maxBytes)
+    ) {
       const dropped = this.#entries[this.#head]!;
       this.#bytes -= dropped.frame.length;
       this.#floor = dropped.resourceVersion;

@@ -22,7 +22,12 @@ export class UpstreamRefusedError extends EdgeError {
   static async from(answer: SourceAnswer): Promise<UpstreamRefusedError> {
     const retryAfter = Number(answer.header("retry-after"));
     const body = await answer.text(64 * 1024).catch(() => "");
-    return new UpstreamRefusedError(answer.status, answer.header("content-type") ?? "application/json", body, retryAfter > 0 ? retryAfter : undefined);
+    return new UpstreamRefusedError(
+      answer.status,
+      answer.header("content-type") ?? "application/json",
+      body,
+      retryAfter > 0 ? retryAfter : undefined,
+    );
   }
 }
 
@@ -43,4 +48,3 @@ export class RolledBackError extends EdgeError {
   override readonly name = "RolledBackError";
   readonly code = "ROLLED_BACK";
 }
-

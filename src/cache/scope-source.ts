@@ -29,9 +29,18 @@ export interface ScopeSource {
   /** Whether the principal's credential is at hand (a token is only known once its client has spoken). */
   hasCredential(principal: string): boolean;
   /** @throws {UnreachableError} */
-  list(identity: ScopeIdentity, page: { readonly limit: number; readonly continueToken: string }, signal: AbortSignal): Promise<SourceAnswer>;
+  list(
+    identity: ScopeIdentity,
+    page: { readonly limit: number; readonly continueToken: string },
+    signal: AbortSignal,
+  ): Promise<SourceAnswer>;
   /** @throws {UnreachableError} */
-  watch(identity: ScopeIdentity, resourceVersion: string, timeoutSeconds: number, signal: AbortSignal): Promise<SourceAnswer>;
+  watch(
+    identity: ScopeIdentity,
+    resourceVersion: string,
+    timeoutSeconds: number,
+    signal: AbortSignal,
+  ): Promise<SourceAnswer>;
 }
 
 /** Word of the link. */

@@ -154,7 +154,10 @@ export class Scope {
   /** The codec of the kept bytes; only for a listed scope. */
   codec(listed: ListedState): Codec {
     const codec = codecFor(listed.contentType);
-    if (codec === undefined) throw new MalformedError(`Cannot read scope ${this.id}: kept as ${listed.contentType}, which is not a known format`);
+    if (codec === undefined)
+      throw new MalformedError(
+        `Cannot read scope ${this.id}: kept as ${listed.contentType}, which is not a known format`,
+      );
     return codec;
   }
 
@@ -193,7 +196,9 @@ export class Scope {
       } else if (error instanceof UnreachableError) {
         throw this.#neverObserved(error);
       } else if (error instanceof MalformedError && !isKept) {
-        throw unavailable(`Cannot list ${this.identity.resource}: the API server's answer is not a whole list`, { cause: error });
+        throw unavailable(`Cannot list ${this.identity.resource}: the API server's answer is not a whole list`, {
+          cause: error,
+        });
       } else if (!(error instanceof MalformedError)) {
         throw error;
       }
@@ -203,12 +208,16 @@ export class Scope {
 
   /** Resolves once the scope has reached a resourceVersion. @returns false if it did not in time. */
   reaches(resourceVersion: string, timeoutMs = CATCH_UP_MS): Promise<boolean> {
-    return this.#until(() => compareResourceVersions(this.listed?.resourceVersion ?? "", resourceVersion) >= 0, timeoutMs);
+    return this.#until(
+      () => compareResourceVersions(this.listed?.resourceVersion ?? "", resourceVersion) >= 0,
+      timeoutMs,
+    );
   }
 
   /** Between two upstream watches, or just after the link's return: the next watch is a moment away. */
   async #reconnects(): Promise<boolean> {
-    if (!this.isFollowing || this.listed === undefined || !this.parts.link.isOnline() || this.#listing !== undefined) return false;
+    if (!this.isFollowing || this.listed === undefined || !this.parts.link.isOnline() || this.#listing !== undefined)
+      return false;
     return this.#until(() => this.state === "live", RECONNECT_PATIENCE_MS);
   }
 
@@ -238,7 +247,8 @@ export class Scope {
    * scope has a watch of its own.
    */
   adopt(): ListAdoption | undefined {
-    if (this.isFollowing || this.#listing !== undefined || this.#isOversize || this.#watchers.size > 0) return undefined;
+    if (this.isFollowing || this.#listing !== undefined || this.#isOversize || this.#watchers.size > 0)
+      return undefined;
     return new ListAdoption(this.parts.store, this.id, this.parts.limits, (contentType, head, writer) => {
       if (this.isFollowing || this.#listing !== undefined || this.#watchers.size > 0) return writer.abort();
       if (head.continueToken !== "" || !isResourceVersion(head.resourceVersion)) return writer.abort();
@@ -271,7 +281,8 @@ export class Scope {
     const isAt = request.resourceVersion !== "" && request.resourceVersion !== "0";
     if (wantsState) {
       await this.ensureFresh();
-      if (isAt && !(await this.reaches(request.resourceVersion))) throw resourceVersionTooLarge(request.resourceVersion, this.listed!.resourceVersion);
+      if (isAt && !(await this.reaches(request.resourceVersion)))
+        throw resourceVersionTooLarge(request.resourceVersion, this.listed!.resourceVersion);
     } else {
       await this.#prepareResume(request.resourceVersion);
     }
@@ -295,12 +306,21 @@ export class Scope {
     const snapshot = wantsState ? this.parts.store.snapshot(this.id) : undefined;
     const listed = snapshot?.listed ?? this.listed!;
     const startAt = wantsState ? listed.resourceVersion : request.resourceVersion;
-    const watcher = new ScopeWatcher(this.#ring, this.codec(listed), listed.shape, sink, {
-      startAt,
-      allowBookmarks: request.allowBookmarks,
-      cursor: wantsState ? this.#ring.nextSeq : this.#ring.seqAfter(startAt),
-      ...(snapshot === undefined ? {} : { initial: { snapshot, withEndBookmark: request.sendInitialEvents && request.allowBookmarks } }),
-    }, (closed) => this.#detached(closed));
+    const watcher = new ScopeWatcher(
+      this.#ring,
+      this.codec(listed),
+      listed.shape,
+      sink,
+      {
+        startAt,
+        allowBookmarks: request.allowBookmarks,
+        cursor: wantsState ? this.#ring.nextSeq : this.#ring.seqAfter(startAt),
+        ...(snapshot === undefined
+          ? {}
+          : { initial: { snapshot, withEndBookmark: request.sendInitialEvents && request.allowBookmarks } }),
+      },
+      (closed) => this.#detached(closed),
+    );
     this.#watchers.add(watcher);
     this.#scheduleBookmarks();
     const cancelTimeout = this.parts.clock.after(request.timeoutMs, () => {
@@ -326,7 +346,8 @@ export class Scope {
 
   /** Makes sure that a watch at this resourceVersion misses nothing, or says 410. */
   async #prepareResume(at: string): Promise<void> {
-    if (!isResourceVersion(at)) throw badRequest(`Invalid value: "${at.slice(0, 64)}": resourceVersion is not a decimal number`);
+    if (!isResourceVersion(at))
+      throw badRequest(`Invalid value: "${at.slice(0, 64)}": resourceVersion is not a decimal number`);
     const isOnline = this.parts.link.isOnline() && this.parts.source.hasCredential(this.identity.principal);
     if (this.listed === undefined) {
       if (!isOnline) throw this.#neverObserved();
@@ -336,7 +357,9 @@ export class Scope {
     const order = compareResourceVersions(at, resourceVersion);
     if (order > 0) {
       if (isOnline) return;
-      throw expired(`The copy kept here ends at resourceVersion ${resourceVersion}, before ${at}, and the API server cannot be reached`);
+      throw expired(
+        `The copy kept here ends at resourceVersion ${resourceVersion}, before ${at}, and the API server cannot be reached`,
+      );
     }
     if (at === epoch && this.#hasUnfinishedDiff) throw expired(`too old resource version: ${at} (${resourceVersion})`);
     if (order === 0) return;
@@ -359,7 +382,10 @@ export class Scope {
   #neverObserved(cause?: unknown): StatusError {
     const { resource, group, namespace } = this.identity;
     const what = `${resource}${group === "" ? "" : `.${group}`}${namespace === "" ? "" : ` in namespace "${namespace}"`}`;
-    return unavailable(`Cannot list ${what}: the API server cannot be reached and this caller's list was never observed here`, { cause });
+    return unavailable(
+      `Cannot list ${what}: the API server cannot be reached and this caller's list was never observed here`,
+      { cause },
+    );
   }
 
   // ---- following ----
@@ -390,13 +416,15 @@ export class Scope {
       this.#replayUntil = this.listed!.resourceVersion;
       this.#ring.reset(from);
     }
-    this.#followLoop(following, from).catch((error: unknown) => {
-      this.parts.log.error("scope stopped following", { resource: this.identity.resource, error: String(error) });
-    }).finally(() => {
-      following.verdict.resolve(false);
-      if (this.#following === following) this.#following = undefined;
-      this.#isConnected = false;
-    });
+    this.#followLoop(following, from)
+      .catch((error: unknown) => {
+        this.parts.log.error("scope stopped following", { resource: this.identity.resource, error: String(error) });
+      })
+      .finally(() => {
+        following.verdict.resolve(false);
+        if (this.#following === following) this.#following = undefined;
+        this.#isConnected = false;
+      });
     return following;
   }
 
@@ -450,7 +478,9 @@ export class Scope {
       if (this.listed === undefined) await this.#list("first");
       return await this.#followOnce(following, startAt ?? this.listed!.resourceVersion, attempt);
     } catch (error) {
-      return attempt.signal.reason instanceof RolledBackError ? { kind: "rollback" } : this.#outcomeOf(error, following);
+      return attempt.signal.reason instanceof RolledBackError
+        ? { kind: "rollback" }
+        : this.#outcomeOf(error, following);
     } finally {
       following.controller.signal.removeEventListener("abort", abort);
       this.#isConnected = false;
@@ -473,7 +503,10 @@ export class Scope {
       const answer = await source.watch(this.identity, from, 300 + Math.floor(random() * 300), attempt.signal);
       if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
       const codec = codecFor(answer.header("content-type") ?? "");
-      if (codec === undefined) throw new MalformedError(`Cannot watch ${this.identity.resource}: the API server answered in an unknown format`);
+      if (codec === undefined)
+        throw new MalformedError(
+          `Cannot watch ${this.identity.resource}: the API server answered in an unknown format`,
+        );
       this.#isConnected = true;
       following.verdict.resolve(true);
       this.#tellAdvanced();
@@ -513,7 +546,8 @@ export class Scope {
       return undefined;
     }
     const { resourceVersion } = frame.item.meta;
-    if (!isResourceVersion(resourceVersion)) throw new MalformedError("Cannot follow a watch whose objects carry no resourceVersion");
+    if (!isResourceVersion(resourceVersion))
+      throw new MalformedError("Cannot follow a watch whose objects carry no resourceVersion");
     if (compareResourceVersions(resourceVersion, position.at) <= 0) return { kind: "rollback" };
     position.at = resourceVersion;
     this.#apply(frame, codec);
@@ -547,20 +581,36 @@ export class Scope {
       if (error.status === 410) return { kind: "expired" };
       if (error.status === 504 && error.body.includes("ResourceVersionTooLarge")) return { kind: "rollback" };
       if (error.status === 401 || error.status === 403 || error.status === 404) return this.#refused(error);
-      return error.retryAfterSeconds === undefined ? { kind: "failed" } : { kind: "failed", retryAfterMs: error.retryAfterSeconds * 1_000 };
+      return error.retryAfterSeconds === undefined
+        ? { kind: "failed" }
+        : { kind: "failed", retryAfterMs: error.retryAfterSeconds * 1_000 };
     }
-    if (error instanceof MalformedError) this.parts.log.warn("upstream watch unreadable, opened anew", { resource: this.identity.resource, reason: error.message });
-    else if (!(error instanceof UnreachableError)) this.parts.log.error("upstream watch failed", { resource: this.identity.resource, error: String(error) });
+    if (error instanceof MalformedError)
+      this.parts.log.warn("upstream watch unreadable, opened anew", {
+        resource: this.identity.resource,
+        reason: error.message,
+      });
+    else if (!(error instanceof UnreachableError))
+      this.parts.log.error("upstream watch failed", { resource: this.identity.resource, error: String(error) });
     return { kind: "failed" };
   }
 
   /** The API server no longer lets this principal watch here: end its watches in the API server's words, and forget what it was once allowed to see. */
   #refused(error: UpstreamRefusedError): FollowOutcome {
-    this.parts.log.warn("upstream refuses a scope", { resource: this.identity.resource, namespace: this.identity.namespace, status: error.status });
+    this.parts.log.warn("upstream refuses a scope", {
+      resource: this.identity.resource,
+      namespace: this.identity.namespace,
+      status: error.status,
+    });
     if (error.status === 401 && this.#isOwnCredential()) return { kind: "failed", retryAfterMs: 30_000 };
-    const status = { code: error.status, reason: { 401: "Unauthorized", 403: "Forbidden", 404: "NotFound" }[error.status] ?? "Unknown", message: `the server refuses to watch ${this.identity.resource}` };
+    const status = {
+      code: error.status,
+      reason: { 401: "Unauthorized", 403: "Forbidden", 404: "NotFound" }[error.status] ?? "Unknown",
+      message: `the server refuses to watch ${this.identity.resource}`,
+    };
     const listed = this.listed;
-    for (const watcher of [...this.#watchers]) watcher.close(listed === undefined ? undefined : this.codec(listed).errorEvent(status));
+    for (const watcher of [...this.#watchers])
+      watcher.close(listed === undefined ? undefined : this.codec(listed).errorEvent(status));
     this.#stopFollowing();
     this.parts.store.dropScope(this.id);
     this.onDropped(this);
@@ -631,8 +681,20 @@ export class Scope {
     const stopListening = link.onChange((isOnline) => isOnline || controller.abort(new UnreachableError("link lost")));
     this.parts.countList(reason);
     try {
-      const { writer, codec, contentType, head } = await readWholeList({ store, scopeId: this.id, source, identity: this.identity, limits, signal: controller.signal, onHead });
-      this.#commit(writer, { shape: head.shape, contentType, resourceVersion: head.resourceVersion, nowMs: clock.nowMs() }, codec);
+      const { writer, codec, contentType, head } = await readWholeList({
+        store,
+        scopeId: this.id,
+        source,
+        identity: this.identity,
+        limits,
+        signal: controller.signal,
+        onHead,
+      });
+      this.#commit(
+        writer,
+        { shape: head.shape, contentType, resourceVersion: head.resourceVersion, nowMs: clock.nowMs() },
+        codec,
+      );
     } catch (error) {
       controller.abort(new StoppedError("list given up"));
       if (error instanceof ScopeTooLargeError) this.#isOversize = true;
@@ -657,7 +719,11 @@ export class Scope {
       return;
     }
     writer.commit(state, (change) => {
-      if (change.type === "DELETED") this.#ring.append(resourceVersion, codec.event(shape, "DELETED", codec.withResourceVersion(change.old.bytes, resourceVersion)));
+      if (change.type === "DELETED")
+        this.#ring.append(
+          resourceVersion,
+          codec.event(shape, "DELETED", codec.withResourceVersion(change.old.bytes, resourceVersion)),
+        );
       else this.#ring.append(change.item.meta.resourceVersion, codec.event(shape, change.type, change.item.bytes));
       for (const watcher of this.#watchers) watcher.pump();
     });
@@ -672,7 +738,9 @@ export class Scope {
     const { clock, link } = this.parts;
     const giveUp = (afterMs: number, act: () => void) => clock.after(afterMs, () => this.#hasListHead || act());
     const cancelSuspect = giveUp(link.patienceMs / 2, () => link.suspect());
-    const cancel = giveUp(link.patienceMs, () => this.#listAttempt?.abort(new UnreachableError("the API server did not answer in time")));
+    const cancel = giveUp(link.patienceMs, () =>
+      this.#listAttempt?.abort(new UnreachableError("the API server did not answer in time")),
+    );
     try {
       await listing;
     } finally {
@@ -702,4 +770,3 @@ type FollowOutcome =
   /** The API server's resourceVersions went backwards. */
   | { readonly kind: "rollback"; readonly retryAfterMs?: number }
   | { readonly kind: "stop"; readonly retryAfterMs?: number };
-

@@ -47,7 +47,9 @@ export class Scopes {
     const known = this.find(identity);
     if (known !== undefined) return known;
     if (this.#byKey.size >= this.options.maxScopes && !this.#dropOldest()) return undefined;
-    const scope = new Scope(this.parts.store.openScope(identity, this.parts.clock.nowMs()), this.parts, (dropped) => this.#remove(dropped));
+    const scope = new Scope(this.parts.store.openScope(identity, this.parts.clock.nowMs()), this.parts, (dropped) =>
+      this.#remove(dropped),
+    );
     this.#add(scope);
     return scope;
   }
@@ -63,7 +65,14 @@ export class Scopes {
    * last wins.
    */
   findObject(
-    where: { readonly principal: string; readonly group: string; readonly version: string; readonly resource: string; readonly namespace: string; readonly name: string },
+    where: {
+      readonly principal: string;
+      readonly group: string;
+      readonly version: string;
+      readonly resource: string;
+      readonly namespace: string;
+      readonly name: string;
+    },
     accepted: readonly Representation[],
     isUsable: (scope: Scope) => boolean = () => true,
   ): FoundObject | undefined {
@@ -73,7 +82,8 @@ export class Scopes {
         if (scope.identity.namespace !== "" && scope.identity.namespace !== where.namespace) continue;
         const { listed } = scope;
         if (listed === undefined || !isUsable(scope) || !isKeptAs(listed, representation)) continue;
-        if (best !== undefined && best.listed.lastContactMs >= listed.lastContactMs && best.scope.state === "live") continue;
+        if (best !== undefined && best.listed.lastContactMs >= listed.lastContactMs && best.scope.state === "live")
+          continue;
         const item = this.parts.store.getObject(scope.id, where.namespace, where.name);
         if (item !== undefined) best = { scope, listed, item };
       }
@@ -86,7 +96,8 @@ export class Scopes {
   newestHeld(group: string, resource: string): string {
     let newest = "";
     for (const { identity, isFollowing, listed } of this.#byKey.values()) {
-      if (isFollowing && identity.resource === resource && identity.group === group) newest = newerResourceVersion(newest, listed?.resourceVersion ?? "");
+      if (isFollowing && identity.resource === resource && identity.group === group)
+        newest = newerResourceVersion(newest, listed?.resourceVersion ?? "");
     }
     return newest;
   }
@@ -103,7 +114,8 @@ export class Scopes {
     if (heldBefore === "" || compareResourceVersions(resourceVersion, heldBefore) >= 0) return;
     this.parts.log.warn("the API server's history went back: lists are made anew", { resource });
     for (const scope of this.#byKey.values()) {
-      if (scope.isFollowing && scope.identity.resource === resource && scope.identity.group === group) scope.rolledBack();
+      if (scope.isFollowing && scope.identity.resource === resource && scope.identity.group === group)
+        scope.rolledBack();
     }
   }
 
@@ -178,7 +190,8 @@ export function isKeptAs(listed: ListedState, representation: Representation): b
   const isProtobuf = listed.contentType === "application/vnd.kubernetes.protobuf";
   if (isProtobuf !== (representation.format === "protobuf")) return false;
   const { listKind } = listed.shape;
-  const as = listKind === "Table" || listKind === "PartialObjectMetadataList" ? listKind.replace(/List$/, "") : "object";
+  const as =
+    listKind === "Table" || listKind === "PartialObjectMetadataList" ? listKind.replace(/List$/, "") : "object";
   return as === representation.as;
 }
 

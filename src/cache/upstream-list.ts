@@ -62,23 +62,29 @@ export async function readWholeList(options: WholeListOptions): Promise<WholeLis
       if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
       const contentType = mediaType(answer.header("content-type") ?? "");
       const codec = codecFor(contentType);
-      if (codec === undefined) throw new ScopeTooLargeError(`Cannot keep ${identity.resource}: the API server answered in an unknown format`);
+      if (codec === undefined)
+        throw new ScopeTooLargeError(`Cannot keep ${identity.resource}: the API server answered in an unknown format`);
       const reader = codec.listReader();
       for await (const chunk of answer.chunks) {
         for (const item of reader.push(chunk)) writer.add(item);
         if (writer.itemCount > limits.scopeMaxItems || writer.itemBytes > limits.scopeMaxBytes) {
-          throw new ScopeTooLargeError(`Cannot keep ${identity.resource}: more than ${limits.scopeMaxItems} items or ${limits.scopeMaxBytes} bytes`);
+          throw new ScopeTooLargeError(
+            `Cannot keep ${identity.resource}: more than ${limits.scopeMaxItems} items or ${limits.scopeMaxBytes} bytes`,
+          );
         }
       }
       const head = reader.end();
       continueToken = head.continueToken;
       if (continueToken !== "") continue;
-      if (!isResourceVersion(head.resourceVersion)) throw new ScopeTooLargeError(`Cannot keep ${identity.resource}: its list carries no resourceVersion`);
+      if (!isResourceVersion(head.resourceVersion))
+        throw new ScopeTooLargeError(`Cannot keep ${identity.resource}: its list carries no resourceVersion`);
       return { writer, codec, contentType, head };
     }
   } catch (error) {
     writer.abort();
     // A reader that trips over its own input must not look like a fault of ours.
-    throw error instanceof RangeError || error instanceof SyntaxError ? new MalformedError("Cannot read a list: its bytes are no list", { cause: error }) : error;
+    throw error instanceof RangeError || error instanceof SyntaxError
+      ? new MalformedError("Cannot read a list: its bytes are no list", { cause: error })
+      : error;
   }
 }

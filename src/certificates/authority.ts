@@ -9,7 +9,16 @@
  * memory with a warning when the disk cannot be written.
  */
 
-import { X509Certificate, createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign, type KeyObject } from "node:crypto";
+import {
+  X509Certificate,
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  randomBytes,
+  sign,
+  type KeyObject,
+} from "node:crypto";
 import { existsSync, readFileSync, renameSync } from "node:fs";
 import { isIP, isIPv6 } from "node:net";
 import { join } from "node:path";
@@ -73,7 +82,11 @@ const CLOCK_FLOOR_MS = Date.UTC(2026, 0, 1);
 const ECDSA_WITH_SHA256 = sequence(objectId("1.2.840.10045.4.3.2"));
 
 /** Makes a CA. @param years of validity, from 1970 on counted to `nowMs` plus these. */
-export function createAuthority(options: { readonly commonName: string; readonly nowMs: number; readonly years?: number }): Authority {
+export function createAuthority(options: {
+  readonly commonName: string;
+  readonly nowMs: number;
+  readonly years?: number;
+}): Authority {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const name = sequence(nameAttribute("2.5.4.3", options.commonName));
   const certPem = certificate({
@@ -84,7 +97,10 @@ export function createAuthority(options: { readonly commonName: string; readonly
     notBeforeMs: 0,
     notAfterMs: trustedNowMs(options.nowMs) + (options.years ?? CA_YEARS) * 365 * DAY_MS,
     // keyCertSign and cRLSign: bits 5 and 6.
-    extensions: [extension("2.5.29.19", true, sequence(element(0x01, Buffer.of(0xff)))), extension("2.5.29.15", true, bitString(Buffer.of(0b0000_0110), 1))],
+    extensions: [
+      extension("2.5.29.19", true, sequence(element(0x01, Buffer.of(0xff)))),
+      extension("2.5.29.15", true, bitString(Buffer.of(0b0000_0110), 1)),
+    ],
   });
   return { certPem, keyPem: keyText(privateKey) };
 }
@@ -108,7 +124,11 @@ function issueCertificate(authority: Authority, request: LeafRequest): KeyPair {
       extension("2.5.29.19", true, sequence()),
       // digitalSignature: bit 0.
       extension("2.5.29.15", true, bitString(Buffer.of(0b1000_0000), 7)),
-      extension("2.5.29.37", false, sequence(objectId(request.usage === "server" ? "1.3.6.1.5.5.7.3.1" : "1.3.6.1.5.5.7.3.2"))),
+      extension(
+        "2.5.29.37",
+        false,
+        sequence(objectId(request.usage === "server" ? "1.3.6.1.5.5.7.3.1" : "1.3.6.1.5.5.7.3.2")),
+      ),
       ...(names.length === 0 ? [] : [extension("2.5.29.17", false, sequence(...names))]),
     ],
   });
@@ -118,13 +138,23 @@ function issueCertificate(authority: Authority, request: LeafRequest): KeyPair {
 /** Issues a certificate for a server, valid from 1970: a gateway without a clock must be able to serve itself. */
 export function issueServingCertificate(authority: Authority, request: ServingRequest): KeyPair {
   const { nowMs, days = SERVING_DAYS, ...names } = request;
-  return issueCertificate(authority, { ...names, usage: "server", notBeforeMs: 0, notAfterMs: trustedNowMs(nowMs) + days * DAY_MS });
+  return issueCertificate(authority, {
+    ...names,
+    usage: "server",
+    notBeforeMs: 0,
+    notAfterMs: trustedNowMs(nowMs) + days * DAY_MS,
+  });
 }
 
 /** Issues a certificate for a client; for tests and the demo, a cluster's clients get theirs from the cluster. */
 export function issueClientCertificate(authority: Authority, request: ClientRequest): KeyPair {
   const { nowMs = Date.now(), days = CLIENT_DAYS, ...names } = request;
-  return issueCertificate(authority, { ...names, usage: "client", notBeforeMs: 0, notAfterMs: trustedNowMs(nowMs) + days * DAY_MS });
+  return issueCertificate(authority, {
+    ...names,
+    usage: "client",
+    notBeforeMs: 0,
+    notAfterMs: trustedNowMs(nowMs) + days * DAY_MS,
+  });
 }
 
 /**
@@ -149,15 +179,34 @@ export function loadOrCreateLocalAuthority(stateDir: string, clock: Clock, log: 
   const paths = pairPaths(stateDir, "local-ca");
   const known = readPair(paths, log, isAuthority);
   if (known !== undefined) return known;
-  const made = createAuthority({ commonName: `holdfast-local-ca-${randomBytes(4).toString("hex")}`, nowMs: clock.nowMs() });
+  const made = createAuthority({
+    commonName: `holdfast-local-ca-${randomBytes(4).toString("hex")}`,
+    nowMs: clock.nowMs(),
+  });
   keepPair(paths, made, log);
   return made;
 }
 
 /** The certificate served on the local listeners; kept while it covers the hosts, comes from this CA and has long to go. */
-export function servingPair(authority: Authority, hosts: readonly string[], stateDir: string, clock: Clock, log: Log): KeyPair {
+export function servingPair(
+  authority: Authority,
+  hosts: readonly string[],
+  stateDir: string,
+  clock: Clock,
+  log: Log,
+): KeyPair {
   const paths = pairPaths(stateDir, "serving");
-  const wanted = [...new Set(["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1", "::1", ...hosts.map(withoutZone)])];
+  const wanted = [
+    ...new Set([
+      "localhost",
+      "kubernetes",
+      "kubernetes.default",
+      "kubernetes.default.svc",
+      "127.0.0.1",
+      "::1",
+      ...hosts.map(withoutZone),
+    ]),
+  ];
   const known = readPair(paths, log);
   if (known !== undefined && isUsable(known, authority, wanted, clock.nowMs())) return known;
   const made = issueServingCertificate(authority, {
@@ -184,12 +233,17 @@ function pairPaths(stateDir: string, name: string): { readonly cert: string; rea
   return { cert: join(stateDir, "pki", `${name}.crt`), key: join(stateDir, "pki", `${name}.key`) };
 }
 
-function readPair(paths: { readonly cert: string; readonly key: string }, log: Log, isFit: (leaf: X509Certificate) => boolean = () => true): KeyPair | undefined {
+function readPair(
+  paths: { readonly cert: string; readonly key: string },
+  log: Log,
+  isFit: (leaf: X509Certificate) => boolean = () => true,
+): KeyPair | undefined {
   if (!existsSync(paths.cert) && !existsSync(paths.key)) return undefined;
   try {
     const pair = { certPem: readFileSync(paths.cert, "utf8"), keyPem: readFileSync(paths.key, "utf8") };
     const leaf = new X509Certificate(pair.certPem);
-    if (!leaf.checkPrivateKey(createPrivateKey(pair.keyPem))) throw new Error("key and certificate do not belong together");
+    if (!leaf.checkPrivateKey(createPrivateKey(pair.keyPem)))
+      throw new Error("key and certificate do not belong together");
     if (!isFit(leaf)) throw new Error("certificate is no self-signed CA");
     return pair;
   } catch (error) {
@@ -231,7 +285,10 @@ function keepPair(paths: { readonly cert: string; readonly key: string }, pair: 
     writeFileAtomically(paths.key, pair.keyPem, 0o600);
     writeFileAtomically(paths.cert, pair.certPem, 0o644);
   } catch (error) {
-    log.warn("certificate could not be written and is used from memory: clients that trust it must be told again after a restart", { path: paths.cert, reason: String((error as { code?: string }).code ?? error) });
+    log.warn(
+      "certificate could not be written and is used from memory: clients that trust it must be told again after a restart",
+      { path: paths.cert, reason: String((error as { code?: string }).code ?? error) },
+    );
   }
 }
 
@@ -245,7 +302,15 @@ interface CertificateParts {
   readonly extensions: readonly Buffer[];
 }
 
-function certificate({ issuer, subject, publicKey, issuerKey, notBeforeMs, notAfterMs, extensions }: CertificateParts): string {
+function certificate({
+  issuer,
+  subject,
+  publicKey,
+  issuerKey,
+  notBeforeMs,
+  notAfterMs,
+  extensions,
+}: CertificateParts): string {
   const serial = randomBytes(16);
   // Positive, and never a leading zero byte.
   serial[0] = (serial[0]! & 0x3f) | 0x40;
@@ -271,7 +336,9 @@ function extension(id: string, isCritical: boolean, value: Buffer): Buffer {
 }
 
 function keyIdentifier(key: KeyObject): Buffer {
-  return createHash("sha1").update(key.export({ type: "spki", format: "der" })).digest();
+  return createHash("sha1")
+    .update(key.export({ type: "spki", format: "der" }))
+    .digest();
 }
 
 function keyText(key: KeyObject): string {
@@ -290,9 +357,17 @@ function addressBytes(address: string): Buffer {
   if (!isIPv6(plain)) return Buffer.from(plain.split(".").map(Number));
   const [dotted] = /[0-9.]+$/.exec(plain) ?? [];
   const tail = dotted?.includes(".") === true ? Buffer.from(dotted.split(".").map(Number)) : undefined;
-  const text = tail === undefined ? plain : `${plain.slice(0, -dotted!.length)}${tail.readUInt16BE(0).toString(16)}:${tail.readUInt16BE(2).toString(16)}`;
+  const text =
+    tail === undefined
+      ? plain
+      : `${plain.slice(0, -dotted!.length)}${tail.readUInt16BE(0).toString(16)}:${tail.readUInt16BE(2).toString(16)}`;
   const [left = "", right] = text.split("::");
   const words = (part: string | undefined) => (part === undefined || part === "" ? [] : part.split(":"));
   const zeros = Array.from({ length: 8 - words(left).length - words(right).length }, () => "0");
-  return Buffer.from([...words(left), ...(right === undefined ? [] : zeros), ...words(right)].flatMap((word) => [Number.parseInt(word, 16) >> 8, Number.parseInt(word, 16) & 0xff]));
+  return Buffer.from(
+    [...words(left), ...(right === undefined ? [] : zeros), ...words(right)].flatMap((word) => [
+      Number.parseInt(word, 16) >> 8,
+      Number.parseInt(word, 16) & 0xff,
+    ]),
+  );
 }

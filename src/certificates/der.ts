@@ -25,11 +25,16 @@ export function sequence(...parts: readonly Uint8Array[]): Buffer {
 export function objectId(dotted: string): Buffer {
   const [first = 0, second = 0, ...rest] = dotted.split(".").map(Number);
   const arcs = [first * 40 + second, ...rest];
-  return element(0x06, Buffer.from(arcs.flatMap((arc) => {
-    const septets = [arc & 0x7f];
-    for (let left = arc >> 7; left > 0; left >>= 7) septets.unshift((left & 0x7f) | 0x80);
-    return septets;
-  })));
+  return element(
+    0x06,
+    Buffer.from(
+      arcs.flatMap((arc) => {
+        const septets = [arc & 0x7f];
+        for (let left = arc >> 7; left > 0; left >>= 7) septets.unshift((left & 0x7f) | 0x80);
+        return septets;
+      }),
+    ),
+  );
 }
 
 /** INTEGER, not negative, from big-endian bytes. */
@@ -55,5 +60,7 @@ export function nameAttribute(type: string, value: string): Buffer {
 
 /** DER in PEM's clothes. */
 export function pem(label: string, der: Uint8Array): string {
-  return `-----BEGIN ${label}-----\n${Buffer.from(der).toString("base64").replaceAll(/.{1,64}/g, "$&\n")}-----END ${label}-----\n`;
+  return `-----BEGIN ${label}-----\n${Buffer.from(der)
+    .toString("base64")
+    .replaceAll(/.{1,64}/g, "$&\n")}-----END ${label}-----\n`;
 }

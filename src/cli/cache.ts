@@ -22,16 +22,32 @@ const FLUSH_PATIENCE_MS = 5_000;
 
 /** Runs ls, get or verify. */
 export async function command(args: readonly string[]): Promise<number> {
-  const { values, positionals } = readFlags(args, { output: { type: "string", short: "o" }, "state-dir": { type: "string" }, config: { type: "string" }, "admin-socket": { type: "string" }, "show-secrets": { type: "boolean" } });
+  const { values, positionals } = readFlags(args, {
+    output: { type: "string", short: "o" },
+    "state-dir": { type: "string" },
+    config: { type: "string" },
+    "admin-socket": { type: "string" },
+    "show-secrets": { type: "boolean" },
+  });
   const [action, ...rest] = positionals;
-  if (action !== "ls" && action !== "get" && action !== "verify") throw new UsageError(action === undefined ? "Say ls, get or verify" : `Unknown action '${action}'; expected ls, get or verify`);
+  if (action !== "ls" && action !== "get" && action !== "verify")
+    throw new UsageError(
+      action === undefined ? "Say ls, get or verify" : `Unknown action '${action}'; expected ls, get or verify`,
+    );
   const outputs = action === "get" ? ["json", "raw"] : action === "ls" ? ["json"] : [];
-  if (values.output !== undefined && !outputs.includes(values.output)) throw new UsageError(`Unknown output '${values.output}' for ${action}${outputs.length === 0 ? "" : `; expected ${outputs.join(" or ")}`}`);
+  if (values.output !== undefined && !outputs.includes(values.output))
+    throw new UsageError(
+      `Unknown output '${values.output}' for ${action}${outputs.length === 0 ? "" : `; expected ${outputs.join(" or ")}`}`,
+    );
   if (rest.length > (action === "get" ? 2 : 0)) throw new UsageError(`Unexpected argument '${rest.at(-1)}'`);
-  if (action === "get" && rest.length < 2) throw new UsageError("Name a resource and an object: get RESOURCE[.GROUP] [NAMESPACE/]NAME");
+  if (action === "get" && rest.length < 2)
+    throw new UsageError("Name a resource and an object: get RESOURCE[.GROUP] [NAMESPACE/]NAME");
   let places: ReturnType<typeof loadPlaces>;
   try {
-    places = loadPlaces({ stateDir: values["state-dir"], config: values.config, adminSocket: values["admin-socket"] }, process.env);
+    places = loadPlaces(
+      { stateDir: values["state-dir"], config: values.config, adminSocket: values["admin-socket"] },
+      process.env,
+    );
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return sorry(error.message, "Name the folder with --state-dir DIR");
@@ -42,9 +58,18 @@ export async function command(args: readonly string[]): Promise<number> {
   if (obstacle !== undefined) return sorry(...obstacle);
   let store: SqliteStore;
   try {
-    store = openStore({ stateDir, clock: systemClock, log: silentLog, maxBytes: Number.MAX_SAFE_INTEGER, isReadOnly: true });
+    store = openStore({
+      stateDir,
+      clock: systemClock,
+      log: silentLog,
+      maxBytes: Number.MAX_SAFE_INTEGER,
+      isReadOnly: true,
+    });
   } catch (error) {
-    return sorry(`"${join(stateDir, "cache.db")}" cannot be opened: ${(error as Error).message}`, "See: journalctl -u holdfast -n 50; the daemon sets a damaged file aside when it starts");
+    return sorry(
+      `"${join(stateDir, "cache.db")}" cannot be opened: ${(error as Error).message}`,
+      "See: journalctl -u holdfast -n 50; the daemon sets a damaged file aside when it starts",
+    );
   }
   try {
     if (action === "ls") return list(store, values.output);
@@ -64,9 +89,16 @@ function sorry(problem: string, next: string): number {
 /** Lets a running daemon write what it holds, and says so when it holds everything. */
 async function commitQueued(path: string): Promise<void> {
   if (!existsSync(path)) return;
-  await fetch("http://holdfast/v1/flush", { method: "POST", unix: path, signal: AbortSignal.timeout(FLUSH_PATIENCE_MS) } as RequestInit).catch(() => {});
+  await fetch("http://holdfast/v1/flush", {
+    method: "POST",
+    unix: path,
+    signal: AbortSignal.timeout(FLUSH_PATIENCE_MS),
+  } as RequestInit).catch(() => {});
   const answer = await askStatus(path);
-  if (answer.isFine && answer.report.store.mode === "memory") complain(`holdfast cache: the daemon works from memory (${answer.report.store.reason}); what follows is what was on disk before`);
+  if (answer.isFine && answer.report.store.mode === "memory")
+    complain(
+      `holdfast cache: the daemon works from memory (${answer.report.store.reason}); what follows is what was on disk before`,
+    );
 }
 
 /** Why a folder cannot be looked into, and the next step. */
@@ -74,51 +106,105 @@ function obstacleTo(stateDir: string): readonly [string, string] | undefined {
   try {
     accessSync(join(stateDir, "cache.db"), constants.R_OK);
   } catch (error) {
-    if ((error as { code?: string }).code === "EACCES") return [`this user may not read "${stateDir}"`, "Try: sudo holdfast cache ls"];
+    if ((error as { code?: string }).code === "EACCES")
+      return [`this user may not read "${stateDir}"`, "Try: sudo holdfast cache ls"];
     return [`nothing is kept in "${stateDir}"`, "Name the folder with --state-dir DIR"];
   }
   // Without its key every sealed row would look damaged, and opening the store would make a new key in the folder.
   const { CREDENTIALS_DIRECTORY: credentials = "" } = process.env;
-  if (existsSync(join(stateDir, "keys", "seal.key")) || (credentials !== "" && existsSync(join(credentials, "holdfast-seal-key")))) return undefined;
-  return [`the sealing key of "${stateDir}" is not in its folder; it is a credential of the service, or was lost with its process`, "Try: sudo CREDENTIALS_DIRECTORY=/run/credentials/holdfast.service holdfast cache ls"];
+  if (
+    existsSync(join(stateDir, "keys", "seal.key")) ||
+    (credentials !== "" && existsSync(join(credentials, "holdfast-seal-key")))
+  )
+    return undefined;
+  return [
+    `the sealing key of "${stateDir}" is not in its folder; it is a credential of the service, or was lost with its process`,
+    "Try: sudo CREDENTIALS_DIRECTORY=/run/credentials/holdfast.service holdfast cache ls",
+  ];
 }
 
 function list(store: SqliteStore, output: string | undefined): number {
-  const scopes = store.scopes().map((scope) => ({ ...scope.identity, ...store.sizeOf(scope.id), resourceVersion: scope.listed?.resourceVersion ?? "", lastContactMs: scope.listed?.lastContactMs ?? 0 }));
+  const scopes = store.scopes().map((scope) => ({
+    ...scope.identity,
+    ...store.sizeOf(scope.id),
+    resourceVersion: scope.listed?.resourceVersion ?? "",
+    lastContactMs: scope.listed?.lastContactMs ?? 0,
+  }));
   const answers = store.listResponses();
   if (output === "json") {
     print(JSON.stringify({ scopes, answers }, undefined, 2));
     return 0;
   }
-  print(table(["RESOURCE", "NAMESPACE", "CALLER", "FORM", "ITEMS", "BYTES", "RESOURCEVERSION"], scopes.map((scope) => [`${scope.resource}${scope.group === "" ? "" : `.${scope.group}`}`, scope.namespace || "(all)", shortPrincipal(scope.principal), scope.representation, String(scope.items), String(scope.bytes), scope.resourceVersion])));
+  print(
+    table(
+      ["RESOURCE", "NAMESPACE", "CALLER", "FORM", "ITEMS", "BYTES", "RESOURCEVERSION"],
+      scopes.map((scope) => [
+        `${scope.resource}${scope.group === "" ? "" : `.${scope.group}`}`,
+        scope.namespace || "(all)",
+        shortPrincipal(scope.principal),
+        scope.representation,
+        String(scope.items),
+        String(scope.bytes),
+        scope.resourceVersion,
+      ]),
+    ),
+  );
   print("");
-  print(table(["ANSWER", "CALLER", "BYTES", "KEPT AT"], answers.map(({ key, sizeBytes, storedAtMs }) => [key.target, shortPrincipal(key.principal), String(sizeBytes), new Date(storedAtMs).toISOString()])));
+  print(
+    table(
+      ["ANSWER", "CALLER", "BYTES", "KEPT AT"],
+      answers.map(({ key, sizeBytes, storedAtMs }) => [
+        key.target,
+        shortPrincipal(key.principal),
+        String(sizeBytes),
+        new Date(storedAtMs).toISOString(),
+      ]),
+    ),
+  );
   return 0;
 }
 
-function get(store: SqliteStore, [kind = "", name = ""]: readonly string[], output: string | undefined, showSecrets: boolean): number {
+function get(
+  store: SqliteStore,
+  [kind = "", name = ""]: readonly string[],
+  output: string | undefined,
+  showSecrets: boolean,
+): number {
   const [resource = "", ...group] = kind.split(".");
   const slash = name.indexOf("/");
   const [namespace, plain] = slash < 0 ? ["", name] : [name.slice(0, slash), name.slice(slash + 1)];
   let found: { scope: ScopeRecord; item: Item } | undefined;
   for (const scope of store.scopes()) {
-    if (scope.identity.resource !== resource || (group.length > 0 && scope.identity.group !== group.join("."))) continue;
+    if (scope.identity.resource !== resource || (group.length > 0 && scope.identity.group !== group.join(".")))
+      continue;
     const item = store.getObject(scope.id, namespace, plain);
     // The newest contact wins; plain objects are preferred to tables.
     if (item !== undefined && (found === undefined || rank(scope) > rank(found.scope))) found = { scope, item };
   }
   if (found === undefined) {
-    return sorry(`no ${kind} "${name}" is kept`, "See: holdfast cache ls; an object in a namespace is named NAMESPACE/NAME");
+    return sorry(
+      `no ${kind} "${name}" is kept`,
+      "See: holdfast cache ls; an object in a namespace is named NAMESPACE/NAME",
+    );
   }
   const { shape, contentType } = found.scope.listed!;
   const body = codecFor(contentType)!.single(shape, found.item.bytes);
   const isJson = contentType === "application/json";
   const isSecret = resource === "secrets" && !showSecrets;
-  if (isSecret && !isJson) return sorry("this Secret is kept as protobuf and cannot be printed in part", "Print it whole with --show-secrets -o raw");
-  if (isSecret && output === "raw") return sorry("the bytes of a Secret hold its data", "Print them with --show-secrets, or leave -o raw out");
+  if (isSecret && !isJson)
+    return sorry(
+      "this Secret is kept as protobuf and cannot be printed in part",
+      "Print it whole with --show-secrets -o raw",
+    );
+  if (isSecret && output === "raw")
+    return sorry("the bytes of a Secret hold its data", "Print them with --show-secrets, or leave -o raw out");
   if (output === "raw") process.stdout.write(body);
-  else if (isJson) print(JSON.stringify(isSecret ? redacted(body) : JSON.parse(Buffer.from(body).toString("utf8")), undefined, 2));
-  else print(`# kept as ${contentType}, ${body.length} bytes, base64; -o raw prints the bytes\n${Buffer.from(body).toString("base64")}`);
+  else if (isJson)
+    print(JSON.stringify(isSecret ? redacted(body) : JSON.parse(Buffer.from(body).toString("utf8")), undefined, 2));
+  else
+    print(
+      `# kept as ${contentType}, ${body.length} bytes, base64; -o raw prints the bytes\n${Buffer.from(body).toString("base64")}`,
+    );
   return 0;
 }
 
@@ -130,23 +216,32 @@ function rank({ listed }: ScopeRecord): number {
 function redacted(body: Uint8Array): unknown {
   const document = JSON.parse(Buffer.from(body).toString("utf8")) as Record<string, unknown>;
   const rows = Array.isArray(document["rows"]) ? (document["rows"] as { object?: Record<string, unknown> }[]) : [];
-  for (const object of [document, ...rows.map((row) => row.object)]) if (object !== undefined && object !== null) redact(object);
+  for (const object of [document, ...rows.map((row) => row.object)])
+    if (object !== undefined && object !== null) redact(object);
   return document;
 }
 
 function redact(object: Record<string, unknown>): void {
   for (const field of ["data", "stringData"]) {
     const values = object[field];
-    if (values !== null && typeof values === "object") object[field] = Object.fromEntries(Object.entries(values).map(([key, value]) => [key, `(${String(value).length} characters, shown with --show-secrets)`]));
+    if (values !== null && typeof values === "object")
+      object[field] = Object.fromEntries(
+        Object.entries(values).map(([key, value]) => [
+          key,
+          `(${String(value).length} characters, shown with --show-secrets)`,
+        ]),
+      );
   }
   // kubectl apply keeps a copy of the data in an annotation.
   const annotations = (object["metadata"] as { annotations?: Record<string, string> | null } | undefined)?.annotations;
-  if (annotations?.["kubectl.kubernetes.io/last-applied-configuration"] !== undefined) annotations["kubectl.kubernetes.io/last-applied-configuration"] = "(left out)";
+  if (annotations?.["kubectl.kubernetes.io/last-applied-configuration"] !== undefined)
+    annotations["kubectl.kubernetes.io/last-applied-configuration"] = "(left out)";
 }
 
 function verify(store: SqliteStore): number {
   const { checked, damaged } = store.verify();
   print(`${checked} rows checked, ${damaged} damaged`);
-  if (damaged > 0) complain("The daemon sets them aside when it reads them, and lists anew while online. See: holdfast status");
+  if (damaged > 0)
+    complain("The daemon sets them aside when it reads them, and lists anew while online. See: holdfast status");
   return damaged === 0 ? 0 : 1;
 }

@@ -7,7 +7,8 @@ import { COMMANDS, UsageError, complain, print } from "./command.ts";
 /** Runs the command that the arguments name. @returns the exit code. */
 export async function dispatch(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
-  if (name === undefined || name === "help" || name === "--help" || name === "-h") return help(rest[0], name === undefined ? 2 : 0);
+  if (name === undefined || name === "help" || name === "--help" || name === "-h")
+    return help(rest[0], name === undefined ? 2 : 0);
   if (name === "--version") return dispatch(["version"]);
   const row = COMMANDS.find((candidate) => candidate.name === name);
   if (row === undefined) {
@@ -31,6 +32,9 @@ export async function dispatch(args: readonly string[]): Promise<number> {
 function help(name: string | undefined, code: number): number {
   const row = COMMANDS.find((candidate) => candidate.name === name);
   if (row !== undefined) print(`${row.summary}.\n\n${row.usage}`);
-  else print(`Holdfast keeps a Kubernetes node at work while its link to the control plane is gone.\n\nCommands:\n${COMMANDS.map((one) => `  ${one.name.padEnd(12)}${one.summary}`).join("\n")}\n\nSee: holdfast help COMMAND`);
+  else
+    print(
+      `Holdfast keeps a Kubernetes node at work while its link to the control plane is gone.\n\nCommands:\n${COMMANDS.map((one) => `  ${one.name.padEnd(12)}${one.summary}`).join("\n")}\n\nSee: holdfast help COMMAND`,
+    );
   return code;
 }

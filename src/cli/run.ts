@@ -33,14 +33,17 @@ export async function command(args: readonly string[]): Promise<number> {
   process.on("unhandledRejection", (error) => log.error("unexpected", { error: describe(error) }));
   process.on("uncaughtException", (error) => log.error("unexpected", { error: describe(error) }));
   try {
-    const { config, warnings } = loadConfig({
-      kubeconfig: values.kubeconfig,
-      listen: values.listen,
-      healthListen: values["health-listen"],
-      stateDir: values["state-dir"],
-      clientCaFile: values["client-ca-file"],
-      config: values.config,
-    }, process.env);
+    const { config, warnings } = loadConfig(
+      {
+        kubeconfig: values.kubeconfig,
+        listen: values.listen,
+        healthListen: values["health-listen"],
+        stateDir: values["state-dir"],
+        clientCaFile: values["client-ca-file"],
+        config: values.config,
+      },
+      process.env,
+    );
     for (const warning of warnings) log.warn(warning);
     const daemon = await startDaemon({ config, clock: systemClock, log, version: VERSION, signal: stop.signal });
     await daemon.ended;
@@ -58,5 +61,9 @@ function describe(error: unknown): string {
   if (error instanceof EdgeError) return error.message;
   if (!(error instanceof Error)) return typeof error;
   const { code } = error as { code?: unknown };
-  return `${error.name}${typeof code === "string" ? ` ${code}` : ""}: ${(error.stack ?? "").split("\n").slice(1, 4).map((line) => line.trim()).join(" < ")}`;
+  return `${error.name}${typeof code === "string" ? ` ${code}` : ""}: ${(error.stack ?? "")
+    .split("\n")
+    .slice(1, 4)
+    .map((line) => line.trim())
+    .join(" < ")}`;
 }

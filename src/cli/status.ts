@@ -18,17 +18,30 @@ const DAY_MS = 86_400_000;
 
 /** Prints where things stand. @returns 0 online, 3 offline or with conditions, 1 not running. */
 export async function command(args: readonly string[]): Promise<number> {
-  const { values, positionals } = readFlags(args, { output: { type: "string", short: "o" }, "state-dir": { type: "string" }, config: { type: "string" }, "admin-socket": { type: "string" } });
+  const { values, positionals } = readFlags(args, {
+    output: { type: "string", short: "o" },
+    "state-dir": { type: "string" },
+    config: { type: "string" },
+    "admin-socket": { type: "string" },
+  });
   if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
-  if (values.output !== undefined && values.output !== "json") throw new UsageError(`Unknown output '${values.output}'; expected json`);
+  if (values.output !== undefined && values.output !== "json")
+    throw new UsageError(`Unknown output '${values.output}'; expected json`);
   let path: string | undefined;
   try {
-    path = loadPlaces({ stateDir: values["state-dir"], config: values.config, adminSocket: values["admin-socket"] }, process.env).adminSocketPath;
+    path = loadPlaces(
+      { stateDir: values["state-dir"], config: values.config, adminSocket: values["admin-socket"] },
+      process.env,
+    ).adminSocketPath;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return sorry(error.message, "Name the socket with --admin-socket PATH");
   }
-  if (path === undefined) return sorry("the admin socket's path is too long, and so it is not open", "Choose adminSocket in the configuration, and restart the daemon");
+  if (path === undefined)
+    return sorry(
+      "the admin socket's path is too long, and so it is not open",
+      "Choose adminSocket in the configuration, and restart the daemon",
+    );
   const answer = await askStatus(path);
   if (!answer.isFine) return sorry(answer.problem, answer.next);
   print(values.output === "json" ? JSON.stringify(answer.document, undefined, 2) : prose(answer.report));
@@ -51,34 +64,93 @@ export async function askStatus(path: string): Promise<StatusAnswer> {
   let response: Response;
   try {
     lstatSync(path);
-    response = await fetch("http://holdfast/v1/status", { unix: path, signal: AbortSignal.timeout(PATIENCE_MS) } as RequestInit);
-    if (!response.ok) return { isFine: false, problem: `the daemon on ${path} cannot say how it is (${response.status})`, next: "See: journalctl -u holdfast -n 50" };
+    response = await fetch("http://holdfast/v1/status", {
+      unix: path,
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    } as RequestInit);
+    if (!response.ok)
+      return {
+        isFine: false,
+        problem: `the daemon on ${path} cannot say how it is (${response.status})`,
+        next: "See: journalctl -u holdfast -n 50",
+      };
   } catch (error) {
     const { code, name } = error as { code?: string; name?: string };
-    if (code === "EACCES" || code === "EPERM") return { isFine: false, problem: `this user may not open ${path}`, next: "Try: sudo holdfast status" };
-    if (name === "TimeoutError") return { isFine: false, problem: `the daemon on ${path} does not answer within ${PATIENCE_MS / 1_000} s`, next: "See: journalctl -u holdfast -n 50" };
-    return { isFine: false, problem: `no daemon answers on ${path}`, next: "Try: systemctl status holdfast, or name the folder with --state-dir DIR" };
+    if (code === "EACCES" || code === "EPERM")
+      return { isFine: false, problem: `this user may not open ${path}`, next: "Try: sudo holdfast status" };
+    if (name === "TimeoutError")
+      return {
+        isFine: false,
+        problem: `the daemon on ${path} does not answer within ${PATIENCE_MS / 1_000} s`,
+        next: "See: journalctl -u holdfast -n 50",
+      };
+    return {
+      isFine: false,
+      problem: `no daemon answers on ${path}`,
+      next: "Try: systemctl status holdfast, or name the folder with --state-dir DIR",
+    };
   }
   const document: unknown = await response.json().catch(() => undefined);
   const result = v.safeParse(statusReportSchema, document);
   if (result.success) return { isFine: true, report: result.output, document };
-  return { isFine: false, problem: `the daemon on ${path} answers in a form that this version does not know (${v.getDotPath(result.issues[0]) ?? "document"})`, next: "See: holdfast version, and restart the daemon if its binary was replaced" };
+  return {
+    isFine: false,
+    problem: `the daemon on ${path} answers in a form that this version does not know (${v.getDotPath(result.issues[0]) ?? "document"})`,
+    next: "See: holdfast version, and restart the daemon if its binary was replaced",
+  };
 }
 
 /** The report for people. */
 export function prose(report: StatusReport): string {
   const { link, scopes, store, conditions, nowMs } = report;
-  const ago = (ms: number | undefined) => (ms === undefined || ms === 0 ? "never" : `${formatDuration(nowMs - ms)} ago`);
+  const ago = (ms: number | undefined) =>
+    ms === undefined || ms === 0 ? "never" : `${formatDuration(nowMs - ms)} ago`;
   const blocks = [
     firstLine(report),
-    conditions.length === 0 ? "" : table(["CONDITION", "REASON", "SINCE", "MESSAGE"], conditions.map(({ type, reason, message, sinceMs }) => [type, reason, sinceMs === undefined ? "" : ago(sinceMs), message])),
-    table(["API SERVER", "RTT", "LAST CONTACT", "LAST ERROR"], link.servers.map(({ url, rttMs, lastContactMs, lastError }) => [url, rttMs === undefined ? "" : `${Math.round(rttMs)} ms`, ago(lastContactMs), lastError ?? ""])),
-    scopes.length === 0 ? "Nothing has been asked for yet." : table(
-      ["RESOURCE", "NAMESPACE", "CALLER", "STATE", "ITEMS", "SIZE", "WATCHES", "LAST CONTACT"],
-      scopes.map((scope) => [nameOf(scope), scope.namespace || "(all)", shortPrincipal(scope.principal), scope.note === "" ? scope.state : scope.note, String(scope.items), formatSize(scope.bytes), String(scope.watchers), ago(scope.lastContactMs)]),
+    conditions.length === 0
+      ? ""
+      : table(
+          ["CONDITION", "REASON", "SINCE", "MESSAGE"],
+          conditions.map(({ type, reason, message, sinceMs }) => [
+            type,
+            reason,
+            sinceMs === undefined ? "" : ago(sinceMs),
+            message,
+          ]),
+        ),
+    table(
+      ["API SERVER", "RTT", "LAST CONTACT", "LAST ERROR"],
+      link.servers.map(({ url, rttMs, lastContactMs, lastError }) => [
+        url,
+        rttMs === undefined ? "" : `${Math.round(rttMs)} ms`,
+        ago(lastContactMs),
+        lastError ?? "",
+      ]),
     ),
+    scopes.length === 0
+      ? "Nothing has been asked for yet."
+      : table(
+          ["RESOURCE", "NAMESPACE", "CALLER", "STATE", "ITEMS", "SIZE", "WATCHES", "LAST CONTACT"],
+          scopes.map((scope) => [
+            nameOf(scope),
+            scope.namespace || "(all)",
+            shortPrincipal(scope.principal),
+            scope.note === "" ? scope.state : scope.note,
+            String(scope.items),
+            formatSize(scope.bytes),
+            String(scope.watchers),
+            ago(scope.lastContactMs),
+          ]),
+        ),
     clientsTable(report),
-    table(["CERTIFICATE", "SUBJECT", "ENDS"], report.certificates.map(({ name, subject, notAfterMs }) => [name, subject, notAfterMs < nowMs ? `EXPIRED ${ago(notAfterMs)}` : `in ${Math.floor((notAfterMs - nowMs) / DAY_MS)} days`])),
+    table(
+      ["CERTIFICATE", "SUBJECT", "ENDS"],
+      report.certificates.map(({ name, subject, notAfterMs }) => [
+        name,
+        subject,
+        notAfterMs < nowMs ? `EXPIRED ${ago(notAfterMs)}` : `in ${Math.floor((notAfterMs - nowMs) / DAY_MS)} days`,
+      ]),
+    ),
     `Store: ${store.mode === "disk" ? store.path : `IN MEMORY (${store.reason})`}, ${formatSize(store.sizeBytes)}, ${store.objects} objects, ${store.responses} answers, ${store.quarantined} damaged, sealing key from ${store.sealing}`,
   ];
   return blocks.filter((block) => block !== "").join("\n\n");
@@ -92,7 +164,9 @@ function firstLine({ link, scopes, certificates, requests, conditions, nowMs }: 
   return [
     `${link.state.toUpperCase()} ${formatDuration(nowMs - link.sinceMs)}`,
     link.state === "online" ? `${counted(live, "scope")} live` : `serving ${counted(kept, "scope")} from cache`,
-    ...(days === undefined ? [] : [days < 0 ? "client certificate EXPIRED" : `client certificate covers ${counted(days, "day")} more`]),
+    ...(days === undefined
+      ? []
+      : [days < 0 ? "client certificate EXPIRED" : `client certificate covers ${counted(days, "day")} more`]),
     ...(requests.refusedWrites === 0 ? [] : [`${counted(requests.refusedWrites, "write")} refused`]),
     ...(conditions.length === 0 ? [] : [`${counted(conditions.length, "condition")} to look at`]),
   ].join(" · ");
@@ -106,7 +180,14 @@ function clientsTable({ scopes }: StatusReport): string {
     clients.set(principal, { scopes: client.scopes + 1, watchers: client.watchers + watchers });
   }
   if (clients.size === 0) return "";
-  return table(["CLIENT", "SCOPES", "WATCHES"], [...clients].map(([principal, client]) => [shortPrincipal(principal), String(client.scopes), String(client.watchers)]));
+  return table(
+    ["CLIENT", "SCOPES", "WATCHES"],
+    [...clients].map(([principal, client]) => [
+      shortPrincipal(principal),
+      String(client.scopes),
+      String(client.watchers),
+    ]),
+  );
 }
 
 function counted(count: number, noun: string): string {

@@ -9,9 +9,20 @@ import { UsageError, print, readFlags } from "./command.ts";
 /** Prints the version. */
 export async function command(args: readonly string[]): Promise<number> {
   const { values } = readFlags(args, { output: { type: "string", short: "o" } });
-  if (values.output !== undefined && values.output !== "json") throw new UsageError(`Unknown output '${values.output}'; expected json`);
+  if (values.output !== undefined && values.output !== "json")
+    throw new UsageError(`Unknown output '${values.output}'; expected json`);
   const platform = `linux/${process.arch === "x64" ? "amd64" : process.arch}`;
-  if (values.output === "json") print(JSON.stringify({ program: "holdfast", version: VERSION, commit: COMMIT, builtAt: BUILT_AT, runtime: `bun ${Bun.version}`, platform }));
+  if (values.output === "json")
+    print(
+      JSON.stringify({
+        program: "holdfast",
+        version: VERSION,
+        commit: COMMIT,
+        builtAt: BUILT_AT,
+        runtime: `bun ${Bun.version}`,
+        platform,
+      }),
+    );
   else print(`holdfast ${VERSION} (${COMMIT}, ${platform}, bun ${Bun.version})`);
   return 0;
 }

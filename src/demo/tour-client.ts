@@ -51,7 +51,10 @@ export class TourWatch {
   take(text: string): void {
     this.#text += text;
     for (let end = this.#text.indexOf("\n"); end >= 0; end = this.#text.indexOf("\n")) {
-      const { type, object } = JSON.parse(this.#text.slice(0, end)) as { type: string; object: { metadata: { name?: string; resourceVersion: string } } };
+      const { type, object } = JSON.parse(this.#text.slice(0, end)) as {
+        type: string;
+        object: { metadata: { name?: string; resourceVersion: string } };
+      };
       this.#text = this.#text.slice(end + 1);
       this.events.push({ type, name: object.metadata.name ?? "", resourceVersion: object.metadata.resourceVersion });
     }
@@ -81,7 +84,10 @@ export class TourWatch {
 
   /** Whether an event came in time. */
   async sees(type: string, name: string, timeoutMs: number): Promise<boolean> {
-    return this.until((events) => events.some((event) => event.type === type && event.name === name), timeoutMs).then(() => true, () => false);
+    return this.until((events) => events.some((event) => event.type === type && event.name === name), timeoutMs).then(
+      () => true,
+      () => false,
+    );
   }
 }
 
@@ -102,19 +108,29 @@ export class TourClient {
 
   /** Any request. */
   request(method: string, path: string): Promise<TourReply> {
-    return send({ method, path, host: "127.0.0.1", ...this.options, agent: false, headers: { Accept: "application/json" } });
+    return send({
+      method,
+      path,
+      host: "127.0.0.1",
+      ...this.options,
+      agent: false,
+      headers: { Accept: "application/json" },
+    });
   }
 
   /** Opens a watch; resolves with its head. */
   watch(path: string): Promise<TourWatch> {
     const { promise, resolve, reject } = Promise.withResolvers<TourWatch>();
-    const request = https.get({ path, host: "127.0.0.1", ...this.options, agent: false, headers: { Accept: "application/json" } }, (response) => {
-      const watch = new TourWatch(response.statusCode ?? 0);
-      response.setEncoding("utf8");
-      response.on("data", (text: string) => watch.take(text));
-      for (const event of ["end", "error", "aborted", "close"]) response.on(event, () => watch.close());
-      resolve(watch);
-    });
+    const request = https.get(
+      { path, host: "127.0.0.1", ...this.options, agent: false, headers: { Accept: "application/json" } },
+      (response) => {
+        const watch = new TourWatch(response.statusCode ?? 0);
+        response.setEncoding("utf8");
+        response.on("data", (text: string) => watch.take(text));
+        for (const event of ["end", "error", "aborted", "close"]) response.on(event, () => watch.close());
+        resolve(watch);
+      },
+    );
     request.on("error", reject);
     return promise;
   }
@@ -123,14 +139,23 @@ export class TourClient {
   kubeconfig(): string {
     const { port, ca, cert, key } = this.options;
     const data = (text: string) => Buffer.from(text).toString("base64");
-    return `${JSON.stringify({
-      apiVersion: "v1",
-      kind: "Config",
-      clusters: [{ name: "holdfast", cluster: { server: `https://127.0.0.1:${port}`, "certificate-authority-data": data(ca) } }],
-      users: [{ name: "admin", user: { "client-certificate-data": data(cert), "client-key-data": data(key) } }],
-      contexts: [{ name: "holdfast", context: { cluster: "holdfast", user: "admin" } }],
-      "current-context": "holdfast",
-    }, undefined, 2)}\n`;
+    return `${JSON.stringify(
+      {
+        apiVersion: "v1",
+        kind: "Config",
+        clusters: [
+          {
+            name: "holdfast",
+            cluster: { server: `https://127.0.0.1:${port}`, "certificate-authority-data": data(ca) },
+          },
+        ],
+        users: [{ name: "admin", user: { "client-certificate-data": data(cert), "client-key-data": data(key) } }],
+        contexts: [{ name: "holdfast", context: { cluster: "holdfast", user: "admin" } }],
+        "current-context": "holdfast",
+      },
+      undefined,
+      2,
+    )}\n`;
   }
 }
 
@@ -143,7 +168,12 @@ function send(options: https.RequestOptions): Promise<TourReply> {
     response.on("end", () => {
       const body = Buffer.concat(parts);
       const parsed = JSON.parse(body.toString("utf8")) as { items?: unknown[]; reason?: string };
-      resolve({ status: response.statusCode ?? 0, body, items: parsed.items?.length ?? 0, reason: parsed.reason ?? "" });
+      resolve({
+        status: response.statusCode ?? 0,
+        body,
+        items: parsed.items?.length ?? 0,
+        reason: parsed.reason ?? "",
+      });
     });
   });
   request.on("error", reject);

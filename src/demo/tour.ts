@@ -56,7 +56,8 @@ export async function runTour({ keep }: { readonly keep: boolean }): Promise<num
   const kubeconfig = join(folder, "kubeconfig-of-holdfast");
   writeFileSync(kubeconfig, apiServer.kubeconfig({ user: "admin", keyPair: pair }), { mode: 0o600 });
   let holdfast = await startHoldfast(kubeconfig, stateDir, 0);
-  const client = () => new TourClient({ port: holdfast.port, ca: readFileSync(join(stateDir, "pki", "local-ca.crt"), "utf8"), ...pair });
+  const client = () =>
+    new TourClient({ port: holdfast.port, ca: readFileSync(join(stateDir, "pki", "local-ca.crt"), "utf8"), ...pair });
   try {
     process.stdout.write("Holdfast stands between a client and an API server (a stand-in, in this process).\n");
     const { online, watch } = await whileOnline(steps, apiServer, client());
@@ -72,24 +73,40 @@ export async function runTour({ keep }: { readonly keep: boolean }): Promise<num
   return steps.failed === 0 ? 0 : 1;
 }
 
-async function whileOnline(steps: Steps, apiServer: ApiServer, client: TourClient): Promise<{ online: Buffer; watch: TourWatch }> {
+async function whileOnline(
+  steps: Steps,
+  apiServer: ApiServer,
+  client: TourClient,
+): Promise<{ online: Buffer; watch: TourWatch }> {
   steps.chapter("Online");
   const list = await client.get(PODS);
   await client.get("/version");
-  steps.saw(list.status === 200, `list of pods: ${list.status}, ${list.items} pods, ${list.body.length} bytes, forwarded as the API server sent them`);
+  steps.saw(
+    list.status === 200,
+    `list of pods: ${list.status}, ${list.items} pods, ${list.body.length} bytes, forwarded as the API server sent them`,
+  );
   const watches = await Promise.all([client.watch(STREAM), client.watch(STREAM), client.watch(STREAM)]);
   const watch = watches[0]!;
   await Promise.all(watches.map((one) => one.until((events) => events.at(-1)?.type === "BOOKMARK", STEP_TIMEOUT_MS)));
   steps.saw(apiServer.watchCount === 1, `three clients watch pods; upstream watches: ${apiServer.watchCount}`);
   const startedMs = performance.now();
-  apiServer.edit("Pod", "shop", "web-0", (pod) => ({ ...pod, metadata: { ...(pod["metadata"] as object), labels: { app: "web", seen: "yes" } } }));
+  apiServer.edit("Pod", "shop", "web-0", (pod) => ({
+    ...pod,
+    metadata: { ...(pod["metadata"] as object), labels: { app: "web", seen: "yes" } },
+  }));
   const isSeen = await watch.sees("MODIFIED", "web-0", STEP_TIMEOUT_MS);
   steps.saw(isSeen, `a change in the cloud reached the client after ${since(startedMs)}`);
   const online = (await client.get(PODS)).body;
   return { online, watch };
 }
 
-async function cut(steps: Steps, apiServer: ApiServer, client: TourClient, online: Buffer, watch: TourWatch): Promise<void> {
+async function cut(
+  steps: Steps,
+  apiServer: ApiServer,
+  client: TourClient,
+  online: Buffer,
+  watch: TourWatch,
+): Promise<void> {
   steps.chapter("The link is cut (every connection reset, new ones refused)");
   await apiServer.cut();
   const startedMs = performance.now();
@@ -98,7 +115,10 @@ async function cut(steps: Steps, apiServer: ApiServer, client: TourClient, onlin
   steps.saw(list.body.equals(online), `it is what the API server last said, to the byte (${list.body.length} bytes)`);
   steps.saw(watch.isOpen, "the client's watch is still open: it noticed nothing");
   const unseen = await client.get("/apis/apps/v1/namespaces/shop/deployments");
-  steps.saw(unseen.status === 503, `a list nobody ever read: ${unseen.status} ${unseen.reason}, not an empty list and not 404`);
+  steps.saw(
+    unseen.status === 503,
+    `a list nobody ever read: ${unseen.status} ${unseen.reason}, not an empty list and not 404`,
+  );
   const write = await client.request("DELETE", `${PODS}/web-0`);
   steps.saw(write.status === 503, `a write: ${write.status} at once, nothing is queued behind anybody's back`);
   const stranger = await client.anonymous(PODS);
@@ -113,23 +133,45 @@ async function restart(steps: Steps, holdfast: Running, kubeconfig: string, stat
   return startHoldfast(kubeconfig, stateDir, holdfast.port);
 }
 
-async function resumeAndReturn(steps: Steps, apiServer: ApiServer, client: TourClient, watch: TourWatch, holdfast: Running): Promise<void> {
+async function resumeAndReturn(
+  steps: Steps,
+  apiServer: ApiServer,
+  client: TourClient,
+  watch: TourWatch,
+  holdfast: Running,
+): Promise<void> {
   const list = await client.get(PODS);
-  steps.saw(list.status === 200 && list.items === 5, `first answer ${since(holdfast.startedMs)} after exec: ${list.status}, ${list.items} pods, from disk`);
+  steps.saw(
+    list.status === 200 && list.items === 5,
+    `first answer ${since(holdfast.startedMs)} after exec: ${list.status}, ${list.items} pods, from disk`,
+  );
   await watch.ended;
-  const again = await client.watch(`${PODS}?watch=true&allowWatchBookmarks=true&resourceVersion=${watch.lastResourceVersion}`);
-  steps.saw(again.status === 200, `the client resumes its watch at resourceVersion ${watch.lastResourceVersion}: ${again.status}`);
+  const again = await client.watch(
+    `${PODS}?watch=true&allowWatchBookmarks=true&resourceVersion=${watch.lastResourceVersion}`,
+  );
+  steps.saw(
+    again.status === 200,
+    `the client resumes its watch at resourceVersion ${watch.lastResourceVersion}: ${again.status}`,
+  );
 
   steps.chapter("Meanwhile in the cloud: one pod new, one changed, one deleted. Then the link returns");
   apiServer.put(demoPod("web-new", 7));
-  apiServer.edit("Pod", "shop", "web-1", (pod) => ({ ...pod, metadata: { ...(pod["metadata"] as object), labels: { app: "web", changed: "while-cut" } } }));
+  apiServer.edit("Pod", "shop", "web-1", (pod) => ({
+    ...pod,
+    metadata: { ...(pod["metadata"] as object), labels: { app: "web", changed: "while-cut" } },
+  }));
   apiServer.remove("Pod", "shop", "web-2");
   const listsBefore = apiServer.count({ verb: "list" });
   const startedMs = performance.now();
   await apiServer.heal();
-  await again.until((events) => events.filter(({ type }) => type !== "BOOKMARK").length >= 3, STEP_TIMEOUT_MS).catch(() => {});
+  await again
+    .until((events) => events.filter(({ type }) => type !== "BOOKMARK").length >= 3, STEP_TIMEOUT_MS)
+    .catch(() => {});
   const seen = again.events.filter(({ type }) => type !== "BOOKMARK").map(({ type, name }) => `${type} ${name}`);
-  steps.saw(seen.join() === "ADDED web-new,MODIFIED web-1,DELETED web-2", `the open watch carried exactly that, ${since(startedMs)} after the return: ${seen.join(", ")}`);
+  steps.saw(
+    seen.join() === "ADDED web-new,MODIFIED web-1,DELETED web-2",
+    `the open watch carried exactly that, ${since(startedMs)} after the return: ${seen.join(", ")}`,
+  );
   const lists = apiServer.count({ verb: "list" }) - listsBefore;
   steps.saw(lists === 0, `lists that reached the API server for it: ${lists}`);
   const { rssMb, anonymousMb } = memoryOf(holdfast.child.pid!);
@@ -140,7 +182,22 @@ async function startHoldfast(kubeconfig: string, stateDir: string, port: number)
   const isCompiled = process.argv[1]?.startsWith("/$bunfs/") ?? false;
   const program = isCompiled ? [] : [join(import.meta.dir, "..", "main.ts")];
   const startedMs = performance.now();
-  const child = spawn(process.execPath, [...program, "run", "--kubeconfig", kubeconfig, "--state-dir", stateDir, "--listen", `127.0.0.1:${port}`, "--health-listen", "127.0.0.1:0"], { stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(
+    process.execPath,
+    [
+      ...program,
+      "run",
+      "--kubeconfig",
+      kubeconfig,
+      "--state-dir",
+      stateDir,
+      "--listen",
+      `127.0.0.1:${port}`,
+      "--health-listen",
+      "127.0.0.1:0",
+    ],
+    { stdio: ["ignore", "ignore", "pipe"] },
+  );
   const { promise, resolve, reject } = Promise.withResolvers<Running>();
   let last = "";
   createInterface({ input: child.stderr! }).on("line", (line) => {
@@ -155,7 +212,9 @@ async function startHoldfast(kubeconfig: string, stateDir: string, port: number)
 async function keepRunning(apiServer: ApiServer, holdfast: Running, folder: string, client: TourClient): Promise<void> {
   const path = join(folder, "kubeconfig");
   writeFileSync(path, client.kubeconfig(), { mode: 0o600 });
-  process.stdout.write(`\nStill running. In another shell:\n\n  kubectl --kubeconfig ${path} -n shop get pods\n\nHere: type cut, heal or quit (holdfast run is pid ${holdfast.child.pid}, its folder ${folder}).\n`);
+  process.stdout.write(
+    `\nStill running. In another shell:\n\n  kubectl --kubeconfig ${path} -n shop get pods\n\nHere: type cut, heal or quit (holdfast run is pid ${holdfast.child.pid}, its folder ${folder}).\n`,
+  );
   for await (const line of createInterface({ input: process.stdin })) {
     if (line.trim() === "cut") await apiServer.cut();
     else if (line.trim() === "heal") await apiServer.heal();
@@ -176,6 +235,7 @@ function since(startedMs: number): string {
 
 function memoryOf(pid: number): { rssMb: string; anonymousMb: string } {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  const mb = (field: string) => ((Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(status)?.[1] ?? 0) * 1_024) / 1e6).toFixed(0);
+  const mb = (field: string) =>
+    ((Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(status)?.[1] ?? 0) * 1_024) / 1e6).toFixed(0);
   return { rssMb: mb("VmRSS"), anonymousMb: mb("RssAnon") };
 }

@@ -44,7 +44,10 @@ export async function startAdmin(options: AdminOptions): Promise<{ stop(): void 
       },
     };
   } catch (error) {
-    log.warn("admin socket not opened: holdfast status will not work", { path, reason: String((error as { code?: string }).code ?? (error as Error).message) });
+    log.warn("admin socket not opened: holdfast status will not work", {
+      path,
+      reason: String((error as { code?: string }).code ?? (error as Error).message),
+    });
     return { stop() {} };
   }
 }
@@ -78,6 +81,8 @@ function serveOwnerOnly(options: AdminOptions) {
 function isAlive(path: string): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect(path, () => resolve(true));
-  socket.on("error", (error: NodeJS.ErrnoException) => resolve(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"));
+  socket.on("error", (error: NodeJS.ErrnoException) =>
+    resolve(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"),
+  );
   return promise.finally(() => socket.destroy());
 }

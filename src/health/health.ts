@@ -54,7 +54,13 @@ export function startHealth(options: HealthOptions): HealthServer {
   const { host, port } = options.listen;
   try {
     // In production the runtime shares ports by default: a second daemon would start and get every other probe.
-    const server = Bun.serve({ hostname: host, port, development: false, reusePort: false, fetch: healthApp(options).fetch });
+    const server = Bun.serve({
+      hostname: host,
+      port,
+      development: false,
+      reusePort: false,
+      fetch: healthApp(options).fetch,
+    });
     const stop = () => void server.stop(true);
     if (options.signal?.aborted === true) stop();
     options.signal?.addEventListener("abort", stop, { once: true });
@@ -62,9 +68,17 @@ export function startHealth(options: HealthOptions): HealthServer {
   } catch (error) {
     const { code } = error as { code?: string };
     const isTaken = code === "EADDRINUSE";
-    const why = isTaken ? "another program has the port" : code === "EADDRNOTAVAIL" ? "no interface of this machine has the address" : (code ?? "the address cannot be used");
+    const why = isTaken
+      ? "another program has the port"
+      : code === "EADDRNOTAVAIL"
+        ? "no interface of this machine has the address"
+        : (code ?? "the address cannot be used");
     const address = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-    throw new HealthListenError(`Cannot listen on "${address}" for health: ${why}; choose another address with healthListen in the configuration or --health-listen`, isTaken ? "LISTEN_TAKEN" : "LISTEN_UNUSABLE", { cause: error });
+    throw new HealthListenError(
+      `Cannot listen on "${address}" for health: ${why}; choose another address with healthListen in the configuration or --health-listen`,
+      isTaken ? "LISTEN_TAKEN" : "LISTEN_UNUSABLE",
+      { cause: error },
+    );
   }
 }
 
@@ -73,7 +87,9 @@ export function healthApp({ checks, metrics, beforeScrape }: Omit<HealthOptions,
   const app = new Hono();
   app.use(async (context, next) => {
     const { method } = context.req;
-    return method === "GET" || method === "HEAD" ? next() : context.text("method not allowed\n", 405, { Allow: "GET, HEAD" });
+    return method === "GET" || method === "HEAD"
+      ? next()
+      : context.text("method not allowed\n", 405, { Allow: "GET, HEAD" });
   });
   app.notFound((context) => context.text("404 page not found\n", 404));
   // Its kind alone: this listener speaks in the clear to whoever asks.
@@ -83,7 +99,9 @@ export function healthApp({ checks, metrics, beforeScrape }: Omit<HealthOptions,
     const results = checks.map(({ name, check }) => ({ name, reason: outcome(check) }));
     const isReady = results.every(({ reason }) => reason === undefined);
     if (isReady && context.req.query("verbose") === undefined) return context.text("ok");
-    const lines = results.map(({ name, reason }) => (reason === undefined ? `[+]${name} ok` : `[-]${name} failed: ${reason}`));
+    const lines = results.map(({ name, reason }) =>
+      reason === undefined ? `[+]${name} ok` : `[-]${name} failed: ${reason}`,
+    );
     return context.text(`${lines.join("\n")}\nreadyz check ${isReady ? "passed" : "failed"}\n`, isReady ? 200 : 503);
   });
   app.get("/metrics", (context) => {

@@ -32,7 +32,15 @@ export const statusReportSchema = v.object({
   link: v.object({
     state: v.picklist(["starting", "online", "offline"]),
     sinceMs: v.number(),
-    servers: v.array(v.object({ url: v.string(), state: v.optional(v.picklist(["untried", "answering", "failing"])), rttMs: v.optional(v.number()), lastContactMs: v.optional(v.number()), lastError: v.optional(v.string()) })),
+    servers: v.array(
+      v.object({
+        url: v.string(),
+        state: v.optional(v.picklist(["untried", "answering", "failing"])),
+        rttMs: v.optional(v.number()),
+        lastContactMs: v.optional(v.number()),
+        lastError: v.optional(v.string()),
+      }),
+    ),
   }),
   scopes: v.array(scopeSchema),
   store: v.object({
@@ -50,7 +58,9 @@ export const statusReportSchema = v.object({
   }),
   certificates: v.array(v.object({ name: v.string(), subject: v.string(), notAfterMs: v.number() })),
   requests: v.object({ forwarded: v.number(), servedFromCache: v.number(), refusedWrites: v.number() }),
-  conditions: v.array(v.object({ type: v.string(), reason: v.string(), message: v.string(), sinceMs: v.optional(v.number()) })),
+  conditions: v.array(
+    v.object({ type: v.string(), reason: v.string(), message: v.string(), sinceMs: v.optional(v.number()) }),
+  ),
 });
 
 /** A status report; times in ms since the epoch. */

@@ -38,7 +38,8 @@ export const jsonCodec: Codec = {
   listItemLead: (_item, index) => (index === 0 ? NOTHING : COMMA_BYTES),
   listEnd: () => encoder.encode("]}\n"),
 
-  event: (shape, type, item) => joinBytes([encoder.encode(`{"type":"${type}","object":`), ...objectParts(shape, item), EVENT_END]),
+  event: (shape, type, item) =>
+    joinBytes([encoder.encode(`{"type":"${type}","object":`), ...objectParts(shape, item), EVENT_END]),
   bookmark: (shape, resourceVersion, isInitialEventsEnd) =>
     encoder.encode(`{"type":"BOOKMARK","object":${bookmarkObject(shape, resourceVersion, isInitialEventsEnd)}}\n`),
   errorEvent: (status: StatusFields) => encoder.encode(`{"type":"ERROR","object":${statusJson(status)}}\n`),
@@ -54,7 +55,9 @@ function listStart(shape: Shape, resourceVersion: string): string {
   const isMap = !shape.isBare && shape.listKind !== "PartialObjectMetadataList";
   const rest = `"metadata":{${isMap ? '"continue":"",' : ""}"resourceVersion":${JSON.stringify(resourceVersion)}},"items":[`;
   // The order of the first two tells a reader whether items are bare when there are none to look at.
-  return shape.isBare ? `{"kind":${kind},"apiVersion":${apiVersion},${rest}` : `{"apiVersion":${apiVersion},"kind":${kind},${rest}`;
+  return shape.isBare
+    ? `{"kind":${kind},"apiVersion":${apiVersion},${rest}`
+    : `{"apiVersion":${apiVersion},"kind":${kind},${rest}`;
 }
 
 function tableStart(shape: Shape, resourceVersion: string): string {
@@ -65,7 +68,10 @@ function tableStart(shape: Shape, resourceVersion: string): string {
 function objectParts(shape: Shape, item: Uint8Array): readonly Uint8Array[] {
   if (shape.listKind === "Table") return [encoder.encode(tableStart(shape, rowResourceVersion(item))), item, ROWS_END];
   if (!shape.isBare) return [item];
-  return [encoder.encode(`{"kind":${JSON.stringify(itemKind(shape))},"apiVersion":${JSON.stringify(shape.apiVersion)},`), item.subarray(1)];
+  return [
+    encoder.encode(`{"kind":${JSON.stringify(itemKind(shape))},"apiVersion":${JSON.stringify(shape.apiVersion)},`),
+    item.subarray(1),
+  ];
 }
 
 function rowResourceVersion(row: Uint8Array): string {
@@ -78,7 +84,8 @@ function rowResourceVersion(row: Uint8Array): string {
 function bookmarkObject(shape: Shape, resourceVersion: string, isInitialEventsEnd: boolean): string {
   const annotations = isInitialEventsEnd ? { "k8s.io/initial-events-end": "true" } : undefined;
   const metadata = { resourceVersion, creationTimestamp: null, annotations };
-  if (shape.listKind !== "Table") return JSON.stringify({ kind: itemKind(shape), apiVersion: shape.apiVersion, metadata });
+  if (shape.listKind !== "Table")
+    return JSON.stringify({ kind: itemKind(shape), apiVersion: shape.apiVersion, metadata });
   const row = { cells: [], object: { kind: "PartialObjectMetadata", apiVersion: shape.apiVersion, metadata } };
   return `${tableStart(shape, resourceVersion)}${JSON.stringify(row)}]}`;
 }

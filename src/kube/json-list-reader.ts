@@ -17,7 +17,19 @@
 
 import { ByteBuffer, copyBytes, joinBytes } from "./byte-buffer.ts";
 import { type Item, type ItemMeta, type ListHead, type ListReader, MalformedError, type Shape } from "./codec.ts";
-import { BACKSLASH, CLOSE_BRACE, CLOSE_BRACKET, COLON, COMMA, isWhitespace, OPEN_BRACE, OPEN_BRACKET, parseText, QUOTE, ValueScanner } from "./json-scan.ts";
+import {
+  BACKSLASH,
+  CLOSE_BRACE,
+  CLOSE_BRACKET,
+  COLON,
+  COMMA,
+  isWhitespace,
+  OPEN_BRACE,
+  OPEN_BRACKET,
+  parseText,
+  QUOTE,
+  ValueScanner,
+} from "./json-scan.ts";
 
 /** The envelope's bound: a Table's column definitions are the largest thing in it. */
 const MAX_ENVELOPE_BYTES = 1024 * 1024;
@@ -56,12 +68,14 @@ export class JsonListReader implements ListReader {
     const items: Item[] = [];
     this.#boundary.newChunk();
     let i = 0;
-    while (i < chunk.length) i = this.#array === "outside" ? this.#readEnvelope(chunk, i) : this.#readArray(chunk, i, items);
+    while (i < chunk.length)
+      i = this.#array === "outside" ? this.#readEnvelope(chunk, i) : this.#readArray(chunk, i, items);
     return items;
   }
 
   end(): ListHead {
-    if (this.#array !== "outside" || this.#depth !== 0 || this.#isInString) throw new MalformedError("Cannot read list: it ends early");
+    if (this.#array !== "outside" || this.#depth !== 0 || this.#isInString)
+      throw new MalformedError("Cannot read list: it ends early");
     const envelope = parseText(this.#envelope.view());
     if (!isParsed(envelope)) throw new MalformedError("Cannot read list: it is not an object");
     return this.#headOf(envelope);
@@ -77,7 +91,11 @@ export class JsonListReader implements ListReader {
       throw new MalformedError(`Cannot read list: a body of kind "${kind.slice(0, 100)}" is none`);
     }
     const metadata = isParsed(envelope["metadata"]) ? envelope["metadata"] : {};
-    return { shape: this.#shapeOf(envelope, kind, apiVersion), resourceVersion: textOf(metadata["resourceVersion"]), continueToken: textOf(metadata["continue"]) };
+    return {
+      shape: this.#shapeOf(envelope, kind, apiVersion),
+      resourceVersion: textOf(metadata["resourceVersion"]),
+      continueToken: textOf(metadata["continue"]),
+    };
   }
 
   #shapeOf(envelope: Parsed, listKind: string, apiVersion: string): Shape {
@@ -104,7 +122,12 @@ export class JsonListReader implements ListReader {
     for (let i = from; i < chunk.length; i++) {
       const byte = chunk[i]!;
       if (this.#isInString) this.#stepInString(byte);
-      else if (byte === OPEN_BRACKET && this.#depth === 1 && !this.#expectsKey && (this.#key === "items" || this.#key === "rows")) {
+      else if (
+        byte === OPEN_BRACKET &&
+        this.#depth === 1 &&
+        !this.#expectsKey &&
+        (this.#key === "items" || this.#key === "rows")
+      ) {
         if (this.#arrayKey !== "") throw new MalformedError("Cannot read list: it has two arrays of items");
         this.#keepEnvelope(chunk, from, i + 1);
         this.#arrayKey = this.#key;
@@ -140,7 +163,8 @@ export class JsonListReader implements ListReader {
   }
 
   #keepEnvelope(chunk: Uint8Array, from: number, to: number): void {
-    if (this.#envelope.length + to - from > MAX_ENVELOPE_BYTES) throw new MalformedError("Cannot read list: its envelope is larger than 1 MiB");
+    if (this.#envelope.length + to - from > MAX_ENVELOPE_BYTES)
+      throw new MalformedError("Cannot read list: its envelope is larger than 1 MiB");
     this.#envelope.append(chunk, from, to);
   }
 
@@ -173,7 +197,8 @@ export class JsonListReader implements ListReader {
     }
     const end = this.#scanner.scan(chunk, from);
     const stop = end < 0 ? chunk.length : end;
-    if (this.#partial.length + stop - from > MAX_OBJECT_BYTES) throw new MalformedError("Cannot read list: an item is larger than 16 MiB");
+    if (this.#partial.length + stop - from > MAX_OBJECT_BYTES)
+      throw new MalformedError("Cannot read list: an item is larger than 16 MiB");
     if (end < 0) {
       this.#partial.append(chunk, from, stop);
       return stop;
@@ -197,7 +222,10 @@ export class JsonListReader implements ListReader {
   }
 
   #itemOf(bytes: Uint8Array, parsed: Parsed): Item {
-    this.#firstItem ??= { hasType: "kind" in parsed && "apiVersion" in parsed, kind: this.#arrayKey === "items" ? parsed["kind"] : undefined };
+    this.#firstItem ??= {
+      hasType: "kind" in parsed && "apiVersion" in parsed,
+      kind: this.#arrayKey === "items" ? parsed["kind"] : undefined,
+    };
     return { meta: metaOf(this.#arrayKey === "rows" ? parsed["object"] : parsed), bytes };
   }
 }
@@ -261,7 +289,8 @@ export function textOf(value: unknown): string {
  */
 export function metaOf(object: unknown): ItemMeta {
   const metadata = isParsed(object) ? object["metadata"] : undefined;
-  if (!isParsed(metadata) || textOf(metadata["name"]) === "") throw new MalformedError("Cannot read object: it has no metadata.name");
+  if (!isParsed(metadata) || textOf(metadata["name"]) === "")
+    throw new MalformedError("Cannot read object: it has no metadata.name");
   return {
     namespace: textOf(metadata["namespace"]),
     name: textOf(metadata["name"]),

@@ -186,6 +186,13 @@ function endOfValue(bytes: Uint8Array, from: number): number {
     return end;
   }
   let i = from;
-  while (i < bytes.length && bytes[i] !== COMMA && bytes[i] !== CLOSE_BRACE && bytes[i] !== CLOSE_BRACKET && !isWhitespace(bytes[i]!)) i++;
+  while (
+    i < bytes.length &&
+    bytes[i] !== COMMA &&
+    bytes[i] !== CLOSE_BRACE &&
+    bytes[i] !== CLOSE_BRACKET &&
+    !isWhitespace(bytes[i]!)
+  )
+    i++;
   return i;
 }

@@ -19,14 +19,26 @@ import { ByteBuffer, copyBytes, joinBytes } from "./byte-buffer.ts";
 import { type Item, MalformedError, type Shape, type WatchFrame, type WatchReader } from "./codec.ts";
 import { itemKind } from "./item-kind.ts";
 import { isParsed, MAX_OBJECT_BYTES, metaOf, type Parsed, textOf } from "./json-list-reader.ts";
-import { CLOSE_BRACE, elementsOf, isWhitespace, memberOf, membersOf, OPEN_BRACE, parseText, ValueScanner } from "./json-scan.ts";
+import {
+  CLOSE_BRACE,
+  elementsOf,
+  isWhitespace,
+  memberOf,
+  membersOf,
+  OPEN_BRACE,
+  parseText,
+  ValueScanner,
+} from "./json-scan.ts";
 
 /** The object, and 4 KiB for `type` and the rest around it. */
 const MAX_FRAME_BYTES = MAX_OBJECT_BYTES + 4096;
 const NEWLINE = 0x0a;
 
 const encoder = new TextEncoder();
-const STARTS = (["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"] as const).map((type) => ({ type, start: encoder.encode(`{"type":"${type}","object":`) }));
+const STARTS = (["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"] as const).map((type) => ({
+  type,
+  start: encoder.encode(`{"type":"${type}","object":`),
+}));
 
 /** A frame taken apart: where its object stands in it, and the object parsed. */
 interface Opened {
@@ -44,7 +56,9 @@ export class JsonWatchReader implements WatchReader {
   #isInFrame = false;
 
   constructor(private readonly shape: Shape) {
-    this.#typeMeta = encoder.encode(`{"kind":${JSON.stringify(itemKind(shape))},"apiVersion":${JSON.stringify(shape.apiVersion)},`);
+    this.#typeMeta = encoder.encode(
+      `{"kind":${JSON.stringify(itemKind(shape))},"apiVersion":${JSON.stringify(shape.apiVersion)},`,
+    );
   }
 
   /** Bytes of memory held: at most one frame. */
@@ -79,7 +93,8 @@ export class JsonWatchReader implements WatchReader {
       // The API server ends each event with a newline and writes none inside. If what lies before it
       // parses, it is one whole event; else brackets are counted, which without a JIT takes far longer.
       const newline = chunk.indexOf(NEWLINE, from);
-      const opened = newline < 0 || newline - from > MAX_FRAME_BYTES ? undefined : openQuickly(chunk.subarray(from, newline));
+      const opened =
+        newline < 0 || newline - from > MAX_FRAME_BYTES ? undefined : openQuickly(chunk.subarray(from, newline));
       if (opened !== undefined) {
         frames.push(this.#decode(chunk.subarray(from, newline), opened));
         this.#isInFrame = false;
@@ -88,7 +103,8 @@ export class JsonWatchReader implements WatchReader {
     }
     const end = this.#scanner.scan(chunk, from);
     const stop = end < 0 ? chunk.length : end;
-    if (this.#partial.length + stop - from > MAX_FRAME_BYTES) throw new MalformedError("Cannot read watch: an event is larger than 16 MiB");
+    if (this.#partial.length + stop - from > MAX_FRAME_BYTES)
+      throw new MalformedError("Cannot read watch: an event is larger than 16 MiB");
     if (end < 0 || this.#partial.length > 0) this.#partial.append(chunk, from, stop);
     if (end < 0) return stop;
     const frame = this.#partial.length > 0 ? this.#partial.view() : chunk.subarray(from, end);
@@ -103,7 +119,10 @@ export class JsonWatchReader implements WatchReader {
       case "ADDED":
       case "MODIFIED":
       case "DELETED":
-        return { type: opened.type, item: this.shape.listKind === "Table" ? rowOf(frame, opened) : this.#itemOf(frame, opened) };
+        return {
+          type: opened.type,
+          item: this.shape.listKind === "Table" ? rowOf(frame, opened) : this.#itemOf(frame, opened),
+        };
       case "BOOKMARK":
         return bookmarkOf(opened.object);
       case "ERROR":
@@ -115,8 +134,10 @@ export class JsonWatchReader implements WatchReader {
 
   #itemOf(frame: Uint8Array, { object, from, to }: Opened): Item {
     const meta = metaOf(object);
-    if (!this.shape.isBare || !("kind" in object || "apiVersion" in object)) return { meta, bytes: copyBytes(frame, from, to) };
-    if (object["kind"] !== itemKind(this.shape)) throw new MalformedError("Cannot read watch: an object of another kind than the list's");
+    if (!this.shape.isBare || !("kind" in object || "apiVersion" in object))
+      return { meta, bytes: copyBytes(frame, from, to) };
+    if (object["kind"] !== itemKind(this.shape))
+      throw new MalformedError("Cannot read watch: an object of another kind than the list's");
     if (startsWith(frame, this.#typeMeta, from)) {
       const bytes = copyBytes(frame, from + this.#typeMeta.length - 1, to);
       bytes[0] = OPEN_BRACE;
@@ -143,7 +164,8 @@ function openQuickly(frame: Uint8Array): Opened | undefined {
 function openSlowly(frame: Uint8Array): Opened {
   const { type, object } = parseText(frame) as Parsed;
   const member = memberOf(frame, 0, "object");
-  if (typeof type !== "string" || !isParsed(object) || member === undefined) throw new MalformedError("Cannot read watch: an event without type and object");
+  if (typeof type !== "string" || !isParsed(object) || member === undefined)
+    throw new MalformedError("Cannot read watch: an event without type and object");
   return { type, object, from: member.valueStart, to: member.valueEnd };
 }
 
@@ -160,7 +182,8 @@ function withoutTypeMeta(frame: Uint8Array, from: number, to: number): Uint8Arra
   let separatorFrom = -1;
   members.forEach((member, i) => {
     if (member.key === "kind" || member.key === "apiVersion") return;
-    if (separatorFrom >= 0) parts.push(frame.subarray(members[separatorFrom]!.valueEnd, members[separatorFrom + 1]!.start));
+    if (separatorFrom >= 0)
+      parts.push(frame.subarray(members[separatorFrom]!.valueEnd, members[separatorFrom + 1]!.start));
     parts.push(frame.subarray(member.start, member.valueEnd));
     separatorFrom = i;
   });
@@ -178,7 +201,10 @@ function rowOf(frame: Uint8Array, { object, from }: Opened): Item {
 /** The one row of a Table event. The API server makes the Table from one object, so more than one cannot be told apart as events. */
 function singleRow(table: Parsed): Parsed | undefined {
   const rows = table["rows"];
-  if (table["kind"] !== "Table" || !(rows === null || rows === undefined || (Array.isArray(rows) && rows.length <= 1))) {
+  if (
+    table["kind"] !== "Table" ||
+    !(rows === null || rows === undefined || (Array.isArray(rows) && rows.length <= 1))
+  ) {
     throw new MalformedError("Cannot read watch: an event is not a Table of one row");
   }
   const row: unknown = rows?.[0];
@@ -205,5 +231,10 @@ function bookmarkOf(object: Parsed): WatchFrame {
 
 function errorOf(status: Parsed): WatchFrame {
   const { code } = status;
-  return { type: "ERROR", code: typeof code === "number" ? code : 500, reason: textOf(status["reason"]), message: textOf(status["message"]) };
+  return {
+    type: "ERROR",
+    code: typeof code === "number" ? code : 500,
+    reason: textOf(status["reason"]),
+    message: textOf(status["message"]),
+  };
 }

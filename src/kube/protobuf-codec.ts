@@ -15,7 +15,17 @@ import { type Codec, MalformedError, type Shape } from "./codec.ts";
 import { itemKind } from "./item-kind.ts";
 import { ProtobufListReader } from "./protobuf-list-reader.ts";
 import { ProtobufWatchReader } from "./protobuf-watch-reader.ts";
-import { ENVELOPE_END, envelope, envelopeStart, fieldsOf, lead, listMeta, message, text, varintSize } from "./protobuf-wire.ts";
+import {
+  ENVELOPE_END,
+  envelope,
+  envelopeStart,
+  fieldsOf,
+  lead,
+  listMeta,
+  message,
+  text,
+  varintSize,
+} from "./protobuf-wire.ts";
 import { statusEnvelope } from "./status.ts";
 
 /** Lists, watches and single objects in protobuf, plain or PartialObjectMetadata. */
@@ -31,7 +41,8 @@ export const protobufCodec: Codec = {
   listEnd: () => ENVELOPE_END,
 
   event: (shape, type, item) => watchFrame(type, objectEnvelope(shape, item)),
-  bookmark: (shape, resourceVersion, isInitialEventsEnd) => watchFrame("BOOKMARK", objectEnvelope(shape, bookmarkObject(resourceVersion, isInitialEventsEnd))),
+  bookmark: (shape, resourceVersion, isInitialEventsEnd) =>
+    watchFrame("BOOKMARK", objectEnvelope(shape, bookmarkObject(resourceVersion, isInitialEventsEnd))),
   errorEvent: (status) => watchFrame("ERROR", statusEnvelope(status)),
   single: objectEnvelope,
   withResourceVersion,
@@ -69,7 +80,11 @@ function withResourceVersion(item: Uint8Array, resourceVersion: string): Uint8Ar
     const present = fields.findLast(({ number, wireType }) => number === 6 && wireType === 2);
     // Missing: before the first field behind it, where Go would write it.
     const from = present?.at ?? fields.find(({ number }) => number > 6)?.at ?? metadata.end;
-    const content = [item.subarray(metadata.start, from), text(6, resourceVersion), item.subarray(present?.end ?? from, metadata.end)];
+    const content = [
+      item.subarray(metadata.start, from),
+      text(6, resourceVersion),
+      item.subarray(present?.end ?? from, metadata.end),
+    ];
     return joinBytes([item.subarray(0, metadata.at), message(1, content), item.subarray(metadata.end)]);
   }
   throw new MalformedError("Cannot write object: it has no metadata");

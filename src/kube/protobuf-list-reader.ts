@@ -61,14 +61,21 @@ export class ProtobufListReader implements ListReader {
   }
 
   end(): ListHead {
-    if (!this.#hasList || this.#state !== "envelope" || this.#pending.length > 0) throw new MalformedError("Cannot read list: it ends early");
+    if (!this.#hasList || this.#state !== "envelope" || this.#pending.length > 0)
+      throw new MalformedError("Cannot read list: it ends early");
     const { apiVersion, kind } = this.#type;
-    if (!kind.endsWith("List") || apiVersion === "") throw new MalformedError(`Cannot read list: a body of kind "${kind.slice(0, 100)}" is none`);
-    return { shape: { listKind: kind, apiVersion, isBare: true }, resourceVersion: this.#resourceVersion, continueToken: this.#continueToken };
+    if (!kind.endsWith("List") || apiVersion === "")
+      throw new MalformedError(`Cannot read list: a body of kind "${kind.slice(0, 100)}" is none`);
+    return {
+      shape: { listKind: kind, apiVersion, isBare: true },
+      resourceVersion: this.#resourceVersion,
+      continueToken: this.#continueToken,
+    };
   }
 
   #readMagic(bytes: Uint8Array): number | undefined {
-    if (!MAGIC.every((byte, i) => i >= bytes.length || bytes[i] === byte)) throw new MalformedError("Cannot read list: no k8s envelope");
+    if (!MAGIC.every((byte, i) => i >= bytes.length || bytes[i] === byte))
+      throw new MalformedError("Cannot read list: no k8s envelope");
     if (bytes.length < MAGIC.length) return undefined;
     this.#state = "envelope";
     return MAGIC.length;
@@ -80,7 +87,8 @@ export class ProtobufListReader implements ListReader {
     const head = fieldHead(bytes, at);
     if (head === undefined) return undefined;
     if (this.#state === "envelope") return this.#readEnvelopeField(bytes, head);
-    if (head.next - at + head.size > this.#listLeft) throw new MalformedError("Cannot read list: a field is longer than the list");
+    if (head.next - at + head.size > this.#listLeft)
+      throw new MalformedError("Cannot read list: a field is longer than the list");
     const next = this.#readListField(bytes, head, items);
     if (next !== undefined) this.#listLeft -= next - at;
     return next;
@@ -104,7 +112,8 @@ export class ProtobufListReader implements ListReader {
 
   #readListField(bytes: Uint8Array, { number, wireType, next, size }: FieldHead, items: Item[]): number | undefined {
     const isItem = number === 2 && wireType === 2;
-    if (size > (isItem ? MAX_OBJECT_BYTES : MAX_ENVELOPE_BYTES)) throw new MalformedError("Cannot read list: a field is too long");
+    if (size > (isItem ? MAX_OBJECT_BYTES : MAX_ENVELOPE_BYTES))
+      throw new MalformedError("Cannot read list: a field is too long");
     const end = next + size;
     if (end > bytes.length) return undefined;
     if (isItem) {

@@ -64,7 +64,8 @@ export class ProtobufWatchReader implements WatchReader {
       case "ADDED":
       case "MODIFIED":
       case "DELETED": {
-        if (opened.kind !== itemKind(this.shape)) throw new MalformedError("Cannot read watch: an object of another kind than the list's");
+        if (opened.kind !== itemKind(this.shape))
+          throw new MalformedError("Cannot read watch: an object of another kind than the list's");
         const item = copyBytes(bytes, opened.start, opened.end);
         return { type, item: { meta: protobufMetaOf(item), bytes: item } };
       }

@@ -106,21 +106,27 @@ export interface Opened {
 
 /** Opens the envelope that fills `bytes[from, to)`. @throws {MalformedError} */
 export function openEnvelope(bytes: Uint8Array, from: number, to: number): Opened {
-  if (!MAGIC.every((byte, i) => from + i < to && bytes[from + i] === byte)) throw new MalformedError("Cannot read protobuf: no k8s envelope");
+  if (!MAGIC.every((byte, i) => from + i < to && bytes[from + i] === byte))
+    throw new MalformedError("Cannot read protobuf: no k8s envelope");
   let type = { apiVersion: "", kind: "" };
   let raw: Field | undefined;
   for (const field of fieldsOf(bytes, from + MAGIC.length, to)) {
     if (field.wireType !== 2) continue;
     if (field.number === 1) type = readTypeMeta(bytes, field.start, field.end);
     else if (field.number === 2) raw = field;
-    else if (field.number === 3 && field.end > field.start) throw new MalformedError("Cannot read protobuf: the object has a content encoding");
+    else if (field.number === 3 && field.end > field.start)
+      throw new MalformedError("Cannot read protobuf: the object has a content encoding");
   }
   if (raw === undefined) throw new MalformedError("Cannot read protobuf: the envelope is empty");
   return { ...type, start: raw.start, end: raw.end };
 }
 
 /** TypeMeta as Unknown has it: apiVersion=1, kind=2. */
-export function readTypeMeta(bytes: Uint8Array, from: number, to: number): { readonly apiVersion: string; readonly kind: string } {
+export function readTypeMeta(
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+): { readonly apiVersion: string; readonly kind: string } {
   let apiVersion = "";
   let kind = "";
   for (const field of fieldsOf(bytes, from, to)) {

@@ -45,12 +45,16 @@ interface Clause {
  */
 export function acceptedRepresentations(accept: string | undefined): readonly Representation[] {
   if (accept === undefined || accept.trim() === "") return [PLAIN_JSON];
-  const clauses = accept.split(",").map(clauseOf).filter(({ quality }) => quality > 0);
+  const clauses = accept
+    .split(",")
+    .map(clauseOf)
+    .filter(({ quality }) => quality > 0);
   clauses.sort((a, b) => b.quality - a.quality || wildcards(a) - wildcards(b));
   const found = new Map<string, Representation>();
   for (const clause of clauses) {
     const representation = representationOf(clause);
-    if (representation !== undefined && !found.has(keyOfOne(representation))) found.set(keyOfOne(representation), representation);
+    if (representation !== undefined && !found.has(keyOfOne(representation)))
+      found.set(keyOfOne(representation), representation);
   }
   return [...found.values()];
 }
@@ -60,7 +64,14 @@ function clauseOf(text: string): Clause {
   const parameters = new Map<string, string>();
   for (const part of rest) {
     const equals = part.indexOf("=");
-    if (equals > 0) parameters.set(part.slice(0, equals).trim().toLowerCase(), part.slice(equals + 1).trim().replace(/^"(.*)"$/, "$1"));
+    if (equals > 0)
+      parameters.set(
+        part.slice(0, equals).trim().toLowerCase(),
+        part
+          .slice(equals + 1)
+          .trim()
+          .replace(/^"(.*)"$/, "$1"),
+      );
   }
   const quality = Number(parameters.get("q") ?? "1");
   return { mediaType: mediaType.toLowerCase(), parameters, quality: Number.isNaN(quality) ? 0 : quality };
@@ -72,14 +83,19 @@ function wildcards({ mediaType }: Clause): number {
 
 function representationOf({ mediaType, parameters }: Clause): Representation | undefined {
   const format =
-    mediaType === MEDIA_TYPES.protobuf ? "protobuf" : mediaType === MEDIA_TYPES.json || mediaType === "*/*" || mediaType === "application/*" ? "json" : undefined;
+    mediaType === MEDIA_TYPES.protobuf
+      ? "protobuf"
+      : mediaType === MEDIA_TYPES.json || mediaType === "*/*" || mediaType === "application/*"
+        ? "json"
+        : undefined;
   if (format === undefined) return undefined;
   const as = parameters.get("as");
   if (as === undefined) return format === "json" ? PLAIN_JSON : { format, as: "object", asVersion: "" };
   const asVersion = parameters.get("v") ?? "";
   if (parameters.get("g") !== "meta.k8s.io" || (asVersion !== "v1" && asVersion !== "v1beta1")) return undefined;
   if (as === "Table") return format === "json" ? { format, as, asVersion } : undefined;
-  if (as === "PartialObjectMetadata" || as === "PartialObjectMetadataList") return { format, as: "PartialObjectMetadata", asVersion };
+  if (as === "PartialObjectMetadata" || as === "PartialObjectMetadataList")
+    return { format, as: "PartialObjectMetadata", asVersion };
   return undefined;
 }
 
@@ -107,7 +123,9 @@ export function representationsOfKey(key: string): readonly Representation[] {
   if (key === "") return [];
   return key.split(",").map((one) => {
     const [format, as = "object", asVersion = ""] = one.split(";");
-    const isKnown = (format === "json" || format === "protobuf") && (as === "object" || as === "Table" || as === "PartialObjectMetadata");
+    const isKnown =
+      (format === "json" || format === "protobuf") &&
+      (as === "object" || as === "Table" || as === "PartialObjectMetadata");
     if (!isKnown) throw new RangeError(`Cannot read representation "${key}": no such form`);
     return { format, as, asVersion };
   });

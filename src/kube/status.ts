@@ -40,7 +40,16 @@ export function statusJson(status: StatusToWrite): string {
     status: "Failure",
     message,
     reason: reason === "" ? undefined : reason,
-    details: hasDetails ? { name: details?.name, group: details?.group, kind: details?.kind, uid: details?.uid, causes, retryAfterSeconds } : undefined,
+    details: hasDetails
+      ? {
+          name: details?.name,
+          group: details?.group,
+          kind: details?.kind,
+          uid: details?.uid,
+          causes,
+          retryAfterSeconds,
+        }
+      : undefined,
     code,
   });
 }

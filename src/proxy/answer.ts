@@ -41,14 +41,21 @@ export function statusOf(error: unknown): StatusFields {
   if (error instanceof StatusError) return error.status;
   if (error instanceof UnreachableError) return { code: 503, reason: "ServiceUnavailable", message: error.message };
   if (error instanceof MalformedError) return { code: 503, reason: "ServiceUnavailable", message: error.message };
-  return { code: 500, reason: "InternalError", message: "Internal error occurred: the request could not be served; see Holdfast's log" };
+  return {
+    code: 500,
+    reason: "InternalError",
+    message: "Internal error occurred: the request could not be served; see Holdfast's log",
+  };
 }
 
 /** Passes on what the API server said instead of a list or a watch. */
 function answerRefusal(exchange: Exchange, refusal: UpstreamRefusedError): void {
   const { response } = exchange;
   if (response.headersSent) return breakOff(exchange);
-  const headers: Record<string, string | number> = { "Content-Type": refusal.contentType, "Content-Length": Buffer.byteLength(refusal.body) };
+  const headers: Record<string, string | number> = {
+    "Content-Type": refusal.contentType,
+    "Content-Length": Buffer.byteLength(refusal.body),
+  };
   if (refusal.retryAfterSeconds !== undefined) headers["Retry-After"] = refusal.retryAfterSeconds;
   response.writeHead(refusal.status, headers);
   response.end(refusal.body);
@@ -68,7 +75,10 @@ export function breakOff({ response }: Exchange): void {
  *
  * @returns false if the client went away before the end.
  */
-export async function writePieces({ response, signal }: Exchange, pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<boolean> {
+export async function writePieces(
+  { response, signal }: Exchange,
+  pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): Promise<boolean> {
   for await (const piece of pieces) {
     if (signal.aborted) return false;
     if (!response.write(piece)) await drained(response, signal);

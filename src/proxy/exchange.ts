@@ -44,7 +44,10 @@ function acceptedOf(accept: string): readonly Representation[] {
 }
 
 /** Wraps what the server handed out. */
-export function exchangeOf(request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse): Exchange {
+export function exchangeOf(
+  request: IncomingMessage | Http2ServerRequest,
+  response: ServerResponse | Http2ServerResponse,
+): Exchange {
   const isHttp2 = request.httpVersionMajor === 2;
   const headers: [string, string][] = [];
   const { rawHeaders } = request;

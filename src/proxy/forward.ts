@@ -44,7 +44,16 @@ export interface ForwardOptions {
 
 /** Headers that belong to one connection (RFC 9110 section 7.6.1); those named in Connection join them. */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
-  "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings",
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "http2-settings",
 ]);
 const BUFFERED_BODY_BYTES = 1024 * 1024;
 const SMALL_ANSWER_BYTES = 256 * 1024;
@@ -83,16 +92,24 @@ export class Forwarder {
   }
 
   /** The answer's head; undefined when patience ran out and a copy can serve. */
-  async #head(exchange: Exchange, caller: Caller, options: ForwardOptions, controller: AbortController): Promise<Response | undefined> {
+  async #head(
+    exchange: Exchange,
+    caller: Caller,
+    options: ForwardOptions,
+    controller: AbortController,
+  ): Promise<Response | undefined> {
     const { fallback } = options;
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
     const lost = Promise.withResolvers<undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
-    const impatience = fallback === undefined ? undefined : setTimeout(() => {
-      if (!fallback.canServe()) return;
-      this.link.suspect();
-      lost.resolve(undefined);
-    }, this.link.patienceMs);
+    const impatience =
+      fallback === undefined
+        ? undefined
+        : setTimeout(() => {
+            if (!fallback.canServe()) return;
+            this.link.suspect();
+            lost.resolve(undefined);
+          }, this.link.patienceMs);
     try {
       const asking = this.upstream.request({
         method: exchange.method,
@@ -119,7 +136,12 @@ export class Forwarder {
     throw this.#offline(exchange);
   }
 
-  async #answer(exchange: Exchange, upstream: Response, tap: AnswerTap | undefined, controller: AbortController): Promise<void> {
+  async #answer(
+    exchange: Exchange,
+    upstream: Response,
+    tap: AnswerTap | undefined,
+    controller: AbortController,
+  ): Promise<void> {
     const { response } = exchange;
     const listening = tap?.head(upstream.status, upstream.headers) === true ? tap : undefined;
     response.writeHead(upstream.status, responseHeaders(upstream.headers));
@@ -128,11 +150,15 @@ export class Forwarder {
       return;
     }
     const length = upstream.headers.get("content-length");
-    if (length !== null && Number(length) <= SMALL_ANSWER_BYTES) return this.#answerSmall(exchange, upstream, Number(length), listening);
+    if (length !== null && Number(length) <= SMALL_ANSWER_BYTES)
+      return this.#answerSmall(exchange, upstream, Number(length), listening);
     response.flushHeaders();
     const reader = upstream.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     // A list or object that stops half-way on a dead link is broken off, so that the client asks again; logs and the like may sit it out.
-    const stopListening = listening === undefined ? () => {} : this.link.onChange((isOnline) => isOnline || controller.abort(new Error("link lost")));
+    const stopListening =
+      listening === undefined
+        ? () => {}
+        : this.link.onChange((isOnline) => isOnline || controller.abort(new Error("link lost")));
     try {
       for (;;) {
         const { done, value } = await reader.read();
@@ -152,7 +178,12 @@ export class Forwarder {
     }
   }
 
-  async #answerSmall(exchange: Exchange, upstream: Response, length: number, tap: AnswerTap | undefined): Promise<void> {
+  async #answerSmall(
+    exchange: Exchange,
+    upstream: Response,
+    length: number,
+    tap: AnswerTap | undefined,
+  ): Promise<void> {
     let body: Uint8Array;
     try {
       body = await upstream.bytes();
@@ -171,10 +202,14 @@ export class Forwarder {
 
   #offline(exchange: Exchange, cause?: unknown): StatusError {
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
-    if (isRead) return unavailable("Cannot read: the API server cannot be reached and this was never observed here", { cause });
+    if (isRead)
+      return unavailable("Cannot read: the API server cannot be reached and this was never observed here", { cause });
     this.count("refusedWrites");
     const outcome = cause === undefined && this.link.isOnline() ? "; whether it was carried out is not known" : "";
-    return unavailable(`Cannot write: the API server cannot be reached, and nothing is queued${outcome}; try again when the link is back`, { cause });
+    return unavailable(
+      `Cannot write: the API server cannot be reached, and nothing is queued${outcome}; try again when the link is back`,
+      { cause },
+    );
   }
 }
 
@@ -214,18 +249,23 @@ function responseHeaders(headers: Headers): Record<string, string> {
 }
 
 /** A small body in one piece with its exact length; a large one as it comes. */
-async function requestBody({ request, method }: Exchange): Promise<{ body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> }> {
+async function requestBody({
+  request,
+  method,
+}: Exchange): Promise<{ body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> }> {
   const length = request.headers["content-length"];
   const isChunked = request.headers["transfer-encoding"] !== undefined;
   const isHttp2 = request.httpVersionMajor === 2;
   if (length === undefined && !isChunked && (!isHttp2 || method === "GET" || method === "HEAD")) return {};
-  if (length === "0") return method === "POST" || method === "PUT" || method === "PATCH" ? { body: new Uint8Array(0) } : {};
+  if (length === "0")
+    return method === "POST" || method === "PUT" || method === "PATCH" ? { body: new Uint8Array(0) } : {};
   const iterator = (request as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
   const parts: Buffer[] = [];
   let size = 0;
   for (;;) {
     const { done, value } = await iterator.next();
-    if (done === true) return size === 0 && !isChunked && length === undefined ? {} : { body: new Uint8Array(Buffer.concat(parts)) };
+    if (done === true)
+      return size === 0 && !isChunked && length === undefined ? {} : { body: new Uint8Array(Buffer.concat(parts)) };
     parts.push(value);
     size += value.length;
     if (size > BUFFERED_BODY_BYTES) break;

@@ -75,7 +75,8 @@ export class Identifier {
     let authorizations = 0;
     for (const [name] of exchange.headers) {
       const lower = name.toLowerCase().replaceAll("_", "-");
-      if (lower.startsWith("x-remote-")) throw badRequest(`The header ${name} is not accepted: only the API server's own front proxy may set it`);
+      if (lower.startsWith("x-remote-"))
+        throw badRequest(`The header ${name} is not accepted: only the API server's own front proxy may set it`);
       if (lower.startsWith("impersonate-")) isImpersonating = true;
       if (lower === "authorization" && ++authorizations > 1) throw badRequest("More than one Authorization header");
     }
@@ -126,11 +127,15 @@ export class Identifier {
     const { own, clients } = this.parts;
     const named = clients.find((client) => client.name === subject.name);
     if (named !== undefined) return upstreamCredential(`client:${named.name}`, named.credential);
-    if (own.kind === "token") return this.parts.ownTokenUser() === subject.name ? upstreamCredential("own", own) : undefined;
+    if (own.kind === "token")
+      return this.parts.ownTokenUser() === subject.name ? upstreamCredential("own", own) : undefined;
     const { certPem } = own.read();
     if (this.#ownSubject?.certPem !== certPem) this.#ownSubject = { certPem, subject: this.readSubject(certPem) };
     const mine = this.#ownSubject.subject;
-    const isSame = mine.name === subject.name && mine.groups.length === subject.groups.length && mine.groups.every((group) => subject.groups.includes(group));
+    const isSame =
+      mine.name === subject.name &&
+      mine.groups.length === subject.groups.length &&
+      mine.groups.every((group) => subject.groups.includes(group));
     if (!isSame) return undefined;
     if (this.#ownCredential?.certificate?.certPem !== certPem) this.#ownCredential = upstreamCredential("own", own);
     return this.#ownCredential;
@@ -143,12 +148,19 @@ function peerSubject(peer: PeerCertificate | undefined): PeerSubject | undefined
   const name = Array.isArray(CN) ? CN[0] : CN;
   if (name === undefined || name === "") return undefined;
   const groups = O === undefined ? [] : Array.isArray(O) ? O : [O];
-  return { name, groups, principal: `certificate:${name}|${[...groups].sort().join(",")}`, notAfterMs: Date.parse(peer.valid_to) };
+  return {
+    name,
+    groups,
+    principal: `certificate:${name}|${[...groups].sort().join(",")}`,
+    notAfterMs: Date.parse(peer.valid_to),
+  };
 }
 
 /** A credential as the upstream takes it. */
 export function upstreamCredential(id: string, credential: Credential): UpstreamCredential {
-  return credential.kind === "certificate" ? { id, certificate: credential.read() } : { id, authorization: `Bearer ${credential.read()}` };
+  return credential.kind === "certificate"
+    ? { id, certificate: credential.read() }
+    : { id, authorization: `Bearer ${credential.read()}` };
 }
 
 function unauthorized(): StatusError {

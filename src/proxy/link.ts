@@ -128,13 +128,18 @@ export class Link implements LinkView {
     const controller = new AbortController();
     const startedMs = clock.monotonicMs();
     const deadlineMs = this.#deadlineMs;
-    const cancelDeadline = clock.after(deadlineMs, () => controller.abort(new Error(`no answer within ${(deadlineMs / 1_000).toFixed(1)} s`)));
+    const cancelDeadline = clock.after(deadlineMs, () =>
+      controller.abort(new Error(`no answer within ${(deadlineMs / 1_000).toFixed(1)} s`)),
+    );
     const stop = () => controller.abort(new Error("stopping"));
     this.#stopped.signal.addEventListener("abort", stop);
     let failure: unknown;
     try {
       await probe(controller.signal);
-      this.#deadlineMs = Math.min(PROBE_DEADLINE_MS.most, Math.max(PROBE_DEADLINE_MS.least, 4 * (clock.monotonicMs() - startedMs)));
+      this.#deadlineMs = Math.min(
+        PROBE_DEADLINE_MS.most,
+        Math.max(PROBE_DEADLINE_MS.least, 4 * (clock.monotonicMs() - startedMs)),
+      );
     } catch (error) {
       failure = error;
     } finally {
@@ -179,7 +184,8 @@ export class Link implements LinkView {
 
   #schedule(): void {
     if (this.#stopped.signal.aborted) return;
-    const delayMs = this.#state === "offline" ? (this.#goodProbes > 0 ? 200 : PROBE_EVERY_OFFLINE_MS) : PROBE_EVERY_IDLE_MS;
+    const delayMs =
+      this.#state === "offline" ? (this.#goodProbes > 0 ? 200 : PROBE_EVERY_OFFLINE_MS) : PROBE_EVERY_IDLE_MS;
     this.#cancelTimer?.();
     this.#cancelTimer = this.parts.clock.after(delayMs, () => {
       const idleMs = this.parts.clock.monotonicMs() - this.#lastHeardMs;

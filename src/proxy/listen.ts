@@ -67,12 +67,20 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     socket.on("error", () => socket.destroy());
   });
   server.on("request", (request, response) => options.onRequest(exchangeOf(request, response)));
-  server.on("upgrade", ((request: IncomingMessage, socket: Duplex, early: Uint8Array) => options.onUpgrade(upgradeExchange(request, socket), socket, early)) as never);
+  server.on("upgrade", ((request: IncomingMessage, socket: Duplex, early: Uint8Array) =>
+    options.onUpgrade(upgradeExchange(request, socket), socket, early)) as never);
   server.on("sessionError", () => {});
   server.on("tlsClientError", () => {});
   server.setTimeout(0);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once("error", (error: NodeJS.ErrnoException) => reject(new ListenError(`Cannot listen on ${options.host}:${options.port}: ${error.code ?? error.message}; choose another address with --listen`, { cause: error })));
+  server.once("error", (error: NodeJS.ErrnoException) =>
+    reject(
+      new ListenError(
+        `Cannot listen on ${options.host}:${options.port}: ${error.code ?? error.message}; choose another address with --listen`,
+        { cause: error },
+      ),
+    ),
+  );
   server.listen(options.port, options.host, resolve);
   await promise;
   server.on("error", () => {});

@@ -65,14 +65,21 @@ export class Proxy {
     const startedMs = this.parts.clock.monotonicMs();
     let verb = "unknown";
     try {
-      if (this.#isStopping) throw new StatusError({ code: 429, reason: "TooManyRequests", message: "Holdfast is stopping; try again", retryAfterSeconds: 1 });
+      if (this.#isStopping)
+        throw new StatusError({
+          code: 429,
+          reason: "TooManyRequests",
+          message: "Holdfast is stopping; try again",
+          retryAfterSeconds: 1,
+        });
       const caller = this.parts.identifier.identify(exchange);
       const info = requestInfo(exchange.method, exchange.target);
       verb = info.verb;
       if (!caller.isImpersonating) this.parts.sources.remember(caller.principal, caller.credential);
       await this.#serve(exchange, info, caller);
     } catch (error) {
-      if (!(error instanceof UpstreamRefusedError) && statusOf(error).code === 500) this.parts.log.error("request failed", { verb, error: String(error) });
+      if (!(error instanceof UpstreamRefusedError) && statusOf(error).code === 500)
+        this.parts.log.error("request failed", { verb, error: String(error) });
       answerError(exchange, error);
     } finally {
       this.parts.observe(verb, exchange.response.statusCode, (this.parts.clock.monotonicMs() - startedMs) / 1_000);
@@ -86,13 +93,19 @@ export class Proxy {
       const caller = this.parts.identifier.identify(exchange);
       requestInfo(exchange.method, exchange.target);
       if (!this.parts.link.isOnline()) {
-        throw new StatusError({ code: 503, reason: "ServiceUnavailable", message: "Cannot connect: the API server cannot be reached" });
+        throw new StatusError({
+          code: 503,
+          reason: "ServiceUnavailable",
+          message: "Cannot connect: the API server cannot be reached",
+        });
       }
       await tunnelUpgrade(this.parts.upgrades, exchange, caller, client, early);
     } catch (error) {
       const status = statusOf(error);
       const body = statusBody(status, "json");
-      client.write(`HTTP/1.1 ${status.code} ${status.reason}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`);
+      client.write(
+        `HTTP/1.1 ${status.code} ${status.reason}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`,
+      );
       client.end(body);
     }
   }
@@ -115,7 +128,13 @@ export class Proxy {
     }
   }
 
-  async #listFromScope(exchange: Exchange, info: RequestInfo, caller: Caller, identity: ScopeIdentity, notOlderThan: string): Promise<void> {
+  async #listFromScope(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    identity: ScopeIdentity,
+    notOlderThan: string,
+  ): Promise<void> {
     const scope = this.parts.scopes.open(identity);
     if (scope === undefined || scope.isOversize) return this.parts.forwarder.forward(exchange, caller);
     try {
@@ -124,7 +143,8 @@ export class Proxy {
       if (error instanceof ScopeTooLargeError) return this.parts.forwarder.forward(exchange, caller);
       this.#refusedBy(error, caller, identity);
       const kept = this.parts.copies.scopeFor(identity, exchange);
-      if (error instanceof StatusError && kept?.listed !== undefined) return this.parts.copies.list(exchange, info, kept);
+      if (error instanceof StatusError && kept?.listed !== undefined)
+        return this.parts.copies.list(exchange, info, kept);
       throw error;
     }
     const held = scope.listed?.resourceVersion ?? "";
@@ -134,7 +154,13 @@ export class Proxy {
     return this.parts.copies.list(exchange, info, scope);
   }
 
-  #listForwarded(exchange: Exchange, info: RequestInfo, caller: Caller, identity: ScopeIdentity, mayAdopt: boolean): Promise<void> {
+  #listForwarded(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    identity: ScopeIdentity,
+    mayAdopt: boolean,
+  ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
     const scope = link.isOnline() ? scopes.open(identity) : undefined;
     const adoption = mayAdopt ? scope?.adopt() : undefined;
@@ -186,7 +212,10 @@ export class Proxy {
       key: copies.responseKey(exchange, info, caller),
       isSecret: SECRET_RESOURCES.has(info.resource),
       nowMs: () => clock.nowMs(),
-      isKept: () => isObject && copies.findObject({ ...exchange, accepted: best }, info, caller, (scope) => scope.state === "live") !== undefined,
+      isKept: () =>
+        isObject &&
+        copies.findObject({ ...exchange, accepted: best }, info, caller, (scope) => scope.state === "live") !==
+          undefined,
       onRefused: (status) => {
         if (status === 401) this.#refused(401, caller, undefined);
         else store.deleteResponsesForPath(caller.principal, info.path);
@@ -203,7 +232,8 @@ export class Proxy {
       if (status === 401) this.#refused(401, caller, undefined);
       else refusedTokens.delete(caller.principal);
       const objectPath = info.subresource === "" ? info.path : info.path.slice(0, -info.subresource.length - 1);
-      if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun")) store.deleteResponsesForPath(caller.principal, objectPath);
+      if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun"))
+        store.deleteResponsesForPath(caller.principal, objectPath);
     };
     const isTelling = isWrite && info.verb !== "delete" && info.subresource !== "token" && !info.query.has("dryRun");
     return new WriteTap({ onStatus, onResourceVersion: isTelling ? this.#rollbackWatch(info) : () => {} });
@@ -240,7 +270,13 @@ export class Proxy {
 }
 
 function isSameCollection(a: ScopeIdentity, b: ScopeIdentity): boolean {
-  return a.group === b.group && a.resource === b.resource && a.namespace === b.namespace && a.fieldSelector === b.fieldSelector && a.labelSelector === b.labelSelector;
+  return (
+    a.group === b.group &&
+    a.resource === b.resource &&
+    a.namespace === b.namespace &&
+    a.fieldSelector === b.fieldSelector &&
+    a.labelSelector === b.labelSelector
+  );
 }
 
 /** The API server indents for curl and Wget, and when asked. */

@@ -30,7 +30,14 @@ export interface RequestInfo {
 
 /** Never written to. */
 const NO_QUERY = new URLSearchParams();
-const VERBS: Readonly<Record<string, Verb>> = { GET: "get", HEAD: "get", POST: "create", PUT: "update", PATCH: "patch", DELETE: "delete" };
+const VERBS: Readonly<Record<string, Verb>> = {
+  GET: "get",
+  HEAD: "get",
+  POST: "create",
+  PUT: "update",
+  PATCH: "patch",
+  DELETE: "delete",
+};
 
 /**
  * Reads method and raw target.
@@ -43,8 +50,10 @@ export function requestInfo(method: string, target: string): RequestInfo {
   if (!path.startsWith("/")) throw badRequest("The request target must be a path that starts with /");
   const segments = path.slice(1).split("/").map(decoded);
   for (const [index, segment] of segments.entries()) {
-    if (segment === "" && index < segments.length - 1) throw badRequest("The path must not contain empty segments (//)");
-    if (segment.includes(".") && /(^|\/)\.\.?(\/|$)/.test(segment)) throw badRequest("The path must not contain dot segments");
+    if (segment === "" && index < segments.length - 1)
+      throw badRequest("The path must not contain empty segments (//)");
+    if (segment.includes(".") && /(^|\/)\.\.?(\/|$)/.test(segment))
+      throw badRequest("The path must not contain dot segments");
   }
   const query = mark < 0 ? NO_QUERY : new URLSearchParams(target.slice(mark + 1));
   const base = { method, target, path, query };
@@ -57,10 +66,22 @@ export function requestInfo(method: string, target: string): RequestInfo {
   const group = isCore ? "" : segments[1]!;
   const version = isCore ? segments[1]! : segments[2]!;
   // namespaces/NAME and its status and finalize are about the namespace itself.
-  const isInside = rest[0] === "namespaces" && rest.length > 2 && !(rest.length === 3 && (rest[2] === "status" || rest[2] === "finalize"));
+  const isInside =
+    rest[0] === "namespaces" &&
+    rest.length > 2 &&
+    !(rest.length === 3 && (rest[2] === "status" || rest[2] === "finalize"));
   const [resource = "", name = "", ...subresources] = isInside ? rest.slice(2) : rest;
   const namespace = isInside ? rest[1]! : resource === "namespaces" ? name : "";
-  return { ...base, verb: verbOf(verb, name, query), group, version, namespace, resource, subresource: subresources.join("/"), name };
+  return {
+    ...base,
+    verb: verbOf(verb, name, query),
+    group,
+    version,
+    namespace,
+    resource,
+    subresource: subresources.join("/"),
+    name,
+  };
 }
 
 function verbOf(verb: Verb, name: string, query: URLSearchParams): Verb {

@@ -37,41 +37,65 @@ export type Route =
 
 /** Query parameters whose meaning is known here; with any other one a list or watch is forwarded and not kept. */
 const LIST_PARAMETERS: ReadonlySet<string> = new Set([
-  "limit", "continue", "resourceVersion", "resourceVersionMatch", "timeoutSeconds", "timeout", "watch",
-  "allowWatchBookmarks", "sendInitialEvents", "fieldSelector", "labelSelector", "pretty", "includeObject",
+  "limit",
+  "continue",
+  "resourceVersion",
+  "resourceVersionMatch",
+  "timeoutSeconds",
+  "timeout",
+  "watch",
+  "allowWatchBookmarks",
+  "sendInitialEvents",
+  "fieldSelector",
+  "labelSelector",
+  "pretty",
+  "includeObject",
 ]);
 
 /** Overlays merge JSON: these are asked for as JSON whenever the client takes it. */
 const JSON_PREFERRED: ReadonlySet<string> = new Set(["/pods", "/nodes"]);
 
 /** Decides from the request and its caller alone; the link's state comes later. */
-export function route(info: RequestInfo, caller: Caller, accepted: readonly Representation[], isPretty: boolean): Route {
+export function route(
+  info: RequestInfo,
+  caller: Caller,
+  accepted: readonly Representation[],
+  isPretty: boolean,
+): Route {
   const isRead = info.verb === "get" || info.verb === "list" || info.verb === "watch";
   if (!isRead || caller.isImpersonating || info.method !== "GET" || accepted.length === 0) return { kind: "forward" };
   if (info.resource === "") return keptPath(info.path) ? { kind: "recorded", isObject: false } : { kind: "forward" };
   if (info.verb === "get") {
     const isKept = info.subresource === "" || info.subresource === "status" || info.subresource === "scale";
     // Leases change every few seconds and are of no use offline.
-    return isKept && info.resource !== "leases" ? { kind: "recorded", isObject: info.subresource === "" } : { kind: "forward" };
+    return isKept && info.resource !== "leases"
+      ? { kind: "recorded", isObject: info.subresource === "" }
+      : { kind: "forward" };
   }
-  if (info.subresource !== "" || [...info.query.keys()].some((name) => !LIST_PARAMETERS.has(name))) return { kind: "forward" };
+  if (info.subresource !== "" || [...info.query.keys()].some((name) => !LIST_PARAMETERS.has(name)))
+    return { kind: "forward" };
   const identity = scopeIdentity(info, caller.principal, accepted);
   if (info.verb === "watch") return isValidWatch(info.query) ? { kind: "watch", identity } : { kind: "forward" };
   const resourceVersion = info.query.get("resourceVersion") ?? "";
   const match = info.query.get("resourceVersionMatch") ?? "";
   const isPaged = (info.query.get("limit") ?? "0") !== "0" || (info.query.get("continue") ?? "") !== "";
-  const isAny = resourceVersion === "0" && (match === "" || match === "NotOlderThan") && (info.query.get("continue") ?? "") === "";
-  const isNotOlder = /^[1-9][0-9]*$/.test(resourceVersion) && (match === "NotOlderThan" || (match === "" && !isPaged)) && !isPaged;
-  if ((isAny || isNotOlder) && !isPretty && !info.query.has("sendInitialEvents")) return { kind: "list-scope", identity, notOlderThan: resourceVersion };
+  const isAny =
+    resourceVersion === "0" && (match === "" || match === "NotOlderThan") && (info.query.get("continue") ?? "") === "";
+  const isNotOlder =
+    /^[1-9][0-9]*$/.test(resourceVersion) && (match === "NotOlderThan" || (match === "" && !isPaged)) && !isPaged;
+  if ((isAny || isNotOlder) && !isPretty && !info.query.has("sendInitialEvents"))
+    return { kind: "list-scope", identity, notOlderThan: resourceVersion };
   return { kind: "list-forward", identity, mayAdopt: !isPaged && !isPretty && resourceVersion === "" };
 }
 
 /** Whole answers kept beside objects: what kubectl and client-go need to find their way. */
 function keptPath(path: string): boolean {
-  return /^\/(api|apis|version|openapi\/v2|openid\/v1\/jwks|\.well-known\/openid-configuration)\/?$/.test(path)
-    || /^\/api\/[^/]+\/?$/.test(path)
-    || /^\/apis\/[^/]+(\/[^/]+)?\/?$/.test(path)
-    || /^\/openapi\/v3(\/.*)?$/.test(path);
+  return (
+    /^\/(api|apis|version|openapi\/v2|openid\/v1\/jwks|\.well-known\/openid-configuration)\/?$/.test(path) ||
+    /^\/api\/[^/]+\/?$/.test(path) ||
+    /^\/apis\/[^/]+(\/[^/]+)?\/?$/.test(path) ||
+    /^\/openapi\/v3(\/.*)?$/.test(path)
+  );
 }
 
 /** The API server refuses some combinations with 422; it is the one to say so. */
@@ -87,7 +111,10 @@ function isValidWatch(query: URLSearchParams): boolean {
 function scopeIdentity(info: RequestInfo, principal: string, accepted: readonly Representation[]): ScopeIdentity {
   const { group, version, resource, query } = info;
   const plainJson = accepted.find(({ format, as }) => format === "json" && as === "object");
-  const kept = JSON_PREFERRED.has(`${group}/${resource}`) && accepted[0]!.as === "object" && plainJson !== undefined ? [plainJson] : accepted;
+  const kept =
+    JSON_PREFERRED.has(`${group}/${resource}`) && accepted[0]!.as === "object" && plainJson !== undefined
+      ? [plainJson]
+      : accepted;
   const fields = query.get("fieldSelector") ?? "";
   const byName = info.name === "" ? "" : `metadata.name=${info.name}`;
   const includeObject = query.get("includeObject");
@@ -99,6 +126,8 @@ function scopeIdentity(info: RequestInfo, principal: string, accepted: readonly 
     namespace: resource === "namespaces" ? "" : info.namespace,
     fieldSelector: [byName, fields].filter((part) => part !== "").join(","),
     labelSelector: query.get("labelSelector") ?? "",
-    representation: representationKey(kept) + (includeObject === null || includeObject === "Metadata" ? "" : `;includeObject=${includeObject}`),
+    representation:
+      representationKey(kept) +
+      (includeObject === null || includeObject === "Metadata" ? "" : `;includeObject=${includeObject}`),
   };
 }

@@ -40,14 +40,23 @@ export class ScopeUpstream implements ScopeSource {
     return this.#credentials.has(principal);
   }
 
-  list(identity: ScopeIdentity, page: { readonly limit: number; readonly continueToken: string }, signal: AbortSignal): Promise<SourceAnswer> {
+  list(
+    identity: ScopeIdentity,
+    page: { readonly limit: number; readonly continueToken: string },
+    signal: AbortSignal,
+  ): Promise<SourceAnswer> {
     const query = selectors(identity);
     if (page.limit > 0) query.set("limit", String(page.limit));
     if (page.continueToken !== "") query.set("continue", page.continueToken);
     return this.#ask(identity, "list", query, signal);
   }
 
-  watch(identity: ScopeIdentity, resourceVersion: string, timeoutSeconds: number, signal: AbortSignal): Promise<SourceAnswer> {
+  watch(
+    identity: ScopeIdentity,
+    resourceVersion: string,
+    timeoutSeconds: number,
+    signal: AbortSignal,
+  ): Promise<SourceAnswer> {
     const query = selectors(identity);
     query.set("watch", "true");
     query.set("allowWatchBookmarks", "true");
@@ -56,7 +65,12 @@ export class ScopeUpstream implements ScopeSource {
     return this.#ask(identity, "watch", query, signal);
   }
 
-  async #ask(identity: ScopeIdentity, verb: "list" | "watch", query: URLSearchParams, signal: AbortSignal): Promise<SourceAnswer> {
+  async #ask(
+    identity: ScopeIdentity,
+    verb: "list" | "watch",
+    query: URLSearchParams,
+    signal: AbortSignal,
+  ): Promise<SourceAnswer> {
     const credential = this.#credentials.get(identity.principal);
     if (credential === undefined) throw new UnreachableError("no credential at hand");
     const [key = "json"] = identity.representation.split(";includeObject=");
@@ -120,7 +134,9 @@ class ResponseAnswer implements SourceAnswer {
   async *#chunks(): AsyncGenerator<Uint8Array> {
     const { body } = this.response;
     if (body === null) return;
-    const reader = (this.header("content-encoding") === "gzip" ? body.pipeThrough(new DecompressionStream("gzip") as never) : body).getReader() as ReadableStreamDefaultReader<Uint8Array>;
+    const reader = (
+      this.header("content-encoding") === "gzip" ? body.pipeThrough(new DecompressionStream("gzip") as never) : body
+    ).getReader() as ReadableStreamDefaultReader<Uint8Array>;
     try {
       for (;;) {
         const { done, value } = await this.#read(reader);
@@ -135,7 +151,9 @@ class ResponseAnswer implements SourceAnswer {
   }
 
   /** A list whose bytes stop coming makes the link suspect. */
-  async #read(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<{ done: boolean; value?: Uint8Array | undefined }> {
+  async #read(
+    reader: ReadableStreamDefaultReader<Uint8Array>,
+  ): Promise<{ done: boolean; value?: Uint8Array | undefined }> {
     if (this.onSilence === undefined) return reader.read();
     const timer = setTimeout(this.onSilence, 1_000);
     try {

@@ -32,7 +32,12 @@ export class CopyServer {
     for (const representation of exchange.accepted) {
       for (const scope of this.scopes.of(identity.principal, identity.group, identity.version, identity.resource)) {
         const { namespace, fieldSelector, labelSelector } = scope.identity;
-        if (namespace !== identity.namespace || fieldSelector !== identity.fieldSelector || labelSelector !== identity.labelSelector) continue;
+        if (
+          namespace !== identity.namespace ||
+          fieldSelector !== identity.fieldSelector ||
+          labelSelector !== identity.labelSelector
+        )
+          continue;
         const { listed } = scope;
         if (listed !== undefined && isKeptAs(listed, representation)) return scope;
       }
@@ -81,9 +86,11 @@ export class CopyServer {
 
   #watchRequest({ query }: RequestInfo): WatchRequest {
     const seconds = query.get("timeoutSeconds");
-    if (seconds !== null && !/^[0-9]{1,9}$/.test(seconds)) throw badRequest(`Invalid value: "${seconds.slice(0, 64)}": timeoutSeconds is not a whole number`);
+    if (seconds !== null && !/^[0-9]{1,9}$/.test(seconds))
+      throw badRequest(`Invalid value: "${seconds.slice(0, 64)}": timeoutSeconds is not a whole number`);
     // As the API server: half an hour at least when the client does not say.
-    const timeoutMs = seconds === null || Number(seconds) === 0 ? (1_800 + this.random() * 1_800) * 1_000 : Number(seconds) * 1_000;
+    const timeoutMs =
+      seconds === null || Number(seconds) === 0 ? (1_800 + this.random() * 1_800) * 1_000 : Number(seconds) * 1_000;
     const isTrue = (name: string) => query.get(name) === "true" || query.get(name) === "1";
     return {
       resourceVersion: query.get("resourceVersion") ?? "",
@@ -94,10 +101,19 @@ export class CopyServer {
   }
 
   /** One object from a scope, if it is kept and what is kept is not older than asked. */
-  findObject(exchange: Exchange, info: RequestInfo, caller: Caller, isUsable: (scope: Scope) => boolean): FoundObject | undefined {
+  findObject(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    isUsable: (scope: Scope) => boolean,
+  ): FoundObject | undefined {
     const { group, version, resource, name } = info;
     const namespace = resource === "namespaces" ? "" : info.namespace;
-    return this.scopes.findObject({ principal: caller.principal, group, version, resource, namespace, name }, exchange.accepted, isUsable);
+    return this.scopes.findObject(
+      { principal: caller.principal, group, version, resource, namespace, name },
+      exchange.accepted,
+      isUsable,
+    );
   }
 
   /** Answers with an object from a scope. */
@@ -106,12 +122,21 @@ export class CopyServer {
     scope.use();
     const codec = scope.codec(listed);
     const body = codec.single(listed.shape, item.bytes);
-    exchange.response.writeHead(200, { "Content-Type": codec.contentType, "Content-Length": body.length, "Cache-Control": "no-cache, private" });
+    exchange.response.writeHead(200, {
+      "Content-Type": codec.contentType,
+      "Content-Length": body.length,
+      "Cache-Control": "no-cache, private",
+    });
     exchange.response.end(body);
   }
 
   /** What answers a GET while offline: the object from a scope or a recorded answer, whichever was heard last. */
-  kept(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): FoundObject | StoredResponse | undefined {
+  kept(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    isObject: boolean,
+  ): FoundObject | StoredResponse | undefined {
     const recorded = this.#recorded(exchange, info, caller);
     if (!isObject) return recorded;
     const found = this.findObject(exchange, info, caller, () => true);
@@ -129,16 +154,25 @@ export class CopyServer {
       exchange.response.end();
       return;
     }
-    exchange.response.writeHead(response.status, { ...response.headers, "content-length": String(response.body.length) });
+    exchange.response.writeHead(response.status, {
+      ...response.headers,
+      "content-length": String(response.body.length),
+    });
     exchange.response.end(response.body);
   }
 
   /** Under which key an answer to this request is kept. */
   responseKey(exchange: Exchange, info: RequestInfo, caller: Caller): ResponseKey {
-    const query = info.query.size === 0 ? [] : [...info.query].filter(([name]) => name !== "resourceVersion" && name !== "timeout" && name !== "pretty");
+    const query =
+      info.query.size === 0
+        ? []
+        : [...info.query].filter(([name]) => name !== "resourceVersion" && name !== "timeout" && name !== "pretty");
     const text = query.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join("&");
     // Aggregated discovery and OpenAPI have media types of their own: their Accept is kept as it is.
-    const accept = info.resource === "" ? (exchange.header("accept") ?? "").toLowerCase().replaceAll(" ", "") : representationKey(exchange.accepted);
+    const accept =
+      info.resource === ""
+        ? (exchange.header("accept") ?? "").toLowerCase().replaceAll(" ", "")
+        : representationKey(exchange.accepted);
     return { principal: caller.principal, target: text === "" ? info.path : `${info.path}?${text}`, accept };
   }
 
@@ -151,8 +185,16 @@ export class CopyServer {
     const namespace = info.resource === "namespaces" ? "" : info.namespace;
     for (const scope of this.scopes.of(caller.principal, info.group, info.version, info.resource)) {
       const { fieldSelector, labelSelector } = scope.identity;
-      const covers = (scope.identity.namespace === "" || scope.identity.namespace === namespace) && labelSelector === "" && (fieldSelector === "" || fieldSelector === `metadata.name=${info.name}`);
-      if (covers && (scope.listed?.lastContactMs ?? 0) > recordedAtMs && this.store.getObject(scope.id, namespace, info.name) === undefined) return true;
+      const covers =
+        (scope.identity.namespace === "" || scope.identity.namespace === namespace) &&
+        labelSelector === "" &&
+        (fieldSelector === "" || fieldSelector === `metadata.name=${info.name}`);
+      if (
+        covers &&
+        (scope.listed?.lastContactMs ?? 0) > recordedAtMs &&
+        this.store.getObject(scope.id, namespace, info.name) === undefined
+      )
+        return true;
     }
     return false;
   }
@@ -162,12 +204,21 @@ export class CopyServer {
 function checkListOptions({ query }: RequestInfo, held: string): void {
   const resourceVersion = query.get("resourceVersion") ?? "";
   const match = query.get("resourceVersionMatch") ?? "";
-  if ((query.get("continue") ?? "") !== "") throw expired("The provided continue parameter is too old: the pages it belongs to are not kept while the API server cannot be reached; list again without it");
+  if ((query.get("continue") ?? "") !== "")
+    throw expired(
+      "The provided continue parameter is too old: the pages it belongs to are not kept while the API server cannot be reached; list again without it",
+    );
   if (query.has("sendInitialEvents") || (match !== "" && resourceVersion === "")) {
-    throw new StatusError({ code: 422, reason: "Invalid", message: "ListOptions.meta.k8s.io is invalid: resourceVersionMatch is forbidden without resourceVersion, and sendInitialEvents for list" });
+    throw new StatusError({
+      code: 422,
+      reason: "Invalid",
+      message:
+        "ListOptions.meta.k8s.io is invalid: resourceVersionMatch is forbidden without resourceVersion, and sendInitialEvents for list",
+    });
   }
   if (resourceVersion === "" || resourceVersion === "0") return;
-  if (!/^[1-9][0-9]*$/.test(resourceVersion)) throw badRequest(`Invalid value: "${resourceVersion.slice(0, 64)}": resourceVersion is not a decimal number`);
+  if (!/^[1-9][0-9]*$/.test(resourceVersion))
+    throw badRequest(`Invalid value: "${resourceVersion.slice(0, 64)}": resourceVersion is not a decimal number`);
   const order = compareResourceVersions(resourceVersion, held);
   const isExact = match === "Exact" || (match === "" && (query.get("limit") ?? "0") !== "0");
   if (isExact && order !== 0) throw expired(`too old resource version: ${resourceVersion} (${held})`);
@@ -176,7 +227,9 @@ function checkListOptions({ query }: RequestInfo, held: string): void {
 
 function neverListed({ resource, group, namespace }: RequestInfo): StatusError {
   const what = `${resource}${group === "" ? "" : `.${group}`}${namespace === "" ? "" : ` in namespace "${namespace}"`}`;
-  return unavailable(`Cannot list ${what}: the API server cannot be reached and this caller's list was never observed here`);
+  return unavailable(
+    `Cannot list ${what}: the API server cannot be reached and this caller's list was never observed here`,
+  );
 }
 
 /** The bytes of a recording, as the tap hands them over. */

@@ -92,11 +92,20 @@ export class ListTap implements AnswerTap {
 export class WriteTap implements AnswerTap {
   #isFirst = true;
 
-  constructor(private readonly options: { readonly onStatus: (status: number) => void; readonly onResourceVersion: OnResourceVersion }) {}
+  constructor(
+    private readonly options: {
+      readonly onStatus: (status: number) => void;
+      readonly onResourceVersion: OnResourceVersion;
+    },
+  ) {}
 
   head(status: number, headers: Headers): boolean {
     this.options.onStatus(status);
-    return (status === 200 || status === 201) && (headers.get("content-type") ?? "").startsWith("application/json") && headers.get("content-encoding") === null;
+    return (
+      (status === 200 || status === 201) &&
+      (headers.get("content-type") ?? "").startsWith("application/json") &&
+      headers.get("content-encoding") === null
+    );
   }
 
   chunk(bytes: Uint8Array): void {

@@ -30,7 +30,13 @@ export interface UpgradeParts {
  * @param early bytes the client sent behind the request's head.
  * @throws {UnreachableError} before a byte was written to the client.
  */
-export async function tunnelUpgrade(parts: UpgradeParts, exchange: Exchange, caller: Caller, client: Duplex, early: Uint8Array): Promise<void> {
+export async function tunnelUpgrade(
+  parts: UpgradeParts,
+  exchange: Exchange,
+  caller: Caller,
+  client: Duplex,
+  early: Uint8Array,
+): Promise<void> {
   const { server } = parts.upstream;
   let socket: tls.TLSSocket;
   try {
@@ -97,8 +103,14 @@ async function connect({ upstream, proxyFor }: UpgradeParts, server: string, cal
 async function connectThrough(proxy: URL, host: string, port: number): Promise<net.Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<net.Socket>();
   const target = `${host.includes(":") ? `[${host}]` : host}:${port}`;
-  const socket = net.connect({ host: proxy.hostname.replace(/^\[|\]$/g, ""), port: proxy.port === "" ? 80 : Number(proxy.port) });
-  const credentials = proxy.username === "" ? "" : `Proxy-Authorization: Basic ${Buffer.from(`${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`).toString("base64")}\r\n`;
+  const socket = net.connect({
+    host: proxy.hostname.replace(/^\[|\]$/g, ""),
+    port: proxy.port === "" ? 80 : Number(proxy.port),
+  });
+  const credentials =
+    proxy.username === ""
+      ? ""
+      : `Proxy-Authorization: Basic ${Buffer.from(`${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`).toString("base64")}\r\n`;
   socket.once("connect", () => socket.write(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n${credentials}\r\n`));
   let head = "";
   const onData = (chunk: Buffer) => {

@@ -114,7 +114,9 @@ export class Upstream {
     const made: TlsMaterial = {
       // fetch keeps a pool for each different TLS configuration; a blank line more is a new pool.
       ca: caPem + "\n".repeat(this.#generation % 64),
-      ...(credential.certificate === undefined ? {} : { cert: credential.certificate.certPem, key: credential.certificate.keyPem }),
+      ...(credential.certificate === undefined
+        ? {}
+        : { cert: credential.certificate.certPem, key: credential.certificate.keyPem }),
       ...(tlsServerName === undefined ? {} : { serverName: tlsServerName }),
     };
     this.#tls.set(credential.certificate === undefined ? "" : credential.id, made);
@@ -179,9 +181,15 @@ export class Upstream {
       (incoming) => {
         const status = incoming.statusCode ?? 502;
         const headers = new Headers();
-        for (let i = 0; i + 1 < incoming.rawHeaders.length; i += 2) headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
+        for (let i = 0; i + 1 < incoming.rawHeaders.length; i += 2)
+          headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
         const hasBody = status >= 200 && status !== 204 && status !== 304;
-        resolve(new Response(hasBody ? (Readable.toWeb(incoming) as unknown as ReadableStream<Uint8Array>) : null, { status: Math.max(status, 200), headers }));
+        resolve(
+          new Response(hasBody ? (Readable.toWeb(incoming) as unknown as ReadableStream<Uint8Array>) : null, {
+            status: Math.max(status, 200),
+            headers,
+          }),
+        );
       },
     );
     outgoing.on("error", reject);

@@ -28,7 +28,12 @@ describe("a scope", () => {
     server.remove("b");
     heal();
     await clock.pass(1_000);
-    expect(received.events.filter((event) => !event.startsWith("BOOKMARK"))).toEqual(["ADDED a@101", "MODIFIED a@102", "ADDED b@103", "DELETED b@104"]);
+    expect(received.events.filter((event) => !event.startsWith("BOOKMARK"))).toEqual([
+      "ADDED a@101",
+      "MODIFIED a@102",
+      "ADDED b@103",
+      "DELETED b@104",
+    ]);
     expect(server.lists).toBe(1);
     expect(received.isEnded).toBe(false);
   });
@@ -47,7 +52,13 @@ describe("a scope", () => {
     server.compact();
     heal();
     await clock.pass(5_000);
-    expect(received.events.slice(4)).toEqual(["MODIFIED b@104", "DELETED c@107", "ADDED c@107", "DELETED a@107", "BOOKMARK @107"]);
+    expect(received.events.slice(4)).toEqual([
+      "MODIFIED b@104",
+      "DELETED c@107",
+      "ADDED c@107",
+      "DELETED a@107",
+      "BOOKMARK @107",
+    ]);
     expect(server.lists).toBe(2);
     await expect(watch(scope, "104")).rejects.toMatchObject({ status: { code: 410 } });
     expect((await watch(scope, "107")).received.isEnded).toBe(false);
@@ -175,7 +186,12 @@ describe("a scope", () => {
     const { scope } = open();
     await watch(scope, "", { stream: true });
     const { watch: honest } = server;
-    server.watch = async () => ({ status: 410, header: () => "application/json", chunks: (async function* () {})(), text: async () => "" });
+    server.watch = async () => ({
+      status: 410,
+      header: () => "application/json",
+      chunks: (async function* () {})(),
+      text: async () => "",
+    });
     server.breakWatches();
     await clock.pass(60_000);
     expect(server.lists).toBeLessThan(20);

@@ -5,7 +5,15 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, s
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as tls from "node:tls";
-import { createAuthority, issueClientCertificate, issueServingCertificate, loadOrCreateLocalAuthority, renewalTimeMs, servingPair, type KeyPair } from "../../src/certificates/authority.ts";
+import {
+  createAuthority,
+  issueClientCertificate,
+  issueServingCertificate,
+  loadOrCreateLocalAuthority,
+  renewalTimeMs,
+  servingPair,
+  type KeyPair,
+} from "../../src/certificates/authority.ts";
 import { systemClock, type Clock } from "../../src/base/clock.ts";
 import { silentLog, type Log } from "../../src/base/log.ts";
 
@@ -22,18 +30,34 @@ function at(ms: number): Clock {
 
 function listening(): { readonly log: Log; readonly warnings: string[] } {
   const warnings: string[] = [];
-  return { log: { ...silentLog, warn: (message, fields) => void warnings.push(`${message} ${JSON.stringify(fields)}`) }, warnings };
+  return {
+    log: { ...silentLog, warn: (message, fields) => void warnings.push(`${message} ${JSON.stringify(fields)}`) },
+    warnings,
+  };
 }
 
 test.skipIf(!hasOpenssl)("openssl accepts serving and client certificates by its strict rules", () => {
   const dir = temporary();
   const authority = createAuthority({ commonName: "holdfast-test", nowMs: Date.now() });
-  const serving = issueServingCertificate(authority, { commonName: "holdfast", dnsNames: ["localhost"], ipAddresses: ["127.0.0.1", "::1"], nowMs: Date.now() });
+  const serving = issueServingCertificate(authority, {
+    commonName: "holdfast",
+    dnsNames: ["localhost"],
+    ipAddresses: ["127.0.0.1", "::1"],
+    nowMs: Date.now(),
+  });
   const client = issueClientCertificate(authority, { commonName: "system:node:gw-1", organizations: ["system:nodes"] });
   writeFileSync(join(dir, "ca.pem"), authority.certPem);
   const verify = ({ certPem }: KeyPair, purpose: string) => {
     writeFileSync(join(dir, "leaf.pem"), certPem);
-    return spawnSync("openssl", ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", join(dir, "ca.pem"), join(dir, "leaf.pem")]).status;
+    return spawnSync("openssl", [
+      "verify",
+      "-x509_strict",
+      "-purpose",
+      purpose,
+      "-CAfile",
+      join(dir, "ca.pem"),
+      join(dir, "leaf.pem"),
+    ]).status;
   };
   expect(verify(serving, "sslserver")).toBe(0);
   expect(verify(client, "sslclient")).toBe(0);
@@ -43,15 +67,32 @@ test.skipIf(!hasOpenssl)("openssl accepts serving and client certificates by its
 
 test("addresses of both families are written as a certificate's bytes", () => {
   const authority = createAuthority({ commonName: "ca", nowMs });
-  const addresses = ["10.0.0.1", "::1", "::", "fe80::1", "2001:db8::8:800:200c:417a", "1:2:3:4:5:6:7:8", "::ffff:10.1.2.3"];
-  const { certPem } = issueServingCertificate(authority, { commonName: "s", ipAddresses: [...addresses, "fe80::2%eth0"], nowMs });
+  const addresses = [
+    "10.0.0.1",
+    "::1",
+    "::",
+    "fe80::1",
+    "2001:db8::8:800:200c:417a",
+    "1:2:3:4:5:6:7:8",
+    "::ffff:10.1.2.3",
+  ];
+  const { certPem } = issueServingCertificate(authority, {
+    commonName: "s",
+    ipAddresses: [...addresses, "fe80::2%eth0"],
+    nowMs,
+  });
   const leaf = new X509Certificate(certPem);
-  for (const address of [...addresses, "fe80::2"]) expect({ address, found: leaf.checkIP(address) !== undefined }).toEqual({ address, found: true });
+  for (const address of [...addresses, "fe80::2"])
+    expect({ address, found: leaf.checkIP(address) !== undefined }).toEqual({ address, found: true });
   expect(leaf.checkIP("10.0.0.2")).toBeUndefined();
 });
 
 test("a client certificate's subject is user and groups", () => {
-  const { certPem } = issueClientCertificate(createAuthority({ commonName: "ca", nowMs }), { commonName: "system:node:gw-1", organizations: ["system:nodes", "more"], nowMs });
+  const { certPem } = issueClientCertificate(createAuthority({ commonName: "ca", nowMs }), {
+    commonName: "system:node:gw-1",
+    organizations: ["system:nodes", "more"],
+    nowMs,
+  });
   expect(new X509Certificate(certPem).subject.split("\n")).toEqual(["O=system:nodes", "O=more", "CN=system:node:gw-1"]);
 });
 
@@ -103,13 +144,19 @@ test("a serving pair is made anew for another host, another CA, or when less tha
 const damages: [string, (pki: string, authority: KeyPair) => void][] = [
   ["a certificate cut short", (pki, { certPem }) => writeFileSync(join(pki, "local-ca.crt"), certPem.slice(0, 200))],
   ["an empty key", (pki) => writeFileSync(join(pki, "local-ca.key"), "")],
-  ["a key of another pair", (pki) => writeFileSync(join(pki, "local-ca.key"), createAuthority({ commonName: "x", nowMs }).keyPem)],
+  [
+    "a key of another pair",
+    (pki) => writeFileSync(join(pki, "local-ca.key"), createAuthority({ commonName: "x", nowMs }).keyPem),
+  ],
   ["a missing key", (pki) => rmSync(join(pki, "local-ca.key"))],
-  ["a certificate that is no CA", (pki, authority) => {
-    const { certPem, keyPem } = issueClientCertificate(authority, { commonName: "x", nowMs });
-    writeFileSync(join(pki, "local-ca.crt"), certPem);
-    writeFileSync(join(pki, "local-ca.key"), keyPem);
-  }],
+  [
+    "a certificate that is no CA",
+    (pki, authority) => {
+      const { certPem, keyPem } = issueClientCertificate(authority, { commonName: "x", nowMs });
+      writeFileSync(join(pki, "local-ca.crt"), certPem);
+      writeFileSync(join(pki, "local-ca.key"), keyPem);
+    },
+  ],
 ];
 test.each(damages)("%s is set aside and replaced, with a warning", (_, damage) => {
   const dir = temporary();
@@ -140,10 +187,23 @@ test("a TLS client that trusts the local CA accepts the serving pair by each of 
   const dir = temporary();
   const authority = loadOrCreateLocalAuthority(dir, systemClock, silentLog);
   const { certPem, keyPem } = servingPair(authority, [], dir, systemClock, silentLog);
-  using server = Bun.serve({ hostname: "127.0.0.1", port: 0, tls: { cert: certPem, key: keyPem }, fetch: () => new Response("ok") });
+  using server = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    tls: { cert: certPem, key: keyPem },
+    fetch: () => new Response("ok"),
+  });
   for (const name of ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "127.0.0.1"]) {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
-    const socket = tls.connect({ host: "127.0.0.1", port: server.port!, ca: authority.certPem, ...(name === "127.0.0.1" ? {} : { servername: name }) }, () => resolve(socket.authorized));
+    const socket = tls.connect(
+      {
+        host: "127.0.0.1",
+        port: server.port!,
+        ca: authority.certPem,
+        ...(name === "127.0.0.1" ? {} : { servername: name }),
+      },
+      () => resolve(socket.authorized),
+    );
     socket.on("error", reject);
     expect(await promise).toBe(true);
     socket.destroy();

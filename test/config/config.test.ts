@@ -19,12 +19,32 @@ function files(options: { readonly server?: string; readonly cluster?: object; r
   const dir = mkdtempSync(join(tmpdir(), "holdfast-config-"));
   const base64 = (text: string) => Buffer.from(text).toString("base64");
   const kubeconfig = join(dir, "kubelet.conf");
-  writeFileSync(kubeconfig, JSON.stringify({
-    clusters: [{ name: "c", cluster: { server: options.server ?? "https://10.0.0.1:6443", "certificate-authority-data": base64(authority.certPem), ...options.cluster } }],
-    users: [{ name: "u", user: options.user ?? { "client-certificate-data": base64(pair.certPem), "client-key-data": base64(pair.keyPem) } }],
-    contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
-    "current-context": "x",
-  }));
+  writeFileSync(
+    kubeconfig,
+    JSON.stringify({
+      clusters: [
+        {
+          name: "c",
+          cluster: {
+            server: options.server ?? "https://10.0.0.1:6443",
+            "certificate-authority-data": base64(authority.certPem),
+            ...options.cluster,
+          },
+        },
+      ],
+      users: [
+        {
+          name: "u",
+          user: options.user ?? {
+            "client-certificate-data": base64(pair.certPem),
+            "client-key-data": base64(pair.keyPem),
+          },
+        },
+      ],
+      contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
+      "current-context": "x",
+    }),
+  );
   return {
     dir,
     kubeconfig,
@@ -73,35 +93,118 @@ test("with a kubeconfig alone, everything else has its default", () => {
 
 test("a flag wins over the environment, that over the file, that over the default; blank variables count as unset", () => {
   const { kubeconfig, config: write, dir } = files();
-  const config = write("kubeconfig: kubelet.conf\nstateDir: state\nlisten: ['127.0.0.1:1', '[::1]:2']\nhealthListen: 127.0.0.1:3\nlimits:\n  linger: 1m\n  retention: 1h\n");
-  const env = { HOLDFAST_CONFIG: config, HOLDFAST_LISTEN: "127.0.0.1:4, 169.254.20.1:5", HOLDFAST_HEALTH_LISTEN: "", HOLDFAST_LINGER: "2m", HOLDFAST_SCOPE_MAX_ITEMS: "7", HOLDFAST_SERVERS: "https://b:6443" };
+  const config = write(
+    "kubeconfig: kubelet.conf\nstateDir: state\nlisten: ['127.0.0.1:1', '[::1]:2']\nhealthListen: 127.0.0.1:3\nlimits:\n  linger: 1m\n  retention: 1h\n",
+  );
+  const env = {
+    HOLDFAST_CONFIG: config,
+    HOLDFAST_LISTEN: "127.0.0.1:4, 169.254.20.1:5",
+    HOLDFAST_HEALTH_LISTEN: "",
+    HOLDFAST_LINGER: "2m",
+    HOLDFAST_SCOPE_MAX_ITEMS: "7",
+    HOLDFAST_SERVERS: "https://b:6443",
+  };
   const fromFile = loadConfig({ config }, {}).config;
-  expect(fromFile).toMatchObject({ listen: [{ host: "127.0.0.1", port: 1 }, { host: "::1", port: 2 }], healthListen: { port: 3 }, stateDir: join(dir, "state"), adminSocketPath: join(dir, "state", "admin.sock"), limits: { lingerMs: 60_000, retentionMs: 3_600_000 } });
+  expect(fromFile).toMatchObject({
+    listen: [
+      { host: "127.0.0.1", port: 1 },
+      { host: "::1", port: 2 },
+    ],
+    healthListen: { port: 3 },
+    stateDir: join(dir, "state"),
+    adminSocketPath: join(dir, "state", "admin.sock"),
+    limits: { lingerMs: 60_000, retentionMs: 3_600_000 },
+  });
   const fromEnv = loadConfig({}, env).config;
-  expect(fromEnv).toMatchObject({ listen: [{ port: 4 }, { host: "169.254.20.1", port: 5 }], healthListen: { port: 3 }, limits: { lingerMs: 120_000, retentionMs: 3_600_000, scopeMaxItems: 7 }, upstream: { servers: ["https://10.0.0.1:6443", "https://b:6443"] } });
+  expect(fromEnv).toMatchObject({
+    listen: [{ port: 4 }, { host: "169.254.20.1", port: 5 }],
+    healthListen: { port: 3 },
+    limits: { lingerMs: 120_000, retentionMs: 3_600_000, scopeMaxItems: 7 },
+    upstream: { servers: ["https://10.0.0.1:6443", "https://b:6443"] },
+  });
   const fromFlags = loadConfig({ kubeconfig, config, listen: ["127.0.0.1:0"], stateDir: "/tmp/other" }, env).config;
-  expect(fromFlags).toMatchObject({ listen: [{ port: 0 }], stateDir: "/tmp/other", adminSocketPath: "/tmp/other/admin.sock" });
+  expect(fromFlags).toMatchObject({
+    listen: [{ port: 0 }],
+    stateDir: "/tmp/other",
+    adminSocketPath: "/tmp/other/admin.sock",
+  });
 });
 
-const head = 'apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\n';
+const head = "apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\n";
 const broken: [string, string, string][] = [
-  ["an unknown field", `${head}kubeconfig: k\nlistenn: 127.0.0.1:1\n`, ':4: unknown field "listenn" in HoldfastConfiguration, did you mean "listen"'],
-  ["an unknown field of another case", `${head}stateDIR: /s\n`, ':3: unknown field "stateDIR" in HoldfastConfiguration, did you mean "stateDir"'],
+  [
+    "an unknown field",
+    `${head}kubeconfig: k\nlistenn: 127.0.0.1:1\n`,
+    ':4: unknown field "listenn" in HoldfastConfiguration, did you mean "listen"',
+  ],
+  [
+    "an unknown field of another case",
+    `${head}stateDIR: /s\n`,
+    ':3: unknown field "stateDIR" in HoldfastConfiguration, did you mean "stateDir"',
+  ],
   ["an unknown field like no other", `${head}colour: red\n`, ':3: unknown field "colour" in HoldfastConfiguration'],
-  ["an unknown bound", `${head}limits:\n  linger: 5m\n  retentoin: 1h\n`, ':5: unknown field "retentoin" in limits, did you mean "retention"'],
-  ["an unknown field of a client", `${head}clients:\n- name: a\n  kubeconfig: b\n- name: c\n  kubconfig: d\n`, ':7: unknown field "kubconfig" in clients[1], did you mean "kubeconfig"'],
-  ["a duration without unit", `${head}limits:\n  linger: 300\n`, ':4: field "limits.linger": expected a duration such as "45s", "5m" or "168h", found 300'],
-  ["a duration of words", `${head}limits:\n  linger: 5 minutes\n`, ':4: field "limits.linger": expected a duration such as "45s", "5m" or "168h", 576h at most, found "5 minutes"'],
-  ["a timer that would fire at once", `${head}limits:\n  linger: 600h\n`, ':4: field "limits.linger": expected a duration'],
-  ["bookmarks without pause", `${head}limits:\n  bookmarkInterval: 0s\n`, ':4: field "limits.bookmarkInterval": expected a duration'],
-  ["a size of nothing", `${head}limits:\n  scopeMaxBytes: 0\n`, ':4: field "limits.scopeMaxBytes": expected a size such as "64Mi", more than 0, found "0"'],
-  ["a count that is none", `${head}limits:\n  scopeMaxItems: 1.5\n`, ':4: field "limits.scopeMaxItems": expected a whole number, 1 or more, found 1.5'],
+  [
+    "an unknown bound",
+    `${head}limits:\n  linger: 5m\n  retentoin: 1h\n`,
+    ':5: unknown field "retentoin" in limits, did you mean "retention"',
+  ],
+  [
+    "an unknown field of a client",
+    `${head}clients:\n- name: a\n  kubeconfig: b\n- name: c\n  kubconfig: d\n`,
+    ':7: unknown field "kubconfig" in clients[1], did you mean "kubeconfig"',
+  ],
+  [
+    "a duration without unit",
+    `${head}limits:\n  linger: 300\n`,
+    ':4: field "limits.linger": expected a duration such as "45s", "5m" or "168h", found 300',
+  ],
+  [
+    "a duration of words",
+    `${head}limits:\n  linger: 5 minutes\n`,
+    ':4: field "limits.linger": expected a duration such as "45s", "5m" or "168h", 576h at most, found "5 minutes"',
+  ],
+  [
+    "a timer that would fire at once",
+    `${head}limits:\n  linger: 600h\n`,
+    ':4: field "limits.linger": expected a duration',
+  ],
+  [
+    "bookmarks without pause",
+    `${head}limits:\n  bookmarkInterval: 0s\n`,
+    ':4: field "limits.bookmarkInterval": expected a duration',
+  ],
+  [
+    "a size of nothing",
+    `${head}limits:\n  scopeMaxBytes: 0\n`,
+    ':4: field "limits.scopeMaxBytes": expected a size such as "64Mi", more than 0, found "0"',
+  ],
+  [
+    "a count that is none",
+    `${head}limits:\n  scopeMaxItems: 1.5\n`,
+    ':4: field "limits.scopeMaxItems": expected a whole number, 1 or more, found 1.5',
+  ],
   ["a number for text", `${head}stateDir: 7\n`, ':3: field "stateDir": expected text, found 7'],
-  ["a mapping for text or a list", `${head}listen: {a: b}\n`, ':3: field "listen": expected text or a list, found a mapping'],
+  [
+    "a mapping for text or a list",
+    `${head}listen: {a: b}\n`,
+    ':3: field "listen": expected text or a list, found a mapping',
+  ],
   ["nothing for text", `${head}stateDir:\n`, ':3: field "stateDir": expected text, found nothing'],
-  ["a client without kubeconfig", `${head}clients:\n- name: a\n`, 'field "clients[0].kubeconfig" is missing; expected text'],
-  ["a field that stands twice", `${head}stateDir: /a\nhealthListen: 127.0.0.1:1\nstateDir: /b\n`, ':5: field "stateDir" stands there twice'],
-  ["a kind of another program", "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n", ':1: field "apiVersion": expected "holdfast.dev/v1alpha1", found "kubelet.config.k8s.io/v1beta1"'],
+  [
+    "a client without kubeconfig",
+    `${head}clients:\n- name: a\n`,
+    'field "clients[0].kubeconfig" is missing; expected text',
+  ],
+  [
+    "a field that stands twice",
+    `${head}stateDir: /a\nhealthListen: 127.0.0.1:1\nstateDir: /b\n`,
+    ':5: field "stateDir" stands there twice',
+  ],
+  [
+    "a kind of another program",
+    "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n",
+    ':1: field "apiVersion": expected "holdfast.dev/v1alpha1", found "kubelet.config.k8s.io/v1beta1"',
+  ],
   ["no apiVersion", "kind: HoldfastConfiguration\n", 'field "apiVersion" is missing; expected "holdfast.dev/v1alpha1"'],
   ["an empty file", "", "it is empty; expected apiVersion: holdfast.dev/v1alpha1"],
   ["a list", "- a\n", "it is no mapping"],
@@ -115,7 +218,9 @@ test.each(broken)("%s in the file is refused by line and field", (_, content, me
 });
 
 test("a configuration that is named must be there", () => {
-  expect(refusal({ config: "/nowhere/config.yaml" })).toBe('Cannot read configuration "/nowhere/config.yaml": there is no such file');
+  expect(refusal({ config: "/nowhere/config.yaml" })).toBe(
+    'Cannot read configuration "/nowhere/config.yaml": there is no such file',
+  );
   expect(refusal({}, {})).toContain("give one with --kubeconfig FILE");
 });
 
@@ -149,8 +254,11 @@ test("addresses that clash, and an API server that is Holdfast itself, are refus
   const { kubeconfig } = files();
   expect(refusal({ kubeconfig, listen: ["127.0.0.1:1", "127.0.0.1:1"] })).toContain("it is named twice");
   expect(refusal({ kubeconfig, listen: ["127.0.0.1:1"], healthListen: "127.0.0.1:1" })).toContain("--health-listen");
-  for (const server of ["https://127.0.0.1:10268", "https://localhost:10268"]) expect(refusal({ kubeconfig: files({ server }).kubeconfig })).toContain("it is Holdfast's own listener");
-  expect(loadConfig({ kubeconfig: files({ server: "https://127.0.0.1:6443" }).kubeconfig }, {}).config.upstream.servers).toEqual(["https://127.0.0.1:6443"]);
+  for (const server of ["https://127.0.0.1:10268", "https://localhost:10268"])
+    expect(refusal({ kubeconfig: files({ server }).kubeconfig })).toContain("it is Holdfast's own listener");
+  expect(
+    loadConfig({ kubeconfig: files({ server: "https://127.0.0.1:6443" }).kubeconfig }, {}).config.upstream.servers,
+  ).toEqual(["https://127.0.0.1:6443"]);
 });
 
 test("an admin socket whose path is too long is not opened, with a warning", () => {
@@ -163,10 +271,20 @@ test("an admin socket whose path is too long is not opened, with a warning", () 
 test("clients are read with their warnings; a name may stand once", () => {
   const { kubeconfig, config } = files();
   const client = files({ user: { token: "t", colour: "red" } }).kubeconfig;
-  const loaded = loadConfig({ kubeconfig, config: config(`clients:\n- name: system:kube-proxy\n  kubeconfig: ${client}\n`) }, {});
-  expect(loaded.config.clients.map(({ name, credential }) => [name, credential.read()])).toEqual([["system:kube-proxy", "t"]]);
+  const loaded = loadConfig(
+    { kubeconfig, config: config(`clients:\n- name: system:kube-proxy\n  kubeconfig: ${client}\n`) },
+    {},
+  );
+  expect(loaded.config.clients.map(({ name, credential }) => [name, credential.read()])).toEqual([
+    ["system:kube-proxy", "t"],
+  ]);
   expect(loaded.warnings.join()).toContain("users[0].user.colour");
-  expect(refusal({ kubeconfig, config: config(`clients:\n- {name: a, kubeconfig: ${client}}\n- {name: a, kubeconfig: ${client}}\n`) })).toContain('clients[1]: name "a" is there twice');
+  expect(
+    refusal({
+      kubeconfig,
+      config: config(`clients:\n- {name: a, kubeconfig: ${client}}\n- {name: a, kubeconfig: ${client}}\n`),
+    }),
+  ).toContain('clients[1]: name "a" is there twice');
 });
 
 test("the CA of local clients is another file when one is named; a damaged one is found at once", () => {
@@ -178,26 +296,50 @@ test("the CA of local clients is another file when one is named; a damaged one i
   writeFileSync(clientCaFile, other.certPem.replace(/\n.{60}/, "\n"));
   expect(refusal({ kubeconfig, clientCaFile })).toContain("certificate number 1 of 1 cannot be read");
   writeFileSync(clientCaFile, "x");
-  expect(refusal({ kubeconfig }, { HOLDFAST_CLIENT_CA_FILE: clientCaFile })).toContain("(HOLDFAST_CLIENT_CA_FILE): it holds no PEM certificate");
-  expect(refusal({ kubeconfig, clientCaFile: join(dir, "none") })).toContain("(--client-ca-file): there is no such file");
+  expect(refusal({ kubeconfig }, { HOLDFAST_CLIENT_CA_FILE: clientCaFile })).toContain(
+    "(HOLDFAST_CLIENT_CA_FILE): it holds no PEM certificate",
+  );
+  expect(refusal({ kubeconfig, clientCaFile: join(dir, "none") })).toContain(
+    "(--client-ca-file): there is no such file",
+  );
 });
 
 const proxies: [string, Record<string, string>, string, string | undefined][] = [
   ["none", {}, "https://api.example:6443", undefined],
   ["HTTPS_PROXY", { HTTPS_PROXY: "http://p:3128" }, "https://api.example:6443", "http://p:3128"],
   ["https_proxy", { https_proxy: "http://p:3128" }, "https://api.example:6443", "http://p:3128"],
-  ["a blank HTTPS_PROXY", { HTTPS_PROXY: "", https_proxy: "http://p:3128" }, "https://api.example:6443", "http://p:3128"],
+  [
+    "a blank HTTPS_PROXY",
+    { HTTPS_PROXY: "", https_proxy: "http://p:3128" },
+    "https://api.example:6443",
+    "http://p:3128",
+  ],
   ["a proxy without scheme", { HTTPS_PROXY: "p:3128" }, "https://api.example:6443", "http://p:3128"],
   ["NO_PROXY *", { HTTPS_PROXY: "http://p:1", NO_PROXY: "*" }, "https://api.example:6443", undefined],
   ["a suffix", { HTTPS_PROXY: "http://p:1", NO_PROXY: "x, example" }, "https://api.example:6443", undefined],
   ["a dotted suffix", { HTTPS_PROXY: "http://p:1", NO_PROXY: ".example" }, "https://api.example:6443", undefined],
-  ["a suffix within a label", { HTTPS_PROXY: "http://p:1", NO_PROXY: "ample" }, "https://api.example:6443", "http://p:1"],
+  [
+    "a suffix within a label",
+    { HTTPS_PROXY: "http://p:1", NO_PROXY: "ample" },
+    "https://api.example:6443",
+    "http://p:1",
+  ],
   ["a range", { HTTPS_PROXY: "http://p:1", NO_PROXY: "10.0.0.0/8" }, "https://10.2.3.4:6443", undefined],
   ["another range", { HTTPS_PROXY: "http://p:1", NO_PROXY: "10.0.0.0/16" }, "https://10.2.3.4:6443", "http://p:1"],
-  ["a range of IPv6", { HTTPS_PROXY: "http://p:1", NO_PROXY: "2001:db8::/32" }, "https://[2001:db8::1]:6443", undefined],
+  [
+    "a range of IPv6",
+    { HTTPS_PROXY: "http://p:1", NO_PROXY: "2001:db8::/32" },
+    "https://[2001:db8::1]:6443",
+    undefined,
+  ],
   ["an address", { HTTPS_PROXY: "http://p:1", NO_PROXY: "10.2.3.4" }, "https://10.2.3.4:6443", undefined],
   ["the same port", { HTTPS_PROXY: "http://p:1", NO_PROXY: "api.example:6443" }, "https://api.example:6443", undefined],
-  ["another port", { HTTPS_PROXY: "http://p:1", NO_PROXY: "api.example:443" }, "https://api.example:6443", "http://p:1"],
+  [
+    "another port",
+    { HTTPS_PROXY: "http://p:1", NO_PROXY: "api.example:443" },
+    "https://api.example:6443",
+    "http://p:1",
+  ],
   ["loopback", { HTTPS_PROXY: "http://p:1" }, "https://127.0.0.1:6443", undefined],
 ];
 test.each(proxies)("the way to an API server with %s", (_, env, server, proxy) => {
@@ -207,7 +349,11 @@ test.each(proxies)("the way to an API server with %s", (_, env, server, proxy) =
 
 test("the kubeconfig's proxy wins over the environment", () => {
   const { kubeconfig } = files({ cluster: { "proxy-url": "http://own:1" } });
-  expect(loadConfig({ kubeconfig }, { HTTPS_PROXY: "http://p:1", NO_PROXY: "*" }).config.upstream.proxyFor("https://10.0.0.1:6443")).toBe("http://own:1");
+  expect(
+    loadConfig({ kubeconfig }, { HTTPS_PROXY: "http://p:1", NO_PROXY: "*" }).config.upstream.proxyFor(
+      "https://10.0.0.1:6443",
+    ),
+  ).toBe("http://own:1");
 });
 
 test("a proxy of another kind is refused without its password", () => {
@@ -220,7 +366,16 @@ test("loadPlaces finds the socket where run would open it, without a kubeconfig"
   const { config, dir } = files();
   const path = config("stateDir: state\nadminSocket: a.sock\n");
   expect(loadPlaces({}, {})).toEqual({ stateDir: "/var/lib/holdfast", adminSocketPath: "/run/holdfast/admin.sock" });
-  expect(loadPlaces({ config: path }, {})).toEqual({ stateDir: join(dir, "state"), adminSocketPath: join(dir, "a.sock") });
-  expect(loadPlaces({ config: path, stateDir: "/tmp/s" }, {})).toEqual({ stateDir: "/tmp/s", adminSocketPath: "/tmp/s/admin.sock" });
-  expect(loadPlaces({ stateDir: "/tmp/s", adminSocket: "/tmp/b.sock" }, {})).toEqual({ stateDir: "/tmp/s", adminSocketPath: "/tmp/b.sock" });
+  expect(loadPlaces({ config: path }, {})).toEqual({
+    stateDir: join(dir, "state"),
+    adminSocketPath: join(dir, "a.sock"),
+  });
+  expect(loadPlaces({ config: path, stateDir: "/tmp/s" }, {})).toEqual({
+    stateDir: "/tmp/s",
+    adminSocketPath: "/tmp/s/admin.sock",
+  });
+  expect(loadPlaces({ stateDir: "/tmp/s", adminSocket: "/tmp/b.sock" }, {})).toEqual({
+    stateDir: "/tmp/s",
+    adminSocketPath: "/tmp/b.sock",
+  });
 });

@@ -9,7 +9,10 @@ import { KubeconfigError, loadKubeconfig } from "../../src/kubeconfig.ts";
 
 const authority = createAuthority({ commonName: "cluster", nowMs: Date.now() });
 const pair = issueClientCertificate(authority, { commonName: "system:node:gw-1", organizations: ["system:nodes"] });
-const otherPair = issueClientCertificate(authority, { commonName: "system:node:gw-1", organizations: ["system:nodes"] });
+const otherPair = issueClientCertificate(authority, {
+  commonName: "system:node:gw-1",
+  organizations: ["system:nodes"],
+});
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 const withData = { "client-certificate-data": base64(pair.certPem), "client-key-data": base64(pair.keyPem) };
 
@@ -28,8 +31,21 @@ function document({ cluster = {}, user = withData, top = {} }: Parts = {}): obje
   return {
     apiVersion: "v1",
     kind: "Config",
-    clusters: [{ name: "other", cluster: { server: 7 } }, { name: "c", cluster: { server: "https://10.0.0.1:6443", "certificate-authority-data": base64(authority.certPem), ...cluster } }],
-    users: [{ name: "other", user: { exec: {} } }, { name: "u", user }],
+    clusters: [
+      { name: "other", cluster: { server: 7 } },
+      {
+        name: "c",
+        cluster: {
+          server: "https://10.0.0.1:6443",
+          "certificate-authority-data": base64(authority.certPem),
+          ...cluster,
+        },
+      },
+    ],
+    users: [
+      { name: "other", user: { exec: {} } },
+      { name: "u", user },
+    ],
     contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
     "current-context": "x",
     ...top,
@@ -74,14 +90,24 @@ test("files are found from the kubeconfig's folder, and one file may hold certif
   writeFileSync(join(dir, "pki", "ca.crt"), `# the cluster's\n${authority.certPem}`);
   writeFileSync(join(dir, "pki", "current.pem"), pair.certPem + pair.keyPem);
   const cluster = { "certificate-authority-data": "", "certificate-authority": "pki/ca.crt" };
-  const { caPem, credential } = loadKubeconfig(written(document({ cluster, user: { "client-certificate": "pki/current.pem", "client-key": join(dir, "pki", "current.pem") } }), dir));
+  const { caPem, credential } = loadKubeconfig(
+    written(
+      document({
+        cluster,
+        user: { "client-certificate": "pki/current.pem", "client-key": join(dir, "pki", "current.pem") },
+      }),
+      dir,
+    ),
+  );
   expect(caPem).toBe(authority.certPem);
   expect(credential.read()).toEqual({ certPem: pair.certPem, keyPem: pair.keyPem.trimEnd() });
 });
 
 test("name to verify, proxy and token are taken", () => {
   const cluster = { "tls-server-name": "api.example", "proxy-url": "http://proxy:3128" };
-  const { tlsServerName, proxyUrl, credential } = loadKubeconfig(written(document({ cluster, user: { token: " abc.def \n" } })));
+  const { tlsServerName, proxyUrl, credential } = loadKubeconfig(
+    written(document({ cluster, user: { token: " abc.def \n" } })),
+  );
   expect({ tlsServerName, proxyUrl }).toEqual({ tlsServerName: "api.example", proxyUrl: "http://proxy:3128" });
   expect(credential).toMatchObject({ kind: "token" });
   expect(credential.read()).toBe("abc.def");
@@ -93,34 +119,171 @@ const refusals: [string, object | string, string, RegExp][] = [
   ["a comment alone", "# nothing\n", "KUBECONFIG_EMPTY", /found nothing/],
   ["text that is not YAML", `a: [${secret}`, "KUBECONFIG_NOT_YAML", /neither YAML nor JSON/],
   ["a list", "- a\n", "KUBECONFIG_NOT_YAML", /found a list of 1/],
-  ["no current context", document({ top: { "current-context": "" } }), "KUBECONFIG_CONTEXT", /: current-context is not set.*use-context/],
-  ["a context that is not there", document({ top: { "current-context": "y" } }), "KUBECONFIG_CONTEXT", /names "y", which is not among the 1 contexts/],
-  ["a cluster that is not there", document({ top: { contexts: [{ name: "x", context: { cluster: "d", user: "u" } }] } }), "KUBECONFIG_CONTEXT", /contexts\[0\]\.context\.cluster names "d"/],
-  ["a context without user", document({ top: { contexts: [{ name: "x", context: { cluster: "c" } }] } }), "KUBECONFIG_FIELD", /contexts\[0\]\.context\.user is missing; add it/],
-  ["clusters that are no list", document({ top: { clusters: {} } }), "KUBECONFIG_FIELD", /clusters should be a list, and is a mapping/],
-  ["no CA", document({ cluster: { "certificate-authority-data": "" } }), "KUBECONFIG_FIELD", /clusters\[1\]\.cluster\.certificate-authority-data is missing/],
-  ["a CA that is PEM instead of base64", document({ cluster: { "certificate-authority-data": authority.certPem } }), "KUBECONFIG_FIELD", /should be base64, and is PEM itself/],
-  ["a CA that is something else", document({ cluster: { "certificate-authority-data": base64(secret) } }), "KUBECONFIG_FIELD", /should be PEM certificates, and is 13 characters of text/],
-  ["a damaged CA among good ones", document({ cluster: { "certificate-authority-data": base64(authority.certPem + authority.certPem.replace(/\n.{60}/, "\n")) } }), "KUBECONFIG_FIELD", /holds 2 PEM certificates, of which number 2/],
-  ["a CA file that is not there", document({ cluster: { "certificate-authority-data": "", "certificate-authority": "ca.crt" } }), "KUBECONFIG_FILE", /clusters\[1\]\.cluster\.certificate-authority names ".*\/ca\.crt", which is not there/],
-  ["certificates unchecked", document({ cluster: { "insecure-skip-tls-verify": true } }), "KUBECONFIG_UNSUPPORTED", /insecure-skip-tls-verify is true/],
-  ["a server in the clear", document({ cluster: { server: "http://10.0.0.1" } }), "KUBECONFIG_FIELD", /clusters\[1\]\.cluster\.server uses http:\/\/; expected https:\/\/HOST:PORT/],
-  ["a server that is a host", document({ cluster: { server: "10.0.0.1:6443" } }), "KUBECONFIG_FIELD", /server is not a URL/],
-  ["a server with a path", document({ cluster: { server: "https://r/k8s/c-1" } }), "KUBECONFIG_FIELD", /carries a path/],
-  ["a server with a password", document({ cluster: { server: `https://me:${secret}@r` } }), "KUBECONFIG_FIELD", /carries a user or a password/],
-  ["a server that is a number", document({ cluster: { server: 12 } }), "KUBECONFIG_FIELD", /clusters\[1\]\.cluster\.server should be text, and is a number/],
-  ["a SOCKS proxy", document({ cluster: { "proxy-url": `socks5://me:${secret}@p:1` } }), "KUBECONFIG_UNSUPPORTED", /proxy-url is a socks5:\/\/ proxy/],
-  ["a login program", document({ user: { exec: { command: "aws" } } }), "KUBECONFIG_UNSUPPORTED", /users\[1\]\.user\.exec runs a program/],
-  ["an auth provider", document({ user: { "auth-provider": { name: "gcp" } } }), "KUBECONFIG_UNSUPPORTED", /users\[1\]\.user\.auth-provider/],
-  ["a user name", document({ user: { username: "me", password: secret } }), "KUBECONFIG_UNSUPPORTED", /users\[1\]\.user\.username/],
-  ["impersonation", document({ user: { ...withData, as: "me" } }), "KUBECONFIG_UNSUPPORTED", /users\[1\]\.user\.as asks to act as somebody else/],
+  [
+    "no current context",
+    document({ top: { "current-context": "" } }),
+    "KUBECONFIG_CONTEXT",
+    /: current-context is not set.*use-context/,
+  ],
+  [
+    "a context that is not there",
+    document({ top: { "current-context": "y" } }),
+    "KUBECONFIG_CONTEXT",
+    /names "y", which is not among the 1 contexts/,
+  ],
+  [
+    "a cluster that is not there",
+    document({ top: { contexts: [{ name: "x", context: { cluster: "d", user: "u" } }] } }),
+    "KUBECONFIG_CONTEXT",
+    /contexts\[0\]\.context\.cluster names "d"/,
+  ],
+  [
+    "a context without user",
+    document({ top: { contexts: [{ name: "x", context: { cluster: "c" } }] } }),
+    "KUBECONFIG_FIELD",
+    /contexts\[0\]\.context\.user is missing; add it/,
+  ],
+  [
+    "clusters that are no list",
+    document({ top: { clusters: {} } }),
+    "KUBECONFIG_FIELD",
+    /clusters should be a list, and is a mapping/,
+  ],
+  [
+    "no CA",
+    document({ cluster: { "certificate-authority-data": "" } }),
+    "KUBECONFIG_FIELD",
+    /clusters\[1\]\.cluster\.certificate-authority-data is missing/,
+  ],
+  [
+    "a CA that is PEM instead of base64",
+    document({ cluster: { "certificate-authority-data": authority.certPem } }),
+    "KUBECONFIG_FIELD",
+    /should be base64, and is PEM itself/,
+  ],
+  [
+    "a CA that is something else",
+    document({ cluster: { "certificate-authority-data": base64(secret) } }),
+    "KUBECONFIG_FIELD",
+    /should be PEM certificates, and is 13 characters of text/,
+  ],
+  [
+    "a damaged CA among good ones",
+    document({
+      cluster: { "certificate-authority-data": base64(authority.certPem + authority.certPem.replace(/\n.{60}/, "\n")) },
+    }),
+    "KUBECONFIG_FIELD",
+    /holds 2 PEM certificates, of which number 2/,
+  ],
+  [
+    "a CA file that is not there",
+    document({ cluster: { "certificate-authority-data": "", "certificate-authority": "ca.crt" } }),
+    "KUBECONFIG_FILE",
+    /clusters\[1\]\.cluster\.certificate-authority names ".*\/ca\.crt", which is not there/,
+  ],
+  [
+    "certificates unchecked",
+    document({ cluster: { "insecure-skip-tls-verify": true } }),
+    "KUBECONFIG_UNSUPPORTED",
+    /insecure-skip-tls-verify is true/,
+  ],
+  [
+    "a server in the clear",
+    document({ cluster: { server: "http://10.0.0.1" } }),
+    "KUBECONFIG_FIELD",
+    /clusters\[1\]\.cluster\.server uses http:\/\/; expected https:\/\/HOST:PORT/,
+  ],
+  [
+    "a server that is a host",
+    document({ cluster: { server: "10.0.0.1:6443" } }),
+    "KUBECONFIG_FIELD",
+    /server is not a URL/,
+  ],
+  [
+    "a server with a path",
+    document({ cluster: { server: "https://r/k8s/c-1" } }),
+    "KUBECONFIG_FIELD",
+    /carries a path/,
+  ],
+  [
+    "a server with a password",
+    document({ cluster: { server: `https://me:${secret}@r` } }),
+    "KUBECONFIG_FIELD",
+    /carries a user or a password/,
+  ],
+  [
+    "a server that is a number",
+    document({ cluster: { server: 12 } }),
+    "KUBECONFIG_FIELD",
+    /clusters\[1\]\.cluster\.server should be text, and is a number/,
+  ],
+  [
+    "a SOCKS proxy",
+    document({ cluster: { "proxy-url": `socks5://me:${secret}@p:1` } }),
+    "KUBECONFIG_UNSUPPORTED",
+    /proxy-url is a socks5:\/\/ proxy/,
+  ],
+  [
+    "a login program",
+    document({ user: { exec: { command: "aws" } } }),
+    "KUBECONFIG_UNSUPPORTED",
+    /users\[1\]\.user\.exec runs a program/,
+  ],
+  [
+    "an auth provider",
+    document({ user: { "auth-provider": { name: "gcp" } } }),
+    "KUBECONFIG_UNSUPPORTED",
+    /users\[1\]\.user\.auth-provider/,
+  ],
+  [
+    "a user name",
+    document({ user: { username: "me", password: secret } }),
+    "KUBECONFIG_UNSUPPORTED",
+    /users\[1\]\.user\.username/,
+  ],
+  [
+    "impersonation",
+    document({ user: { ...withData, as: "me" } }),
+    "KUBECONFIG_UNSUPPORTED",
+    /users\[1\]\.user\.as asks to act as somebody else/,
+  ],
   ["no credential", document({ user: {} }), "KUBECONFIG_FIELD", /users\[1\]\.user holds neither/],
-  ["a certificate without key", document({ user: { "client-certificate-data": base64(pair.certPem) } }), "KUBECONFIG_FIELD", /users\[1\]\.user\.client-key-data is missing/],
-  ["another certificate's key", document({ user: { ...withData, "client-key-data": base64(otherPair.keyPem) } }), "KUBECONFIG_KEY_MISMATCH", /users\[1\]\.user\.client-key-data does not belong to users\[1\]\.user\.client-certificate-data/],
-  ["a key that is none", document({ user: { ...withData, "client-key-data": base64(secret) } }), "KUBECONFIG_FIELD", /client-key-data should be a PEM private key, and is 13 characters/],
-  ["a key cut short", document({ user: { ...withData, "client-key-data": base64(pair.keyPem.replace(/\n.{40}/, "\n")) } }), "KUBECONFIG_FIELD", /client-key-data is a PEM private key that cannot be read/],
-  ["a token of two lines", document({ user: { token: `${secret}\n${secret}` } }), "KUBECONFIG_FIELD", /users\[1\]\.user\.token should be one token/],
-  ["a token that is a number", document({ user: { token: 123456 } }), "KUBECONFIG_FIELD", /users\[1\]\.user\.token should be text, and is a number/],
+  [
+    "a certificate without key",
+    document({ user: { "client-certificate-data": base64(pair.certPem) } }),
+    "KUBECONFIG_FIELD",
+    /users\[1\]\.user\.client-key-data is missing/,
+  ],
+  [
+    "another certificate's key",
+    document({ user: { ...withData, "client-key-data": base64(otherPair.keyPem) } }),
+    "KUBECONFIG_KEY_MISMATCH",
+    /users\[1\]\.user\.client-key-data does not belong to users\[1\]\.user\.client-certificate-data/,
+  ],
+  [
+    "a key that is none",
+    document({ user: { ...withData, "client-key-data": base64(secret) } }),
+    "KUBECONFIG_FIELD",
+    /client-key-data should be a PEM private key, and is 13 characters/,
+  ],
+  [
+    "a key cut short",
+    document({ user: { ...withData, "client-key-data": base64(pair.keyPem.replace(/\n.{40}/, "\n")) } }),
+    "KUBECONFIG_FIELD",
+    /client-key-data is a PEM private key that cannot be read/,
+  ],
+  [
+    "a token of two lines",
+    document({ user: { token: `${secret}\n${secret}` } }),
+    "KUBECONFIG_FIELD",
+    /users\[1\]\.user\.token should be one token/,
+  ],
+  [
+    "a token that is a number",
+    document({ user: { token: 123456 } }),
+    "KUBECONFIG_FIELD",
+    /users\[1\]\.user\.token should be text, and is a number/,
+  ],
 ];
 test.each(refusals)("%s is refused by field, without its value", (_, content, code, message) => {
   const path = written(content);
@@ -128,24 +291,36 @@ test.each(refusals)("%s is refused by field, without its value", (_, content, co
   expect(error.message).toMatch(message);
   expect(error.message).toStartWith(`Cannot use kubeconfig "${path}": `);
   expect(error.code).toBe(code as typeof error.code);
-  for (const value of [secret, "123456", pair.keyPem.split("\n")[1]!, otherPair.keyPem.split("\n")[1]!]) expect(error.message).not.toContain(value);
+  for (const value of [secret, "123456", pair.keyPem.split("\n")[1]!, otherPair.keyPem.split("\n")[1]!])
+    expect(error.message).not.toContain(value);
 });
 
 test("a kubeconfig that is missing or a folder says so", () => {
   const dir = temporary();
-  expect(failure(join(dir, "none"))).toMatchObject({ code: "KUBECONFIG_UNREADABLE", message: expect.stringContaining("there is no such file; give another one with --kubeconfig") });
+  expect(failure(join(dir, "none"))).toMatchObject({
+    code: "KUBECONFIG_UNREADABLE",
+    message: expect.stringContaining("there is no such file; give another one with --kubeconfig"),
+  });
   expect(failure(dir).message).toContain("it is a folder");
 });
 
 test("an expired certificate is a warning, because what is kept can still be served", () => {
   const old = issueClientCertificate(authority, { commonName: "n", days: -1 });
-  const { warnings } = loadKubeconfig(written(document({ user: { "client-certificate-data": base64(old.certPem), "client-key-data": base64(old.keyPem) } })));
+  const { warnings } = loadKubeconfig(
+    written(
+      document({ user: { "client-certificate-data": base64(old.certPem), "client-key-data": base64(old.keyPem) } }),
+    ),
+  );
   expect(warnings).toHaveLength(1);
   expect(warnings[0]).toMatch(/users\[1\]\.user\.client-certificate expired at .*renew it/);
 });
 
 test("unknown fields are one warning that lists them", () => {
-  const { warnings } = loadKubeconfig(written(document({ cluster: { speed: 1 }, user: { ...withData, colour: secret }, top: { extra: {}, preferences: {} } })));
+  const { warnings } = loadKubeconfig(
+    written(
+      document({ cluster: { speed: 1 }, user: { ...withData, colour: secret }, top: { extra: {}, preferences: {} } }),
+    ),
+  );
   expect(warnings).toHaveLength(1);
   expect(warnings[0]).toContain("unknown fields are ignored: extra, clusters[1].cluster.speed, users[1].user.colour");
   expect(warnings[0]).not.toContain(secret);
@@ -163,7 +338,10 @@ test("a token file is read anew when it changed, and looked at once a second", (
   writeFileSync(file, "one\n");
   const { clock, passSecond } = handClock();
   const warnings: string[] = [];
-  const { credential } = loadKubeconfig(written(document({ user: { tokenFile: "token", token: "value" } }), dir), { clock, log: { ...silentLog, warn: (message) => void warnings.push(message) } });
+  const { credential } = loadKubeconfig(written(document({ user: { tokenFile: "token", token: "value" } }), dir), {
+    clock,
+    log: { ...silentLog, warn: (message) => void warnings.push(message) },
+  });
   expect(credential.read()).toBe("one");
   writeFileSync(file, "second\n");
   expect(credential.read()).toBe("one");
@@ -189,7 +367,10 @@ test("a pair replaced one file after the other is never handed out torn", () => 
   place("c.crt", pair.certPem);
   place("c.key", pair.keyPem);
   const { clock, passSecond } = handClock();
-  const { credential } = loadKubeconfig(written(document({ user: { "client-certificate": "c.crt", "client-key": "c.key" } }), dir), { clock, log: silentLog });
+  const { credential } = loadKubeconfig(
+    written(document({ user: { "client-certificate": "c.crt", "client-key": "c.key" } }), dir),
+    { clock, log: silentLog },
+  );
   const first = credential.read();
   place("c.crt", otherPair.certPem);
   passSecond();

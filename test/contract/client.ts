@@ -123,13 +123,24 @@ export class Client implements Disposable {
       while (!isOver) await new Promise<void>((resolve) => waiting.push(resolve));
       return events.splice(0);
     };
-    return { status: response.statusCode ?? 0, headers: response.headers, next, until, rest, [Symbol.dispose]: () => void response.destroy() };
+    return {
+      status: response.statusCode ?? 0,
+      headers: response.headers,
+      next,
+      until,
+      rest,
+      [Symbol.dispose]: () => void response.destroy(),
+    };
   }
 
-  async #open(path: string, { method = "GET", headers = {}, body }: Call): Promise<import("node:http").IncomingMessage> {
+  async #open(
+    path: string,
+    { method = "GET", headers = {}, body }: Call,
+  ): Promise<import("node:http").IncomingMessage> {
     const { url, token } = this.target;
     const isRaw = typeof body === "string" || body instanceof Uint8Array;
-    const bytes = body === undefined ? undefined : isRaw ? Buffer.from(body as Uint8Array) : Buffer.from(JSON.stringify(body));
+    const bytes =
+      body === undefined ? undefined : isRaw ? Buffer.from(body as Uint8Array) : Buffer.from(JSON.stringify(body));
     const all: Record<string, string> = {
       accept: "application/json",
       "user-agent": "contract",

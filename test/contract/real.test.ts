@@ -19,10 +19,19 @@ else test.skip("a real API server follows the contract (needs HOLDFAST_CONTRACT_
 function targetOf(kubeconfig: string): Target {
   const { clusters, users } = parse(kubeconfig);
   const read = (from: any, field: string) =>
-    from[`${field}-data`] ? Buffer.from(from[`${field}-data`], "base64").toString() : from[field] ? readFileSync(from[field], "utf8") : undefined;
+    from[`${field}-data`]
+      ? Buffer.from(from[`${field}-data`], "base64").toString()
+      : from[field]
+        ? readFileSync(from[field], "utf8")
+        : undefined;
   const { cluster } = clusters[0];
   const { user } = users[0];
   const cert = read(user, "client-certificate");
   const key = read(user, "client-key");
-  return { url: cluster.server, ca: read(cluster, "certificate-authority")!, ...(cert && key ? { cert, key } : {}), ...(user.token ? { token: user.token } : {}) };
+  return {
+    url: cluster.server,
+    ca: read(cluster, "certificate-authority")!,
+    ...(cert && key ? { cert, key } : {}),
+    ...(user.token ? { token: user.token } : {}),
+  };
 }

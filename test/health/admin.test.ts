@@ -7,7 +7,8 @@ import { silentLog, type Log } from "../../src/base/log.ts";
 import { startAdmin, type AdminOptions } from "../../src/health/admin.ts";
 import { report } from "./report.ts";
 
-const get = (path: string, target: string, method = "GET") => fetch(`http://holdfast${target}`, { unix: path, method } as RequestInit);
+const get = (path: string, target: string, method = "GET") =>
+  fetch(`http://holdfast${target}`, { unix: path, method } as RequestInit);
 
 function setUp(name = "run/admin.sock") {
   const path = join(mkdtempSync(join(tmpdir(), "holdfast-admin-")), name);
@@ -47,7 +48,11 @@ test("a mask that forbids nothing leaves the socket to its owner, and is put bac
 
 test("a socket that a killed daemon left is replaced", async () => {
   const { path, options, warnings } = setUp("admin.sock");
-  const leave = Bun.spawnSync([process.execPath, "-e", `Bun.serve({ unix: ${JSON.stringify(path)}, fetch: () => new Response() }); process.kill(process.pid, "SIGKILL")`]);
+  const leave = Bun.spawnSync([
+    process.execPath,
+    "-e",
+    `Bun.serve({ unix: ${JSON.stringify(path)}, fetch: () => new Response() }); process.kill(process.pid, "SIGKILL")`,
+  ]);
   expect(leave.signalCode).toBe("SIGKILL");
   expect(existsSync(path)).toBe(true);
   const admin = await startAdmin(options);
@@ -79,7 +84,12 @@ test("a file in the socket's place is never removed", async () => {
 
 test("a status that cannot be made is an error in JSON, and the socket lives on", async () => {
   const { path, options } = setUp();
-  const admin = await startAdmin({ ...options, status: () => { throw new RangeError("no"); } });
+  const admin = await startAdmin({
+    ...options,
+    status: () => {
+      throw new RangeError("no");
+    },
+  });
   const reply = await get(path, "/v1/status");
   expect([reply.status, await reply.json()]).toEqual([500, { error: "RangeError: no" }]);
   expect((await get(path, "/v1/flush", "POST")).status).toBe(204);

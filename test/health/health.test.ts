@@ -5,13 +5,26 @@ import { HealthListenError, startHealth, type HealthCheck, type HealthOptions } 
 function serve(checks: readonly HealthCheck[] = [], more: Partial<HealthOptions> = {}) {
   const metrics = new Metrics();
   metrics.counter("holdfast_c_total", "C.");
-  const server = startHealth({ listen: { host: "127.0.0.1", port: 0 }, checks, metrics, beforeScrape: () => {}, ...more });
-  return { ...server, get: (path: string, method = "GET") => fetch(`http://127.0.0.1:${server.port}${path}`, { method }), [Symbol.dispose]: server.stop };
+  const server = startHealth({
+    listen: { host: "127.0.0.1", port: 0 },
+    checks,
+    metrics,
+    beforeScrape: () => {},
+    ...more,
+  });
+  return {
+    ...server,
+    get: (path: string, method = "GET") => fetch(`http://127.0.0.1:${server.port}${path}`, { method }),
+    [Symbol.dispose]: server.stop,
+  };
 }
 
 test("readyz is 503 and names what is missing until each latch is released", async () => {
   let reason: string | undefined = "still reading the store";
-  using health = serve([{ name: "listening", check: () => undefined }, { name: "store", check: () => reason }]);
+  using health = serve([
+    { name: "listening", check: () => undefined },
+    { name: "store", check: () => reason },
+  ]);
   const before = await health.get("/readyz");
   expect(before.status).toBe(503);
   expect(await before.text()).toBe("[+]listening ok\n[-]store failed: still reading the store\nreadyz check failed\n");
@@ -19,11 +32,21 @@ test("readyz is 503 and names what is missing until each latch is released", asy
   reason = undefined;
   const after = await health.get("/readyz");
   expect([after.status, await after.text()]).toEqual([200, "ok"]);
-  expect(await (await health.get("/readyz?verbose")).text()).toBe("[+]listening ok\n[+]store ok\nreadyz check passed\n");
+  expect(await (await health.get("/readyz?verbose")).text()).toBe(
+    "[+]listening ok\n[+]store ok\nreadyz check passed\n",
+  );
 });
 
 test("a check that throws has failed and hides no other", async () => {
-  using health = serve([{ name: "broken", check: () => { throw new TypeError("s3cr3t"); } }, { name: "fine", check: () => undefined }]);
+  using health = serve([
+    {
+      name: "broken",
+      check: () => {
+        throw new TypeError("s3cr3t");
+      },
+    },
+    { name: "fine", check: () => undefined },
+  ]);
   const reply = await health.get("/readyz");
   const text = await reply.text();
   expect(reply.status).toBe(503);
@@ -41,7 +64,11 @@ test("metrics are brought up to date and typed as Prometheus expects", async () 
 });
 
 test("a scrape that fails is a 500 without its message", async () => {
-  using health = serve([], { beforeScrape: () => { throw new Error("s3cr3t"); } });
+  using health = serve([], {
+    beforeScrape: () => {
+      throw new Error("s3cr3t");
+    },
+  });
   const reply = await health.get("/metrics");
   expect([reply.status, await reply.text()]).toEqual([500, "internal error: Error\n"]);
 });
@@ -68,11 +95,16 @@ test("a port that is taken is an error that names address, field and flag", () =
     error = caught;
   }
   expect(error).toBeInstanceOf(HealthListenError);
-  expect(error).toMatchObject({ code: "LISTEN_TAKEN", message: `Cannot listen on "127.0.0.1:${first.port}" for health: another program has the port; choose another address with healthListen in the configuration or --health-listen` });
+  expect(error).toMatchObject({
+    code: "LISTEN_TAKEN",
+    message: `Cannot listen on "127.0.0.1:${first.port}" for health: another program has the port; choose another address with healthListen in the configuration or --health-listen`,
+  });
 });
 
 test("an address that no interface has is an error of its own", () => {
-  expect(() => serve([], { listen: { host: "169.254.99.98", port: 0 } })).toThrow("no interface of this machine has the address");
+  expect(() => serve([], { listen: { host: "169.254.99.98", port: 0 } })).toThrow(
+    "no interface of this machine has the address",
+  );
 });
 
 test("the signal ends it", async () => {

@@ -28,7 +28,10 @@ export function* cutAt(bytes: Uint8Array, places: readonly number[]): Generator<
   }
 }
 
-export function readList(codec: Codec, chunks: Iterable<Uint8Array>): { readonly items: Item[]; readonly head: ListHead } {
+export function readList(
+  codec: Codec,
+  chunks: Iterable<Uint8Array>,
+): { readonly items: Item[]; readonly head: ListHead } {
   const reader = codec.listReader();
   const items: Item[] = [];
   for (const chunk of chunks) items.push(...reader.push(chunk));
@@ -43,8 +46,19 @@ export function readWatch(codec: Codec, shape: Shape, chunks: Iterable<Uint8Arra
   return frames;
 }
 
-export function writeList(codec: Codec, shape: Shape, resourceVersion: string, items: readonly Uint8Array[]): Uint8Array {
-  const parts = [codec.listStart(shape, resourceVersion, items.map((item) => item.length))];
+export function writeList(
+  codec: Codec,
+  shape: Shape,
+  resourceVersion: string,
+  items: readonly Uint8Array[],
+): Uint8Array {
+  const parts = [
+    codec.listStart(
+      shape,
+      resourceVersion,
+      items.map((item) => item.length),
+    ),
+  ];
   items.forEach((item, i) => parts.push(codec.listItemLead(item, i), item));
   return new Uint8Array(Buffer.concat([...parts, codec.listEnd(shape)]));
 }

@@ -13,12 +13,15 @@ const columns = '[{"name":"Name","type":"string","format":"name","description":"
 const table: Shape = { listKind: "Table", apiVersion: "meta.k8s.io/v1", isBare: true, columnDefinitions: columns };
 
 // As kube-apiserver 1.37 writes them.
-const web0 = '{"metadata":{"name":"web-0","namespace":"shop","uid":"7f1c","resourceVersion":"40","annotations":{"note":"a \\"}]}\\\\"}},"spec":{"hostname":"ünï-𝄞"}}';
+const web0 =
+  '{"metadata":{"name":"web-0","namespace":"shop","uid":"7f1c","resourceVersion":"40","annotations":{"note":"a \\"}]}\\\\"}},"spec":{"hostname":"ünï-𝄞"}}';
 const web1 = '{"metadata":{"name":"web-1","namespace":"shop","uid":"8a2d","resourceVersion":"41"}}';
 const podList = `{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"41","continue":"next","remainingItemCount":3},"items":[${web0},${web1}]}\n`;
-const tab = '{"apiVersion":"stable.example.com/v1","kind":"CronTab","metadata":{"name":"c","namespace":"shop","resourceVersion":"7","uid":"u"},"spec":{"kind":"x"}}';
+const tab =
+  '{"apiVersion":"stable.example.com/v1","kind":"CronTab","metadata":{"name":"c","namespace":"shop","resourceVersion":"7","uid":"u"},"spec":{"kind":"x"}}';
 const tabList = `{"apiVersion":"stable.example.com/v1","items":[${tab}],"kind":"CronTabList","metadata":{"continue":"","resourceVersion":"9"}}\n`;
-const partial = '{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"web-0","namespace":"shop","uid":"7f1c","resourceVersion":"40"}}';
+const partial =
+  '{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"web-0","namespace":"shop","uid":"7f1c","resourceVersion":"40"}}';
 const partialList = `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"41"},"items":[${partial}]}\n`;
 const row = `{"cells":["web-0","1/1"],"object":${partial}}`;
 const tableList = `{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"41"},"columnDefinitions":${columns},"rows":[${row}]}\n`;
@@ -33,7 +36,13 @@ const samples = [
 const name = fc.string({ minLength: 1, maxLength: 12 });
 const podObject = fc.record({
   metadata: fc.record(
-    { name, namespace: name, uid: name, resourceVersion: fc.nat().map(String), annotations: fc.dictionary(fc.string({ unit: "grapheme" }), fc.string({ unit: "grapheme" })) },
+    {
+      name,
+      namespace: name,
+      uid: name,
+      resourceVersion: fc.nat().map(String),
+      annotations: fc.dictionary(fc.string({ unit: "grapheme" }), fc.string({ unit: "grapheme" })),
+    },
     { requiredKeys: ["name"] },
   ),
   spec: fc.jsonValue(),
@@ -54,12 +63,18 @@ describe("list reader", () => {
 
     test(`${name} cut short anywhere is refused`, () => {
       const bytes = bytesOf(text.trimEnd());
-      for (let size = 0; size < bytes.length; size++) expect(() => readList(jsonCodec, [bytes.subarray(0, size)])).toThrow(MalformedError);
+      for (let size = 0; size < bytes.length; size++)
+        expect(() => readList(jsonCodec, [bytes.subarray(0, size)])).toThrow(MalformedError);
     });
 
     test(`${name} put together again reads the same`, () => {
       const read = readList(jsonCodec, [bytesOf(text)]);
-      const written = writeList(jsonCodec, read.head.shape, resourceVersion, read.items.map((item) => item.bytes));
+      const written = writeList(
+        jsonCodec,
+        read.head.shape,
+        resourceVersion,
+        read.items.map((item) => item.bytes),
+      );
       // Lists of custom resources carry an empty `continue`, as the API server's do.
       expect(JSON.parse(textOf(written)).metadata).toMatchObject({ resourceVersion });
       const again = readList(jsonCodec, [written]);
@@ -76,29 +91,58 @@ describe("list reader", () => {
   });
 
   test("a built-in list is written byte for byte as the API server writes it", () => {
-    expect(textOf(writeList(jsonCodec, pods, "41", [bytesOf(web0), bytesOf(web1)]))).toBe(podList.replace(',"continue":"next","remainingItemCount":3', ""));
+    expect(textOf(writeList(jsonCodec, pods, "41", [bytesOf(web0), bytesOf(web1)]))).toBe(
+      podList.replace(',"continue":"next","remainingItemCount":3', ""),
+    );
     expect(textOf(writeList(jsonCodec, table, "41", [bytesOf(row)]))).toBe(tableList);
   });
 
   test("any objects, printed in any way and cut anywhere, come out as they stand in the list", () => {
     fc.assert(
-      fc.property(fc.array(podObject), fc.constantFrom(undefined, 1, "\t", "  \r\n "), fc.array(fc.nat(), { maxLength: 8 }), fc.shuffledSubarray(["kind", "apiVersion", "metadata", "items"], { minLength: 4 }), (objects, indent, places, keys) => {
-        const members: Record<string, unknown> = { kind: "PodList", apiVersion: "v1", metadata: { resourceVersion: "5" }, items: objects };
-        const text = JSON.stringify(Object.fromEntries(keys.map((key) => [key, members[key]])), undefined, indent);
-        const { items, head } = readList(jsonCodec, cutAt(bytesOf(text), places));
-        expect(items.map((item) => JSON.parse(textOf(item.bytes)))).toEqual(JSON.parse(JSON.stringify(objects)));
-        for (const item of items) expect(text).toContain(textOf(item.bytes));
-        expect(head.resourceVersion).toBe("5");
-      }),
+      fc.property(
+        fc.array(podObject),
+        fc.constantFrom(undefined, 1, "\t", "  \r\n "),
+        fc.array(fc.nat(), { maxLength: 8 }),
+        fc.shuffledSubarray(["kind", "apiVersion", "metadata", "items"], { minLength: 4 }),
+        (objects, indent, places, keys) => {
+          const members: Record<string, unknown> = {
+            kind: "PodList",
+            apiVersion: "v1",
+            metadata: { resourceVersion: "5" },
+            items: objects,
+          };
+          const text = JSON.stringify(Object.fromEntries(keys.map((key) => [key, members[key]])), undefined, indent);
+          const { items, head } = readList(jsonCodec, cutAt(bytesOf(text), places));
+          expect(items.map((item) => JSON.parse(textOf(item.bytes)))).toEqual(JSON.parse(JSON.stringify(objects)));
+          for (const item of items) expect(text).toContain(textOf(item.bytes));
+          expect(head.resourceVersion).toBe("5");
+        },
+      ),
       { numRuns: 150 },
     );
   });
 
   const emptyLists = [
-    { name: "null items", text: '{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":null}', isBare: true },
-    { name: "no items, Go's order", text: '{ "kind" : "PodList", "apiVersion":"v1", "metadata":{"resourceVersion":"1"}, "items" : [ ] }', isBare: true },
-    { name: "no items, sorted", text: '{"apiVersion":"x/v1","items":[],"kind":"CronTabList","metadata":{"resourceVersion":"1"}}', isBare: false },
-    { name: "no items, metadata only", text: '{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}', isBare: false },
+    {
+      name: "null items",
+      text: '{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":null}',
+      isBare: true,
+    },
+    {
+      name: "no items, Go's order",
+      text: '{ "kind" : "PodList", "apiVersion":"v1", "metadata":{"resourceVersion":"1"}, "items" : [ ] }',
+      isBare: true,
+    },
+    {
+      name: "no items, sorted",
+      text: '{"apiVersion":"x/v1","items":[],"kind":"CronTabList","metadata":{"resourceVersion":"1"}}',
+      isBare: false,
+    },
+    {
+      name: "no items, metadata only",
+      text: '{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}',
+      isBare: false,
+    },
   ];
   for (const { name, text, isBare } of emptyLists) {
     test(`an empty list (${name}) is one, also when written and read again`, () => {
@@ -110,10 +154,12 @@ describe("list reader", () => {
   }
 
   test("items that hold objects like themselves are not cut inside", () => {
-    const nested = (depth: number): string => `{"metadata":{"name":"a"},"parts":[${depth === 0 ? "" : `${nested(depth - 1)},${nested(depth - 1)}`}]}`;
+    const nested = (depth: number): string =>
+      `{"metadata":{"name":"a"},"parts":[${depth === 0 ? "" : `${nested(depth - 1)},${nested(depth - 1)}`}]}`;
     const items = Array.from({ length: 40 }, (_, i) => nested(i % 4));
     const bytes = bytesOf(`{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[${items.join()}]}`);
-    for (const size of [100, 1000, bytes.length]) expect(readList(jsonCodec, pieces(bytes, size)).items.map((item) => textOf(item.bytes))).toEqual(items);
+    for (const size of [100, 1000, bytes.length])
+      expect(readList(jsonCodec, pieces(bytes, size)).items.map((item) => textOf(item.bytes))).toEqual(items);
   });
 
   test("a custom resource may name its list as it likes", () => {
@@ -146,13 +192,20 @@ describe("list reader", () => {
     { name: "an item of mixed brackets", text: `${head}"items":[{"metadata":{"name":"a"]}]}` },
     { name: "an item without a name", text: `${head}"items":[{"metadata":{}}]}` },
     { name: "an item that is no JSON", text: `${head}"items":[{"metadata":{"name":hunter2}}]}` },
-    { name: "a row without an object", text: '{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{},"columnDefinitions":[],"rows":[{"cells":[],"object":null}]}' },
+    {
+      name: "a row without an object",
+      text: '{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{},"columnDefinitions":[],"rows":[{"cells":[],"object":null}]}',
+    },
     { name: "a list in an array", text: `[${head}"items":[]}]` },
-    { name: "deep nesting", text: `${head}"items":[{"metadata":{"name":"a"},"x":${"[".repeat(100_000)}${"]".repeat(100_000)}` },
+    {
+      name: "deep nesting",
+      text: `${head}"items":[{"metadata":{"name":"a"},"x":${"[".repeat(100_000)}${"]".repeat(100_000)}`,
+    },
   ];
   for (const { name, text } of hostile) {
     test(`${name} is refused`, () => {
-      for (const size of [1, 7, 1 << 20]) expect(() => readList(jsonCodec, pieces(bytesOf(text), size))).toThrow(MalformedError);
+      for (const size of [1, 7, 1 << 20])
+        expect(() => readList(jsonCodec, pieces(bytesOf(text), size))).toThrow(MalformedError);
     });
   }
 
@@ -205,7 +258,8 @@ describe("list reader", () => {
 describe("watch reader", () => {
   // As kube-apiserver writes them: built-in objects begin with kind and apiVersion.
   const pod = (item: string) => item.replace("{", '{"kind":"Pod","apiVersion":"v1",');
-  const rowTable = (rv: string, defs: string, rows: string) => `{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"${rv}"},"columnDefinitions":${defs},"rows":${rows}}`;
+  const rowTable = (rv: string, defs: string, rows: string) =>
+    `{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"${rv}"},"columnDefinitions":${defs},"rows":${rows}}`;
 
   test("a stream gives the same frames however it is cut", () => {
     const stream = bytesOf(
@@ -246,28 +300,49 @@ describe("watch reader", () => {
 
   test("kind and apiVersion are cut out wherever they stand, and nothing else", () => {
     fc.assert(
-      fc.property(podObject, fc.nat(10), fc.nat(10), fc.constantFrom(undefined, 2), (object, kindAt, versionAt, indent) => {
-        const entries = Object.entries(object as object);
-        const place = (at: number, entry: [string, unknown]) => entries.splice(at % (entries.length + 1), 0, entry);
-        place(kindAt, ["kind", "Pod"]);
-        place(versionAt, ["apiVersion", "v1"]);
-        const text = JSON.stringify(Object.fromEntries(entries), undefined, indent);
-        const item = eventItem(readWatch(jsonCodec, pods, [bytesOf(`{"type":"ADDED","object":${text}}\n`)]));
-        if (indent === undefined) expect(textOf(item.bytes)).toBe(JSON.stringify(object));
-        else expect(JSON.parse(textOf(item.bytes))).toEqual(JSON.parse(JSON.stringify(object)));
-      }),
+      fc.property(
+        podObject,
+        fc.nat(10),
+        fc.nat(10),
+        fc.constantFrom(undefined, 2),
+        (object, kindAt, versionAt, indent) => {
+          const entries = Object.entries(object as object);
+          const place = (at: number, entry: [string, unknown]) => entries.splice(at % (entries.length + 1), 0, entry);
+          place(kindAt, ["kind", "Pod"]);
+          place(versionAt, ["apiVersion", "v1"]);
+          const text = JSON.stringify(Object.fromEntries(entries), undefined, indent);
+          const item = eventItem(readWatch(jsonCodec, pods, [bytesOf(`{"type":"ADDED","object":${text}}\n`)]));
+          if (indent === undefined) expect(textOf(item.bytes)).toBe(JSON.stringify(object));
+          else expect(JSON.parse(textOf(item.bytes))).toEqual(JSON.parse(JSON.stringify(object)));
+        },
+      ),
       { numRuns: 200 },
     );
   });
 
   test("members named kind deeper inside stay", () => {
-    const item = '{"metadata":{"name":"a","ownerReferences":[{"apiVersion":"apps/v1","kind":"Job"}]},"spec":{"kind":"x"}}';
-    const [spec, meta] = ['"spec":{"kind":"x"}', '"metadata":{"name":"a","ownerReferences":[{"apiVersion":"apps/v1","kind":"Job"}]}'];
-    expect(textOf(eventItem(readWatch(jsonCodec, pods, [bytesOf(`{"type":"ADDED","object":{${meta},"apiVersion":"v1",${spec},"kind":"Pod"}}`)])).bytes)).toBe(item);
+    const item =
+      '{"metadata":{"name":"a","ownerReferences":[{"apiVersion":"apps/v1","kind":"Job"}]},"spec":{"kind":"x"}}';
+    const [spec, meta] = [
+      '"spec":{"kind":"x"}',
+      '"metadata":{"name":"a","ownerReferences":[{"apiVersion":"apps/v1","kind":"Job"}]}',
+    ];
+    expect(
+      textOf(
+        eventItem(
+          readWatch(jsonCodec, pods, [
+            bytesOf(`{"type":"ADDED","object":{${meta},"apiVersion":"v1",${spec},"kind":"Pod"}}`),
+          ]),
+        ).bytes,
+      ),
+    ).toBe(item);
   });
 
   test("Table events with and without headers, and Table bookmarks", () => {
-    const annotated = partial.replace('"resourceVersion":"40"', '"resourceVersion":"40","annotations":{"k8s.io/initial-events-end":"true"}');
+    const annotated = partial.replace(
+      '"resourceVersion":"40"',
+      '"resourceVersion":"40","annotations":{"k8s.io/initial-events-end":"true"}',
+    );
     const stream = [
       `{"type":"ADDED","object":${rowTable("40", columns, `[${row}]`)}}`,
       `{"type":"MODIFIED","object":${rowTable("40", "null", `[${row}]`)}}`,
@@ -290,10 +365,22 @@ describe("watch reader", () => {
     { name: "no object", shape: pods, text: '{"type":"ADDED"}' },
     { name: "an object that is text", shape: pods, text: '{"type":"ADDED","object":"x"}' },
     { name: "an object without metadata", shape: pods, text: '{"type":"ADDED","object":{}}' },
-    { name: "an object of another kind", shape: pods, text: `{"type":"ADDED","object":${web1.replace("{", '{"kind":"Node",')}}` },
-    { name: "a Table in a stream of objects", shape: pods, text: `{"type":"ADDED","object":${rowTable("1", "null", `[${row}]`)}}` },
+    {
+      name: "an object of another kind",
+      shape: pods,
+      text: `{"type":"ADDED","object":${web1.replace("{", '{"kind":"Node",')}}`,
+    },
+    {
+      name: "a Table in a stream of objects",
+      shape: pods,
+      text: `{"type":"ADDED","object":${rowTable("1", "null", `[${row}]`)}}`,
+    },
     { name: "an object in a Table's stream", shape: table, text: `{"type":"ADDED","object":${web1}}` },
-    { name: "a Table of two rows", shape: table, text: `{"type":"ADDED","object":${rowTable("1", "null", `[${row},${row}]`)}}` },
+    {
+      name: "a Table of two rows",
+      shape: table,
+      text: `{"type":"ADDED","object":${rowTable("1", "null", `[${row},${row}]`)}}`,
+    },
     { name: "a Table of no rows", shape: table, text: `{"type":"ADDED","object":${rowTable("1", "null", "[]")}}` },
     { name: "a bookmark without a resourceVersion", shape: pods, text: '{"type":"BOOKMARK","object":{"metadata":{}}}' },
     { name: "garbage between events", shape: pods, text: `{"type":"ADDED","object":${web1}},` },
@@ -303,7 +390,8 @@ describe("watch reader", () => {
   ];
   for (const { name, shape, text } of hostile) {
     test(`${name} is refused`, () => {
-      for (const size of [1, 1 << 20]) expect(() => readWatch(jsonCodec, shape, pieces(bytesOf(text), size))).toThrow(MalformedError);
+      for (const size of [1, 1 << 20])
+        expect(() => readWatch(jsonCodec, shape, pieces(bytesOf(text), size))).toThrow(MalformedError);
     });
   }
 
@@ -311,7 +399,10 @@ describe("watch reader", () => {
     const printed = `{"type":"ADDED","object":${JSON.stringify(JSON.parse(web1), undefined, 1)}}`;
     for (const size of [1, 50, 1 << 20]) {
       const frames = readWatch(jsonCodec, pods, pieces(bytesOf(printed + printed), size));
-      expect(frames.map((frame) => "item" in frame && JSON.parse(textOf(frame.item.bytes)))).toEqual([JSON.parse(web1), JSON.parse(web1)]);
+      expect(frames.map((frame) => "item" in frame && JSON.parse(textOf(frame.item.bytes)))).toEqual([
+        JSON.parse(web1),
+        JSON.parse(web1),
+      ]);
     }
   });
 
@@ -341,28 +432,47 @@ describe("writing", () => {
     test(`${name}: bookmarks read back, with kind and apiVersion`, () => {
       for (const isInitialEventsEnd of [true, false]) {
         const bytes = jsonCodec.bookmark(shape, "77", isInitialEventsEnd);
-        expect(readWatch(jsonCodec, shape, [bytes])).toEqual([{ type: "BOOKMARK", resourceVersion: "77", isInitialEventsEnd }]);
-        expect(JSON.parse(textOf(bytes)).object).toMatchObject({ kind: shape.listKind.replace(/List$/, ""), apiVersion: shape.apiVersion });
+        expect(readWatch(jsonCodec, shape, [bytes])).toEqual([
+          { type: "BOOKMARK", resourceVersion: "77", isInitialEventsEnd },
+        ]);
+        expect(JSON.parse(textOf(bytes)).object).toMatchObject({
+          kind: shape.listKind.replace(/List$/, ""),
+          apiVersion: shape.apiVersion,
+        });
       }
     });
   }
 
   test("an ERROR event carries the whole Status", () => {
     const bytes = jsonCodec.errorEvent({ code: 410, reason: "Expired", message: "too old" });
-    expect(textOf(bytes)).toBe('{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old","reason":"Expired","code":410}}\n');
-    expect(readWatch(jsonCodec, pods, [bytes])).toEqual([{ type: "ERROR", code: 410, reason: "Expired", message: "too old" }]);
+    expect(textOf(bytes)).toBe(
+      '{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old","reason":"Expired","code":410}}\n',
+    );
+    expect(readWatch(jsonCodec, pods, [bytes])).toEqual([
+      { type: "ERROR", code: 410, reason: "Expired", message: "too old" },
+    ]);
   });
 
   test("a single object has kind and apiVersion; a single row is a Table", () => {
-    expect(textOf(jsonCodec.single(pods, bytesOf(web1)))).toBe(`${web1.replace("{", '{"kind":"Pod","apiVersion":"v1",')}\n`);
+    expect(textOf(jsonCodec.single(pods, bytesOf(web1)))).toBe(
+      `${web1.replace("{", '{"kind":"Pod","apiVersion":"v1",')}\n`,
+    );
     expect(textOf(jsonCodec.single(tabs, bytesOf(tab)))).toBe(`${tab}\n`);
     expect(textOf(jsonCodec.single(table, bytesOf(row)))).toBe(tableList.replace('"41"', '"40"'));
   });
 
   const edits = [
     { name: "replaced", item: web1, expected: web1.replace('"41"', '"99"') },
-    { name: "replaced with spaces kept", item: '{ "metadata" : { "name":"a" , "resourceVersion" : "1" } }', expected: '{ "metadata" : { "name":"a" , "resourceVersion" : "99" } }' },
-    { name: "inserted", item: '{"spec":{"resourceVersion":"1"},"metadata":{"name":"a"}}', expected: '{"spec":{"resourceVersion":"1"},"metadata":{"resourceVersion":"99","name":"a"}}' },
+    {
+      name: "replaced with spaces kept",
+      item: '{ "metadata" : { "name":"a" , "resourceVersion" : "1" } }',
+      expected: '{ "metadata" : { "name":"a" , "resourceVersion" : "99" } }',
+    },
+    {
+      name: "inserted",
+      item: '{"spec":{"resourceVersion":"1"},"metadata":{"name":"a"}}',
+      expected: '{"spec":{"resourceVersion":"1"},"metadata":{"resourceVersion":"99","name":"a"}}',
+    },
     { name: "inserted into nothing", item: '{"metadata":{}}', expected: '{"metadata":{"resourceVersion":"99"}}' },
     { name: "replaced in a row", item: row, expected: row.replace('"40"', '"99"') },
   ];

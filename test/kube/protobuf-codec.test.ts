@@ -25,7 +25,8 @@ const concat = (...parts: Uint8Array[]): Uint8Array => new Uint8Array(Buffer.con
 const magic = bytesOf("k8s\0");
 const typeMeta = (apiVersion: string, kind: string) => field(1, concat(field(1, apiVersion), field(2, kind)));
 const unknownEnd = concat(field(3, ""), field(4, ""));
-const wrap = (apiVersion: string, kind: string, raw: Uint8Array) => concat(magic, typeMeta(apiVersion, kind), field(2, raw), unknownEnd);
+const wrap = (apiVersion: string, kind: string, raw: Uint8Array) =>
+  concat(magic, typeMeta(apiVersion, kind), field(2, raw), unknownEnd);
 const frame = (type: string, object: Uint8Array) => {
   const event = concat(field(1, type), field(2, field(1, object)));
   const length = Buffer.alloc(4);
@@ -50,13 +51,34 @@ const object = (meta: Record<string, string>, ...rest: Uint8Array[]) =>
   );
 
 // A field of every wire type and of numbers that no release has: they must survive.
-const strange = concat(field(2, "AddressType"), varint(77 * 8), varint(2 ** 40), varint(500 * 8 + 1), new Uint8Array(8).fill(9), varint(501 * 8 + 5), new Uint8Array(4).fill(7));
+const strange = concat(
+  field(2, "AddressType"),
+  varint(77 * 8),
+  varint(2 ** 40),
+  varint(500 * 8 + 1),
+  new Uint8Array(8).fill(9),
+  varint(501 * 8 + 5),
+  new Uint8Array(4).fill(7),
+);
 const web0 = object({ name: "web-0", namespace: "shop", uid: "7f1c", resourceVersion: "40" }, strange);
-const web1 = object({ name: "web-1", namespace: "shop", uid: "8a2d", resourceVersion: "41" }, field(3, "x".repeat(300)));
+const web1 = object(
+  { name: "web-1", namespace: "shop", uid: "8a2d", resourceVersion: "41" },
+  field(3, "x".repeat(300)),
+);
 const listMeta = concat(field(1, ""), field(2, "41"), field(3, ""));
-const list = wrap("discovery.k8s.io/v1", "EndpointSliceList", concat(field(1, listMeta), field(2, web0), field(2, web1)));
+const list = wrap(
+  "discovery.k8s.io/v1",
+  "EndpointSliceList",
+  concat(field(1, listMeta), field(2, web0), field(2, web1)),
+);
 
-const anyObject = fc.record({ name: fc.string({ minLength: 1 }), namespace: fc.string(), uid: fc.string(), resourceVersion: fc.nat().map(String), rest: fc.uint8Array({ maxLength: 400 }) });
+const anyObject = fc.record({
+  name: fc.string({ minLength: 1 }),
+  namespace: fc.string(),
+  uid: fc.string(),
+  resourceVersion: fc.nat().map(String),
+  rest: fc.uint8Array({ maxLength: 400 }),
+});
 
 describe("list reader", () => {
   test("a list gives the same items however it is cut", () => {
@@ -75,7 +97,9 @@ describe("list reader", () => {
         const written = writeList(protobufCodec, endpoints, "5", items);
         const read = readList(protobufCodec, cutAt(written, places));
         expect(read.items.map(({ bytes }) => bytes)).toEqual(items);
-        expect(read.items.map(({ meta }) => meta)).toEqual(objects.map(({ namespace, name, uid, resourceVersion }) => ({ namespace, name, uid, resourceVersion })));
+        expect(read.items.map(({ meta }) => meta)).toEqual(
+          objects.map(({ namespace, name, uid, resourceVersion }) => ({ namespace, name, uid, resourceVersion })),
+        );
         expect(read.head).toEqual({ shape: endpoints, resourceVersion: "5", continueToken: "" });
       }),
       { numRuns: 150 },
@@ -87,7 +111,14 @@ describe("list reader", () => {
   });
 
   test("the order of fields does not matter, and what is unknown in the envelope is passed over", () => {
-    const raw = concat(varint(9 * 8), varint(7), field(2, web0), field(7, "new"), field(1, concat(field(3, "more"), varint(4 * 8), varint(12), field(2, "41"))), field(2, web1));
+    const raw = concat(
+      varint(9 * 8),
+      varint(7),
+      field(2, web0),
+      field(7, "new"),
+      field(1, concat(field(3, "more"), varint(4 * 8), varint(12), field(2, "41"))),
+      field(2, web1),
+    );
     const text = concat(magic, field(2, raw), field(9, "x"), typeMeta("discovery.k8s.io/v1", "EndpointSliceList"));
     for (const size of [1, 5, text.length]) {
       const { items, head } = readList(protobufCodec, pieces(text, size));
@@ -110,11 +141,31 @@ describe("list reader", () => {
     { name: "one object", bytes: wrap("v1", "Pod", web0) },
     { name: "no body", bytes: concat(magic, typeMeta("v1", "PodList"), unknownEnd) },
     { name: "no kind", bytes: concat(magic, field(2, field(1, listMeta))) },
-    { name: "two bodies", bytes: concat(magic, typeMeta("v1", "PodList"), field(2, field(1, listMeta)), field(2, field(1, listMeta))) },
-    { name: "a content encoding", bytes: concat(magic, typeMeta("v1", "PodList"), field(2, field(1, listMeta)), field(3, "gzip")) },
-    { name: "an item longer than its list", bytes: concat(magic, typeMeta("v1", "PodList"), varint(18), varint(4), varint(18), varint(100), new Uint8Array(200)) },
+    {
+      name: "two bodies",
+      bytes: concat(magic, typeMeta("v1", "PodList"), field(2, field(1, listMeta)), field(2, field(1, listMeta))),
+    },
+    {
+      name: "a content encoding",
+      bytes: concat(magic, typeMeta("v1", "PodList"), field(2, field(1, listMeta)), field(3, "gzip")),
+    },
+    {
+      name: "an item longer than its list",
+      bytes: concat(
+        magic,
+        typeMeta("v1", "PodList"),
+        varint(18),
+        varint(4),
+        varint(18),
+        varint(100),
+        new Uint8Array(200),
+      ),
+    },
     { name: "an item without a name", bytes: wrap("v1", "PodList", field(2, field(1, field(3, "shop")))) },
-    { name: "an item that is no message", bytes: wrap("v1", "PodList", field(2, concat(web0, Uint8Array.of(0x0a, 0xff)))) },
+    {
+      name: "an item that is no message",
+      bytes: wrap("v1", "PodList", field(2, concat(web0, Uint8Array.of(0x0a, 0xff)))),
+    },
     { name: "an item of a group", bytes: wrap("v1", "PodList", field(2, concat(web0, Uint8Array.of(0x13)))) },
     { name: "field number 0", bytes: wrap("v1", "PodList", field(0, "x")) },
     { name: "an endless varint", bytes: concat(magic, new Uint8Array(64).fill(0xff)) },
@@ -123,7 +174,8 @@ describe("list reader", () => {
   ];
   for (const { name, bytes } of hostile) {
     test(`${name} is refused`, () => {
-      for (const size of [1, 3, 1 << 20]) expect(() => readList(protobufCodec, pieces(bytes, size))).toThrow(MalformedError);
+      for (const size of [1, 3, 1 << 20])
+        expect(() => readList(protobufCodec, pieces(bytes, size))).toThrow(MalformedError);
     });
   }
 
@@ -148,8 +200,12 @@ describe("list reader", () => {
     reader.push(concat(start, varint(18), varint(16 * 1024 * 1024)));
     expect(reader.bufferedBytes).toBeLessThan(64 * 1024);
     expect(() => reader.end()).toThrow(MalformedError);
-    expect(() => new ProtobufListReader().push(concat(start, varint(18), varint(16 * 1024 * 1024 + 1)))).toThrow(MalformedError);
-    expect(() => new ProtobufListReader().push(concat(magic, field(1, ""), varint(10), varint(2 ** 40)))).toThrow(MalformedError);
+    expect(() => new ProtobufListReader().push(concat(start, varint(18), varint(16 * 1024 * 1024 + 1)))).toThrow(
+      MalformedError,
+    );
+    expect(() => new ProtobufListReader().push(concat(magic, field(1, ""), varint(10), varint(2 ** 40)))).toThrow(
+      MalformedError,
+    );
   });
 
   test("a list of 50 MB is read holding no more than one item and one chunk", () => {
@@ -174,12 +230,22 @@ describe("list reader", () => {
 describe("watch reader", () => {
   const slice = (item: Uint8Array) => wrap("discovery.k8s.io/v1", "EndpointSlice", item);
   const endMark = field(12, concat(field(1, "k8s.io/initial-events-end"), field(2, "true")));
-  const status = concat(field(1, listMeta), field(2, "Failure"), field(3, "too old"), field(4, "Expired"), varint(6 * 8), varint(410));
+  const status = concat(
+    field(1, listMeta),
+    field(2, "Failure"),
+    field(3, "too old"),
+    field(4, "Expired"),
+    varint(6 * 8),
+    varint(410),
+  );
   const stream = concat(
     frame("ADDED", slice(web0)),
     frame("MODIFIED", slice(web1)),
     frame("DELETED", slice(web1)),
-    frame("BOOKMARK", slice(field(1, concat(field(1, ""), field(6, "50"), field(12, concat(field(1, "k"), field(2, "true"))))))),
+    frame(
+      "BOOKMARK",
+      slice(field(1, concat(field(1, ""), field(6, "50"), field(12, concat(field(1, "k"), field(2, "true")))))),
+    ),
     frame("BOOKMARK", slice(concat(field(1, concat(field(6, "51"), endMark)), field(4, "")))),
     frame("ERROR", wrap("v1", "Status", status)),
   );
@@ -209,13 +275,24 @@ describe("watch reader", () => {
 
   test("what is written is read: bookmarks and errors", () => {
     for (const isInitialEventsEnd of [true, false]) {
-      expect(readWatch(protobufCodec, endpoints, [protobufCodec.bookmark(endpoints, "77", isInitialEventsEnd)])).toEqual([{ type: "BOOKMARK", resourceVersion: "77", isInitialEventsEnd }]);
+      expect(
+        readWatch(protobufCodec, endpoints, [protobufCodec.bookmark(endpoints, "77", isInitialEventsEnd)]),
+      ).toEqual([{ type: "BOOKMARK", resourceVersion: "77", isInitialEventsEnd }]);
     }
-    const error = protobufCodec.errorEvent({ code: 504, reason: "Timeout", message: "later", causes: [{ reason: "ResourceVersionTooLarge", message: "x" }], retryAfterSeconds: 1 });
-    expect(readWatch(protobufCodec, endpoints, [error])).toEqual([{ type: "ERROR", code: 504, reason: "Timeout", message: "later" }]);
+    const error = protobufCodec.errorEvent({
+      code: 504,
+      reason: "Timeout",
+      message: "later",
+      causes: [{ reason: "ResourceVersionTooLarge", message: "x" }],
+      retryAfterSeconds: 1,
+    });
+    expect(readWatch(protobufCodec, endpoints, [error])).toEqual([
+      { type: "ERROR", code: 504, reason: "Timeout", message: "later" },
+    ]);
   });
 
-  const length = (size: number) => Uint8Array.of((size >>> 24) & 255, (size >>> 16) & 255, (size >>> 8) & 255, size & 255);
+  const length = (size: number) =>
+    Uint8Array.of((size >>> 24) & 255, (size >>> 16) & 255, (size >>> 8) & 255, size & 255);
   const hostile = [
     { name: "an unknown type", bytes: frame("SYNC", slice(web0)) },
     { name: "an empty frame", bytes: length(0) },
@@ -229,7 +306,8 @@ describe("watch reader", () => {
   ];
   for (const { name, bytes } of hostile) {
     test(`${name} is refused`, () => {
-      for (const size of [1, 1 << 20]) expect(() => readWatch(protobufCodec, endpoints, pieces(bytes, size))).toThrow(MalformedError);
+      for (const size of [1, 1 << 20])
+        expect(() => readWatch(protobufCodec, endpoints, pieces(bytes, size))).toThrow(MalformedError);
     });
   }
 
@@ -247,13 +325,17 @@ describe("watch reader", () => {
 describe("withResourceVersion", () => {
   test("the new text replaces the old, and every other byte stays", () => {
     const edited = protobufCodec.withResourceVersion(web0, "1234567890123");
-    expect(edited).toEqual(object({ name: "web-0", namespace: "shop", uid: "7f1c", resourceVersion: "1234567890123" }, strange));
+    expect(edited).toEqual(
+      object({ name: "web-0", namespace: "shop", uid: "7f1c", resourceVersion: "1234567890123" }, strange),
+    );
     expect(protobufCodec.withResourceVersion(edited, "40")).toEqual(web0);
   });
 
   test("a missing one is put where Go would write it", () => {
     const item = concat(field(1, concat(field(1, "a"), field(12, ""))), field(2, "x"));
-    expect(protobufCodec.withResourceVersion(item, "9")).toEqual(concat(field(1, concat(field(1, "a"), field(6, "9"), field(12, ""))), field(2, "x")));
+    expect(protobufCodec.withResourceVersion(item, "9")).toEqual(
+      concat(field(1, concat(field(1, "a"), field(6, "9"), field(12, ""))), field(2, "x")),
+    );
     expect(() => protobufCodec.withResourceVersion(field(2, "x"), "9")).toThrow(MalformedError);
   });
 });

@@ -38,7 +38,12 @@ describe("who may read", () => {
     await using apiServer = await startApiServer({ objects: [configMap("a")] });
     await using edge = await startEdge({ apiServer });
     const other = edge.clientWith(apiServer.cluster.clientCertificate("kube-proxy", ["system:node-proxier"]));
-    const expired = edge.clientWith(apiServer.cluster.clientCertificate("admin", ["system:masters"], { notBeforeMs: Date.now() - 7_200_000, notAfterMs: Date.now() - 3_600_000 }));
+    const expired = edge.clientWith(
+      apiServer.cluster.clientCertificate("admin", ["system:masters"], {
+        notBeforeMs: Date.now() - 7_200_000,
+        notAfterMs: Date.now() - 3_600_000,
+      }),
+    );
 
     const reply = await other.get(LIST);
 
@@ -48,7 +53,10 @@ describe("who may read", () => {
   });
 
   test("a token reads offline only what that token read online", async () => {
-    await using apiServer = await startApiServer({ objects: [configMap("a")], tokens: { one: { name: "one", groups: [] }, two: { name: "two", groups: [] } } });
+    await using apiServer = await startApiServer({
+      objects: [configMap("a")],
+      tokens: { one: { name: "one", groups: [] }, two: { name: "two", groups: [] } },
+    });
     await using edge = await startEdge({ apiServer });
     const one = edge.clientWith({ token: "one" });
     const two = edge.clientWith({ token: "two" });
@@ -58,14 +66,24 @@ describe("who may read", () => {
 
     await apiServer.cut();
 
-    expect((await eventually(() => one.get(LIST), ({ status }) => status === 200)).json().items).toHaveLength(1);
+    expect(
+      (
+        await eventually(
+          () => one.get(LIST),
+          ({ status }) => status === 200,
+        )
+      ).json().items,
+    ).toHaveLength(1);
     expect((await two.get(LIST)).status).toBe(503);
     expect((await two.get(`${LIST}/a`)).status).toBe(503);
     expect((await edge.clientWith({ token: "guess" }).get(LIST)).status).toBe(503);
   });
 
   test("a token that the API server refused later reads nothing offline", async () => {
-    await using apiServer = await startApiServer({ objects: [configMap("a")], tokens: { one: { name: "one", groups: [] } } });
+    await using apiServer = await startApiServer({
+      objects: [configMap("a")],
+      tokens: { one: { name: "one", groups: [] } },
+    });
     await using edge = await startEdge({ apiServer });
     const one = edge.clientWith({ token: "one" });
     await one.get(LIST);
@@ -97,7 +115,10 @@ describe("who may read", () => {
 
   test("a token never lies on the disk or in the log", async () => {
     const token = `marker-${randomBytes(8).toString("hex")}`;
-    await using apiServer = await startApiServer({ objects: [configMap("a")], tokens: { [token]: { name: "one", groups: [] } } });
+    await using apiServer = await startApiServer({
+      objects: [configMap("a")],
+      tokens: { [token]: { name: "one", groups: [] } },
+    });
     await using edge = await startEdge({ apiServer });
     await edge.clientWith({ token }).get(LIST);
     await edge.clientWith({ token: `${token}-wrong` }).get(LIST);
@@ -123,7 +144,12 @@ describe("what is passed on", () => {
   test("raw targets reach the API server as sent; dot segments and // are 400", async () => {
     await using apiServer = await startApiServer();
     await using edge = await startEdge({ apiServer });
-    for (const target of ["/api/v1/namespaces/shop/configmaps/a%2Fb", "/apis/x/y?q=a+b|c&d=%22", '/apis/x/y?q="a"', "/apis/x/a|b%3A"]) {
+    for (const target of [
+      "/api/v1/namespaces/shop/configmaps/a%2Fb",
+      "/apis/x/y?q=a+b|c&d=%22",
+      '/apis/x/y?q="a"',
+      "/apis/x/a|b%3A",
+    ]) {
       await edge.client.get(target);
       expect(apiServer.requests.at(-1)!.target).toBe(target);
     }
@@ -133,26 +159,48 @@ describe("what is passed on", () => {
     const badEscape = "/api/v1/namespaces/shop/configmaps/%zz";
     const [here, there] = [await edge.client.get(badEscape), await direct.get(badEscape)];
     expect([here.status, here.body.toString()]).toEqual([there.status, there.body.toString()]);
-    for (const target of ["/api/v1/../../healthz", "/api/%2e%2e/x", "/api//v1", "//api/v1", "/api/v1/./pods"]) expect((await edge.client.get(target)).status).toBe(400);
+    for (const target of ["/api/v1/../../healthz", "/api/%2e%2e/x", "/api//v1", "//api/v1", "/api/v1/./pods"])
+      expect((await edge.client.get(target)).status).toBe(400);
   });
 
   test("a chunked body with Expect: 100-continue arrives whole", async () => {
     await using apiServer = await startApiServer({ objects: [configMap("a")] });
     await using edge = await startEdge({ apiServer });
     const body = JSON.stringify({ ...configMap("big"), data: { x: "y".repeat(900_000) } });
-    const reply = await edge.client.request("POST", LIST, { headers: { "Content-Type": "application/json", "Transfer-Encoding": "chunked", Expect: "100-continue" }, body });
+    const reply = await edge.client.request("POST", LIST, {
+      headers: { "Content-Type": "application/json", "Transfer-Encoding": "chunked", Expect: "100-continue" },
+      body,
+    });
     expect(reply.status).toBe(201);
     expect((apiServer.object("ConfigMap", "shop", "big") as any).data.x).toHaveLength(900_000);
   });
 
   test("an upgrade carries bytes both ways, exactly", async () => {
-    await using apiServer = await startApiServer({ objects: [{ kind: "Pod", apiVersion: "v1", metadata: { name: "web-0", namespace: "shop" }, spec: { containers: [{ name: "app" }] } }] });
+    await using apiServer = await startApiServer({
+      objects: [
+        {
+          kind: "Pod",
+          apiVersion: "v1",
+          metadata: { name: "web-0", namespace: "shop" },
+          spec: { containers: [{ name: "app" }] },
+        },
+      ],
+    });
     await using edge = await startEdge({ apiServer });
     const pair = apiServer.cluster.clientCertificate("admin", ["system:masters"]);
-    const socket = tls.connect({ host: "127.0.0.1", port: Number(new URL(edge.url).port), ca: readFileSync(join(edge.stateDir, "pki", "local-ca.crt")), cert: pair.cert, key: pair.key, ALPNProtocols: ["http/1.1"] });
+    const socket = tls.connect({
+      host: "127.0.0.1",
+      port: Number(new URL(edge.url).port),
+      ca: readFileSync(join(edge.stateDir, "pki", "local-ca.crt")),
+      cert: pair.cert,
+      key: pair.key,
+      ALPNProtocols: ["http/1.1"],
+    });
     const received: Buffer[] = [];
     socket.on("data", (chunk: Buffer) => received.push(chunk));
-    socket.write("POST /api/v1/namespaces/shop/pods/web-0/portforward HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n");
+    socket.write(
+      "POST /api/v1/namespaces/shop/pods/web-0/portforward HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n",
+    );
     await eventually(() => Buffer.concat(received).toString("latin1").includes("\r\n\r\n"));
     const head = Buffer.concat(received).toString("latin1");
     expect(head).toStartWith("HTTP/1.1 101");

@@ -13,7 +13,10 @@ describe("reads survive a cut", () => {
 
     const online = await edge.client.get(`${LIST}/a`);
     await apiServer.cut();
-    const offline = await eventually(() => edge.client.get(`${LIST}/a`), ({ status }) => status === 200);
+    const offline = await eventually(
+      () => edge.client.get(`${LIST}/a`),
+      ({ status }) => status === 200,
+    );
 
     expect(offline.body.equals(online.body)).toBe(true);
     expect(offline.headers["content-type"]).toBe(online.headers["content-type"]!);
@@ -110,7 +113,10 @@ describe("reads survive a cut", () => {
     const online = await edge.client.get("/apis", accept);
     await edge.client.get("/version");
     await apiServer.cut();
-    const offline = await eventually(() => edge.client.get("/apis", accept), ({ status }) => status === 200);
+    const offline = await eventually(
+      () => edge.client.get("/apis", accept),
+      ({ status }) => status === 200,
+    );
     const version = await edge.client.get("/version");
     const unchanged = await edge.client.get("/apis", { ...accept, "If-None-Match": String(online.headers["etag"]) });
 
@@ -125,12 +131,32 @@ describe("reads survive a cut", () => {
       kind: "CustomResourceDefinition",
       apiVersion: "apiextensions.k8s.io/v1",
       metadata: { name: "widgets.example.com" },
-      spec: { group: "example.com", scope: "Namespaced", names: { plural: "widgets", singular: "widget", kind: "Widget", listKind: "WidgetList" }, versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } } }] },
+      spec: {
+        group: "example.com",
+        scope: "Namespaced",
+        names: { plural: "widgets", singular: "widget", kind: "Widget", listKind: "WidgetList" },
+        versions: [
+          {
+            name: "v1",
+            served: true,
+            storage: true,
+            schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
+          },
+        ],
+      },
     };
     await using apiServer = await startApiServer({ objects: [configMap("a"), definition] });
     await using edge = await startEdge({ apiServer });
     const path = "/apis/example.com/v1/namespaces/shop/widgets";
-    const created = await edge.client.request("POST", path, { headers: { "Content-Type": "application/json" }, body: JSON.stringify({ apiVersion: "example.com/v1", kind: "Widget", metadata: { name: "w" }, spec: { odd: { nested: [1, null, "x"] } } }) });
+    const created = await edge.client.request("POST", path, {
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({
+        apiVersion: "example.com/v1",
+        kind: "Widget",
+        metadata: { name: "w" },
+        spec: { odd: { nested: [1, null, "x"] } },
+      }),
+    });
     expect(created.status).toBe(201);
 
     const online = await edge.client.get(path);
@@ -160,7 +186,11 @@ describe("a cut is not an event", () => {
     await apiServer.heal();
 
     await watch.until((events) => events.length >= 6);
-    expect(watch.events.slice(3).map(({ type, object }) => `${type} ${object.metadata.name}`)).toEqual(["ADDED c", "DELETED a", "MODIFIED b"]);
+    expect(watch.events.slice(3).map(({ type, object }) => `${type} ${object.metadata.name}`)).toEqual([
+      "ADDED c",
+      "DELETED a",
+      "MODIFIED b",
+    ]);
     expect(apiServer.count({ verb: "list", resource: "configmaps" })).toBe(lists);
     watch.close();
   });
@@ -185,7 +215,12 @@ describe("a cut is not an event", () => {
     const seen = watch.events.slice(4).map(({ type, object }) => `${type} ${object.metadata.name ?? ""}`.trim());
     expect(seen).toEqual(["MODIFIED b", "ADDED c", "DELETED d", "ADDED d", "DELETED a", "BOOKMARK"]);
     expect(watch.events.at(-1)!.object.metadata.resourceVersion).toBe(apiServer.resourceVersion);
-    expect(watch.events.find(({ type, object }) => type === "ADDED" && object.metadata.name === "d" && object.metadata.uid === (again as any).metadata.uid)).toBeDefined();
+    expect(
+      watch.events.find(
+        ({ type, object }) =>
+          type === "ADDED" && object.metadata.name === "d" && object.metadata.uid === (again as any).metadata.uid,
+      ),
+    ).toBeDefined();
     expect(apiServer.count({ verb: "list", resource: "configmaps" })).toBe(lists + 1);
     watch.close();
   });
@@ -197,7 +232,11 @@ describe("a cut is not an event", () => {
     const watches = await Promise.all(Array.from({ length: 20 }, () => edge.client.watch(STREAM)));
     await Promise.all(watches.map((watch) => watch.until((events) => events.at(-1)?.type === "BOOKMARK")));
     apiServer.put(configMap("b"));
-    await Promise.all(watches.map((watch) => watch.until((events) => events.at(-1)?.type === "ADDED" && events.at(-1)?.object.metadata.name === "b")));
+    await Promise.all(
+      watches.map((watch) =>
+        watch.until((events) => events.at(-1)?.type === "ADDED" && events.at(-1)?.object.metadata.name === "b"),
+      ),
+    );
 
     expect(apiServer.watchCount).toBe(1);
     for (const watch of watches) watch.close();
@@ -209,9 +248,14 @@ describe("a cut is not an event", () => {
     const first = await edge.client.get(`${LIST}?resourceVersion=0`);
     await apiServer.cut();
 
-    const list = await eventually(() => edge.client.get(`${LIST}?resourceVersion=0&limit=500`), ({ status }) => status === 200);
+    const list = await eventually(
+      () => edge.client.get(`${LIST}?resourceVersion=0&limit=500`),
+      ({ status }) => status === 200,
+    );
     const { resourceVersion } = list.json().metadata;
-    const watch = await edge.client.watch(`${LIST}?watch=true&resourceVersion=${resourceVersion}&allowWatchBookmarks=true`);
+    const watch = await edge.client.watch(
+      `${LIST}?watch=true&resourceVersion=${resourceVersion}&allowWatchBookmarks=true`,
+    );
     const ahead = await edge.client.watch(`${LIST}?watch=true&resourceVersion=${Number(resourceVersion) + 100}`);
     await apiServer.heal();
     apiServer.put(configMap("b"));

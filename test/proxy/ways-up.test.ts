@@ -72,14 +72,22 @@ test("in a black hole a kept list is answered within the patience of a caller, t
 
   apiServer.blackHole();
   const first = await edge.client.get(LIST);
-  const health = await eventually(async () => (await (await fetch(`${edge.healthUrl}/metrics`)).text()).includes("holdfast_upstream_up 0"), Boolean, 20_000);
+  const health = await eventually(
+    async () => (await (await fetch(`${edge.healthUrl}/metrics`)).text()).includes("holdfast_upstream_up 0"),
+    Boolean,
+    20_000,
+  );
   const unseen = await edge.client.get("/api/v1/namespaces/shop/secrets");
 
   expect(first.status).toBe(200);
   expect(health).toBe(true);
   expect(unseen.status).toBe(503);
   await apiServer.heal();
-  await eventually(() => edge.client.get("/api/v1/namespaces/shop/secrets"), ({ status }) => status === 200, 20_000);
+  await eventually(
+    () => edge.client.get("/api/v1/namespaces/shop/secrets"),
+    ({ status }) => status === 200,
+    20_000,
+  );
 }, 60_000);
 
 test("a watch that was open through a black hole carries what changed, without a list", async () => {
@@ -91,7 +99,11 @@ test("a watch that was open through a black hole carries what changed, without a
 
   apiServer.blackHole();
   await edge.client.get(LIST);
-  await eventually(async () => (await (await fetch(`${edge.healthUrl}/metrics`)).text()).includes("holdfast_upstream_up 0"), Boolean, 20_000);
+  await eventually(
+    async () => (await (await fetch(`${edge.healthUrl}/metrics`)).text()).includes("holdfast_upstream_up 0"),
+    Boolean,
+    20_000,
+  );
   apiServer.put(configMap("b"));
   await apiServer.heal();
   await watch.until((events) => events.some(({ object }) => object.metadata.name === "b"), 20_000);
@@ -113,17 +125,32 @@ test("a restored backup ends watches with 410, and what is kept follows it", asy
 
   apiServer.rollback(15);
   // A watch does not tell; the next list or write that goes up does.
-  await eventually(() => edge.client.get(LIST), (reply) => reply.status === 200 && reply.json().metadata.resourceVersion === apiServer.resourceVersion);
+  await eventually(
+    () => edge.client.get(LIST),
+    (reply) => reply.status === 200 && reply.json().metadata.resourceVersion === apiServer.resourceVersion,
+  );
 
   await watch.ended;
   expect(watch.events.at(-1)).toMatchObject({ type: "ERROR", object: { code: 410 } });
-  await eventually(() => edge.client.get(`${LIST}?resourceVersion=0`), (reply) => reply.status === 200 && reply.json().items.length === apiServer.objects("ConfigMap").filter((object) => (object as any).metadata.namespace === "shop").length);
+  await eventually(
+    () => edge.client.get(`${LIST}?resourceVersion=0`),
+    (reply) =>
+      reply.status === 200 &&
+      reply.json().items.length ===
+        apiServer.objects("ConfigMap").filter((object) => (object as any).metadata.namespace === "shop").length,
+  );
 });
 
 test("a token in the kubeconfig serves local certificates of the same user", async () => {
-  await using apiServer = await startApiServer({ objects: [configMap("a")], tokens: { secret: { name: "admin", groups: ["system:masters"] } } });
+  await using apiServer = await startApiServer({
+    objects: [configMap("a")],
+    tokens: { secret: { name: "admin", groups: ["system:masters"] } },
+  });
   await using edge = await startEdge({ apiServer, kubeconfig: apiServer.kubeconfig({ token: "secret" }) });
-  const reply = await eventually(() => edge.client.get(LIST), ({ status }) => status === 200);
+  const reply = await eventually(
+    () => edge.client.get(LIST),
+    ({ status }) => status === 200,
+  );
   expect(reply.json().items).toHaveLength(1);
   expect(apiServer.requests.at(-1)!.user).toBe("admin");
 });

@@ -60,7 +60,11 @@ export class Client {
     return new https.Agent({ keepAlive: true, ca, ...(cert === undefined ? {} : { cert, key }) });
   }
 
-  request(method: string, target: string, init: { headers?: Record<string, string>; body?: string | Uint8Array; agent?: false } = {}): Promise<Reply> {
+  request(
+    method: string,
+    target: string,
+    init: { headers?: Record<string, string>; body?: string | Uint8Array; agent?: false } = {},
+  ): Promise<Reply> {
     const { promise, resolve, reject } = Promise.withResolvers<Reply>();
     const outgoing = https.request(this.#requestOptions(method, target, init.headers, init.agent), (incoming) => {
       const parts: Buffer[] = [];
@@ -70,7 +74,12 @@ export class Client {
       incoming.on("end", () => {
         if (!incoming.complete) return reject(new Error("answer broken off"));
         const body = Buffer.concat(parts);
-        resolve({ status: incoming.statusCode!, headers: incoming.headers, body, json: () => JSON.parse(body.toString("utf8")) });
+        resolve({
+          status: incoming.statusCode!,
+          headers: incoming.headers,
+          body,
+          json: () => JSON.parse(body.toString("utf8")),
+        });
       });
     });
     outgoing.on("error", reject);
@@ -122,7 +131,15 @@ export class Client {
           const done = Promise.withResolvers<void>();
           const check = () => isThere(events) && done.resolve();
           waiting.add(check);
-          const timer = setTimeout(() => done.reject(new Error(`not within ${timeoutMs} ms; received: ${events.map(({ type, object }) => `${type} ${object?.metadata?.name ?? ""}@${object?.metadata?.resourceVersion ?? ""}`).join(", ")}`)), timeoutMs);
+          const timer = setTimeout(
+            () =>
+              done.reject(
+                new Error(
+                  `not within ${timeoutMs} ms; received: ${events.map(({ type, object }) => `${type} ${object?.metadata?.name ?? ""}@${object?.metadata?.resourceVersion ?? ""}`).join(", ")}`,
+                ),
+              ),
+            timeoutMs,
+          );
           check();
           try {
             await done.promise;
@@ -138,7 +155,12 @@ export class Client {
     return promise;
   }
 
-  #requestOptions(method: string, target: string, headers: Record<string, string> = {}, agent?: false): https.RequestOptions {
+  #requestOptions(
+    method: string,
+    target: string,
+    headers: Record<string, string> = {},
+    agent?: false,
+  ): https.RequestOptions {
     const { url, ca, cert, key, token } = this.options;
     const { hostname, port } = new URL(url);
     return {
@@ -149,18 +171,27 @@ export class Client {
       ca,
       ...(cert === undefined ? {} : { cert, key }),
       agent: agent === false ? new https.Agent({ ca, ...(cert === undefined ? {} : { cert, key }) }) : this.#agent,
-      headers: { Accept: "application/json", ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }), ...headers },
+      headers: {
+        Accept: "application/json",
+        ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }),
+        ...headers,
+      },
     };
   }
 }
 
 /** Waits until a condition holds; never a fixed time. */
-export async function eventually<T>(ask: () => T | Promise<T>, isTrue: (value: T) => boolean = Boolean, timeoutMs = 15_000): Promise<T> {
+export async function eventually<T>(
+  ask: () => T | Promise<T>,
+  isTrue: (value: T) => boolean = Boolean,
+  timeoutMs = 15_000,
+): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const value = await ask();
     if (isTrue(value)) return value;
-    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms; last: ${JSON.stringify(value)?.slice(0, 500)}`);
+    if (performance.now() > deadline)
+      throw new Error(`not within ${timeoutMs} ms; last: ${JSON.stringify(value)?.slice(0, 500)}`);
     await Bun.sleep(20);
   }
 }

@@ -28,28 +28,60 @@ export interface Edge extends AsyncDisposable {
 }
 
 /** Starts Holdfast in front of an API server. */
-export async function startEdge(options: { readonly apiServer: ApiServer; readonly stateDir?: string; readonly limits?: string; readonly env?: Record<string, string>; readonly kubeconfig?: string; readonly config?: string }): Promise<Edge> {
+export async function startEdge(options: {
+  readonly apiServer: ApiServer;
+  readonly stateDir?: string;
+  readonly limits?: string;
+  readonly env?: Record<string, string>;
+  readonly kubeconfig?: string;
+  readonly config?: string;
+}): Promise<Edge> {
   const { apiServer } = options;
   const folder = mkdtempSync(join(tmpdir(), "holdfast-test-"));
   const stateDir = options.stateDir ?? join(folder, "state");
   const kubeconfigPath = join(folder, "kubeconfig");
   const pair = apiServer.cluster.clientCertificate("admin", ["system:masters"]);
-  writeFileSync(kubeconfigPath, options.kubeconfig ?? apiServer.kubeconfig({ user: "admin", groups: ["system:masters"], keyPair: pair }));
+  writeFileSync(
+    kubeconfigPath,
+    options.kubeconfig ?? apiServer.kubeconfig({ user: "admin", groups: ["system:masters"], keyPair: pair }),
+  );
   const configPath = join(folder, "config.yaml");
-  writeFileSync(configPath, `apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\n${options.config ?? ""}${options.limits === undefined ? "" : `limits: ${options.limits}\n`}`);
+  writeFileSync(
+    configPath,
+    `apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\n${options.config ?? ""}${options.limits === undefined ? "" : `limits: ${options.limits}\n`}`,
+  );
   const log: string[] = [];
   let stop = new AbortController();
   let port = 0;
   const start = () => {
     stop = new AbortController();
-    const { config } = loadConfig({ kubeconfig: kubeconfigPath, listen: [`127.0.0.1:${port}`], healthListen: "127.0.0.1:0", stateDir, config: configPath }, options.env ?? {});
-    return startDaemon({ config, clock: systemClock, log: jsonLog((line) => log.push(line)), version: "test", signal: stop.signal });
+    const { config } = loadConfig(
+      {
+        kubeconfig: kubeconfigPath,
+        listen: [`127.0.0.1:${port}`],
+        healthListen: "127.0.0.1:0",
+        stateDir,
+        config: configPath,
+      },
+      options.env ?? {},
+    );
+    return startDaemon({
+      config,
+      clock: systemClock,
+      log: jsonLog((line) => log.push(line)),
+      version: "test",
+      signal: stop.signal,
+    });
   };
   let daemon = await start();
   port = daemon.ports[0]!;
   const clients: Client[] = [];
   const clientWith = (credential: { readonly token?: string; readonly cert?: string; readonly key?: string }) => {
-    const client = new Client({ url: `https://127.0.0.1:${port}`, ca: readFileSync(join(stateDir, "pki", "local-ca.crt"), "utf8"), ...credential });
+    const client = new Client({
+      url: `https://127.0.0.1:${port}`,
+      ca: readFileSync(join(stateDir, "pki", "local-ca.crt"), "utf8"),
+      ...credential,
+    });
     clients.push(client);
     return client;
   };

@@ -6,7 +6,18 @@ import { createHmac } from "node:crypto";
 import type { Item } from "../../src/kube/codec.ts";
 import { objectKey } from "../../src/kube/resource-path.ts";
 import { compareResourceVersions } from "../../src/kube/resource-version.ts";
-import type { ListChange, ListedState, ListWriter, ResponseKey, ScopeIdentity, ScopeRecord, ScopeSnapshot, Store, StoredResponse, StoreStatus } from "../../src/store/contract.ts";
+import type {
+  ListChange,
+  ListedState,
+  ListWriter,
+  ResponseKey,
+  ScopeIdentity,
+  ScopeRecord,
+  ScopeSnapshot,
+  Store,
+  StoredResponse,
+  StoreStatus,
+} from "../../src/store/contract.ts";
 
 interface Row {
   identity: ScopeIdentity;
@@ -26,7 +37,8 @@ export class MemoryStore implements Store {
   }
 
   openScope(identity: ScopeIdentity, nowMs: number): ScopeRecord {
-    for (const [id, row] of this.#rows) if (JSON.stringify(row.identity) === JSON.stringify(identity)) return this.#record(id, row);
+    for (const [id, row] of this.#rows)
+      if (JSON.stringify(row.identity) === JSON.stringify(identity)) return this.#record(id, row);
     const row: Row = { identity, listed: undefined, lastUsedMs: nowMs, items: new Map() };
     this.#rows.set(this.#nextId, row);
     return this.#record(this.#nextId++, row);
@@ -57,13 +69,23 @@ export class MemoryStore implements Store {
         const before = row.items;
         const isFirst = row.listed === undefined;
         row.items = new Map(taken);
-        row.listed = { shape, contentType, resourceVersion, changedAt: resourceVersion, epoch: resourceVersion, lastContactMs: nowMs };
+        row.listed = {
+          shape,
+          contentType,
+          resourceVersion,
+          changedAt: resourceVersion,
+          epoch: resourceVersion,
+          lastContactMs: nowMs,
+        };
         if (isFirst) return;
-        const changed = [...taken.values()].filter((item) => !same(before.get(keyOf(item)), item)).sort((a, b) => compareResourceVersions(a.meta.resourceVersion, b.meta.resourceVersion));
+        const changed = [...taken.values()]
+          .filter((item) => !same(before.get(keyOf(item)), item))
+          .sort((a, b) => compareResourceVersions(a.meta.resourceVersion, b.meta.resourceVersion));
         const changes: ListChange[] = [];
         for (const item of changed) {
           const old = before.get(keyOf(item));
-          if (old !== undefined && old.meta.uid !== item.meta.uid) changes.push({ type: "DELETED", old }, { type: "ADDED", item });
+          if (old !== undefined && old.meta.uid !== item.meta.uid)
+            changes.push({ type: "DELETED", old }, { type: "ADDED", item });
           else changes.push({ type: old === undefined ? "ADDED" : "MODIFIED", item });
         }
         for (const [key, old] of before) if (!taken.has(key)) changes.push({ type: "DELETED", old });
@@ -84,11 +106,19 @@ export class MemoryStore implements Store {
     this.#moved(row, resourceVersion, nowMs);
   }
 
-  touchScope(scopeId: number, { resourceVersion, lastContactMs, lastUsedMs }: Parameters<Store["touchScope"]>[1]): void {
+  touchScope(
+    scopeId: number,
+    { resourceVersion, lastContactMs, lastUsedMs }: Parameters<Store["touchScope"]>[1],
+  ): void {
     const row = this.#rows.get(scopeId);
     if (row === undefined) return;
     if (lastUsedMs !== undefined) row.lastUsedMs = lastUsedMs;
-    if (row.listed !== undefined) row.listed = { ...row.listed, ...(resourceVersion === undefined ? {} : { resourceVersion }), ...(lastContactMs === undefined ? {} : { lastContactMs }) };
+    if (row.listed !== undefined)
+      row.listed = {
+        ...row.listed,
+        ...(resourceVersion === undefined ? {} : { resourceVersion }),
+        ...(lastContactMs === undefined ? {} : { lastContactMs }),
+      };
   }
 
   getObject(scopeId: number, namespace: string, name: string): Item | undefined {
@@ -99,7 +129,13 @@ export class MemoryStore implements Store {
     const row = this.#rows.get(scopeId);
     if (row?.listed === undefined) return undefined;
     const items = [...row.items].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
-    return { listed: row.listed, itemCount: items.length, itemSizes: () => items.map(({ bytes }) => bytes.length), items: () => items, [Symbol.dispose]() {} };
+    return {
+      listed: row.listed,
+      itemCount: items.length,
+      itemSizes: () => items.map(({ bytes }) => bytes.length),
+      items: () => items,
+      [Symbol.dispose]() {},
+    };
   }
 
   listedState(scopeId: number): ListedState | undefined {
@@ -119,15 +155,22 @@ export class MemoryStore implements Store {
   }
 
   deleteResponsesForPath(principal: string, path: string): void {
-    for (const [text, { key }] of this.#responses) if (key.principal === principal && key.target.split("?")[0] === path) this.#responses.delete(text);
+    for (const [text, { key }] of this.#responses)
+      if (key.principal === principal && key.target.split("?")[0] === path) this.#responses.delete(text);
   }
 
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
-    for (const [id, row] of this.#rows) if (row.identity.principal === principal && matches(row.identity)) this.#rows.delete(id);
+    for (const [id, row] of this.#rows)
+      if (row.identity.principal === principal && matches(row.identity)) this.#rows.delete(id);
   }
 
   listResponses(): ReturnType<Store["listResponses"]> {
-    return [...this.#responses.values()].map(({ key, response }) => ({ key, status: response.status, sizeBytes: response.body.length, storedAtMs: response.storedAtMs }));
+    return [...this.#responses.values()].map(({ key, response }) => ({
+      key,
+      status: response.status,
+      sizeBytes: response.body.length,
+      storedAtMs: response.storedAtMs,
+    }));
   }
 
   getValue(name: string): Uint8Array | undefined {
@@ -150,17 +193,35 @@ export class MemoryStore implements Store {
   }
 
   status(): StoreStatus {
-    return { mode: "memory", reason: "test", path: "", sizeBytes: 0, scopes: this.#rows.size, objects: 0, responses: this.#responses.size, quarantined: 0, commits: 0, rowsWritten: 0, sealing: "memory" };
+    return {
+      mode: "memory",
+      reason: "test",
+      path: "",
+      sizeBytes: 0,
+      scopes: this.#rows.size,
+      objects: 0,
+      responses: this.#responses.size,
+      quarantined: 0,
+      commits: 0,
+      rowsWritten: 0,
+      sealing: "memory",
+    };
   }
 
   close(): void {}
 
   #record(id: number, row: Row): ScopeRecord {
-    return { id, identity: row.identity, ...(row.listed === undefined ? {} : { listed: row.listed }), lastUsedMs: row.lastUsedMs };
+    return {
+      id,
+      identity: row.identity,
+      ...(row.listed === undefined ? {} : { listed: row.listed }),
+      lastUsedMs: row.lastUsedMs,
+    };
   }
 
   #moved(row: Row | undefined, resourceVersion: string, lastContactMs: number): void {
-    if (row?.listed !== undefined) row.listed = { ...row.listed, resourceVersion, changedAt: resourceVersion, lastContactMs };
+    if (row?.listed !== undefined)
+      row.listed = { ...row.listed, resourceVersion, changedAt: resourceVersion, lastContactMs };
   }
 }
 

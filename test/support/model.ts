@@ -123,15 +123,24 @@ export class ModelServer implements ScopeSource {
   async list(): Promise<SourceAnswer> {
     this.lists++;
     if (!this.isReachable) throw new UnreachableError("cut");
-    if (this.refuse !== undefined) return answer(this.refuse.status, [`{"kind":"Status","reason":"${this.refuse.reason}"}`]);
+    if (this.refuse !== undefined)
+      return answer(this.refuse.status, [`{"kind":"Status","reason":"${this.refuse.reason}"}`]);
     const items = [...this.#objects.values()].sort((a, b) => (a.name < b.name ? -1 : 1)).map(bareText);
-    return answer(200, [`{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"${this.revision}"},"items":[${items.join(",")}]}\n`]);
+    return answer(200, [
+      `{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"${this.revision}"},"items":[${items.join(",")}]}\n`,
+    ]);
   }
 
-  async watch(_identity: ScopeIdentity, resourceVersion: string, _timeoutSeconds: number, signal: AbortSignal): Promise<SourceAnswer> {
+  async watch(
+    _identity: ScopeIdentity,
+    resourceVersion: string,
+    _timeoutSeconds: number,
+    signal: AbortSignal,
+  ): Promise<SourceAnswer> {
     this.watchRequests.push(resourceVersion);
     if (!this.isReachable) throw new UnreachableError("cut");
-    if (this.refuse !== undefined) return answer(this.refuse.status, [`{"kind":"Status","reason":"${this.refuse.reason}"}`]);
+    if (this.refuse !== undefined)
+      return answer(this.refuse.status, [`{"kind":"Status","reason":"${this.refuse.reason}"}`]);
     const from = Number(resourceVersion);
     if (from < this.compactedTo) return answer(410, ['{"kind":"Status","reason":"Expired","code":410}']);
     const queue: string[] = this.#events.filter((event) => event.revision > from).map(eventText);
@@ -163,7 +172,12 @@ export class ModelServer implements ScopeSource {
         self.watches = self.watches.filter((other) => other !== watch);
       }
     }
-    return { status: 200, header: (name) => (name === "content-type" ? "application/json" : undefined), chunks: chunks(), text: async () => "" };
+    return {
+      status: 200,
+      header: (name) => (name === "content-type" ? "application/json" : undefined),
+      chunks: chunks(),
+      text: async () => "",
+    };
   }
 
   #record(type: string, object: Stored): void {
@@ -185,7 +199,12 @@ function answer(status: number, parts: readonly string[]): SourceAnswer {
   async function* chunks(): AsyncGenerator<Uint8Array> {
     for (const part of parts) yield Buffer.from(part);
   }
-  return { status, header: (name) => (name === "content-type" ? "application/json" : undefined), chunks: chunks(), text: async () => parts.join("") };
+  return {
+    status,
+    header: (name) => (name === "content-type" ? "application/json" : undefined),
+    chunks: chunks(),
+    text: async () => parts.join(""),
+  };
 }
 
 /** A link that is a switch. */
@@ -222,7 +241,11 @@ export class Received implements WatchSink {
     for (const line of Buffer.from(bytes).toString("utf8").split("\n")) {
       if (line === "") continue;
       const { type, object } = JSON.parse(line);
-      this.events.push(type === "ERROR" ? `ERROR ${object.code}` : `${type} ${object.metadata.name ?? ""}@${object.metadata.resourceVersion}`.replace(" @", " @"));
+      this.events.push(
+        type === "ERROR"
+          ? `ERROR ${object.code}`
+          : `${type} ${object.metadata.name ?? ""}@${object.metadata.resourceVersion}`.replace(" @", " @"),
+      );
     }
     return !this.isStuck;
   }
@@ -255,9 +278,26 @@ export function startModel(limits: Partial<ScopeLimits> = {}) {
     log: silentLog,
     random: () => 0.5,
     countList: () => {},
-    limits: { scopeMaxItems: 1_000, scopeMaxBytes: 1e6, ringMaxEvents: 100, ringMaxBytes: 1e6, lingerMs: 300_000, bookmarkIntervalMs: 45_000, ...limits },
+    limits: {
+      scopeMaxItems: 1_000,
+      scopeMaxBytes: 1e6,
+      ringMaxEvents: 100,
+      ringMaxBytes: 1e6,
+      lingerMs: 300_000,
+      bookmarkIntervalMs: 45_000,
+      ...limits,
+    },
   };
-  const identity: ScopeIdentity = { principal: "token:x", group: "", version: "v1", resource: "configmaps", namespace: "shop", fieldSelector: "", labelSelector: "", representation: "json" };
+  const identity: ScopeIdentity = {
+    principal: "token:x",
+    group: "",
+    version: "v1",
+    resource: "configmaps",
+    namespace: "shop",
+    fieldSelector: "",
+    labelSelector: "",
+    representation: "json",
+  };
   const open = () => {
     const scopes = new Scopes(parts, { retentionMs: 1e9, maxScopes: 10 });
     return { scopes, scope: scopes.open(identity)! };
@@ -271,9 +311,21 @@ export function startModel(limits: Partial<ScopeLimits> = {}) {
     server.isReachable = true;
     link.turn(true);
   };
-  const watch = async (scope: Scope, resourceVersion: string, options: { readonly stream?: boolean; readonly bookmarks?: boolean } = {}) => {
+  const watch = async (
+    scope: Scope,
+    resourceVersion: string,
+    options: { readonly stream?: boolean; readonly bookmarks?: boolean } = {},
+  ) => {
     const received = new Received();
-    const detach = await scope.watch({ resourceVersion, sendInitialEvents: options.stream === true, allowBookmarks: options.bookmarks ?? true, timeoutMs: 3_600_000 }, () => received);
+    const detach = await scope.watch(
+      {
+        resourceVersion,
+        sendInitialEvents: options.stream === true,
+        allowBookmarks: options.bookmarks ?? true,
+        timeoutMs: 3_600_000,
+      },
+      () => received,
+    );
     await settle();
     return { received, detach };
   };

@@ -21,7 +21,13 @@
  * independent evidence, and test/contract holds it against a real server.
  */
 
-import { createSecureServer, type Http2SecureServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from "node:http2";
+import {
+  createSecureServer,
+  type Http2SecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from "node:http2";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import type { Socket } from "node:net";
@@ -42,7 +48,15 @@ import { serveLog, serveUpgrade } from "./streams.ts";
 import { Tokens } from "./tokens.ts";
 import { serveWatch, type WatchStream } from "./watch.ts";
 import type { Behaviour, World } from "./world.ts";
-import { deleteObject, putObject, serveCreate, serveDelete, serveDeleteCollection, servePatch, serveUpdate } from "./write.ts";
+import {
+  deleteObject,
+  putObject,
+  serveCreate,
+  serveDelete,
+  serveDeleteCollection,
+  servePatch,
+  serveUpdate,
+} from "./write.ts";
 
 const MAX_LOGGED_REQUESTS = 20_000;
 const SYSTEM_NAMESPACES = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -140,7 +154,10 @@ export interface ApiServer extends AsyncDisposable {
   /** Live watches get bytes that are no event. @returns how many. */
   invalidFrame(match?: Match): number;
   /** Live watches end with an ERROR event. @returns how many. */
-  failWatches(status?: { readonly code: number; readonly reason: string; readonly message: string }, match?: Match): number;
+  failWatches(
+    status?: { readonly code: number; readonly reason: string; readonly message: string },
+    match?: Match,
+  ): number;
   /** Live watches end cleanly. @returns how many. */
   endWatches(match?: Match): number;
   /** Live watches get a bookmark now. @returns how many. */
@@ -186,7 +203,10 @@ class Server implements ApiServer {
       streamingLists: options.streamingLists ?? true,
     };
     this.#world = {
-      store: new Store(options.firstResourceVersion ?? 1000, { changes: options.history?.changes ?? 10_000, ageMs: options.history?.ageMs ?? 300_000 }),
+      store: new Store(options.firstResourceVersion ?? 1000, {
+        changes: options.history?.changes ?? 10_000,
+        ageMs: options.history?.ageMs ?? 300_000,
+      }),
       resources: new Resources(),
       cluster: this.cluster,
       tokens: new Tokens(),
@@ -216,11 +236,33 @@ class Server implements ApiServer {
 
   async start(): Promise<void> {
     const { host = "127.0.0.1", port = 0, servingNames = [] } = this.#options;
-    const names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "::1", "10.96.0.1", host, ...servingNames];
+    const names = [
+      "kubernetes",
+      "kubernetes.default",
+      "kubernetes.default.svc",
+      "localhost",
+      "127.0.0.1",
+      "::1",
+      "10.96.0.1",
+      host,
+      ...servingNames,
+    ];
     const { cert, key } = this.cluster.servingCertificate([...new Set(names)]);
-    this.#http = createSecureServer({ allowHTTP1: true, requestCert: true, rejectUnauthorized: false, ca: this.cluster.ca, cert, key });
-    this.#http.on("request", (request: Http2ServerRequest, response: Http2ServerResponse) => void this.#serve(request, response));
-    this.#http.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => this.#upgrade(request, socket, head));
+    this.#http = createSecureServer({
+      allowHTTP1: true,
+      requestCert: true,
+      rejectUnauthorized: false,
+      ca: this.cluster.ca,
+      cert,
+      key,
+    });
+    this.#http.on(
+      "request",
+      (request: Http2ServerRequest, response: Http2ServerResponse) => void this.#serve(request, response),
+    );
+    this.#http.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) =>
+      this.#upgrade(request, socket, head),
+    );
     this.#http.on("session", (session: ServerHttp2Session) => {
       this.#sessions.add(session);
       session.on("close", () => this.#sessions.delete(session));
@@ -249,9 +291,17 @@ class Server implements ApiServer {
   }
 
   serviceAccountToken(namespace: string, name: string, expirationSeconds = 3600): string {
-    const account = this.object("ServiceAccount", namespace, name) ?? this.put({ apiVersion: "v1", kind: "ServiceAccount", metadata: { namespace, name } });
+    const account =
+      this.object("ServiceAccount", namespace, name) ??
+      this.put({ apiVersion: "v1", kind: "ServiceAccount", metadata: { namespace, name } });
     const { uid = "" } = account["metadata"] as { uid?: string };
-    return this.#world.tokens.issue({ namespace, serviceAccount: name, serviceAccountUid: uid, audiences: ["https://kubernetes.default.svc"], expirationSeconds }).token;
+    return this.#world.tokens.issue({
+      namespace,
+      serviceAccount: name,
+      serviceAccountUid: uid,
+      audiences: ["https://kubernetes.default.svc"],
+      expirationSeconds,
+    }).token;
   }
 
   put(object: JsonObject): JsonObject {
@@ -325,7 +375,12 @@ class Server implements ApiServer {
 
   invalidFrame(match?: Match): number {
     const protobuf = Buffer.concat([Buffer.from([0, 0, 0, 5]), Buffer.alloc(5, 0xff)]);
-    return this.#eachWatch(match, (watch) => watch.spoil(watch.render.watchContentType.includes("protobuf") ? protobuf : Buffer.from('{"type":"MODIFIED","object":}}\n'), false));
+    return this.#eachWatch(match, (watch) =>
+      watch.spoil(
+        watch.render.watchContentType.includes("protobuf") ? protobuf : Buffer.from('{"type":"MODIFIED","object":}}\n'),
+        false,
+      ),
+    );
   }
 
   failWatches(status = { code: 410, reason: "Expired", message: "too old resource version" }, match?: Match): number {
@@ -363,9 +418,18 @@ class Server implements ApiServer {
   }
 
   #seed(objects: readonly JsonObject[]): void {
-    const named = objects.filter(isObject).map((object) => (object["metadata"] as JsonObject | undefined)?.["namespace"]);
+    const named = objects
+      .filter(isObject)
+      .map((object) => (object["metadata"] as JsonObject | undefined)?.["namespace"]);
     const namespaces = new Set([...SYSTEM_NAMESPACES, ...named.filter((name) => typeof name === "string")]);
-    for (const name of namespaces) this.put({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels: { "kubernetes.io/metadata.name": name } }, spec: { finalizers: ["kubernetes"] }, status: { phase: "Active" } });
+    for (const name of namespaces)
+      this.put({
+        apiVersion: "v1",
+        kind: "Namespace",
+        metadata: { name, labels: { "kubernetes.io/metadata.name": name } },
+        spec: { finalizers: ["kubernetes"] },
+        status: { phase: "Active" },
+      });
     for (const object of objects) this.put(object);
   }
 
@@ -381,7 +445,10 @@ class Server implements ApiServer {
     return meant.length;
   }
 
-  async #serve(request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse): Promise<void> {
+  async #serve(
+    request: IncomingMessage | Http2ServerRequest,
+    response: ServerResponse | Http2ServerResponse,
+  ): Promise<void> {
     request.on("error", () => {});
     response.on("error", () => {});
     let info: RequestInfo;
@@ -396,7 +463,12 @@ class Server implements ApiServer {
     try {
       await this.#answer(exchange, logged);
     } catch (error) {
-      const failure = error instanceof Failure ? error : new Failure(statusObject(500, "InternalError", `Internal error occurred: ${(error as Error).stack ?? String(error)}`));
+      const failure =
+        error instanceof Failure
+          ? error
+          : new Failure(
+              statusObject(500, "InternalError", `Internal error occurred: ${(error as Error).stack ?? String(error)}`),
+            );
       if (exchange.status === 0) exchange.sendStatus(failure.status.code, failure.status, failure.headers);
       else exchange.destroy();
     }
@@ -421,11 +493,18 @@ class Server implements ApiServer {
 
   #requireAllowed({ user, info }: Exchange): void {
     if (isPublic(info.path) || this.authorize(user, info)) return;
-    if (!info.resource) throw new Failure(statusObject(403, "Forbidden", `forbidden: User "${user.name}" cannot ${info.verb} path "${info.path}"`, {}));
+    if (!info.resource)
+      throw new Failure(
+        statusObject(403, "Forbidden", `forbidden: User "${user.name}" cannot ${info.verb} path "${info.path}"`, {}),
+      );
     const { group, resource, subresource, namespace, name, verb } = info;
     const what = subresource ? `${resource}/${subresource}` : resource;
     const where = namespace ? `in the namespace "${namespace}"` : "at the cluster scope";
-    throw forbidden({ group, resource }, name, `User "${user.name}" cannot ${verb} resource "${what}" in API group "${group}" ${where}`);
+    throw forbidden(
+      { group, resource },
+      name,
+      `User "${user.name}" cannot ${verb} resource "${what}" in API group "${group}" ${where}`,
+    );
   }
 
   async #serveResource(exchange: Exchange): Promise<void> {
@@ -435,10 +514,19 @@ class Server implements ApiServer {
     const isUnscopedName = resource?.isNamespaced && !info.namespace && info.path.split("/").at(-1) !== info.resource;
     if (!resource || isUnscopedName) throw noSuchResource();
     const isCollection = !info.name || !info.path.endsWith(`/${info.name}`);
-    if ((method === "POST" && resource.isNamespaced && !info.namespace) || (isCollection && !info.subresource && ["PUT", "PATCH"].includes(method))) throw methodNotAllowed();
+    if (
+      (method === "POST" && resource.isNamespaced && !info.namespace) ||
+      (isCollection && !info.subresource && ["PUT", "PATCH"].includes(method))
+    )
+      throw methodNotAllowed();
     if (resource.isReview) {
       if (method !== "POST") throw methodNotAllowed();
-      return serveReview(exchange, resource, this.authorize, (token, audiences) => this.#tokenTable.get(token) ?? this.#world.tokens.judge(token, audiences));
+      return serveReview(
+        exchange,
+        resource,
+        this.authorize,
+        (token, audiences) => this.#tokenTable.get(token) ?? this.#world.tokens.judge(token, audiences),
+      );
     }
     if (info.subresource && info.subresource !== "status") return this.#serveSubresource(exchange, resource);
     if (info.subresource === "status" && !resource.hasStatus) throw noSuchResource();
@@ -486,12 +574,22 @@ class Server implements ApiServer {
     socket.on("close", () => this.#sockets.delete(socket as Socket));
     const refuse = (code: number, body: JsonObject) => {
       const text = JSON.stringify(body);
-      socket.end(`HTTP/1.1 ${code} Refused\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\nconnection: close\r\n\r\n${text}`);
+      socket.end(
+        `HTTP/1.1 ${code} Refused\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\nconnection: close\r\n\r\n${text}`,
+      );
     };
-    const exchange = new Exchange(request, undefined as unknown as ServerResponse, requestInfo(request.method ?? "GET", request.url ?? "/"));
+    const exchange = new Exchange(
+      request,
+      undefined as unknown as ServerResponse,
+      requestInfo(request.method ?? "GET", request.url ?? "/"),
+    );
     const logged = this.#log(exchange);
     try {
-      exchange.user = authenticate(exchange, { table: this.#tokenTable, tokens: this.#world.tokens, allowsAnonymous: this.#options.allowsAnonymous === true });
+      exchange.user = authenticate(exchange, {
+        table: this.#tokenTable,
+        tokens: this.#world.tokens,
+        allowsAnonymous: this.#options.allowsAnonymous === true,
+      });
       logged.user = exchange.user.name;
       this.#requireAllowed(exchange);
       const { namespace, name } = exchange.info;
@@ -507,7 +605,12 @@ class Server implements ApiServer {
 
   #log(exchange: Exchange): LoggedRequest {
     const { request, info } = exchange;
-    const headers = Object.fromEntries(Object.entries(request.headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : String(value)]));
+    const headers = Object.fromEntries(
+      Object.entries(request.headers).map(([name, value]) => [
+        name,
+        Array.isArray(value) ? value.join(", ") : String(value),
+      ]),
+    );
     const logged: LoggedRequest = {
       ...info,
       method: exchange.method,
@@ -537,6 +640,7 @@ function sendScripted(exchange: Exchange, { code, reason, message, retryAfterSec
   };
   const [knownReason, knownMessage] = known[code] ?? ["", "scripted"];
   const details = retryAfterSeconds === undefined ? undefined : { retryAfterSeconds };
-  const headers: Record<string, string> = retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) };
+  const headers: Record<string, string> =
+    retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) };
   exchange.sendStatus(code, statusObject(code, reason ?? knownReason, message ?? knownMessage, details), headers);
 }

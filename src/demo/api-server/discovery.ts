@@ -17,7 +17,15 @@ const AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDisco
 
 /** kubectl downloads this before it applies anything: Document { 1 swagger, 2 Info { 1 title, 2 version }, 8 Paths }, with no kind described. */
 const OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2";
-const EMPTY_OPENAPI_V2 = Buffer.concat([Buffer.from([0x0a, 3]), Buffer.from("2.0"), Buffer.from([0x12, 21, 0x0a, 10]), Buffer.from("Kubernetes"), Buffer.from([0x12, 7]), Buffer.from("v1.37.2"), Buffer.from([0x42, 0])]);
+const EMPTY_OPENAPI_V2 = Buffer.concat([
+  Buffer.from([0x0a, 3]),
+  Buffer.from("2.0"),
+  Buffer.from([0x12, 21, 0x0a, 10]),
+  Buffer.from("Kubernetes"),
+  Buffer.from([0x12, 7]),
+  Buffer.from("v1.37.2"),
+  Buffer.from([0x42, 0]),
+]);
 
 /** What /version answers. */
 export const VERSION: JsonObject = {
@@ -47,18 +55,34 @@ export function serveDiscovery(world: World, exchange: Exchange): void {
     case "/version":
       return exchange.sendJson(200, VERSION);
     case "/api":
-      return isAggregated(exchange) ? sendAggregated(world, exchange, (group) => group === "") : exchange.sendJson(200, coreVersions(exchange));
+      return isAggregated(exchange)
+        ? sendAggregated(world, exchange, (group) => group === "")
+        : exchange.sendJson(200, coreVersions(exchange));
     case "/apis":
-      return isAggregated(exchange) ? sendAggregated(world, exchange, (group) => group !== "") : exchange.sendJson(200, { kind: "APIGroupList", apiVersion: "v1", groups: groups(world) });
+      return isAggregated(exchange)
+        ? sendAggregated(world, exchange, (group) => group !== "")
+        : exchange.sendJson(200, { kind: "APIGroupList", apiVersion: "v1", groups: groups(world) });
     case "/openapi/v2":
-      if (exchange.header("accept").includes(OPENAPI_V2_PROTOBUF)) return exchange.send(200, `${OPENAPI_V2_PROTOBUF}.v1.0+protobuf`, EMPTY_OPENAPI_V2);
-      return sendTagged(exchange, { swagger: "2.0", info: { title: "Kubernetes", version: "v1.37.2" }, paths: {}, definitions: {} });
+      if (exchange.header("accept").includes(OPENAPI_V2_PROTOBUF))
+        return exchange.send(200, `${OPENAPI_V2_PROTOBUF}.v1.0+protobuf`, EMPTY_OPENAPI_V2);
+      return sendTagged(exchange, {
+        swagger: "2.0",
+        info: { title: "Kubernetes", version: "v1.37.2" },
+        paths: {},
+        definitions: {},
+      });
     case "/openapi/v3":
       return sendTagged(exchange, { paths: openApiPaths(world) });
     case "/openid/v1/jwks":
       return serveKeys(world, exchange);
     case "/.well-known/openid-configuration":
-      return exchange.sendJson(200, { issuer: ISSUER, jwks_uri: `${ISSUER}/openid/v1/jwks`, response_types_supported: ["id_token"], subject_types_supported: ["public"], id_token_signing_alg_values_supported: ["ES256"] });
+      return exchange.sendJson(200, {
+        issuer: ISSUER,
+        jwks_uri: `${ISSUER}/openid/v1/jwks`,
+        response_types_supported: ["id_token"],
+        subject_types_supported: ["public"],
+        id_token_signing_alg_values_supported: ["ES256"],
+      });
     default:
       return serveGroup(world, exchange, path);
   }
@@ -70,17 +94,23 @@ const JWK_SET = "application/jwk-set+json";
 function serveKeys(world: World, exchange: Exchange): void {
   const accepted = mediaRanges(exchange.header("accept") || "*/*").map(({ type }) => type);
   if (![JWK_SET, "application/*", "*/*"].some((type) => accepted.includes(type))) throw unavailableAs(JWK_SET);
-  exchange.send(200, JWK_SET, Buffer.from(JSON.stringify(world.tokens.jwks())), { "cache-control": "public, max-age=3600" });
+  exchange.send(200, JWK_SET, Buffer.from(JSON.stringify(world.tokens.jwks())), {
+    "cache-control": "public, max-age=3600",
+  });
 }
 
 function serveHealth(exchange: Exchange, path: string): void {
-  if (exchange.query.has("verbose")) exchange.sendText(200, `[+]ping ok\n[+]etcd ok\n${path.split("/")[1]} check passed\n`);
+  if (exchange.query.has("verbose"))
+    exchange.sendText(200, `[+]ping ok\n[+]etcd ok\n${path.split("/")[1]} check passed\n`);
   else exchange.sendText(200, "ok");
 }
 
 function serveGroup(world: World, exchange: Exchange, path: string): void {
-  const [root, group = "", version = ""] = path.startsWith("/api/") ? ["api", "", path.slice(5)] : path.slice(1).split("/");
-  if (root === "openapi") return sendTagged(exchange, { openapi: "3.0.0", info: { title: "Kubernetes", version: "v1.37.2" }, paths: {} });
+  const [root, group = "", version = ""] = path.startsWith("/api/")
+    ? ["api", "", path.slice(5)]
+    : path.slice(1).split("/");
+  if (root === "openapi")
+    return sendTagged(exchange, { openapi: "3.0.0", info: { title: "Kubernetes", version: "v1.37.2" }, paths: {} });
   const served = world.resources.all().filter((one) => one.group === group && one.version === version);
   if ((root === "api" || root === "apis") && served.length > 0) return exchange.sendJson(200, resourceList(served));
   const found = root === "apis" && !version ? groups(world).find(({ name }) => name === group) : undefined;
@@ -90,11 +120,18 @@ function serveGroup(world: World, exchange: Exchange, path: string): void {
 }
 
 function coreVersions(exchange: Exchange): JsonObject {
-  return { kind: "APIVersions", versions: ["v1"], serverAddressByClientCIDRs: [{ clientCIDR: "0.0.0.0/0", serverAddress: exchange.header("host") }] };
+  return {
+    kind: "APIVersions",
+    versions: ["v1"],
+    serverAddressByClientCIDRs: [{ clientCIDR: "0.0.0.0/0", serverAddress: exchange.header("host") }],
+  };
 }
 
 function groups(world: World): JsonObject[] {
-  const byGroup = Map.groupBy(world.resources.groupVersions().filter(({ group }) => group !== ""), ({ group }) => group);
+  const byGroup = Map.groupBy(
+    world.resources.groupVersions().filter(({ group }) => group !== ""),
+    ({ group }) => group,
+  );
   return [...byGroup].map(([name, members]) => {
     const versions = members.map(({ group, version }) => ({ groupVersion: `${group}/${version}`, version }));
     return { name, versions, preferredVersion: versions[0]! };
@@ -103,7 +140,14 @@ function groups(world: World): JsonObject[] {
 
 const verbsOf = ({ isReview }: Resource) => (isReview ? ["create"] : VERBS);
 const subresourcesOf = (one: Resource) => [...(one.hasStatus ? ["status"] : []), ...one.subresources];
-const subresourceVerbs = (name: string) => (["log"].includes(name) ? ["get"] : ["token", "eviction", "binding"].includes(name) ? ["create"] : ["exec", "attach", "portforward"].includes(name) ? ["create", "get"] : ["get", "patch", "update"]);
+const subresourceVerbs = (name: string) =>
+  ["log"].includes(name)
+    ? ["get"]
+    : ["token", "eviction", "binding"].includes(name)
+      ? ["create"]
+      : ["exec", "attach", "portforward"].includes(name)
+        ? ["create", "get"]
+        : ["get", "patch", "update"];
 
 function resourceList(served: readonly Resource[]): JsonObject {
   const resources = served.flatMap((one) => [
@@ -115,31 +159,56 @@ function resourceList(served: readonly Resource[]): JsonObject {
       verbs: verbsOf(one),
       ...(one.shortNames.length > 0 ? { shortNames: [...one.shortNames] } : {}),
     },
-    ...subresourcesOf(one).map((name) => ({ name: `${one.resource}/${name}`, singularName: "", namespaced: one.isNamespaced, kind: one.kind, verbs: subresourceVerbs(name) })),
+    ...subresourcesOf(one).map((name) => ({
+      name: `${one.resource}/${name}`,
+      singularName: "",
+      namespaced: one.isNamespaced,
+      kind: one.kind,
+      verbs: subresourceVerbs(name),
+    })),
   ]);
   return { kind: "APIResourceList", apiVersion: "v1", groupVersion: apiVersionOf(served[0]!), resources };
 }
 
 function isAggregated(exchange: Exchange): boolean {
-  return mediaRanges(exchange.header("accept")).some(({ parameters }) => parameters["g"] === "apidiscovery.k8s.io" && parameters["v"] === "v2" && parameters["as"] === "APIGroupDiscoveryList");
+  return mediaRanges(exchange.header("accept")).some(
+    ({ parameters }) =>
+      parameters["g"] === "apidiscovery.k8s.io" &&
+      parameters["v"] === "v2" &&
+      parameters["as"] === "APIGroupDiscoveryList",
+  );
 }
 
 function sendAggregated(world: World, exchange: Exchange, isMeant: (group: string) => boolean): void {
-  const byGroup = Map.groupBy(world.resources.groupVersions().filter(({ group }) => isMeant(group)), ({ group }) => group);
+  const byGroup = Map.groupBy(
+    world.resources.groupVersions().filter(({ group }) => isMeant(group)),
+    ({ group }) => group,
+  );
   const items = [...byGroup].map(([name, versions]) => ({
     metadata: name ? { name } : {},
     versions: versions.map(({ group, version }) => ({
       version,
-      resources: world.resources.all().filter((one) => one.group === group && one.version === version).map(aggregatedResource),
+      resources: world.resources
+        .all()
+        .filter((one) => one.group === group && one.version === version)
+        .map(aggregatedResource),
       freshness: "Current",
     })),
   }));
-  sendTagged(exchange, { kind: "APIGroupDiscoveryList", apiVersion: "apidiscovery.k8s.io/v2", metadata: {}, items }, AGGREGATED);
+  sendTagged(
+    exchange,
+    { kind: "APIGroupDiscoveryList", apiVersion: "apidiscovery.k8s.io/v2", metadata: {}, items },
+    AGGREGATED,
+  );
 }
 
 function aggregatedResource(one: Resource): JsonObject {
   const responseKind = { group: one.group, version: one.version, kind: one.kind };
-  const subresources = subresourcesOf(one).map((subresource) => ({ subresource, responseKind, verbs: subresourceVerbs(subresource) }));
+  const subresources = subresourcesOf(one).map((subresource) => ({
+    subresource,
+    responseKind,
+    verbs: subresourceVerbs(subresource),
+  }));
   return {
     resource: one.resource,
     responseKind,

@@ -47,7 +47,9 @@ export class Exchange {
   }
 
   acceptsGzip(): boolean {
-    return this.header("accept-encoding").split(",").some((coding) => coding.split(";")[0]!.trim() === "gzip");
+    return this.header("accept-encoding")
+      .split(",")
+      .some((coding) => coding.split(";")[0]!.trim() === "gzip");
   }
 
   /** The whole body. @throws {Failure} 413 beyond 3 MiB. */
@@ -56,7 +58,10 @@ export class Exchange {
     let size = 0;
     for await (const chunk of this.request as AsyncIterable<Buffer>) {
       size += chunk.length;
-      if (size > MAX_BODY_BYTES) throw new Failure(statusObject(413, "RequestEntityTooLarge", `Request entity too large: limit is ${MAX_BODY_BYTES}`));
+      if (size > MAX_BODY_BYTES)
+        throw new Failure(
+          statusObject(413, "RequestEntityTooLarge", `Request entity too large: limit is ${MAX_BODY_BYTES}`),
+        );
       chunks.push(chunk);
     }
     return Buffer.concat(chunks);
@@ -85,7 +90,12 @@ export class Exchange {
 
   /** Sends JSON, for answers that are no stored objects. */
   sendJson(code: number, value: Json, headers: Record<string, string> = {}): void {
-    this.send(code, "application/json", Buffer.from(this.#isPretty() ? JSON.stringify(value, null, 2) : `${goJson(value)}\n`), headers);
+    this.send(
+      code,
+      "application/json",
+      Buffer.from(this.#isPretty() ? JSON.stringify(value, null, 2) : `${goJson(value)}\n`),
+      headers,
+    );
   }
 
   sendText(code: number, text: string): void {
@@ -101,7 +111,12 @@ export class Exchange {
 
   head(code: number, headers: Record<string, string>): void {
     this.status = code;
-    (this.response as ServerResponse).writeHead(code, { "audit-id": randomUUID(), "cache-control": "no-cache, private", date: new Date().toUTCString(), ...headers });
+    (this.response as ServerResponse).writeHead(code, {
+      "audit-id": randomUUID(),
+      "cache-control": "no-cache, private",
+      date: new Date().toUTCString(),
+      ...headers,
+    });
     (this.response as ServerResponse).flushHeaders?.();
   }
 
@@ -117,7 +132,8 @@ export class Exchange {
   /** Ends the answer as a broken connection does. */
   destroy(): void {
     const { response } = this;
-    if ("stream" in response && response.stream) response.stream.destroy(new Error("cut")); // close(2) would end the body cleanly first
+    if ("stream" in response && response.stream)
+      response.stream.destroy(new Error("cut")); // close(2) would end the body cleanly first
     else (response as ServerResponse).socket?.destroy();
   }
 

@@ -36,23 +36,45 @@ const ROOTS = (
 ).split(" ");
 
 const SCALARS: Record<string, string> = {
-  string: "s", int32: "i", int64: "i", int: "i", bool: "b", "[]byte": "y", "metav1.Time": "t", "meta.Time": "t", "metav1.MicroTime": "u", "meta.MicroTime": "u",
-  "resource.Quantity": "q", "intstr.IntOrString": "x", "runtime.RawExtension": "r", "meta.FieldsV1": "r", "metav1.Duration": "d",
-  "types.UID": "s", "types.NodeName": "s", "authentication.ExtraValue": "e", "authorization.ExtraValue": "e", "certificates.ExtraValue": "e",
+  string: "s",
+  int32: "i",
+  int64: "i",
+  int: "i",
+  bool: "b",
+  "[]byte": "y",
+  "metav1.Time": "t",
+  "meta.Time": "t",
+  "metav1.MicroTime": "u",
+  "meta.MicroTime": "u",
+  "resource.Quantity": "q",
+  "intstr.IntOrString": "x",
+  "runtime.RawExtension": "r",
+  "meta.FieldsV1": "r",
+  "metav1.Duration": "d",
+  "types.UID": "s",
+  "types.NodeName": "s",
+  "authentication.ExtraValue": "e",
+  "authorization.ExtraValue": "e",
+  "certificates.ExtraValue": "e",
 };
 
 const structs = new Map<string, string[]>();
 const aliases = new Map<string, string>();
 for (const [prefix, path] of Object.entries(PACKAGES)) {
   const source = readFileSync(`${root}/${path.replace("/", `@v${version}/`)}/types.go`, "utf8");
-  for (const match of source.matchAll(/^type (\w+) struct \{\n([\s\S]*?)^\}/gm)) structs.set(prefix + match[1], match[2]!.split("\n"));
-  for (const match of source.matchAll(/^type (\w+) ((?:map|\[\]|string|int)\S*)$/gm)) aliases.set(prefix + match[1], qualify(match[2]!, prefix));
+  for (const match of source.matchAll(/^type (\w+) struct \{\n([\s\S]*?)^\}/gm))
+    structs.set(prefix + match[1], match[2]!.split("\n"));
+  for (const match of source.matchAll(/^type (\w+) ((?:map|\[\]|string|int)\S*)$/gm))
+    aliases.set(prefix + match[1], qualify(match[2]!, prefix));
 }
 
 function qualify(type: string, prefix: string): string {
   const wrapper = /^(\*|\[\]|map\[[\w.]+\])(.+)$/.exec(type);
   if (type === "[]byte") return type;
-  if (wrapper) return wrapper[1]!.startsWith("map") ? `map[string]${qualify(wrapper[2]!, prefix)}` : wrapper[1] + qualify(wrapper[2]!, prefix);
+  if (wrapper)
+    return wrapper[1]!.startsWith("map")
+      ? `map[string]${qualify(wrapper[2]!, prefix)}`
+      : wrapper[1] + qualify(wrapper[2]!, prefix);
   if (/^(string|int|int32|int64|bool|byte|resource\.\w+|intstr\.\w+|runtime\.\w+|types\.\w+)$/.test(type)) return type;
   if (/^(v1|corev1)\./.test(type)) return type.replace(/^\w+\./, "");
   if (type.startsWith("metav1.")) return SCALARS[type] ? type : type.replace("metav1.", "meta.");
@@ -94,7 +116,9 @@ for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
     const mergeKey = /patchMergeKey:"(\w+)"/.exec(match[3]!)?.[1];
     if (mergeKey) flags += `~${mergeKey}`;
     else if (/patchStrategy:"merge"/.test(match[3]!)) flags += "~";
-    fields.push(`${jsonName}:${number}:${code(type, (wanted) => queue.push(wanted))}${flags === "" ? "" : `:${flags}`}`);
+    fields.push(
+      `${jsonName}:${number}:${code(type, (wanted) => queue.push(wanted))}${flags === "" ? "" : `:${flags}`}`,
+    );
   }
   lines.push(`${name} ${fields.join(" ")}`);
 }

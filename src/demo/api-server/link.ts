@@ -124,7 +124,10 @@ class Relay implements Link {
   #accept(near: Socket): void {
     this.accepted++;
     const far = connect({ ...this.#to, allowHalfOpen: true, noDelay: true });
-    for (const [socket, other] of [[near, far], [far, near]] as const) {
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
       this.#sockets.add(socket);
       socket.on("error", () => other.destroy());
       socket.on("close", () => {
@@ -196,7 +199,8 @@ class Flow {
     if (this.to.destroyed) return;
     if (chunk === undefined) return void this.to.end();
     this.count(chunk.length);
-    if (!this.to.write(chunk)) await new Promise<void>((resolve) => this.to.once("drain", resolve).once("close", resolve));
+    if (!this.to.write(chunk))
+      await new Promise<void>((resolve) => this.to.once("drain", resolve).once("close", resolve));
     if (this.wire.bytesPerSecond > 0) await wait((chunk.length / this.wire.bytesPerSecond) * 1000);
   }
 }

@@ -112,12 +112,27 @@ async function command(line: string): Promise<object> {
       return { deleted: api.remove(words[0]!, words[1] === "-" ? "" : words[1]!, words[2]!) };
     case "log": {
       const since = number(0, 0);
-      const requests = api.requests.slice(since).map(({ method, target, user, status, startedAtMs, headers }) => ({ method, target, user, status, startedAtMs, userAgent: headers["user-agent"] }));
+      const requests = api.requests.slice(since).map(({ method, target, user, status, startedAtMs, headers }) => ({
+        method,
+        target,
+        user,
+        status,
+        startedAtMs,
+        userAgent: headers["user-agent"],
+      }));
       return { next: api.requests.length, requests };
     }
     case "stat": {
       const { bytesUp, bytesDown, connections, accepted } = api.link;
-      return { resourceVersion: api.resourceVersion, watches: api.watchCount, requests: api.requests.length, bytesUp, bytesDown, connections, accepted };
+      return {
+        resourceVersion: api.resourceVersion,
+        watches: api.watchCount,
+        requests: api.requests.length,
+        bytesUp,
+        bytesDown,
+        connections,
+        accepted,
+      };
     }
     case "stop":
       setTimeout(() => void stop(), 0);
@@ -147,7 +162,10 @@ function churn(server: ApiServer, perSecond: number, slices: number): () => void
   let count = 0;
   const timer = setInterval(() => {
     const slice = demoSlice(count++ % (slices - 1));
-    server.put({ ...slice, metadata: { ...(slice["metadata"] as JsonObject), annotations: { "holdfast.dev/churn": String(count) } } });
+    server.put({
+      ...slice,
+      metadata: { ...(slice["metadata"] as JsonObject), annotations: { "holdfast.dev/churn": String(count) } },
+    });
   }, 1000 / perSecond);
   return () => clearInterval(timer);
 }

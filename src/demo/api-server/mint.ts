@@ -7,7 +7,19 @@
 
 import { createHash, createPublicKey, generateKeyPairSync, randomBytes, sign, type KeyObject } from "node:crypto";
 import { isIP } from "node:net";
-import { bitString, boolean, explicit, implicit, integer, octetString, oid, sequence, setOf, time, utf8String } from "./der.ts";
+import {
+  bitString,
+  boolean,
+  explicit,
+  implicit,
+  integer,
+  octetString,
+  oid,
+  sequence,
+  setOf,
+  time,
+  utf8String,
+} from "./der.ts";
 
 const ECDSA_WITH_SHA256 = sequence(oid("1.2.840.10045.4.3.2"));
 const DAY_MS = 86_400_000;
@@ -72,16 +84,36 @@ export function mintCluster(name = "kubernetes-ca"): Cluster {
   });
   const issue = (subject: Buffer, extensions: readonly Buffer[], validity: Validity): KeyPair => {
     const keys = generateKeyPairSync("ec", { namedCurve: "P-256" });
-    const cert = certificate({ subject, issuer, publicKey: keys.publicKey, signer: caKeys.privateKey, extensions, validity });
+    const cert = certificate({
+      subject,
+      issuer,
+      publicKey: keys.publicKey,
+      signer: caKeys.privateKey,
+      extensions,
+      validity,
+    });
     return { cert, key: privatePem(keys.privateKey) };
   };
   const cluster: Cluster = {
     ca,
     caKey: privatePem(caKeys.privateKey),
     clientCertificate: (commonName, organizations = [], validity = {}) =>
-      issue(distinguishedName(commonName, organizations), [basicConstraints(false), keyUsage(0b1000_0000, 7), extendedKeyUsage("1.3.6.1.5.5.7.3.2")], validity),
+      issue(
+        distinguishedName(commonName, organizations),
+        [basicConstraints(false), keyUsage(0b1000_0000, 7), extendedKeyUsage("1.3.6.1.5.5.7.3.2")],
+        validity,
+      ),
     servingCertificate: (names, validity = {}) =>
-      issue(distinguishedName("kube-apiserver", []), [basicConstraints(false), keyUsage(0b1000_0000, 7), extendedKeyUsage("1.3.6.1.5.5.7.3.1"), subjectAltName(names)], validity),
+      issue(
+        distinguishedName("kube-apiserver", []),
+        [
+          basicConstraints(false),
+          keyUsage(0b1000_0000, 7),
+          extendedKeyUsage("1.3.6.1.5.5.7.3.1"),
+          subjectAltName(names),
+        ],
+        validity,
+      ),
     kubeconfig: (options) => kubeconfig(cluster, options),
   };
   return cluster;
@@ -95,10 +127,16 @@ function certificate({ subject, issuer, publicKey, signer, extensions, validity 
     integer(serial),
     ECDSA_WITH_SHA256,
     issuer,
-    sequence(time(validity.notBeforeMs ?? Date.now() - 3_600_000), time(validity.notAfterMs ?? Date.now() + 365 * DAY_MS)),
+    sequence(
+      time(validity.notBeforeMs ?? Date.now() - 3_600_000),
+      time(validity.notAfterMs ?? Date.now() + 365 * DAY_MS),
+    ),
     subject,
     publicKey.export({ type: "spki", format: "der" }),
-    explicit(3, sequence(...extensions, subjectKeyIdentifier(publicKey), authorityKeyIdentifier(createPublicKey(signer)))),
+    explicit(
+      3,
+      sequence(...extensions, subjectKeyIdentifier(publicKey), authorityKeyIdentifier(createPublicKey(signer))),
+    ),
   );
   const der = sequence(body, ECDSA_WITH_SHA256, bitString(sign("sha256", body, signer)));
   return pem("CERTIFICATE", der);
@@ -113,17 +151,27 @@ function extension(id: string, isCritical: boolean, value: Buffer): Buffer {
   return sequence(oid(id), ...(isCritical ? [boolean(true)] : []), octetString(value));
 }
 
-const basicConstraints = (isAuthority: boolean) => extension("2.5.29.19", true, isAuthority ? sequence(boolean(true)) : sequence());
-const keyUsage = (bits: number, unusedBits: number) => extension("2.5.29.15", true, bitString(Buffer.from([bits]), unusedBits));
+const basicConstraints = (isAuthority: boolean) =>
+  extension("2.5.29.19", true, isAuthority ? sequence(boolean(true)) : sequence());
+const keyUsage = (bits: number, unusedBits: number) =>
+  extension("2.5.29.15", true, bitString(Buffer.from([bits]), unusedBits));
 const extendedKeyUsage = (purpose: string) => extension("2.5.29.37", false, sequence(oid(purpose)));
 
-const keyIdentifier = (key: KeyObject) => createHash("sha1").update(key.export({ type: "spki", format: "der" })).digest();
+const keyIdentifier = (key: KeyObject) =>
+  createHash("sha1")
+    .update(key.export({ type: "spki", format: "der" }))
+    .digest();
 const subjectKeyIdentifier = (key: KeyObject) => extension("2.5.29.14", false, octetString(keyIdentifier(key)));
-const authorityKeyIdentifier = (key: KeyObject) => extension("2.5.29.35", false, sequence(implicit(0, keyIdentifier(key))));
+const authorityKeyIdentifier = (key: KeyObject) =>
+  extension("2.5.29.35", false, sequence(implicit(0, keyIdentifier(key))));
 
 function subjectAltName(names: readonly string[]): Buffer {
   // GeneralName: dNSName [2], iPAddress [7]
-  return extension("2.5.29.17", false, sequence(...names.map((name) => (isIP(name) ? implicit(7, addressBytes(name)) : implicit(2, Buffer.from(name))))));
+  return extension(
+    "2.5.29.17",
+    false,
+    sequence(...names.map((name) => (isIP(name) ? implicit(7, addressBytes(name)) : implicit(2, Buffer.from(name))))),
+  );
 }
 
 function addressBytes(address: string): Buffer {
@@ -133,16 +181,24 @@ function addressBytes(address: string): Buffer {
   const left = words(head);
   const right = words(tail);
   const zeros: string[] = Array(8 - left.length - right.length).fill("0");
-  return Buffer.from([...left, ...zeros, ...right].flatMap((word) => [parseInt(word, 16) >> 8, parseInt(word, 16) & 0xff]));
+  return Buffer.from(
+    [...left, ...zeros, ...right].flatMap((word) => [parseInt(word, 16) >> 8, parseInt(word, 16) & 0xff]),
+  );
 }
 
-const pem = (label: string, der: Buffer) => `-----BEGIN ${label}-----\n${der.toString("base64").replace(/.{1,64}/g, "$&\n")}-----END ${label}-----\n`;
+const pem = (label: string, der: Buffer) =>
+  `-----BEGIN ${label}-----\n${der.toString("base64").replace(/.{1,64}/g, "$&\n")}-----END ${label}-----\n`;
 const privatePem = (key: KeyObject) => key.export({ type: "pkcs8", format: "pem" }).toString();
 
-function kubeconfig(cluster: Cluster, { server, user = "admin", groups = [], token, keyPair }: KubeconfigOptions): string {
+function kubeconfig(
+  cluster: Cluster,
+  { server, user = "admin", groups = [], token, keyPair }: KubeconfigOptions,
+): string {
   const base64 = (text: string) => Buffer.from(text).toString("base64");
   const pair = keyPair ?? (token === undefined ? cluster.clientCertificate(user, groups) : undefined);
-  const credential = pair ? { "client-certificate-data": base64(pair.cert), "client-key-data": base64(pair.key) } : { token };
+  const credential = pair
+    ? { "client-certificate-data": base64(pair.cert), "client-key-data": base64(pair.key) }
+    : { token };
   const document = {
     apiVersion: "v1",
     kind: "Config",

@@ -30,7 +30,14 @@ export function mediaRanges(accept: string): MediaRange[] {
   const ranges = accept.split(",").flatMap((text) => {
     const [type = "", ...parameters] = text.split(";").map((part) => part.trim());
     if (type === "") return [];
-    return [{ type: type.toLowerCase(), parameters: Object.fromEntries(parameters.map((parameter) => parameter.split("=", 2).map((half) => half.trim()) as [string, string])) }];
+    return [
+      {
+        type: type.toLowerCase(),
+        parameters: Object.fromEntries(
+          parameters.map((parameter) => parameter.split("=", 2).map((half) => half.trim()) as [string, string]),
+        ),
+      },
+    ];
   });
   return ranges.sort((a, b) => Number(b.parameters["q"] ?? 1) - Number(a.parameters["q"] ?? 1));
 }
@@ -45,13 +52,15 @@ export function negotiate(accept: string | undefined, hasProtobuf: boolean): For
   if (!accept) return PLAIN_JSON;
   for (const { type, parameters } of mediaRanges(accept)) {
     const as = parameters["as"] ?? "object";
-    const format = type === PROTOBUF_TYPE ? "protobuf" : [JSON_TYPE, "application/*", "*/*"].includes(type) ? "json" : undefined;
+    const format =
+      type === PROTOBUF_TYPE ? "protobuf" : [JSON_TYPE, "application/*", "*/*"].includes(type) ? "json" : undefined;
     if (!format) continue;
     if (as === "object" && (format === "json" || hasProtobuf)) return { format, as, asVersion: "" };
     const asVersion = parameters["v"] ?? "";
     if (parameters["g"] !== "meta.k8s.io" || !["v1", "v1beta1"].includes(asVersion)) continue;
     if (as === "Table" && format === "json") return { format, as, asVersion };
-    if (as === "PartialObjectMetadata" || as === "PartialObjectMetadataList") return { format, as: "PartialObjectMetadata", asVersion };
+    if (as === "PartialObjectMetadata" || as === "PartialObjectMetadataList")
+      return { format, as: "PartialObjectMetadata", asVersion };
   }
   throw notAcceptable(hasProtobuf ? [JSON_TYPE, "application/yaml", PROTOBUF_TYPE] : [JSON_TYPE, "application/yaml"]);
 }

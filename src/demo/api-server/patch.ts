@@ -31,7 +31,9 @@ export function applyPatch(object: JsonObject, contentType: string, patch: Json,
   if (isApply(type)) return of ? strategicMerge(object, patch, of) : (mergePatch(object, patch) as JsonObject);
   if (type === STRATEGIC && of) return strategicMerge(object, patch, of);
   const accepted = of ? [...ACCEPTED, STRATEGIC] : ACCEPTED;
-  throw unsupportedMediaType(`the body of the request was in an unknown format - accepted media types include: ${accepted.join(", ")}`);
+  throw unsupportedMediaType(
+    `the body of the request was in an unknown format - accepted media types include: ${accepted.join(", ")}`,
+  );
 }
 
 function mergePatch(target: Json, patch: Json): Json {
@@ -52,7 +54,8 @@ function strategicMerge(target: JsonObject, patch: JsonObject, of: Message | und
   if (Array.isArray(retained)) for (const key of Object.keys(merged)) if (!retained.includes(key)) delete merged[key];
   for (const [key, value] of Object.entries(patch)) {
     const gone = /^\$deleteFromPrimitiveList\/(.+)$/.exec(key)?.[1];
-    if (gone !== undefined && Array.isArray(value)) merged[gone] = (Array.isArray(merged[gone]) ? merged[gone] : []).filter((item) => !value.includes(item));
+    if (gone !== undefined && Array.isArray(value))
+      merged[gone] = (Array.isArray(merged[gone]) ? merged[gone] : []).filter((item) => !value.includes(item));
     if (key.startsWith("$")) continue;
     if (value === null) delete merged[key];
     else merged[key] = mergeField(merged[key], value, fieldOf(of, key));
@@ -69,7 +72,8 @@ function mergeField(target: Json | undefined, value: Json, field: Field | undefi
 }
 
 function mergeList(present: Json[], patch: Json[], mergeKey: string, of: Message | undefined): Json[] {
-  if (patch.some((item) => isObject(item) && item["$patch"] === "replace")) return patch.filter((item) => !(isObject(item) && item["$patch"] === "replace"));
+  if (patch.some((item) => isObject(item) && item["$patch"] === "replace"))
+    return patch.filter((item) => !(isObject(item) && item["$patch"] === "replace"));
   const merged = [...present];
   for (const item of patch) {
     if (!isObject(item)) continue;
@@ -81,7 +85,8 @@ function mergeList(present: Json[], patch: Json[], mergeKey: string, of: Message
   return merged;
 }
 
-const withoutDirectives = (value: JsonObject): JsonObject => Object.fromEntries(Object.entries(value).filter(([key]) => !key.startsWith("$")));
+const withoutDirectives = (value: JsonObject): JsonObject =>
+  Object.fromEntries(Object.entries(value).filter(([key]) => !key.startsWith("$")));
 
 /** A field by its JSON name, also among the inlined ones. */
 function fieldOf(of: Message | undefined, jsonName: string): Field | undefined {
@@ -105,14 +110,16 @@ function applyOperation(root: JsonObject, operation: JsonObject): void {
   const value = structuredClone(operation["value"] ?? null);
   switch (operation["op"]) {
     case "test":
-      if (!Bun.deepEquals(read(root, path), value)) throw unprocessable("the server rejected our request due to an error in our request", path);
+      if (!Bun.deepEquals(read(root, path), value))
+        throw unprocessable("the server rejected our request due to an error in our request", path);
       return;
     case "remove":
       return remove(root, path);
     case "add":
       return write(root, path, value, true);
     case "replace":
-      if (read(root, path) === undefined) throw unprocessable("the server rejected our request due to an error in our request", path);
+      if (read(root, path) === undefined)
+        throw unprocessable("the server rejected our request due to an error in our request", path);
       return write(root, path, value, false);
     case "copy":
       return write(root, path, structuredClone(read(root, String(operation["from"])) ?? null), true);
@@ -126,8 +133,13 @@ function applyOperation(root: JsonObject, operation: JsonObject): void {
   }
 }
 
-const unprocessable = (text: string, path: string) => new Failure({ ...statusObject(422, "Invalid", text), details: { causes: [{ message: `path ${path}` }] } });
-const pointer = (path: string) => path.split("/").slice(1).map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+const unprocessable = (text: string, path: string) =>
+  new Failure({ ...statusObject(422, "Invalid", text), details: { causes: [{ message: `path ${path}` }] } });
+const pointer = (path: string) =>
+  path
+    .split("/")
+    .slice(1)
+    .map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
 
 function parentOf(root: Json, path: string): [Json | undefined, string] {
   const parts = pointer(path);

@@ -25,7 +25,10 @@ export function envelope(apiVersion: string, kind: string, raw: Uint8Array): Buf
 /** A list from its metadata and its encoded items. */
 export function encodeList(metadata: JsonObject, items: readonly Uint8Array[]): Buffer {
   const listMeta = message("meta.ListMeta")!;
-  return Buffer.concat([block(1, encode(metadata, listMeta)), ...items.flatMap((item) => [key(2, 2), varint(item.length), item])]);
+  return Buffer.concat([
+    block(1, encode(metadata, listMeta)),
+    ...items.flatMap((item) => [key(2, 2), varint(item.length), item]),
+  ]);
 }
 
 /** One frame of a watch stream. */
@@ -45,10 +48,15 @@ export function encode(value: Json | undefined, of: Message): Buffer {
 
 function encodeField(value: Json | undefined, field: Field): Buffer {
   const isUnset = value === undefined || value === null;
-  if (field.isList) return Buffer.concat((Array.isArray(value) ? value : []).map((item) => encodeOne(item, field.number, field.type)));
+  if (field.isList)
+    return Buffer.concat((Array.isArray(value) ? value : []).map((item) => encodeOne(item, field.number, field.type)));
   if (field.isMap) {
     const map = isObject(value) ? value : {};
-    return Buffer.concat(Object.keys(map).sort().map((name) => block(field.number, Buffer.concat([text(1, name), encodeOne(map[name], 2, field.type)]))));
+    return Buffer.concat(
+      Object.keys(map)
+        .sort()
+        .map((name) => block(field.number, Buffer.concat([text(1, name), encodeOne(map[name], 2, field.type)]))),
+    );
   }
   if (isUnset && (field.isPointer || field.type === "y")) return Buffer.alloc(0);
   return encodeOne(value, field.number, field.type);
@@ -70,9 +78,19 @@ function encodeOne(value: Json | undefined, number: number, type: string): Buffe
     case "q":
       return block(number, text(1, String(value ?? "0")));
     case "x":
-      return block(number, Buffer.concat([integer(1, typeof value === "string" ? 1 : 0), integer(2, typeof value === "number" ? value : 0), text(3, typeof value === "string" ? value : "")]));
+      return block(
+        number,
+        Buffer.concat([
+          integer(1, typeof value === "string" ? 1 : 0),
+          integer(2, typeof value === "number" ? value : 0),
+          text(3, typeof value === "string" ? value : ""),
+        ]),
+      );
     case "r":
-      return block(number, value === undefined || value === null ? Buffer.alloc(0) : block(1, Buffer.from(JSON.stringify(value))));
+      return block(
+        number,
+        value === undefined || value === null ? Buffer.alloc(0) : block(1, Buffer.from(JSON.stringify(value))),
+      );
     case "e":
       return block(number, Buffer.concat((Array.isArray(value) ? value : []).map((item) => text(1, String(item)))));
     default:
@@ -83,7 +101,10 @@ function encodeOne(value: Json | undefined, number: number, type: string): Buffe
 function timestamp(value: Json | undefined): Buffer {
   if (typeof value !== "string" || value === "") return Buffer.alloc(0);
   const fraction = /\.(\d+)/.exec(value)?.[1] ?? "";
-  return Buffer.concat([integer(1, Math.floor(Date.parse(value) / 1000)), integer(2, Number(fraction.padEnd(9, "0").slice(0, 9)))]);
+  return Buffer.concat([
+    integer(1, Math.floor(Date.parse(value) / 1000)),
+    integer(2, Number(fraction.padEnd(9, "0").slice(0, 9))),
+  ]);
 }
 
 const key = (number: number, wireType: number) => varint(number * 8 + wireType);
@@ -157,7 +178,9 @@ function decodeOne(wire: WireField, type: string): Json {
     case "x": {
       const parts = [...fieldsOf(wire.bytes)];
       const isText = parts.some(({ number, value }) => number === 1 && value === 1n);
-      return isText ? utf8(parts.find(({ number }) => number === 3)?.bytes ?? new Uint8Array()) : Number(BigInt.asIntN(32, parts.find(({ number }) => number === 2)?.value ?? 0n));
+      return isText
+        ? utf8(parts.find(({ number }) => number === 3)?.bytes ?? new Uint8Array())
+        : Number(BigInt.asIntN(32, parts.find(({ number }) => number === 2)?.value ?? 0n));
     }
     case "r": {
       const raw = [...fieldsOf(wire.bytes)][0]?.bytes;

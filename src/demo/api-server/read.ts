@@ -38,18 +38,30 @@ export function serveList(world: World, exchange: Exchange, resource: Resource):
   const isSelected = selector(resource, query.get("labelSelector") ?? "", query.get("fieldSelector") ?? "");
   const limit = integerParameter(query, "limit");
   const token = decodeContinue(query.get("continue"));
-  const { revision, snapshot, ignoresLimit } = token ? continued(world, resource, token) : listedAt(world, exchange, resource, limit);
+  const { revision, snapshot, ignoresLimit } = token
+    ? continued(world, resource, token)
+    : listedAt(world, exchange, resource, limit);
   const prefix = info.namespace === "" || !resource.isNamespaced ? "" : `${info.namespace}/`;
-  const matching = snapshot.filter(([key, object]) => key.startsWith(prefix) && (!token || key >= token.start) && isSelected(object));
+  const matching = snapshot.filter(
+    ([key, object]) => key.startsWith(prefix) && (!token || key >= token.start) && isSelected(object),
+  );
   const hasMore = !ignoresLimit && limit > 0 && matching.length > limit;
   const page = hasMore ? matching.slice(0, limit) : matching;
   const metadata: JsonObject = { resourceVersion: String(revision) };
   if (hasMore) {
     metadata["continue"] = encodeContinue({ v: "meta.k8s.io/v1", rv: revision, start: `${page.at(-1)![0]}\0` });
     // with a selector the real server does not know how many remain
-    if (!query.get("labelSelector") && !query.get("fieldSelector")) metadata["remainingItemCount"] = matching.length - limit;
+    if (!query.get("labelSelector") && !query.get("fieldSelector"))
+      metadata["remainingItemCount"] = matching.length - limit;
   }
-  exchange.send(200, render.contentType, render.list(page.map(([, object]) => object), metadata));
+  exchange.send(
+    200,
+    render.contentType,
+    render.list(
+      page.map(([, object]) => object),
+      metadata,
+    ),
+  );
 }
 
 /** A renderer for what this request accepts. @throws {Failure} 406. */
@@ -59,12 +71,15 @@ export function rendererFor(exchange: Exchange, resource: Resource): Renderer {
 }
 
 /** How the store names an object. */
-export const keyOf = (resource: Resource, namespace: string, name: string) => objectKey(resource.isNamespaced ? namespace : "", name);
+export const keyOf = (resource: Resource, namespace: string, name: string) =>
+  objectKey(resource.isNamespaced ? namespace : "", name);
 
 /** A revision from a query parameter. @throws {Failure} 400 when it is no number. */
 export function revisionParameter(text: string): number {
   if (/^\d+$/.test(text)) return Number(text);
-  throw badRequest(`invalid resource version: resourceVersion: Invalid value: "${text}": strconv.ParseUint: parsing "${text}": invalid syntax`);
+  throw badRequest(
+    `invalid resource version: resourceVersion: Invalid value: "${text}": strconv.ParseUint: parsing "${text}": invalid syntax`,
+  );
 }
 
 /** @throws {Failure} 504 for a revision that has not happened yet. */
@@ -74,24 +89,37 @@ export function requireReached(world: World, resourceVersion: string | null): vo
   if (asked > world.store.revision) throw tooLarge(asked, world.store.revision);
 }
 
-function listedAt(world: World, { query }: Exchange, resource: Resource, limit: number): { revision: number; snapshot: Snapshot; ignoresLimit: boolean } {
+function listedAt(
+  world: World,
+  { query }: Exchange,
+  resource: Resource,
+  limit: number,
+): { revision: number; snapshot: Snapshot; ignoresLimit: boolean } {
   const { store } = world;
   const asked = query.get("resourceVersion") ?? "";
   requireReached(world, asked);
   // a limit with a revision and no match means exactly that revision, from before resourceVersionMatch existed
-  const isExact = query.get("resourceVersionMatch") === "Exact" || (limit > 0 && asked !== "" && asked !== "0" && !query.get("resourceVersionMatch"));
-  if (!isExact) return { revision: store.revision, snapshot: store.list(storageName(resource)), ignoresLimit: asked === "0" };
+  const isExact =
+    query.get("resourceVersionMatch") === "Exact" ||
+    (limit > 0 && asked !== "" && asked !== "0" && !query.get("resourceVersionMatch"));
+  if (!isExact)
+    return { revision: store.revision, snapshot: store.list(storageName(resource)), ignoresLimit: asked === "0" };
   const revision = revisionParameter(asked);
   const snapshot = store.listAt(storageName(resource), revision);
   if (!snapshot) throw expired("The resourceVersion for the provided list is too old.");
   return { revision, snapshot, ignoresLimit: false };
 }
 
-function continued({ store }: World, resource: Resource, token: ContinueToken): { revision: number; snapshot: Snapshot; ignoresLimit: boolean } {
+function continued(
+  { store }: World,
+  resource: Resource,
+  token: ContinueToken,
+): { revision: number; snapshot: Snapshot; ignoresLimit: boolean } {
   const snapshot = store.listAt(storageName(resource), token.rv);
   if (snapshot) return { revision: token.rv, snapshot, ignoresLimit: false };
   const inconsistent = encodeContinue({ v: "meta.k8s.io/v1", rv: -1, start: token.start });
-  if (token.rv === -1) return { revision: store.revision, snapshot: store.list(storageName(resource)), ignoresLimit: false };
+  if (token.rv === -1)
+    return { revision: store.revision, snapshot: store.list(storageName(resource)), ignoresLimit: false };
   throw new Failure({
     ...statusObject(
       410,
@@ -102,7 +130,8 @@ function continued({ store }: World, resource: Resource, token: ContinueToken): 
   });
 }
 
-const encodeContinue = (token: ContinueToken) => Buffer.from(JSON.stringify({ ...token, start: `/${token.start}` })).toString("base64url");
+const encodeContinue = (token: ContinueToken) =>
+  Buffer.from(JSON.stringify({ ...token, start: `/${token.start}` })).toString("base64url");
 
 function decodeContinue(text: string | null): ContinueToken | undefined {
   if (!text) return undefined;
@@ -110,7 +139,9 @@ function decodeContinue(text: string | null): ContinueToken | undefined {
     const token = JSON.parse(Buffer.from(text, "base64url").toString()) as ContinueToken;
     return { ...token, start: token.start.slice(1) };
   } catch {
-    throw badRequest("invalid continue token: continue key is not valid: invalid character looking for beginning of value");
+    throw badRequest(
+      "invalid continue token: continue key is not valid: invalid character looking for beginning of value",
+    );
   }
 }
 
@@ -121,22 +152,42 @@ function integerParameter(query: URLSearchParams, name: string): number {
   return Math.max(0, Number(text));
 }
 
-const forbiddenField = (field: string, message: string) => ({ field, reason: "FieldValueForbidden", message: `Forbidden: ${message}` });
+const forbiddenField = (field: string, message: string) => ({
+  field,
+  reason: "FieldValueForbidden",
+  message: `Forbidden: ${message}`,
+});
 
 function validateListOptions(query: URLSearchParams): void {
   const match = query.get("resourceVersionMatch") ?? "";
   const asked = query.get("resourceVersion") ?? "";
   const problems = [];
   if (match !== "") {
-    if (asked === "") problems.push(forbiddenField("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"));
-    if (query.get("continue")) problems.push(forbiddenField("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"));
-    if (match !== "Exact" && match !== "NotOlderThan") problems.push({ field: "resourceVersionMatch", reason: "FieldValueNotSupported", message: `Unsupported value: "${match}": supported values: "Exact", "NotOlderThan", ""` });
-    if (match === "Exact" && asked === "0") problems.push(forbiddenField("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'));
+    if (asked === "")
+      problems.push(
+        forbiddenField("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided"),
+      );
+    if (query.get("continue"))
+      problems.push(
+        forbiddenField("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"),
+      );
+    if (match !== "Exact" && match !== "NotOlderThan")
+      problems.push({
+        field: "resourceVersionMatch",
+        reason: "FieldValueNotSupported",
+        message: `Unsupported value: "${match}": supported values: "Exact", "NotOlderThan", ""`,
+      });
+    if (match === "Exact" && asked === "0")
+      problems.push(
+        forbiddenField("resourceVersionMatch", 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'),
+      );
   }
-  if (query.has("sendInitialEvents")) problems.push(forbiddenField("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+  if (query.has("sendInitialEvents"))
+    problems.push(forbiddenField("sendInitialEvents", "sendInitialEvents is forbidden for list"));
   if (problems.length > 0) throw invalidOptions(problems);
   if (asked !== "") revisionParameter(asked);
-  if (query.get("continue") && asked !== "" && asked !== "0") throw badRequest("specifying resource version is not allowed when using continue");
+  if (query.get("continue") && asked !== "" && asked !== "0")
+    throw badRequest("specifying resource version is not allowed when using continue");
   fieldPairs(query.get("fieldSelector") ?? "");
 }
 
@@ -145,12 +196,35 @@ export function validateWatchOptions(query: URLSearchParams, hasStreamingLists: 
   const match = query.get("resourceVersionMatch") ?? "";
   const sendsInitial = query.has("sendInitialEvents");
   const problems = [];
-  if (sendsInitial && match !== "NotOlderThan") problems.push(forbiddenField("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
-  if (sendsInitial && !hasStreamingLists) problems.push(forbiddenField("sendInitialEvents", "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"));
+  if (sendsInitial && match !== "NotOlderThan")
+    problems.push(
+      forbiddenField("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
+    );
+  if (sendsInitial && !hasStreamingLists)
+    problems.push(
+      forbiddenField(
+        "sendInitialEvents",
+        "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+      ),
+    );
   if (match !== "") {
-    if (!sendsInitial) problems.push(forbiddenField("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
-    if (match !== "NotOlderThan") problems.push({ field: "resourceVersionMatch", reason: "FieldValueNotSupported", message: `Unsupported value: "${match}": supported values: "NotOlderThan"` });
-    if (query.get("continue")) problems.push(forbiddenField("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"));
+    if (!sendsInitial)
+      problems.push(
+        forbiddenField(
+          "resourceVersionMatch",
+          "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+      );
+    if (match !== "NotOlderThan")
+      problems.push({
+        field: "resourceVersionMatch",
+        reason: "FieldValueNotSupported",
+        message: `Unsupported value: "${match}": supported values: "NotOlderThan"`,
+      });
+    if (query.get("continue"))
+      problems.push(
+        forbiddenField("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"),
+      );
   }
   if (problems.length > 0) throw invalidOptions(problems);
 }

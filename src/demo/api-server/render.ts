@@ -10,7 +10,17 @@
 import { encode, encodeList, envelope, watchFrame } from "./protobuf.ts";
 import { JSON_TYPE, PROTOBUF_TYPE, type Form } from "./negotiate.ts";
 import { apiVersionOf, type Resource } from "./resources.ts";
-import { child, message, normalise, sortKeys, textAt, zeroObject, type Json, type JsonObject, type Message } from "./schema.ts";
+import {
+  child,
+  message,
+  normalise,
+  sortKeys,
+  textAt,
+  zeroObject,
+  type Json,
+  type JsonObject,
+  type Message,
+} from "./schema.ts";
 import { columnsOf, rowOf } from "./table.ts";
 
 /** `includeObject` of a Table request. */
@@ -38,7 +48,10 @@ const itemTexts = new WeakMap<JsonObject, string>();
 
 /** JSON as Go's encoder prints it: <, > and & escaped. */
 export function goJson(value: Json): string {
-  return JSON.stringify(value).replace(/[<>&\u2028\u2029]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return JSON.stringify(value).replace(
+    /[<>&\u2028\u2029]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 function itemText(object: JsonObject): string {
@@ -79,11 +92,13 @@ function plainRenderer(resource: Resource): Renderer {
       const apiVersion = `"apiVersion":"${apiVersionOf(resource)}"`;
       const kind = `"kind":"${resource.listKind}"`;
       const items = `"items":[${objects.map(itemText).join(",")}]`;
-      if (resource.isCustom) return Buffer.from(`{${apiVersion},${items},${kind},"metadata":${goJson(customListMeta(metadata))}}\n`);
+      if (resource.isCustom)
+        return Buffer.from(`{${apiVersion},${items},${kind},"metadata":${goJson(customListMeta(metadata))}}\n`);
       return Buffer.from(`{${kind},${apiVersion},"metadata":${goJson(listMeta(metadata))},${items}}\n`);
     },
     event: (type, object) => jsonEvent(type, typed(object)),
-    bookmark: (resourceVersion, annotations) => jsonEvent("BOOKMARK", typed(bookmarkObject(resource, resourceVersion, annotations))),
+    bookmark: (resourceVersion, annotations) =>
+      jsonEvent("BOOKMARK", typed(bookmarkObject(resource, resourceVersion, annotations))),
     errorEvent: jsonErrorEvent,
   };
 }
@@ -97,7 +112,8 @@ const customListMeta = (metadata: JsonObject): JsonObject => ({
 
 function bookmarkObject(resource: Resource, resourceVersion: string, annotations?: JsonObject): JsonObject {
   const metadata: JsonObject = { resourceVersion, ...(annotations ? { annotations } : {}) };
-  if (resource.isCustom) return sortKeys({ apiVersion: apiVersionOf(resource), kind: resource.kind, metadata }) as JsonObject;
+  if (resource.isCustom)
+    return sortKeys({ apiVersion: apiVersionOf(resource), kind: resource.kind, metadata }) as JsonObject;
   return { ...zeroObject(resource.message), metadata };
 }
 
@@ -112,9 +128,12 @@ function partialRenderer(resource: Resource, { asVersion }: Form): Renderer {
     watchContentType: JSON_TYPE,
     single: (object) => Buffer.from(`${partial(metadataOf(object))}\n`),
     list: (objects, metadata) =>
-      Buffer.from(`${goJson({ kind: "PartialObjectMetadataList", apiVersion, metadata: listMeta(metadata), items: objects.map((object) => ({ kind: "PartialObjectMetadata", apiVersion, metadata: metadataOf(object) })) })}\n`),
+      Buffer.from(
+        `${goJson({ kind: "PartialObjectMetadataList", apiVersion, metadata: listMeta(metadata), items: objects.map((object) => ({ kind: "PartialObjectMetadata", apiVersion, metadata: metadataOf(object) })) })}\n`,
+      ),
     event: (type, object) => jsonEvent(type, partial(metadataOf(object))),
-    bookmark: (resourceVersion, annotations) => jsonEvent("BOOKMARK", partial(metadataOf(bookmarkObject(resource, resourceVersion, annotations)))),
+    bookmark: (resourceVersion, annotations) =>
+      jsonEvent("BOOKMARK", partial(metadataOf(bookmarkObject(resource, resourceVersion, annotations)))),
     errorEvent: jsonErrorEvent,
   };
 }
@@ -124,7 +143,11 @@ function tableRenderer(resource: Resource, { asVersion }: Form, includeObject: I
   const embedded = (object: JsonObject): Json => {
     if (includeObject === "None") return null;
     if (includeObject === "Object") return JSON.parse(typedText(resource, object)) as Json;
-    return { kind: "PartialObjectMetadata", apiVersion: META_V1(asVersion), metadata: normalise(child(object, "metadata"), message("meta.ObjectMeta")) };
+    return {
+      kind: "PartialObjectMetadata",
+      apiVersion: META_V1(asVersion),
+      metadata: normalise(child(object, "metadata"), message("meta.ObjectMeta")),
+    };
   };
   const table = (metadata: Json, objects: readonly JsonObject[], withColumns: boolean) =>
     goJson({
@@ -142,10 +165,12 @@ function tableRenderer(resource: Resource, { asVersion }: Form, includeObject: I
   return {
     contentType: JSON_TYPE,
     watchContentType: JSON_TYPE,
-    single: (object) => Buffer.from(`${table({ resourceVersion: textAt(object, "metadata.resourceVersion") }, [object], true)}\n`),
+    single: (object) =>
+      Buffer.from(`${table({ resourceVersion: textAt(object, "metadata.resourceVersion") }, [object], true)}\n`),
     list: (objects, metadata) => Buffer.from(`${table(listMeta(metadata), objects, true)}\n`),
     event: (type, object) => jsonEvent(type, eventTable(object)),
-    bookmark: (resourceVersion, annotations) => jsonEvent("BOOKMARK", eventTable(bookmarkObject(resource, resourceVersion, annotations))),
+    bookmark: (resourceVersion, annotations) =>
+      jsonEvent("BOOKMARK", eventTable(bookmarkObject(resource, resourceVersion, annotations))),
     errorEvent: jsonErrorEvent,
   };
 }
@@ -163,7 +188,8 @@ function protobufRenderer(resource: Resource, form: Form): Renderer {
     single: wrap,
     list: (objects, metadata) => envelope(apiVersion, `${kind}List`, encodeList(metadata, objects.map(encoded))),
     event: (type, object) => watchFrame(type, wrap(object)),
-    bookmark: (resourceVersion, annotations) => watchFrame("BOOKMARK", wrap(bookmarkObject(resource, resourceVersion, annotations))),
+    bookmark: (resourceVersion, annotations) =>
+      watchFrame("BOOKMARK", wrap(bookmarkObject(resource, resourceVersion, annotations))),
     errorEvent: (status) => watchFrame("ERROR", protobufStatus(status)),
   };
 }

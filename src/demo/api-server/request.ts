@@ -28,7 +28,16 @@ export function requestInfo(method: string, target: string): RequestInfo {
   const path = target.split("?")[0]!;
   const segments = path.split("/").slice(1).map(decodeURIComponent);
   const isCore = segments[0] === "api";
-  const nothing = { verb: method.toLowerCase(), path, group: "", version: "", resource: "", subresource: "", namespace: "", name: "" };
+  const nothing = {
+    verb: method.toLowerCase(),
+    path,
+    group: "",
+    version: "",
+    resource: "",
+    subresource: "",
+    namespace: "",
+    name: "",
+  };
   if (!isCore && segments[0] !== "apis") return nothing;
   const [group = "", version = "", ...rest] = isCore ? ["", ...segments.slice(1)] : segments.slice(1);
   if (rest.length === 0 || rest[0] === "") return { ...nothing, group, version };

@@ -57,7 +57,8 @@ authorization.k8s.io/v1|selfsubjectaccessreviews|SelfSubjectAccessReview|r|||
 const split = (text: string | undefined) => (text ? text.split(",") : []);
 
 function builtIn(line: string): Resource {
-  const [groupVersion = "", resource = "", kind = "", flags = "", shortNames, subresources, fieldSelectors] = line.split("|");
+  const [groupVersion = "", resource = "", kind = "", flags = "", shortNames, subresources, fieldSelectors] =
+    line.split("|");
   const [version = "", group = ""] = groupVersion.split("/").reverse();
   return {
     group,
@@ -78,10 +79,12 @@ function builtIn(line: string): Resource {
 }
 
 /** How the store names a resource, whatever its version: "pods", "deployments.apps". */
-export const storageName = ({ group, resource }: { group: string; resource: string }) => (group === "" ? resource : `${resource}.${group}`);
+export const storageName = ({ group, resource }: { group: string; resource: string }) =>
+  group === "" ? resource : `${resource}.${group}`;
 
 /** apiVersion of a resource's objects. */
-export const apiVersionOf = ({ group, version }: { group: string; version: string }) => (group === "" ? version : `${group}/${version}`);
+export const apiVersionOf = ({ group, version }: { group: string; version: string }) =>
+  group === "" ? version : `${group}/${version}`;
 
 /** Everything served, found by path parts. */
 export class Resources {
@@ -97,7 +100,9 @@ export class Resources {
 
   /** By kind, in any group unless `apiVersion` is given. */
   ofKind(kind: string, apiVersion?: string): Resource | undefined {
-    return this.#served.find((one) => one.kind === kind && (apiVersion === undefined || apiVersionOf(one) === apiVersion));
+    return this.#served.find(
+      (one) => one.kind === kind && (apiVersion === undefined || apiVersionOf(one) === apiVersion),
+    );
   }
 
   hasGroup(group: string): boolean {
@@ -130,7 +135,9 @@ export class Resources {
         hasStatus: isObject(version["subresources"]) && "status" in version["subresources"],
         subresources: [],
         isCustom: true,
-        fieldSelectors: (Array.isArray(version["selectableFields"]) ? version["selectableFields"] : []).map((field) => textAt(field, "jsonPath").replace(/^\./, "")),
+        fieldSelectors: (Array.isArray(version["selectableFields"]) ? version["selectableFields"] : []).map((field) =>
+          textAt(field, "jsonPath").replace(/^\./, ""),
+        ),
         message: undefined,
         isReview: false,
       });

@@ -18,7 +18,12 @@ export type Authorize = (user: User, info: RequestInfo) => boolean;
 export type JudgeToken = (token: string, audiences: readonly string[]) => User | undefined;
 
 /** Answers a POST of a review. */
-export async function serveReview(exchange: Exchange, resource: Resource, authorize: Authorize, judge: JudgeToken): Promise<void> {
+export async function serveReview(
+  exchange: Exchange,
+  resource: Resource,
+  authorize: Authorize,
+  judge: JudgeToken,
+): Promise<void> {
   const render = rendererFor(exchange, resource);
   const given = await readObject(exchange, resource);
   const spec = child(given, "spec");
@@ -31,14 +36,26 @@ export async function serveReview(exchange: Exchange, resource: Resource, author
       case "SelfSubjectAccessReview":
         return { allowed: authorize(exchange.user, attributes(spec)) };
       default:
-        return { allowed: authorize({ name: textAt(spec, "user"), groups: Array.isArray(spec["groups"]) ? spec["groups"].map(String) : [] }, attributes(spec)) };
+        return {
+          allowed: authorize(
+            { name: textAt(spec, "user"), groups: Array.isArray(spec["groups"]) ? spec["groups"].map(String) : [] },
+            attributes(spec),
+          ),
+        };
     }
   };
-  const answer = resource.kind === "SelfSubjectReview" ? { metadata: child(given, "metadata"), status: status() } : { metadata: child(given, "metadata"), spec, status: status() };
+  const answer =
+    resource.kind === "SelfSubjectReview"
+      ? { metadata: child(given, "metadata"), status: status() }
+      : { metadata: child(given, "metadata"), spec, status: status() };
   exchange.send(201, render.contentType, render.single(answer));
 }
 
-const userInfo = ({ name, groups, uid }: User): JsonObject => ({ username: name, ...(uid ? { uid } : {}), groups: [...groups] });
+const userInfo = ({ name, groups, uid }: User): JsonObject => ({
+  username: name,
+  ...(uid ? { uid } : {}),
+  groups: [...groups],
+});
 
 function tokenReview(spec: JsonObject, judge: JudgeToken): JsonObject {
   const audiences = Array.isArray(spec["audiences"]) ? spec["audiences"].map(String) : [ISSUER];
@@ -52,7 +69,16 @@ function attributes(spec: JsonObject): RequestInfo {
   const path = textAt(child(spec, "nonResourceAttributes"), "path");
   const text = (field: string) => textAt(of, field);
   const verb = text("verb") || textAt(child(spec, "nonResourceAttributes"), "verb");
-  return { verb, path, group: text("group"), version: text("version"), resource: text("resource"), subresource: text("subresource"), namespace: text("namespace"), name: text("name") };
+  return {
+    verb,
+    path,
+    group: text("group"),
+    version: text("version"),
+    resource: text("resource"),
+    subresource: text("subresource"),
+    namespace: text("namespace"),
+    name: text("name"),
+  };
 }
 
 /** Answers a POST of serviceaccounts/NAME/token. */
@@ -61,8 +87,20 @@ export async function serveTokenRequest(world: World, exchange: Exchange): Promi
   const account = world.store.get("serviceaccounts", `${namespace}/${name}`);
   if (!account) throw notFound({ group: "", resource: "serviceaccounts" }, name);
   const request: Resource = {
-    group: "authentication.k8s.io", version: "v1", resource: "tokenrequests", singular: "", kind: "TokenRequest", listKind: "", isNamespaced: true, shortNames: [],
-    hasStatus: false, subresources: [], isCustom: false, fieldSelectors: [], message: messageOf("authentication.k8s.io", "TokenRequest"), isReview: true,
+    group: "authentication.k8s.io",
+    version: "v1",
+    resource: "tokenrequests",
+    singular: "",
+    kind: "TokenRequest",
+    listKind: "",
+    isNamespaced: true,
+    shortNames: [],
+    hasStatus: false,
+    subresources: [],
+    isCustom: false,
+    fieldSelectors: [],
+    message: messageOf("authentication.k8s.io", "TokenRequest"),
+    isReview: true,
   };
   const render = rendererFor(exchange, request);
   const given = await readObject(exchange, request);
@@ -99,6 +137,11 @@ function boundPod(world: World, namespace: string, reference: JsonObject): { nam
   if (!pod) throw notFound({ group: "", resource: "pods" }, name);
   const uid = textAt(pod, "metadata.uid");
   const asked = textAt(reference, "uid");
-  if (asked && asked !== uid) throw conflict({ group: "", resource: "pods" }, name, `the UID in the bound object reference (${asked}) does not match the UID in record. The object might have been deleted and then recreated`);
+  if (asked && asked !== uid)
+    throw conflict(
+      { group: "", resource: "pods" },
+      name,
+      `the UID in the bound object reference (${asked}) does not match the UID in record. The object might have been deleted and then recreated`,
+    );
   return { name, uid };
 }

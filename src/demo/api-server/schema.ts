@@ -107,10 +107,15 @@ function orderInto(ordered: JsonObject, value: JsonObject, of: Message, known: S
     }
     known.add(field.jsonName);
     const given = value[field.jsonName];
-    if (given === undefined || given === null || (field.isOmittedEmpty && !field.isPointer && isEmpty(given) && !(inner && !field.isList))) {
+    if (
+      given === undefined ||
+      given === null ||
+      (field.isOmittedEmpty && !field.isPointer && isEmpty(given) && !(inner && !field.isList))
+    ) {
       const zero = zeroValue(field);
       if (zero !== undefined) ordered[field.jsonName] = zero;
-    } else if (field.isList && Array.isArray(given)) ordered[field.jsonName] = given.map((item) => normaliseOne(item, inner));
+    } else if (field.isList && Array.isArray(given))
+      ordered[field.jsonName] = given.map((item) => normaliseOne(item, inner));
     else if (field.isMap && isObject(given)) ordered[field.jsonName] = sortKeys(given);
     else ordered[field.jsonName] = normaliseOne(given, inner);
   }
@@ -118,13 +123,21 @@ function orderInto(ordered: JsonObject, value: JsonObject, of: Message, known: S
 
 const normaliseOne = (value: Json, inner: Message | undefined) => (inner ? normalise(value, inner) : value);
 
-const isEmpty = (value: Json) => value === "" || value === 0 || value === false || (typeof value === "object" && value !== null && Object.keys(value).length === 0);
+const isEmpty = (value: Json) =>
+  value === "" ||
+  value === 0 ||
+  value === false ||
+  (typeof value === "object" && value !== null && Object.keys(value).length === 0);
 
 /** Keys sorted at every depth, as Go prints maps. */
 export function sortKeys(value: Json): Json {
   if (Array.isArray(value)) return value.map(sortKeys);
   if (!isObject(value)) return value;
-  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sortKeys(value[key]!)]));
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sortKeys(value[key]!)]),
+  );
 }
 
 /** Whether the value is a JSON object. */

@@ -20,11 +20,20 @@ export function demoPod(name: string, index = 0): JsonObject {
     metadata: meta(name, { uid: demoUid("pod", index), labels: { app: "web" } }),
     spec: {
       nodeName: DEMO_NODE,
-      containers: [{ name: "web", image: "registry.example/web:1", ports: [{ containerPort: 8080, protocol: "TCP" }], volumeMounts: [{ name: "settings", mountPath: "/etc/web" }] }],
+      containers: [
+        {
+          name: "web",
+          image: "registry.example/web:1",
+          ports: [{ containerPort: 8080, protocol: "TCP" }],
+          volumeMounts: [{ name: "settings", mountPath: "/etc/web" }],
+        },
+      ],
       volumes: [{ name: "settings", configMap: { name: "settings" } }],
       restartPolicy: "Always",
       serviceAccountName: "default",
-      tolerations: [{ key: "node.kubernetes.io/not-ready", operator: "Exists", effect: "NoExecute", tolerationSeconds: 300 }],
+      tolerations: [
+        { key: "node.kubernetes.io/not-ready", operator: "Exists", effect: "NoExecute", tolerationSeconds: 300 },
+      ],
     },
     status: {
       phase: "Running",
@@ -33,7 +42,17 @@ export function demoPod(name: string, index = 0): JsonObject {
       podIP: ip,
       podIPs: [{ ip }],
       startTime: "2026-01-01T00:00:00Z",
-      containerStatuses: [{ name: "web", state: { running: { startedAt: "2026-01-01T00:00:01Z" } }, lastState: {}, ready: true, restartCount: 0, image: "registry.example/web:1", imageID: "" }],
+      containerStatuses: [
+        {
+          name: "web",
+          state: { running: { startedAt: "2026-01-01T00:00:01Z" } },
+          lastState: {},
+          ready: true,
+          restartCount: 0,
+          image: "registry.example/web:1",
+          imageID: "",
+        },
+      ],
       qosClass: "BestEffort",
     },
   };
@@ -50,7 +69,10 @@ export function demoNode(name = DEMO_NODE): JsonObject {
       capacity: { cpu: "4", memory: "4Gi", pods: "110" },
       allocatable: { cpu: "4", memory: "4Gi", pods: "110" },
       conditions: [ready("Ready")],
-      addresses: [{ type: "InternalIP", address: "192.0.2.10" }, { type: "Hostname", address: name }],
+      addresses: [
+        { type: "InternalIP", address: "192.0.2.10" },
+        { type: "Hostname", address: name },
+      ],
       daemonEndpoints: { kubeletEndpoint: { Port: 10250 } },
     },
   };
@@ -69,7 +91,10 @@ export function demoSlice(index: number): JsonObject {
     apiVersion: "discovery.k8s.io/v1",
     kind: "EndpointSlice",
     metadata: meta(`${service}-abcde`, {
-      labels: { "kubernetes.io/service-name": service, "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io" },
+      labels: {
+        "kubernetes.io/service-name": service,
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+      },
     }),
     addressType: "IPv4",
     endpoints: [1, 2, 3, 4, 5, 6].map(endpoint),
@@ -85,22 +110,51 @@ function demoUid(kind: string, index: number): string {
 /** Namespace shop: five pods on one node and what they need; `slices` EndpointSlices besides. */
 export function demoWorld(slices = 1): JsonObject[] {
   return [
-    { apiVersion: "v1", kind: "Namespace", metadata: { name: NAMESPACE, labels: { "kubernetes.io/metadata.name": NAMESPACE } }, spec: { finalizers: ["kubernetes"] }, status: { phase: "Active" } },
+    {
+      apiVersion: "v1",
+      kind: "Namespace",
+      metadata: { name: NAMESPACE, labels: { "kubernetes.io/metadata.name": NAMESPACE } },
+      spec: { finalizers: ["kubernetes"] },
+      status: { phase: "Active" },
+    },
     demoNode(),
     { apiVersion: "v1", kind: "ServiceAccount", metadata: meta("default") },
     { apiVersion: "v1", kind: "ConfigMap", metadata: meta("settings"), data: { greeting: "hello from the shop" } },
-    { apiVersion: "v1", kind: "Secret", metadata: meta("password"), type: "Opaque", data: { password: Buffer.from("correct horse").toString("base64") } },
+    {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: meta("password"),
+      type: "Opaque",
+      data: { password: Buffer.from("correct horse").toString("base64") },
+    },
     {
       apiVersion: "v1",
       kind: "Service",
-      metadata: { name: "kubernetes", namespace: "default", labels: { component: "apiserver", provider: "kubernetes" } },
-      spec: { ports: [{ name: "https", protocol: "TCP", port: 443, targetPort: 6443 }], clusterIP: "10.96.0.1", clusterIPs: ["10.96.0.1"], type: "ClusterIP", sessionAffinity: "None" },
+      metadata: {
+        name: "kubernetes",
+        namespace: "default",
+        labels: { component: "apiserver", provider: "kubernetes" },
+      },
+      spec: {
+        ports: [{ name: "https", protocol: "TCP", port: 443, targetPort: 6443 }],
+        clusterIP: "10.96.0.1",
+        clusterIPs: ["10.96.0.1"],
+        type: "ClusterIP",
+        sessionAffinity: "None",
+      },
     },
     {
       apiVersion: "v1",
       kind: "Service",
       metadata: meta("web"),
-      spec: { selector: { app: "web" }, ports: [{ name: "http", protocol: "TCP", port: 80, targetPort: 8080 }], clusterIP: "10.96.0.20", clusterIPs: ["10.96.0.20"], type: "ClusterIP", sessionAffinity: "None" },
+      spec: {
+        selector: { app: "web" },
+        ports: [{ name: "http", protocol: "TCP", port: 80, targetPort: 8080 }],
+        clusterIP: "10.96.0.20",
+        clusterIPs: ["10.96.0.20"],
+        type: "ClusterIP",
+        sessionAffinity: "None",
+      },
     },
     ...[0, 1, 2, 3, 4].map((index) => demoPod(`web-${index}`, index)),
     {
@@ -125,7 +179,15 @@ export function demoWorld(slices = 1): JsonObject[] {
         group: "example.com",
         scope: "Namespaced",
         names: { plural: "widgets", singular: "widget", kind: "Widget", listKind: "WidgetList", shortNames: ["wd"] },
-        versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } }, subresources: { status: {} } }],
+        versions: [
+          {
+            name: "v1",
+            served: true,
+            storage: true,
+            schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
+            subresources: { status: {} },
+          },
+        ],
       },
     },
     {
@@ -136,9 +198,21 @@ export function demoWorld(slices = 1): JsonObject[] {
         group: "example.com",
         scope: "Cluster",
         names: { plural: "sites", singular: "site", kind: "Site", listKind: "SiteList" },
-        versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } } }],
+        versions: [
+          {
+            name: "v1",
+            served: true,
+            storage: true,
+            schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
+          },
+        ],
       },
     },
-    { apiVersion: "example.com/v1", kind: "Widget", metadata: meta("gear"), spec: { teeth: 12, size: { width: 3, height: 2.5 } } },
+    {
+      apiVersion: "example.com/v1",
+      kind: "Widget",
+      metadata: meta("gear"),
+      spec: { teeth: 12, size: { width: 3, height: 2.5 } },
+    },
   ];
 }

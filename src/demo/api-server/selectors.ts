@@ -41,8 +41,14 @@ const FORMS: readonly (readonly [RegExp, (value: string | undefined, operand: st
   [new RegExp(`^!\\s*(${KEY})$`), (value) => value === undefined],
   [new RegExp(`^(${KEY})\\s*==?\\s*([-A-Za-z0-9_.]*)$`), (value, operand) => value === operand],
   [new RegExp(`^(${KEY})\\s*!=\\s*([-A-Za-z0-9_.]*)$`), (value, operand) => value !== operand],
-  [new RegExp(`^(${KEY})\\s+in\\s*\\(([^()]*)\\)$`), (value, operand) => value !== undefined && members(operand).includes(value)],
-  [new RegExp(`^(${KEY})\\s+notin\\s*\\(([^()]*)\\)$`), (value, operand) => value === undefined || !members(operand).includes(value)],
+  [
+    new RegExp(`^(${KEY})\\s+in\\s*\\(([^()]*)\\)$`),
+    (value, operand) => value !== undefined && members(operand).includes(value),
+  ],
+  [
+    new RegExp(`^(${KEY})\\s+notin\\s*\\(([^()]*)\\)$`),
+    (value, operand) => value === undefined || !members(operand).includes(value),
+  ],
   [new RegExp(`^(${KEY})\\s*>\\s*(\\d+)$`), (value, operand) => value !== undefined && Number(value) > Number(operand)],
   [new RegExp(`^(${KEY})\\s*<\\s*(\\d+)$`), (value, operand) => value !== undefined && Number(value) < Number(operand)],
 ];
@@ -76,24 +82,37 @@ export function fieldPairs(text: string): { field: string; isEqual: boolean; val
 }
 
 /** Kinds with a field conversion of their own, which have their own words for what they do not know. */
-const HAS_OWN_FIELDS = new Set(["pods", "nodes", "services", "secrets", "namespaces", "events", "certificatesigningrequests"]);
+const HAS_OWN_FIELDS = new Set([
+  "pods",
+  "nodes",
+  "services",
+  "secrets",
+  "namespaces",
+  "events",
+  "certificatesigningrequests",
+]);
 
 function fieldTests(resource: Resource, text: string): Predicate[] {
   return fieldPairs(text).map(({ field, isEqual, value }) => {
-    const isCommon = field === "metadata.name" || (field === "metadata.namespace" && (resource.isNamespaced || !HAS_OWN_FIELDS.has(resource.resource)));
+    const isCommon =
+      field === "metadata.name" ||
+      (field === "metadata.namespace" && (resource.isNamespaced || !HAS_OWN_FIELDS.has(resource.resource)));
     if (!isCommon && !resource.fieldSelectors.includes(field)) throw badRequest(unsupportedField(resource, field));
     return (object) => (fieldValue(resource, object, field) === value) === isEqual;
   });
 }
 
 function unsupportedField(resource: Resource, field: string): string {
-  return resource.isCustom || HAS_OWN_FIELDS.has(resource.resource) ? `field label not supported: ${field}` : `"${field}" is not a known field selector: only "metadata.name", "metadata.namespace"`;
+  return resource.isCustom || HAS_OWN_FIELDS.has(resource.resource)
+    ? `field label not supported: ${field}`
+    : `"${field}" is not a known field selector: only "metadata.name", "metadata.namespace"`;
 }
 
 /** Booleans read "false" when unset, as the API server's own conversion has it. */
 function fieldValue(resource: Resource, object: JsonObject, field: string): string {
   const text = textAt(object, field);
   if (text === "" && (field === "spec.unschedulable" || field === "spec.hostNetwork")) return "false";
-  if (resource.resource === "events" && field === "source") return textAt(object, "source.component") || textAt(object, "reportingComponent");
+  if (resource.resource === "events" && field === "source")
+    return textAt(object, "source.component") || textAt(object, "reportingComponent");
   return text;
 }

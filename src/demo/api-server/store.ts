@@ -102,7 +102,11 @@ export class Store {
   }
 
   /** Removes an object; `last` makes its final state from the next revision. */
-  delete(storageName: string, key: string, last: (revision: number, object: JsonObject) => JsonObject): JsonObject | undefined {
+  delete(
+    storageName: string,
+    key: string,
+    last: (revision: number, object: JsonObject) => JsonObject,
+  ): JsonObject | undefined {
     const previous = this.get(storageName, key);
     if (!previous) return undefined;
     const object = last(++this.#revision, previous);

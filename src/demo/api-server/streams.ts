@@ -44,18 +44,26 @@ export function serveUpgrade(request: IncomingMessage, socket: Duplex, head: Buf
 }
 
 function openEcho(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-  const offered = String(request.headers["x-stream-protocol-version"] ?? "v4.channel.k8s.io").split(",")[0]!.trim();
-  socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: ${offered}\r\n\r\n`);
+  const offered = String(request.headers["x-stream-protocol-version"] ?? "v4.channel.k8s.io")
+    .split(",")[0]!
+    .trim();
+  socket.write(
+    `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: ${offered}\r\n\r\n`,
+  );
   if (head.length > 0) socket.write(head);
   socket.pipe(socket);
 }
 
 function openWebSocket(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-  const offered = String(request.headers["sec-websocket-protocol"] ?? "").split(",").map((one) => one.trim());
+  const offered = String(request.headers["sec-websocket-protocol"] ?? "")
+    .split(",")
+    .map((one) => one.trim());
   const chosen = SUBPROTOCOLS.find((one) => offered.includes(one));
   const accept = createHash("sha1").update(`${request.headers["sec-websocket-key"]}${WEBSOCKET_GUID}`).digest("base64");
   const protocol = chosen ? `Sec-WebSocket-Protocol: ${chosen}\r\n` : "";
-  socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n${protocol}\r\n`);
+  socket.write(
+    `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n${protocol}\r\n`,
+  );
   let pending = head;
   const onBytes = (chunk: Buffer) => {
     pending = Buffer.concat([pending, chunk]);
@@ -100,7 +108,8 @@ function readFrame(bytes: Buffer): Frame | undefined {
   const maskAt = 2 + lengthBytes;
   const start = maskAt + (bytes[1]! & 0x80 ? 4 : 0);
   if (bytes.length < start) return undefined;
-  const length = lengthBytes === 2 ? bytes.readUInt16BE(2) : lengthBytes === 8 ? Number(bytes.readBigUInt64BE(2)) : short;
+  const length =
+    lengthBytes === 2 ? bytes.readUInt16BE(2) : lengthBytes === 8 ? Number(bytes.readBigUInt64BE(2)) : short;
   if (bytes.length < start + length) return undefined;
   const payload = Buffer.from(bytes.subarray(start, start + length));
   if (start > maskAt) for (let at = 0; at < length; at++) payload[at]! ^= bytes[maskAt + (at % 4)]!;
@@ -109,6 +118,7 @@ function readFrame(bytes: Buffer): Frame | undefined {
 
 function frameOf(opcode: number, payload: Uint8Array): Buffer {
   const { length } = payload;
-  const header = length < 126 ? Buffer.from([0x80 | opcode, length]) : Buffer.from([0x80 | opcode, 126, length >> 8, length & 0xff]);
+  const header =
+    length < 126 ? Buffer.from([0x80 | opcode, length]) : Buffer.from([0x80 | opcode, 126, length >> 8, length & 0xff]);
   return Buffer.concat([header, payload]);
 }

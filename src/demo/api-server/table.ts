@@ -5,7 +5,13 @@
 import type { Resource } from "./resources.ts";
 import { child, isObject, textAt, type Json, type JsonObject } from "./schema.ts";
 
-const column = (name: string, type = "string", format = "", priority = 0): JsonObject => ({ name, type, format, description: `${name} of the object`, priority });
+const column = (name: string, type = "string", format = "", priority = 0): JsonObject => ({
+  name,
+  type,
+  format,
+  description: `${name} of the object`,
+  priority,
+});
 
 /** The column definitions of a resource's Table. */
 export function columnsOf({ resource, isCustom }: Resource): JsonObject[] {
@@ -25,7 +31,8 @@ export function rowOf({ resource, isCustom }: Resource, object: JsonObject): Jso
   const created = textAt(object, "metadata.creationTimestamp");
   const name = textAt(object, "metadata.name");
   const age = created === "" && isCustom ? null : ageOf(created);
-  if (resource === "configmaps") return [name, Object.keys(child(object, "data")).length + Object.keys(child(object, "binaryData")).length, age];
+  if (resource === "configmaps")
+    return [name, Object.keys(child(object, "data")).length + Object.keys(child(object, "binaryData")).length, age];
   if (resource === "pods") return podRow(object, name, age);
   if (resource === "nodes") return [name, isReady(object) ? "Ready" : "NotReady", age];
   if (resource === "namespaces") return [name, textAt(object, "status.phase"), age];
@@ -40,12 +47,25 @@ function podRow(pod: JsonObject, name: string, age: Json): Json[] {
   const restarts = reported.reduce((sum, status) => sum + Number(status["restartCount"] ?? 0), 0);
   const state = textAt(pod, "metadata.deletionTimestamp") ? "Terminating" : textAt(pod, "status.phase");
   const orNone = (text: string) => text || "<none>";
-  return [name, ready, state, String(restarts), age, orNone(textAt(pod, "status.podIP")), orNone(textAt(pod, "spec.nodeName")), "<none>", "<none>"];
+  return [
+    name,
+    ready,
+    state,
+    String(restarts),
+    age,
+    orNone(textAt(pod, "status.podIP")),
+    orNone(textAt(pod, "spec.nodeName")),
+    "<none>",
+    "<none>",
+  ];
 }
 
 function isReady(node: JsonObject): boolean {
   const conditions = child(node, "status")["conditions"];
-  return Array.isArray(conditions) && conditions.some((one) => textAt(one, "type") === "Ready" && textAt(one, "status") === "True");
+  return (
+    Array.isArray(conditions) &&
+    conditions.some((one) => textAt(one, "type") === "Ready" && textAt(one, "status") === "True")
+  );
 }
 
 function ageOf(created: string): string {

@@ -25,10 +25,15 @@ const base64 = (value: JsonObject) => Buffer.from(JSON.stringify(value)).toStrin
 /** Issues and judges tokens with one key. */
 export class Tokens {
   readonly #keys = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  readonly #keyId = createHash("sha256").update(this.#keys.publicKey.export({ type: "spki", format: "der" })).digest("base64url");
+  readonly #keyId = createHash("sha256")
+    .update(this.#keys.publicKey.export({ type: "spki", format: "der" }))
+    .digest("base64url");
 
   /** A signed token and its expiry. */
-  issue({ namespace, serviceAccount, serviceAccountUid, audiences, expirationSeconds, pod }: TokenOrder): { token: string; expiresAtMs: number } {
+  issue({ namespace, serviceAccount, serviceAccountUid, audiences, expirationSeconds, pod }: TokenOrder): {
+    token: string;
+    expiresAtMs: number;
+  } {
     const issuedAt = Math.floor(Date.now() / 1000);
     const claims: JsonObject = {
       aud: [...audiences],
@@ -46,13 +51,21 @@ export class Tokens {
     };
     const signed = `${base64({ alg: "ES256", kid: this.#keyId })}.${base64(claims)}`;
     const signature = sign("sha256", Buffer.from(signed), { key: this.#keys.privateKey, dsaEncoding: "ieee-p1363" });
-    return { token: `${signed}.${signature.toString("base64url")}`, expiresAtMs: (issuedAt + expirationSeconds) * 1000 };
+    return {
+      token: `${signed}.${signature.toString("base64url")}`,
+      expiresAtMs: (issuedAt + expirationSeconds) * 1000,
+    };
   }
 
   /** Who the token is, if it is ours, unexpired and for one of the audiences. */
   judge(token: string, audiences: readonly string[] = [ISSUER]): User | undefined {
     const [header = "", payload = "", signature = ""] = token.split(".");
-    const isOurs = verify("sha256", Buffer.from(`${header}.${payload}`), { key: this.#keys.publicKey, dsaEncoding: "ieee-p1363" }, Buffer.from(signature, "base64url"));
+    const isOurs = verify(
+      "sha256",
+      Buffer.from(`${header}.${payload}`),
+      { key: this.#keys.publicKey, dsaEncoding: "ieee-p1363" },
+      Buffer.from(signature, "base64url"),
+    );
     if (!isOurs) return undefined;
     const claims = JSON.parse(Buffer.from(payload, "base64url").toString()) as Json;
     if (!isObject(claims) || Number(claims["exp"]) * 1000 < Date.now()) return undefined;
@@ -60,12 +73,22 @@ export class Tokens {
     if (!meant.some((audience) => audiences.includes(audience))) return undefined;
     const namespace = textAt(child(claims, "kubernetes.io"), "namespace");
     const groups = ["system:serviceaccounts", `system:serviceaccounts:${namespace}`, "system:authenticated"];
-    return { name: textAt(claims, "sub"), groups, uid: textAt(child(child(claims, "kubernetes.io"), "serviceaccount"), "uid") };
+    return {
+      name: textAt(claims, "sub"),
+      groups,
+      uid: textAt(child(child(claims, "kubernetes.io"), "serviceaccount"), "uid"),
+    };
   }
 
   /** /openid/v1/jwks */
   jwks(): JsonObject {
-    const jwk = createPublicKey(this.#keys.publicKey.export({ type: "spki", format: "pem" })).export({ format: "jwk" }) as JsonObject;
-    return { keys: [{ use: "sig", kty: jwk["kty"]!, kid: this.#keyId, crv: jwk["crv"]!, alg: "ES256", x: jwk["x"]!, y: jwk["y"]! }] };
+    const jwk = createPublicKey(this.#keys.publicKey.export({ type: "spki", format: "pem" })).export({
+      format: "jwk",
+    }) as JsonObject;
+    return {
+      keys: [
+        { use: "sig", kty: jwk["kty"]!, kid: this.#keyId, crv: jwk["crv"]!, alg: "ES256", x: jwk["x"]!, y: jwk["y"]! },
+      ],
+    };
   }
 }

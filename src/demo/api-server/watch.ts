@@ -54,7 +54,8 @@ export class WatchStream {
     this.#world = world;
     this.#prefix = info.namespace === "" || !resource.isNamespaced ? "" : `${info.namespace}/`;
     this.#allowsBookmarks = isTrue(query.get("allowWatchBookmarks"));
-    this.#isZipped = world.behaviour.compressWatchLists && query.get("sendInitialEvents") === "true" && exchange.acceptsGzip();
+    this.#isZipped =
+      world.behaviour.compressWatchLists && query.get("sendInitialEvents") === "true" && exchange.acceptsGzip();
   }
 
   start(): void {
@@ -68,7 +69,9 @@ export class WatchStream {
     this.#open();
     if (!missed) return this.fail(expiredStatus(asked, store.compactedRevision));
     if (isStreamingList && asked > store.revision) return this.fail(tooLarge(asked, store.revision).status);
-    const frames = sendsInitial ? this.#initialFrames(isStreamingList) : missed.flatMap((change) => this.#framesOf(change));
+    const frames = sendsInitial
+      ? this.#initialFrames(isStreamingList)
+      : missed.flatMap((change) => this.#framesOf(change));
     this.#reached = Math.max(asked, sendsInitial ? store.revision : 0);
     this.#flush(frames);
     this.#unsubscribe = store.watch((change) => this.#flush(this.#framesOf(change)));
@@ -103,11 +106,19 @@ export class WatchStream {
 
   #startRevision(text: string): number {
     if (text === "" || /^\d+$/.test(text)) return Number(text);
-    throw new Failure(statusObject(500, "", `resourceVersion: Invalid value: "${text}": strconv.ParseUint: parsing "${text}": invalid syntax`));
+    throw new Failure(
+      statusObject(
+        500,
+        "",
+        `resourceVersion: Invalid value: "${text}": strconv.ParseUint: parsing "${text}": invalid syntax`,
+      ),
+    );
   }
 
   #open(): void {
-    const encoding: Record<string, string> = this.#isZipped ? { "content-encoding": "gzip", vary: "Accept-Encoding" } : {};
+    const encoding: Record<string, string> = this.#isZipped
+      ? { "content-encoding": "gzip", vary: "Accept-Encoding" }
+      : {};
     this.exchange.head(200, { "content-type": this.render.watchContentType, ...encoding });
     this.#world.watches.add(this);
     this.exchange.response.on("close", () => this.#close());
@@ -115,25 +126,34 @@ export class WatchStream {
 
   #initialFrames(withEnd: boolean): Uint8Array[] {
     const { store } = this.#world;
-    const objects = store.list(storageName(this.resource)).filter(([key, object]) => key.startsWith(this.#prefix) && this.isSelected(object));
+    const objects = store
+      .list(storageName(this.resource))
+      .filter(([key, object]) => key.startsWith(this.#prefix) && this.isSelected(object));
     const frames: Uint8Array[] = objects.map(([, object]) => this.render.event("ADDED", object));
     if (withEnd && this.#allowsBookmarks) frames.push(this.render.bookmark(String(store.revision), INITIAL_EVENTS_END));
     return frames;
   }
 
   #framesOf(change: Change): Uint8Array[] {
-    if (change.revision <= this.#reached || change.storageName !== storageName(this.resource) || !change.key.startsWith(this.#prefix)) return [];
+    if (
+      change.revision <= this.#reached ||
+      change.storageName !== storageName(this.resource) ||
+      !change.key.startsWith(this.#prefix)
+    )
+      return [];
     const was = change.previous !== undefined && this.isSelected(change.previous);
     const is = !change.isDeletion && this.isSelected(change.object);
     if (!was && !is) return [];
-    if (!is) return [this.render.event("DELETED", change.isDeletion ? change.object : at(change.previous!, change.object))];
+    if (!is)
+      return [this.render.event("DELETED", change.isDeletion ? change.object : at(change.previous!, change.object))];
     return [this.render.event(was ? "MODIFIED" : "ADDED", change.object)];
   }
 
   #schedule(): void {
     const { query } = this.exchange;
     const seconds = Number(query.get("timeoutSeconds") ?? 0);
-    const timeoutMs = seconds > 0 ? seconds * 1000 : DEFAULT_TIMEOUT_MS.least + Math.random() * DEFAULT_TIMEOUT_MS.spread;
+    const timeoutMs =
+      seconds > 0 ? seconds * 1000 : DEFAULT_TIMEOUT_MS.least + Math.random() * DEFAULT_TIMEOUT_MS.spread;
     this.#after(timeoutMs, () => this.end());
     if (!this.#allowsBookmarks) return;
     if (timeoutMs > 2000) this.#after(timeoutMs - 2000, () => this.bookmark());
@@ -174,4 +194,5 @@ function at(previous: JsonObject, now: JsonObject): JsonObject {
   return { ...previous, metadata };
 }
 
-const expiredStatus = (asked: number, oldest: number) => statusObject(410, "Expired", `too old resource version: ${asked} (${oldest})`);
+const expiredStatus = (asked: number, oldest: number) =>
+  statusObject(410, "Expired", `too old resource version: ${asked} (${oldest})`);

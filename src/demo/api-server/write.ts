@@ -7,7 +7,17 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import type { Exchange } from "./exchange.ts";
 import { parseJson } from "./exchange.ts";
-import { alreadyExists, badRequest, conflict, Failure, invalidObject, notFound, preconditionFailed, statusObject, unsupportedMediaType } from "./failure.ts";
+import {
+  alreadyExists,
+  badRequest,
+  conflict,
+  Failure,
+  invalidObject,
+  notFound,
+  preconditionFailed,
+  statusObject,
+  unsupportedMediaType,
+} from "./failure.ts";
 import { PROTOBUF_TYPE } from "./negotiate.ts";
 import { applyPatch, isApply } from "./patch.ts";
 import { decode, openEnvelope } from "./protobuf.ts";
@@ -34,7 +44,10 @@ export async function readObject(exchange: Exchange, resource: Resource): Promis
   const body = await exchange.body();
   const contentType = exchange.header("content-type").split(";")[0]!.trim();
   if (contentType !== PROTOBUF_TYPE) {
-    if (!BODY_TYPES.includes(contentType)) throw unsupportedMediaType(`the body of the request was in an unknown format - accepted media types include: ${BODY_TYPES.filter(Boolean).join(", ")}, ${PROTOBUF_TYPE}`);
+    if (!BODY_TYPES.includes(contentType))
+      throw unsupportedMediaType(
+        `the body of the request was in an unknown format - accepted media types include: ${BODY_TYPES.filter(Boolean).join(", ")}, ${PROTOBUF_TYPE}`,
+      );
     const value = parseJson(body);
     if (!isObject(value)) throw badRequest("the object provided is unrecognized (must be of type Object)");
     return value;
@@ -54,11 +67,29 @@ export async function serveCreate(world: World, exchange: Exchange, resource: Re
 }
 
 /** Creates an object as a POST does. @throws {Failure} */
-export function create(world: World, resource: Resource, namespace: string, given: JsonObject, dryRun = false): JsonObject {
+export function create(
+  world: World,
+  resource: Resource,
+  namespace: string,
+  given: JsonObject,
+  dryRun = false,
+): JsonObject {
   const metadata = child(given, "metadata");
-  const name = textAt(metadata, "name") || (textAt(metadata, "generateName") && `${textAt(metadata, "generateName")}${randomBytes(4).toString("hex").slice(0, 5)}`);
-  if (!name) throw invalidObject(resource.group, resource.kind, "", "metadata.name", "FieldValueRequired", "Required value: name or generateName is required");
-  if (textAt(metadata, "resourceVersion")) throw new Failure(statusObject(500, "", "resourceVersion should not be set on objects to be created"));
+  const name =
+    textAt(metadata, "name") ||
+    (textAt(metadata, "generateName") &&
+      `${textAt(metadata, "generateName")}${randomBytes(4).toString("hex").slice(0, 5)}`);
+  if (!name)
+    throw invalidObject(
+      resource.group,
+      resource.kind,
+      "",
+      "metadata.name",
+      "FieldValueRequired",
+      "Required value: name or generateName is required",
+    );
+  if (textAt(metadata, "resourceVersion"))
+    throw new Failure(statusObject(500, "", "resourceVersion should not be set on objects to be created"));
   requireNamespace(world, resource, namespace, textAt(metadata, "namespace"));
   const key = keyOf(resource, namespace, name);
   if (world.store.get(storageName(resource), key)) throw alreadyExists(resource, name);
@@ -69,7 +100,9 @@ export function create(world: World, resource: Resource, namespace: string, give
     uid: randomUUID(),
     creationTimestamp: now(),
     ...(hasGeneration(resource) ? { generation: 1 } : {}),
-    ...(resource.resource === "namespaces" ? { labels: { ...child(metadata, "labels"), "kubernetes.io/metadata.name": name } } : {}),
+    ...(resource.resource === "namespaces"
+      ? { labels: { ...child(metadata, "labels"), "kubernetes.io/metadata.name": name } }
+      : {}),
   };
   const drafted = { ...defaulted(resource, given), metadata: identity };
   if (dryRun) return stored(resource, drafted, world.store.revision);
@@ -82,15 +115,29 @@ export async function serveUpdate(world: World, exchange: Exchange, resource: Re
   const { namespace, name, subresource } = exchange.info;
   const given = await readObject(exchange, resource);
   checkType(resource, given);
-  if (textAt(given, "metadata.name") !== name) throw badRequest(`the name of the object (${textAt(given, "metadata.name")}) does not match the name on the URL (${name})`);
+  if (textAt(given, "metadata.name") !== name)
+    throw badRequest(
+      `the name of the object (${textAt(given, "metadata.name")}) does not match the name on the URL (${name})`,
+    );
   const present = world.store.get(storageName(resource), keyOf(resource, namespace, name));
   if (!present && PUT_MAY_CREATE.has(resource.resource) && !subresource) {
     const { resourceVersion: _, ...metadata } = child(given, "metadata");
-    return exchange.send(201, render.contentType, render.single(create(world, resource, namespace, { ...given, metadata })));
+    return exchange.send(
+      201,
+      render.contentType,
+      render.single(create(world, resource, namespace, { ...given, metadata })),
+    );
   }
   if (!present) throw notFound(resource, name);
   if (!textAt(given, "metadata.resourceVersion") && (resource.isCustom || NEEDS_REVISION.has(resource.resource)))
-    throw invalidObject(resource.group, resource.group === "" ? resource.kind : resource.resource, name, "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update");
+    throw invalidObject(
+      resource.group,
+      resource.group === "" ? resource.kind : resource.resource,
+      name,
+      "metadata.resourceVersion",
+      "FieldValueInvalid",
+      "Invalid value: 0: must be specified for an update",
+    );
   const updated = replace(world, resource, present, given, subresource, isDryRun(exchange));
   exchange.send(200, render.contentType, render.single(updated));
 }
@@ -103,24 +150,40 @@ export async function servePatch(world: World, exchange: Exchange, resource: Res
   const body = await exchange.body();
   const patch = isApply(contentType) ? (Bun.YAML.parse(body.toString()) as Json) : parseJson(body);
   const present = world.store.get(storageName(resource), keyOf(resource, namespace, name));
-  if (!present && isApply(contentType) && isObject(patch)) return exchange.send(201, render.contentType, render.single(create(world, resource, namespace, patch)));
+  if (!present && isApply(contentType) && isObject(patch))
+    return exchange.send(201, render.contentType, render.single(create(world, resource, namespace, patch)));
   if (!present) throw notFound(resource, name);
   const patched = applyPatch(present, contentType, patch, resource.isCustom ? undefined : resource.message);
   const patchMetadata = isObject(patch) ? child(patch, "metadata") : {};
   // a patch without a resourceVersion wins over whatever was written meanwhile
-  const metadata = { ...child(patched, "metadata"), resourceVersion: patchMetadata["resourceVersion"] ?? child(present, "metadata")["resourceVersion"]! };
+  const metadata = {
+    ...child(patched, "metadata"),
+    resourceVersion: patchMetadata["resourceVersion"] ?? child(present, "metadata")["resourceVersion"]!,
+  };
   const updated = replace(world, resource, present, { ...patched, metadata }, subresource, isDryRun(exchange));
   exchange.send(200, render.contentType, render.single(updated));
 }
 
 /** Puts a new state in place of the present one. @throws {Failure} 409 when it was made from an older one. */
-export function replace(world: World, resource: Resource, present: JsonObject, given: JsonObject, subresource: string, dryRun = false): JsonObject {
+export function replace(
+  world: World,
+  resource: Resource,
+  present: JsonObject,
+  given: JsonObject,
+  subresource: string,
+  dryRun = false,
+): JsonObject {
   const held = child(present, "metadata");
   const asked = child(given, "metadata");
   const name = textAt(held, "name");
   if (textAt(asked, "uid") && textAt(asked, "uid") !== textAt(held, "uid"))
-    throw conflict(resource, name, `Precondition failed: UID in precondition: ${textAt(asked, "uid")}, UID in object meta: ${textAt(held, "uid")}`);
-  if (textAt(asked, "resourceVersion") && textAt(asked, "resourceVersion") !== textAt(held, "resourceVersion")) throw conflict(resource, name);
+    throw conflict(
+      resource,
+      name,
+      `Precondition failed: UID in precondition: ${textAt(asked, "uid")}, UID in object meta: ${textAt(held, "uid")}`,
+    );
+  if (textAt(asked, "resourceVersion") && textAt(asked, "resourceVersion") !== textAt(held, "resourceVersion"))
+    throw conflict(resource, name);
   const { deletionTimestamp, deletionGracePeriodSeconds } = held;
   const fixed: JsonObject = {
     name,
@@ -128,17 +191,28 @@ export function replace(world: World, resource: Resource, present: JsonObject, g
     uid: held["uid"]!,
     creationTimestamp: held["creationTimestamp"]!,
     ...(held["generation"] === undefined ? {} : { generation: held["generation"] }),
-    ...(deletionTimestamp === undefined ? {} : { deletionTimestamp, deletionGracePeriodSeconds: deletionGracePeriodSeconds ?? 0 }),
+    ...(deletionTimestamp === undefined
+      ? {}
+      : { deletionTimestamp, deletionGracePeriodSeconds: deletionGracePeriodSeconds ?? 0 }),
   };
   const metadata = subresource === "status" && resource.isCustom ? { ...held } : { ...asked, ...fixed };
-  const next = subresource === "status" ? { ...present, status: given["status"] ?? {}, metadata } : withStatusOf(resource, present, { ...given, metadata });
-  if (hasGeneration(resource) && !Bun.deepEquals(next["spec"], present["spec"])) metadata["generation"] = Number(held["generation"] ?? 0) + 1;
+  const next =
+    subresource === "status"
+      ? { ...present, status: given["status"] ?? {}, metadata }
+      : withStatusOf(resource, present, { ...given, metadata });
+  if (hasGeneration(resource) && !Bun.deepEquals(next["spec"], present["spec"]))
+    metadata["generation"] = Number(held["generation"] ?? 0) + 1;
   const key = keyOf(resource, textAt(held, "namespace"), name);
   const candidate = stored(resource, next, Number(held["resourceVersion"]));
   if (JSON.stringify(candidate) === JSON.stringify(present)) return present;
   if (dryRun) return candidate;
   const finalizers = child(candidate, "metadata")["finalizers"];
-  if (deletionTimestamp !== undefined && !(Array.isArray(finalizers) && finalizers.length > 0) && Number(deletionGracePeriodSeconds ?? 0) === 0) return remove(world, resource, key, candidate);
+  if (
+    deletionTimestamp !== undefined &&
+    !(Array.isArray(finalizers) && finalizers.length > 0) &&
+    Number(deletionGracePeriodSeconds ?? 0) === 0
+  )
+    return remove(world, resource, key, candidate);
   return commit(world, resource, key, next);
 }
 
@@ -150,9 +224,17 @@ export async function serveDelete(world: World, exchange: Exchange, resource: Re
   const present = world.store.get(storageName(resource), keyOf(resource, namespace, name));
   if (!present) throw notFound(resource, name);
   checkPreconditions(resource, present, child(options, "preconditions"));
-  const last = isDryRun(exchange) || (Array.isArray(options["dryRun"]) && options["dryRun"].length > 0) ? present : deleteObject(world, resource, present, options["gracePeriodSeconds"]);
+  const last =
+    isDryRun(exchange) || (Array.isArray(options["dryRun"]) && options["dryRun"].length > 0)
+      ? present
+      : deleteObject(world, resource, present, options["gracePeriodSeconds"]);
   if (DELETE_RETURNS_OBJECT.has(resource.resource)) return exchange.send(200, render.contentType, render.single(last));
-  const details: JsonObject = { name, ...(resource.group ? { group: resource.group } : {}), kind: resource.resource, uid: textAt(present, "metadata.uid") };
+  const details: JsonObject = {
+    name,
+    ...(resource.group ? { group: resource.group } : {}),
+    kind: resource.resource,
+    uid: textAt(present, "metadata.uid"),
+  };
   exchange.sendStatus(200, { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", details });
 }
 
@@ -162,22 +244,41 @@ export async function serveDeleteCollection(world: World, exchange: Exchange, re
   const { query, info } = exchange;
   const options = await deleteOptions(exchange);
   const isSelected = selector(resource, query.get("labelSelector") ?? "", query.get("fieldSelector") ?? "");
-  const doomed = world.store.list(storageName(resource)).map(([, object]) => object).filter((object) => (!info.namespace || textAt(object, "metadata.namespace") === info.namespace) && isSelected(object));
+  const doomed = world.store
+    .list(storageName(resource))
+    .map(([, object]) => object)
+    .filter(
+      (object) => (!info.namespace || textAt(object, "metadata.namespace") === info.namespace) && isSelected(object),
+    );
   for (const object of doomed) deleteObject(world, resource, object, options["gracePeriodSeconds"]);
   exchange.send(200, render.contentType, render.list(doomed, { resourceVersion: String(world.store.revision) }));
 }
 
 /** Deletes as a DELETE does: a running pod or an object with finalizers is only marked. */
-export function deleteObject(world: World, resource: Resource, present: JsonObject, graceSeconds: Json | undefined): JsonObject {
+export function deleteObject(
+  world: World,
+  resource: Resource,
+  present: JsonObject,
+  graceSeconds: Json | undefined,
+): JsonObject {
   const metadata = child(present, "metadata");
   const key = keyOf(resource, textAt(metadata, "namespace"), textAt(metadata, "name"));
   const finalizers = metadata["finalizers"];
-  const isRunningPod = resource.resource === "pods" && textAt(present, "spec.nodeName") !== "" && !["Succeeded", "Failed"].includes(textAt(present, "status.phase"));
-  const grace = isRunningPod ? Number(graceSeconds ?? child(present, "spec")["terminationGracePeriodSeconds"] ?? DEFAULT_GRACE_SECONDS) : 0;
+  const isRunningPod =
+    resource.resource === "pods" &&
+    textAt(present, "spec.nodeName") !== "" &&
+    !["Succeeded", "Failed"].includes(textAt(present, "status.phase"));
+  const grace = isRunningPod
+    ? Number(graceSeconds ?? child(present, "spec")["terminationGracePeriodSeconds"] ?? DEFAULT_GRACE_SECONDS)
+    : 0;
   if (grace > 0 || (Array.isArray(finalizers) && finalizers.length > 0)) {
-    if (metadata["deletionTimestamp"] !== undefined && Number(metadata["deletionGracePeriodSeconds"] ?? 0) <= grace) return present;
+    if (metadata["deletionTimestamp"] !== undefined && Number(metadata["deletionGracePeriodSeconds"] ?? 0) <= grace)
+      return present;
     const deletionTimestamp = new Date(Date.now() + grace * 1000).toISOString().replace(/\.\d+/, "");
-    return commit(world, resource, key, { ...present, metadata: { ...metadata, deletionTimestamp, deletionGracePeriodSeconds: grace } });
+    return commit(world, resource, key, {
+      ...present,
+      metadata: { ...metadata, deletionTimestamp, deletionGracePeriodSeconds: grace },
+    });
   }
   if (resource.resource === "namespaces") emptyNamespace(world, textAt(metadata, "name"));
   return remove(world, resource, key, present);
@@ -216,26 +317,50 @@ function stored(resource: Resource, object: JsonObject, revision: number): JsonO
   const { kind: _kind, apiVersion: _apiVersion, ...rest } = object;
   const metadata: JsonObject = { ...child(object, "metadata"), resourceVersion: String(revision) };
   if (!resource.isCustom && resource.message) return normalise({ ...rest, metadata }, resource.message) as JsonObject;
-  if (!resource.isCustom) return { ...(sortKeys(rest) as JsonObject), metadata: normalise(metadata, message("meta.ObjectMeta")) };
-  return sortKeys({ ...rest, metadata: normalise(metadata, message("meta.ObjectMeta")), apiVersion: apiVersionOf(resource), kind: resource.kind }) as JsonObject;
+  if (!resource.isCustom)
+    return { ...(sortKeys(rest) as JsonObject), metadata: normalise(metadata, message("meta.ObjectMeta")) };
+  return sortKeys({
+    ...rest,
+    metadata: normalise(metadata, message("meta.ObjectMeta")),
+    apiVersion: apiVersionOf(resource),
+    kind: resource.kind,
+  }) as JsonObject;
 }
 
 function defaulted(resource: Resource, given: JsonObject): JsonObject {
   if (resource.resource === "pods") return { ...given, status: { phase: "Pending", qosClass: "BestEffort" } };
-  if (resource.resource === "namespaces") return { ...given, spec: { finalizers: ["kubernetes"] }, status: { phase: "Active" } };
+  if (resource.resource === "namespaces")
+    return { ...given, spec: { finalizers: ["kubernetes"] }, status: { phase: "Active" } };
   if (resource.resource === "customresourcedefinitions") return { ...given, status: acceptedDefinition(given) };
-  if (resource.resource === "secrets") return { type: "Opaque", ...given, data: { ...child(given, "data"), ...encoded(child(given, "stringData")) }, stringData: null };
+  if (resource.resource === "secrets")
+    return {
+      type: "Opaque",
+      ...given,
+      data: { ...child(given, "data"), ...encoded(child(given, "stringData")) },
+      stringData: null,
+    };
   if (!resource.hasStatus || CREATED_WITH_STATUS.has(resource.resource)) return given;
   const { status: _, ...rest } = given;
   return resource.isCustom ? rest : { ...rest, status: {} };
 }
 
-const encoded = (texts: JsonObject): JsonObject => Object.fromEntries(Object.entries(texts).map(([key, text]) => [key, Buffer.from(String(text)).toString("base64")]));
+const encoded = (texts: JsonObject): JsonObject =>
+  Object.fromEntries(Object.entries(texts).map(([key, text]) => [key, Buffer.from(String(text)).toString("base64")]));
 
 function acceptedDefinition(definition: JsonObject): JsonObject {
   const spec = child(definition, "spec");
-  const condition = (type: string, reason: string) => ({ type, status: "True", lastTransitionTime: now(), reason, message: "" });
-  return { conditions: [condition("NamesAccepted", "NoConflicts"), condition("Established", "InitialNamesAccepted")], acceptedNames: spec["names"] ?? {}, storedVersions: [] };
+  const condition = (type: string, reason: string) => ({
+    type,
+    status: "True",
+    lastTransitionTime: now(),
+    reason,
+    message: "",
+  });
+  return {
+    conditions: [condition("NamesAccepted", "NoConflicts"), condition("Established", "InitialNamesAccepted")],
+    acceptedNames: spec["names"] ?? {},
+    storedVersions: [],
+  };
 }
 
 /** A write of the object itself leaves the status as it is. */
@@ -245,36 +370,54 @@ function withStatusOf(resource: Resource, present: JsonObject, given: JsonObject
   return present["status"] === undefined ? rest : { ...rest, status: present["status"] };
 }
 
-const hasGeneration = ({ isCustom, resource }: Resource) => isCustom || ["deployments", "pods", "endpointslices"].includes(resource);
+const hasGeneration = ({ isCustom, resource }: Resource) =>
+  isCustom || ["deployments", "pods", "endpointslices"].includes(resource);
 
 function checkType(resource: Resource, given: JsonObject): void {
   const kind = textAt(given, "kind");
   const apiVersion = textAt(given, "apiVersion");
   if (resource.isCustom && kind && kind !== resource.kind && apiVersion === apiVersionOf(resource))
-    throw invalidObject(resource.group, kind, textAt(given, "metadata.name"), "kind", "FieldValueInvalid", `Invalid value: "${kind}": must be ${resource.kind}`);
+    throw invalidObject(
+      resource.group,
+      kind,
+      textAt(given, "metadata.name"),
+      "kind",
+      "FieldValueInvalid",
+      `Invalid value: "${kind}": must be ${resource.kind}`,
+    );
   if ((kind && kind !== resource.kind) || (apiVersion && apiVersion !== apiVersionOf(resource)))
-    throw badRequest(`${kind} in version "${apiVersion}" cannot be handled as a ${resource.kind}: the API version in the data (${apiVersion}) does not match the expected API version (${apiVersionOf(resource)})`);
+    throw badRequest(
+      `${kind} in version "${apiVersion}" cannot be handled as a ${resource.kind}: the API version in the data (${apiVersion}) does not match the expected API version (${apiVersionOf(resource)})`,
+    );
 }
 
 function requireNamespace(world: World, resource: Resource, namespace: string, named: string): void {
   if (!resource.isNamespaced) return;
-  if (named && named !== namespace) throw badRequest("the namespace of the provided object does not match the namespace sent on the request");
+  if (named && named !== namespace)
+    throw badRequest("the namespace of the provided object does not match the namespace sent on the request");
   if (!world.store.get("namespaces", namespace)) throw notFound({ group: "", resource: "namespaces" }, namespace);
 }
 
 function checkPreconditions(resource: Resource, present: JsonObject, preconditions: JsonObject): void {
-  for (const [field, label] of [["uid", "UID"], ["resourceVersion", "ResourceVersion"]] as const) {
+  for (const [field, label] of [
+    ["uid", "UID"],
+    ["resourceVersion", "ResourceVersion"],
+  ] as const) {
     const asked = textAt(preconditions, field);
     const held = textAt(present, `metadata.${field}`);
-    if (asked && asked !== held) throw preconditionFailed(resource, textAt(present, "metadata.name"), label, asked, held);
+    if (asked && asked !== held)
+      throw preconditionFailed(resource, textAt(present, "metadata.name"), label, asked, held);
   }
 }
 
 async function deleteOptions(exchange: Exchange): Promise<JsonObject> {
   const body = await exchange.body();
-  const fromQuery: JsonObject = exchange.query.has("gracePeriodSeconds") ? { gracePeriodSeconds: Number(exchange.query.get("gracePeriodSeconds")) } : {};
+  const fromQuery: JsonObject = exchange.query.has("gracePeriodSeconds")
+    ? { gracePeriodSeconds: Number(exchange.query.get("gracePeriodSeconds")) }
+    : {};
   if (body.length === 0) return fromQuery;
-  if (exchange.header("content-type").startsWith(PROTOBUF_TYPE)) return decode(openEnvelope(body).raw, message("meta.DeleteOptions")!);
+  if (exchange.header("content-type").startsWith(PROTOBUF_TYPE))
+    return decode(openEnvelope(body).raw, message("meta.DeleteOptions")!);
   const value = parseJson(body);
   return isObject(value) ? { ...fromQuery, ...value } : fromQuery;
 }
@@ -285,6 +428,7 @@ const isDryRun = (exchange: Exchange) => exchange.query.has("dryRun");
 function emptyNamespace(world: World, namespace: string): void {
   for (const resource of world.resources.all()) {
     if (!resource.isNamespaced) continue;
-    for (const [key, object] of world.store.list(storageName(resource))) if (key.startsWith(`${namespace}/`)) remove(world, resource, key, object);
+    for (const [key, object] of world.store.list(storageName(resource)))
+      if (key.startsWith(`${namespace}/`)) remove(world, resource, key, object);
   }
 }

@@ -19,8 +19,13 @@ afterEach(async () => {
   await api.stop();
 });
 
-const clientOf = ({ url, cluster }: ApiServer) => new Client({ url, ca: cluster.ca, ...cluster.clientCertificate("admin", ["system:masters"]) });
-const codeOf = (asked: Promise<unknown>): Promise<string> => asked.then(() => "answered", (error: { code?: string }) => error.code ?? "no code");
+const clientOf = ({ url, cluster }: ApiServer) =>
+  new Client({ url, ca: cluster.ca, ...cluster.clientCertificate("admin", ["system:masters"]) });
+const codeOf = (asked: Promise<unknown>): Promise<string> =>
+  asked.then(
+    () => "answered",
+    (error: { code?: string }) => error.code ?? "no code",
+  );
 
 describe("the wire", () => {
   test("cut resets a live watch and refuses new connections; heal listens on the same port", async () => {
@@ -65,7 +70,12 @@ describe("the wire", () => {
   test("a raw client may close one side and still be answered", async () => {
     const socket: Socket = connect({ port: api.port, host: api.host, allowHalfOpen: true });
     socket.end("no TLS at all");
-    const closed = await new Promise<boolean>((resolve) => socket.on("close", () => resolve(true)).on("error", () => {}).resume());
+    const closed = await new Promise<boolean>((resolve) =>
+      socket
+        .on("close", () => resolve(true))
+        .on("error", () => {})
+        .resume(),
+    );
     expect(closed).toBe(true);
   });
 });
@@ -75,7 +85,12 @@ describe("answers", () => {
     api.nextStatus({ code: 429, retryAfterSeconds: 3 }, { verb: "list", resource: "pods" }, 2);
     expect((await client.get("/api/v1/nodes")).status).toBe(200);
     const refused = await client.get(PODS);
-    expect([refused.status, refused.headers["retry-after"], refused.json.reason, refused.json.details]).toEqual([429, "3", "TooManyRequests", { retryAfterSeconds: 3 }]);
+    expect([refused.status, refused.headers["retry-after"], refused.json.reason, refused.json.details]).toEqual([
+      429,
+      "3",
+      "TooManyRequests",
+      { retryAfterSeconds: 3 },
+    ]);
     expect([(await client.get(PODS)).status, (await client.get(PODS)).status]).toEqual([429, 200]);
   });
 
@@ -88,13 +103,16 @@ describe("answers", () => {
     expect(await asked).toBe("ECONNRESET");
   });
 
-  test.each([["http1.1"], ["http2"]] as const)("truncateNextList breaks off in the middle, over %s", async (protocol) => {
-    api.truncateNextList();
-    const tls = { ca: api.cluster.ca, ...api.cluster.clientCertificate("admin") };
-    const list = async () => (await fetch(`${api.url}${PODS}`, { tls, protocol } as RequestInit)).text();
-    expect(await codeOf(list())).not.toBe("answered");
-    expect(await list()).toContain("PodList");
-  });
+  test.each([["http1.1"], ["http2"]] as const)(
+    "truncateNextList breaks off in the middle, over %s",
+    async (protocol) => {
+      api.truncateNextList();
+      const tls = { ca: api.cluster.ca, ...api.cluster.clientCertificate("admin") };
+      const list = async () => (await fetch(`${api.url}${PODS}`, { tls, protocol } as RequestInit)).text();
+      expect(await codeOf(list())).not.toBe("answered");
+      expect(await list()).toContain("PodList");
+    },
+  );
 
   test("slow delays every match until it is told 0", async () => {
     api.slow(60, { resource: "pods" });
@@ -137,7 +155,13 @@ describe("watches", () => {
   test("bookmarks come at the interval and on demand, only to who allows them", async () => {
     api.behaviour.bookmarkIntervalMs = 20;
     using watch = await client.watch(`${PODS}?watch=1&allowWatchBookmarks=true&resourceVersion=${api.resourceVersion}`);
-    expect((await watch.next()).object).toEqual({ kind: "Pod", apiVersion: "v1", metadata: { resourceVersion: api.resourceVersion }, spec: { containers: null }, status: {} });
+    expect((await watch.next()).object).toEqual({
+      kind: "Pod",
+      apiVersion: "v1",
+      metadata: { resourceVersion: api.resourceVersion },
+      spec: { containers: null },
+      status: {},
+    });
     expect((await watch.next()).type).toBe("BOOKMARK");
   });
 });
@@ -149,7 +173,10 @@ describe("history", () => {
     api.compact();
     using watch = await client.watch(`${PODS}?watch=1&resourceVersion=${old}`);
     expect(watch.status).toBe(200);
-    expect(await watch.next()).toMatchObject({ type: "ERROR", object: { code: 410, reason: "Expired", message: `too old resource version: ${old} (${api.resourceVersion})` } });
+    expect(await watch.next()).toMatchObject({
+      type: "ERROR",
+      object: { code: 410, reason: "Expired", message: `too old resource version: ${old} (${api.resourceVersion})` },
+    });
     api.behaviour.expiredAs = "status";
     expect((await client.get(`${PODS}?watch=1&resourceVersion=${old}`)).status).toBe(410);
   });
@@ -162,7 +189,9 @@ describe("history", () => {
     expect([refused.status, refused.json.reason]).toEqual([410, "Expired"]);
     const rest = await client.get(`${PODS}?continue=${refused.json.metadata.continue}`);
     expect(rest.json.items.map((item: any) => item.metadata.name)).toEqual(["web-2", "web-3", "web-4"]);
-    expect((await client.get(`${PODS}?resourceVersion=${resourceVersion}&resourceVersionMatch=Exact`)).status).toBe(410);
+    expect((await client.get(`${PODS}?resourceVersion=${resourceVersion}&resourceVersionMatch=Exact`)).status).toBe(
+      410,
+    );
   });
 
   test("the window is bounded in changes", async () => {
@@ -182,7 +211,10 @@ describe("history", () => {
     api.rollback(2);
     await watch.rest();
     const list = (await client.get(PODS)).json;
-    expect([list.metadata.resourceVersion, list.items.map((item: any) => item.metadata.name)]).toEqual([before, ["web-0", "web-1", "web-2", "web-3", "web-4"]]);
+    expect([list.metadata.resourceVersion, list.items.map((item: any) => item.metadata.name)]).toEqual([
+      before,
+      ["web-0", "web-1", "web-2", "web-3", "web-4"],
+    ]);
     expect((await client.get(`${PODS}?resourceVersion=${Number(before) + 2}`)).status).toBe(504);
   });
 });
@@ -194,21 +226,35 @@ describe("who may", () => {
     using reader = new Client({ url: api.url, ca: api.cluster.ca, token: "reader" });
     expect((await reader.get(PODS)).status).toBe(200);
     const refused = await reader.get(`${PODS}/web-0`);
-    expect([refused.status, refused.json.message]).toEqual([403, 'pods "web-0" is forbidden: User "reader" cannot get resource "pods" in API group "" in the namespace "shop"']);
+    expect([refused.status, refused.json.message]).toEqual([
+      403,
+      'pods "web-0" is forbidden: User "reader" cannot get resource "pods" in API group "" in the namespace "shop"',
+    ]);
   });
 
   test("a certificate from elsewhere and no credential at all are 401", async () => {
     await using elsewhere = await startApiServer();
-    using rogue = new Client({ url: api.url, ca: api.cluster.ca, ...elsewhere.cluster.clientCertificate("admin", ["system:masters"]) });
+    using rogue = new Client({
+      url: api.url,
+      ca: api.cluster.ca,
+      ...elsewhere.cluster.clientCertificate("admin", ["system:masters"]),
+    });
     using nobody = new Client({ url: api.url, ca: api.cluster.ca });
-    expect([(await rogue.get(PODS)).status, (await nobody.get(PODS)).status, (await nobody.get("/readyz")).text]).toEqual([401, 401, "ok"]);
+    expect([
+      (await rogue.get(PODS)).status,
+      (await nobody.get(PODS)).status,
+      (await nobody.get("/readyz")).text,
+    ]).toEqual([401, 401, "ok"]);
   });
 
   test("requests are logged with their user, and counted", async () => {
     const since = api.requests.length;
     await client.get(PODS);
     await client.get(`${PODS}/web-0`);
-    expect(api.requests.slice(since)).toMatchObject([{ method: "GET", target: PODS, user: "admin", verb: "list", status: 200 }, { verb: "get", name: "web-0" }]);
+    expect(api.requests.slice(since)).toMatchObject([
+      { method: "GET", target: PODS, user: "admin", verb: "list", status: 200 },
+      { verb: "get", name: "web-0" },
+    ]);
     expect([api.count({ verb: "list" }, since), api.count({ verb: "watch" }, since)]).toEqual([1, 0]);
   });
 });

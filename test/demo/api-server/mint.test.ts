@@ -8,9 +8,12 @@ test("client and serving certificates name their holder and are signed by the CA
   const client = new X509Certificate(cluster.clientCertificate("system:node:edge-1", ["system:nodes", "other"]).cert);
   const serving = new X509Certificate(cluster.servingCertificate(["localhost", "127.0.0.1", "::1", "fd00::5"]).cert);
   expect(ca.ca).toBe(true);
-  for (const leaf of [client, serving]) expect([leaf.checkIssued(ca), leaf.verify(ca.publicKey), leaf.ca]).toEqual([true, true, false]);
+  for (const leaf of [client, serving])
+    expect([leaf.checkIssued(ca), leaf.verify(ca.publicKey), leaf.ca]).toEqual([true, true, false]);
   expect(client.subject).toBe("O=system:nodes\nO=other\nCN=system:node:edge-1");
-  expect(serving.subjectAltName).toBe("DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, IP Address:FD00:0:0:0:0:0:0:5");
+  expect(serving.subjectAltName).toBe(
+    "DNS:localhost, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, IP Address:FD00:0:0:0:0:0:0:5",
+  );
 });
 
 test("a validity can be in the past", () => {

@@ -7,8 +7,24 @@ test.each([
   ["a pod", "", "Pod", demoPod("web-0")],
   ["a node", "", "Node", demoNode()],
   ["an EndpointSlice", "discovery.k8s.io", "EndpointSlice", demoSlice(1)],
-  ["a lease", "coordination.k8s.io", "Lease", { metadata: { name: "a" }, spec: { holderIdentity: "b", leaseDurationSeconds: 40, renewTime: "2026-01-02T03:04:05.678901Z" } }],
-  ["a probe with a named port", "", "Pod", { metadata: { name: "a" }, spec: { containers: [{ name: "c", livenessProbe: { httpGet: { path: "/", port: "http" }, periodSeconds: -1 } }] } }],
+  [
+    "a lease",
+    "coordination.k8s.io",
+    "Lease",
+    {
+      metadata: { name: "a" },
+      spec: { holderIdentity: "b", leaseDurationSeconds: 40, renewTime: "2026-01-02T03:04:05.678901Z" },
+    },
+  ],
+  [
+    "a probe with a named port",
+    "",
+    "Pod",
+    {
+      metadata: { name: "a" },
+      spec: { containers: [{ name: "c", livenessProbe: { httpGet: { path: "/", port: "http" }, periodSeconds: -1 } }] },
+    },
+  ],
 ] as const)("%s is the same after protobuf and back", (_, group, kind, object) => {
   const of = messageOf(group, kind)!;
   const { apiVersion: _apiVersion, kind: _kind, ...rest } = structuredClone(object) as any;

@@ -8,15 +8,26 @@ import { Client } from "../../contract/client.ts";
 
 const EXEC = "/api/v1/namespaces/shop/pods/web-0/exec?command=cat&stdin=true&stdout=true";
 
-async function upgraded(api: ApiServer, headers: Record<string, string>): Promise<{ socket: TLSSocket; read: (until: (bytes: Buffer) => boolean) => Promise<Buffer> }> {
-  const socket = connect({ port: api.port, host: api.host, ca: api.cluster.ca, servername: "localhost", ...api.cluster.clientCertificate("admin") });
+async function upgraded(
+  api: ApiServer,
+  headers: Record<string, string>,
+): Promise<{ socket: TLSSocket; read: (until: (bytes: Buffer) => boolean) => Promise<Buffer> }> {
+  const socket = connect({
+    port: api.port,
+    host: api.host,
+    ca: api.cluster.ca,
+    servername: "localhost",
+    ...api.cluster.clientCertificate("admin"),
+  });
   let bytes = Buffer.alloc(0);
   let wake = () => {};
   socket.on("data", (chunk: Buffer) => {
     bytes = Buffer.concat([bytes, chunk]);
     wake();
   });
-  const lines = Object.entries({ host: "localhost", connection: "Upgrade", ...headers }).map(([name, value]) => `${name}: ${value}\r\n`);
+  const lines = Object.entries({ host: "localhost", connection: "Upgrade", ...headers }).map(
+    ([name, value]) => `${name}: ${value}\r\n`,
+  );
   socket.write(`GET ${EXEC} HTTP/1.1\r\n${lines.join("")}\r\n`);
   const read = async (until: (all: Buffer) => boolean) => {
     while (!until(bytes)) await new Promise<void>((resolve) => (wake = resolve));
@@ -29,7 +40,10 @@ async function upgraded(api: ApiServer, headers: Record<string, string>): Promis
 
 test("exec over SPDY echoes every byte after the 101", async () => {
   await using api = await startApiServer({ objects: demoWorld() });
-  const { socket, read } = await upgraded(api, { upgrade: "SPDY/3.1", "x-stream-protocol-version": "v4.channel.k8s.io" });
+  const { socket, read } = await upgraded(api, {
+    upgrade: "SPDY/3.1",
+    "x-stream-protocol-version": "v4.channel.k8s.io",
+  });
   const head = (await read((bytes) => bytes.includes("\r\n\r\n"))).toString();
   expect(head).toStartWith("HTTP/1.1 101 Switching Protocols\r\n");
   expect(head).toContain("X-Stream-Protocol-Version: v4.channel.k8s.io");
@@ -41,8 +55,15 @@ test("exec over SPDY echoes every byte after the 101", async () => {
 
 test("exec over WebSocket returns stdin on stdout and ends with a Success Status", async () => {
   await using api = await startApiServer({ objects: demoWorld() });
-  const { socket, read } = await upgraded(api, { upgrade: "websocket", "sec-websocket-version": "13", "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==", "sec-websocket-protocol": "v5.channel.k8s.io" });
-  expect((await read((bytes) => bytes.includes("\r\n\r\n"))).toString()).toContain("Sec-WebSocket-Protocol: v5.channel.k8s.io");
+  const { socket, read } = await upgraded(api, {
+    upgrade: "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "sec-websocket-protocol": "v5.channel.k8s.io",
+  });
+  expect((await read((bytes) => bytes.includes("\r\n\r\n"))).toString()).toContain(
+    "Sec-WebSocket-Protocol: v5.channel.k8s.io",
+  );
   const frame = (...payload: number[]) => Buffer.from([0x82, 0x80 | payload.length, 0, 0, 0, 0, ...payload]);
   socket.write(frame(0, 104, 105));
   expect([...(await read((bytes) => bytes.length >= 5))]).toEqual([0x82, 3, 1, 104, 105]);
