@@ -4,9 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Bench, PODS, SECRETS, contentOf, filesUnder, item, list, listedScope, numbered } from "./support.ts";
 
-const mountable = canMount();
-const test_ = mountable ? test : test.skip;
-
 /** A small file system of its own, gone at the end of the scope. */
 class SmallDisk implements Disposable {
   readonly path = mkdtempSync(join(tmpdir(), "holdfast-test-disk-"));
@@ -46,13 +43,15 @@ function run(...command: string[]): void {
   if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr.toString()}`);
 }
 
+/** Needs root and the right to mount; elsewhere these are skipped by name. */
+const testOnSmallDisk = canMount() ? test : test.skip;
+
 function canMount(): boolean {
-  try {
-    new SmallDisk(64)[Symbol.dispose]();
-    return true;
-  } catch {
-    return false;
-  }
+  const path = mkdtempSync(join(tmpdir(), "holdfast-test-disk-"));
+  const isMounted =
+    Bun.spawnSync(["sh", "-c", `mount -t tmpfs -o size=64k tmpfs ${path} && umount ${path}`]).exitCode === 0;
+  rmSync(path, { recursive: true });
+  return isMounted;
 }
 
 /** Puts objects until one of them no longer fits. */
@@ -71,7 +70,7 @@ function putUntilInMemory(bench: Bench, store: ReturnType<Bench["open"]>, id: nu
 }
 
 describe("a full disk", () => {
-  test_("costs nothing that was kept, and is left for memory; with room again everything moves back", () => {
+  testOnSmallDisk("costs nothing that was kept, and is left for memory; with room again everything moves back", () => {
     using disk = new SmallDisk();
     using bench = new Bench(disk.path);
     const store = bench.open();
@@ -105,7 +104,7 @@ describe("a full disk", () => {
     expect(readdirSync(bench.dir).sort()).toEqual(["cache.db", "cache.db-shm", "cache.db-wal", "keys"]);
   });
 
-  test_("met in the middle of a list keeps the list", () => {
+  testOnSmallDisk("met in the middle of a list keeps the list", () => {
     using disk = new SmallDisk();
     using bench = new Bench(disk.path);
     const store = bench.open();
@@ -126,7 +125,7 @@ describe("a full disk", () => {
     expect(contentOf(bench.open(), id)).toHaveLength(500);
   });
 
-  test_("from the start is memory from the start", () => {
+  testOnSmallDisk("from the start is memory from the start", () => {
     using disk = new SmallDisk(256);
     using bench = new Bench(disk.path);
     disk.fill(0);
@@ -143,7 +142,7 @@ describe("a full disk", () => {
     expect([contentOf(again, pods)?.length, contentOf(again, secrets)?.length]).toEqual([20, 3]);
   });
 
-  test_("a killed process leaves what was on it as it was last written", () => {
+  testOnSmallDisk("a killed process leaves what was on it as it was last written", () => {
     using disk = new SmallDisk();
     using bench = new Bench(disk.path);
     const store = bench.open();
@@ -161,7 +160,7 @@ describe("a full disk", () => {
 });
 
 describe("a read-only disk", () => {
-  test_("from the start serves what is on it, from memory", () => {
+  testOnSmallDisk("from the start serves what is on it, from memory", () => {
     using disk = new SmallDisk();
     using bench = new Bench(disk.path);
     const store = bench.open();
@@ -191,7 +190,7 @@ describe("a read-only disk", () => {
     expect(contentOf(bench.open(), pods)).toHaveLength(51);
   });
 
-  test_("with a log that was not brought into the file serves a whole moment of it", () => {
+  testOnSmallDisk("with a log that was not brought into the file serves a whole moment of it", () => {
     using disk = new SmallDisk();
     using bench = new Bench(disk.path);
     const store = bench.open();
@@ -227,7 +226,7 @@ describe("a read-only disk", () => {
 });
 
 describe("memory", () => {
-  test_(
+  testOnSmallDisk(
     "holds what kubelet lives on when not everything has room",
     () => {
       using disk = new SmallDisk(90_000);
@@ -241,16 +240,14 @@ describe("memory", () => {
         listedScope(store, bulky(1), 500, { ...PODS, resource }),
       );
       const pods = listedScope(store, bulky(1), 500);
-      disk.remount("ro");
-      store.putObject(pods, item("o-1", 600), "600", 1);
-      bench.clock.pass(1_000);
+      disk.fill(0);
+      putUntilInMemory(bench, store, pods);
       const { mode, sizeBytes } = store.status();
       expect(mode).toBe("memory");
       expect(sizeBytes).toBeLessThan(48 * 2 ** 20);
-      expect(contentOf(store, pods)).toHaveLength(200);
+      expect(contentOf(store, pods)!.length).toBeGreaterThan(200);
       expect(maps.filter((id) => store.listedState(id) !== undefined).length).toBeLessThan(2);
-      disk.remount("rw");
-      store.close();
+      expect(store.verify().damaged).toBe(0);
     },
     30_000,
   );

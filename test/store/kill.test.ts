@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Bench, OBJECTS, SECRETS, objectAt } from "./support.ts";
 
-const KILLS = Number(process.env["HOLDFAST_TEST_KILLS"] ?? 30);
+const KILLS = Number(process.env["HOLDFAST_TEST_KILLS"] ?? 200);
 
 test(`killed ${KILLS} times while it writes, a store opens with every row old or new, and none of another moment`, async () => {
   using bench = new Bench();
