@@ -33,6 +33,9 @@ describe("the checks of other programs", () => {
     ["an unformatted file", "export   const a = 1\n", ["format: src/planted.ts"]],
     ["a forgotten debugger", "export function a(): void {\n  debugger;\n}\n", ["lint: src/planted.ts"]],
     ["console in the node's code", "console.log(1);\n", ["lint: src/planted.ts"]],
+    ["a line of 130", `export const a = ["${"a".repeat(60)}", "${"b".repeat(60)}"];\n`, ["format: src/planted.ts"]],
+    ["another HTTP client", 'import get from "undici";\n\nget();\n', ["lint: src/planted.ts", "types: src/planted.ts"]],
+    ["loose equality", "export const a = (b: unknown): boolean => b == 1;\n", ["lint: src/planted.ts"]],
     ["a wrong type", 'export const a: number = "x";\n', ["types: src/planted.ts"]],
     ["an unchecked index", "export const a = (b: string[]): string => b[0];\n", ["types: src/planted.ts"]],
   ])("find %s", (_name, text, expected) => {
