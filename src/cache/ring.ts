@@ -26,6 +26,7 @@ export class Ring {
   #head = 0;
   #nextSeq = 1;
   #bytes = 0;
+  #appendedBytes = 0;
   #floor: string;
 
   constructor(
@@ -56,10 +57,16 @@ export class Ring {
     return this.#bytes;
   }
 
+  /** Bytes of all frames ever appended. */
+  get appendedBytes(): number {
+    return this.#appendedBytes;
+  }
+
   /** Adds a frame and drops what no longer fits; the newest frame always stays. */
   append(resourceVersion: string, frame: Uint8Array, isBookmark = false): void {
     this.#entries.push({ seq: this.#nextSeq++, resourceVersion, isBookmark, frame });
     this.#bytes += frame.length;
+    this.#appendedBytes += frame.length;
     while (
       this.#entries.length - this.#head > 1 &&
       (this.#entries.length - this.#head > this.maxEvents || this.#bytes > this.maxBytes)

@@ -83,6 +83,8 @@ const SILENCE_REOPEN_MS = 300_000;
 const VERDICT_PATIENCE_MS = 1_800;
 /** A reader waits this long for a watch that is being reopened, before a list is asked for. */
 const RECONNECT_PATIENCE_MS = 500;
+/** A burst waits this long for watchers that are behind. */
+const KEEP_UP_PATIENCE_MS = 500;
 /** As the API server waits for its cache to reach an asked resourceVersion. */
 const CATCH_UP_MS = 3_000;
 
@@ -99,6 +101,10 @@ export class Scope {
   #replayUntil = "";
   #attempt: AbortController | undefined;
   #hasRolledBack = false;
+  #lastPauseBytes = 0;
+  #lastPauseSeq = 0;
+  /** Watchers that did not keep up when they were last waited for. */
+  #slow = new Set<ScopeWatcher>();
   #listAttempt: AbortController | undefined;
   #hasListHead = false;
   #isOversize = false;
@@ -339,6 +345,7 @@ export class Scope {
 
   #detached(watcher: ScopeWatcher): void {
     this.#watchers.delete(watcher);
+    this.#slow.delete(watcher);
     // It left before the bookmark that closes a diff: its last resourceVersion may equal the epoch though it saw only a part.
     if (watcher.cursor <= this.#epochSeq) this.#hasUnfinishedDiff = true;
     this.use();
@@ -518,6 +525,7 @@ export class Scope {
         for (const frame of reader.push(chunk)) {
           const outcome = this.#take(frame, codec, position);
           if (outcome !== undefined) return outcome;
+          await this.#letWatchersKeepUp();
         }
       }
       return { kind: "ended" };
@@ -568,6 +576,33 @@ export class Scope {
     }
     this.#ring.append(resourceVersion, codec.event(listed.shape, type, item.bytes));
     this.#tellAdvanced();
+  }
+
+  /**
+   * A burst larger than the ring would end every watcher, however fast it
+   * reads: sockets drain only between two turns of the event loop. So after a
+   * quarter of the ring the upstream waits for those who are behind, for a
+   * moment and not for ever: who does not keep up is not waited for again
+   * until it has.
+   */
+  async #letWatchersKeepUp(): Promise<void> {
+    const { clock, limits } = this.parts;
+    const grownBytes = this.#ring.appendedBytes - this.#lastPauseBytes;
+    const grownEvents = this.#ring.nextSeq - this.#lastPauseSeq;
+    if (grownBytes < limits.ringMaxBytes / 4 && grownEvents < limits.ringMaxEvents / 4) return;
+    this.#lastPauseBytes = this.#ring.appendedBytes;
+    this.#lastPauseSeq = this.#ring.nextSeq;
+    const isBehind = (watcher: ScopeWatcher) => watcher.cursor < this.#ring.nextSeq;
+    for (const watcher of this.#slow)
+      if (!isBehind(watcher) || !this.#watchers.has(watcher)) this.#slow.delete(watcher);
+    const untilMs = clock.monotonicMs() + KEEP_UP_PATIENCE_MS;
+    const waitedFor = () => [...this.#watchers].filter((watcher) => isBehind(watcher) && !this.#slow.has(watcher));
+    while (waitedFor().length > 0 && clock.monotonicMs() < untilMs) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      clock.after(5, resolve);
+      await promise;
+    }
+    for (const watcher of waitedFor()) this.#slow.add(watcher);
   }
 
   #tellAdvanced(): void {

@@ -41,7 +41,7 @@ export function resourceVersionTooLarge(asked: string, held: string): StatusErro
   return new StatusError({
     code: 504,
     reason: "Timeout",
-    message: `Too large resource version: ${asked}, current: ${held}`,
+    message: `Timeout: Too large resource version: ${asked}, current: ${held}`,
     causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }],
     retryAfterSeconds: 1,
   });

@@ -203,7 +203,9 @@ export class Forwarder {
   #offline(exchange: Exchange, cause?: unknown): StatusError {
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
     if (isRead)
-      return unavailable("Cannot read: the API server cannot be reached and this was never observed here", { cause });
+      return unavailable("Cannot read: the API server cannot be reached and no copy of this is kept for this caller", {
+        cause,
+      });
     this.count("refusedWrites");
     const outcome = cause === undefined && this.link.isOnline() ? "; whether it was carried out is not known" : "";
     return unavailable(

@@ -130,13 +130,14 @@ describe("a scope", () => {
   });
 
   test("a slow watcher costs one ring and is ended when the ring has passed it", async () => {
-    const { server, open, watch } = startModel({ ringMaxEvents: 5 });
+    const { server, clock, open, watch } = startModel({ ringMaxEvents: 5 });
     server.put("a", "0");
     const { scope } = open();
     const { received } = await watch(scope, "", { stream: true });
     received.isStuck = true;
     for (let i = 1; i <= 20; i++) server.put("a", String(i));
-    await settle();
+    // It is waited for once, for half a second, and then no more.
+    await clock.pass(2_000);
     received.drain();
     await settle();
     expect(received.isEnded).toBe(true);
