@@ -2,6 +2,7 @@
  * The table of commands, and what they share.
  */
 
+import { writeSync } from "node:fs";
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 
 /** A command's module. */
@@ -16,6 +17,8 @@ export interface CommandRow {
   readonly summary: string;
   readonly usage: string;
   readonly flags: readonly string[];
+  /** Words that may follow it, for completion. */
+  readonly words?: readonly string[];
   readonly load: () => Promise<CommandModule>;
 }
 
@@ -53,6 +56,7 @@ holdfast cache verify [--state-dir DIR]
 
   --admin-socket PATH and --config FILE tell where a running daemon is, if not in the usual place`,
     flags: ["-o", "--state-dir", "--show-secrets", "--admin-socket", "--config"],
+    words: ["ls", "get", "verify"],
     load: () => import("./cache.ts"),
   },
   {
@@ -76,6 +80,7 @@ holdfast cache verify [--state-dir DIR]
     summary: "Print shell completion",
     usage: "holdfast completion bash|zsh|fish",
     flags: [],
+    words: ["bash", "zsh", "fish"],
     load: () => import("./completion.ts"),
   },
 ];
@@ -88,24 +93,76 @@ export class UsageError extends Error {
 /**
  * Reads flags strictly.
  *
- * @throws {UsageError} naming the flag.
+ * @throws {UsageError} naming the flag, and the one that may have been meant.
  */
 export function readFlags<T extends ParseArgsOptionsConfig>(args: readonly string[], options: T) {
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: true });
   } catch (error) {
-    throw new UsageError((error as Error).message.split(". ")[0]!);
+    const message = (error as Error).message.split(". ")[0]!;
+    const [, unknown] = /^Unknown option '(--[^']+)'/.exec(message) ?? [];
+    const known = Object.keys(options).map((name) => `--${name}`);
+    const near = unknown === undefined ? undefined : nearest(unknown, known);
+    throw new UsageError(near === undefined ? message : `${message}; did you mean '${near}'`);
   }
 }
 
-/** Writes to standard output. */
-export function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+/** The candidate that a mistyped word is closest to; undefined if it resembles none. */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const ranked = candidates.map((candidate) => ({ candidate, distance: editDistance(word, candidate) }));
+  const best = ranked.sort((a, b) => a.distance - b.distance)[0];
+  return best !== undefined && best.distance <= Math.ceil(word.length / 3) ? best.candidate : undefined;
 }
 
-/** Writes to standard error. */
+/** How many letters must be put in, left out or replaced. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, column) => column);
+  for (const [index, letter] of [...from].entries()) {
+    const next = [index + 1];
+    for (let column = 1; column <= to.length; column++) {
+      const replaced = row[column - 1]! + (letter === to[column - 1] ? 0 : 1);
+      next.push(Math.min(replaced, row[column]! + 1, next[column - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[to.length]!;
+}
+
+/** Writes a line to standard output. */
+export function print(text: string): void {
+  writeOut(`${text}\n`);
+}
+
+/** Writes to standard output as it is. */
+export function writeOut(content: string | Uint8Array): void {
+  writeAll(1, content);
+}
+
+/** Writes a line to standard error. */
 export function complain(text: string): void {
-  process.stderr.write(`${text}\n`);
+  writeAll(2, `${text}\n`);
+}
+
+/**
+ * Writes all of it before it returns.
+ *
+ * `process.stdout.write` hands a pipe 64 KB and keeps the rest for later, and
+ * `process.exit` does not wait for later: a longer answer piped into another
+ * program would arrive cut short, with exit code 0.
+ */
+function writeAll(fd: number, content: string | Uint8Array): void {
+  let rest = Buffer.from(content);
+  while (rest.length > 0) {
+    try {
+      rest = rest.subarray(writeSync(fd, rest));
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      // Whoever read has had enough, as `head` has: 128 + SIGPIPE, like any program in a pipeline.
+      if (code === "EPIPE") process.exit(141);
+      if (code !== "EAGAIN") throw error;
+      Bun.sleepSync(5);
+    }
+  }
 }
 
 /** A table with aligned columns. */

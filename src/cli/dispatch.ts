@@ -2,7 +2,7 @@
  * From arguments to a command and its exit code.
  */
 
-import { COMMANDS, UsageError, complain, print } from "./command.ts";
+import { COMMANDS, UsageError, complain, nearest, print } from "./command.ts";
 
 /** Runs the command that the arguments name. @returns the exit code. */
 export async function dispatch(args: readonly string[]): Promise<number> {
@@ -11,12 +11,7 @@ export async function dispatch(args: readonly string[]): Promise<number> {
     return help(rest[0], name === undefined ? 2 : 0);
   if (name === "--version") return dispatch(["version"]);
   const row = COMMANDS.find((candidate) => candidate.name === name);
-  if (row === undefined) {
-    const near = COMMANDS.find((candidate) => candidate.name.startsWith(name.slice(0, 2)));
-    complain(`holdfast: there is no command "${name}"${near === undefined ? "" : `; did you mean "${near.name}"`}`);
-    complain("See: holdfast help");
-    return 2;
-  }
+  if (row === undefined) return unknownCommand(name);
   if (rest.includes("--help") || rest.includes("-h")) return help(name, 0);
   try {
     const { command } = await row.load();
@@ -29,8 +24,18 @@ export async function dispatch(args: readonly string[]): Promise<number> {
   }
 }
 
+function unknownCommand(name: string): number {
+  const names = COMMANDS.map((candidate) => candidate.name);
+  const near =
+    nearest(name, names) ?? (name === "" ? undefined : names.find((candidate) => candidate.startsWith(name)));
+  complain(`holdfast: there is no command "${name}"${near === undefined ? "" : `; did you mean "${near}"`}`);
+  complain("See: holdfast help");
+  return 2;
+}
+
 function help(name: string | undefined, code: number): number {
   const row = COMMANDS.find((candidate) => candidate.name === name);
+  if (name !== undefined && row === undefined) return unknownCommand(name);
   if (row !== undefined) print(`${row.summary}.\n\n${row.usage}`);
   else
     print(
