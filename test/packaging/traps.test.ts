@@ -6,9 +6,11 @@
  */
 
 import { afterAll, describe, expect, test } from "bun:test";
+import * as http from "node:http";
 import * as http2 from "node:http2";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import * as https from "node:https";
+import * as net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -252,5 +254,58 @@ describe("this runtime", () => {
   test("Bun.serve shares a taken port unless told not to, so the health listener tells it", () => {
     using server = Bun.serve({ port: 0, reusePort: false, fetch: () => new Response() });
     expect(() => Bun.serve({ port: server.port!, reusePort: false, fetch: () => new Response() })).toThrow();
+  });
+
+  test("http.listen({ fd }) opens a random port on every interface, so sockets are not passed to us", async () => {
+    const server = http.createServer();
+    await new Promise<void>((resolve) => server.listen({ fd: openSync("/dev/null", "r") }, resolve));
+    const { address, port } = server.address() as { address: string; port: number };
+    server.close();
+    expect(["::", "0.0.0.0"]).toContain(address);
+    expect(port).toBeGreaterThan(0);
+  });
+
+  test("the node:http2 client ends a truncated body cleanly, where fetch fails, so fetch it is", async () => {
+    using one = await served((_request, response) => {
+      response.on("error", () => {});
+      response.writeHead(200, { "content-length": "100000" });
+      response.write("x".repeat(1_000));
+    });
+    one.server.on("sessionError", () => {});
+    // A link that is lost as soon as the first bytes of the body have come.
+    const sockets: net.Socket[] = [];
+    const link = net.createServer((near) => {
+      const far = net.connect(Number(new URL(one.url).port), "127.0.0.1");
+      sockets.push(near, far);
+      for (const socket of [near, far]) socket.on("error", () => {});
+      near.pipe(far).pipe(near);
+    });
+    await new Promise<void>((resolve) => link.listen(0, "127.0.0.1", resolve));
+    const cut = () => setTimeout(() => sockets.splice(0).forEach((socket) => socket.destroy()), 50);
+    const url = `https://127.0.0.1:${(link.address() as net.AddressInfo).port}`;
+
+    const session = http2.connect(url, lax);
+    session.on("error", () => {});
+    const stream = session.request({ ":path": "/" });
+    const events: string[] = [];
+    for (const event of ["end", "error", "aborted"]) stream.on(event, () => events.push(event));
+    stream.once("data", cut);
+    stream.end();
+    await new Promise((resolve) => stream.once("close", resolve));
+    session.destroy();
+    expect(events).toEqual(["end"]);
+
+    const response = await fetch(url, { protocol: "http2", tls: lax } as RequestInit);
+    cut();
+    await expect(response.arrayBuffer()).rejects.toThrow();
+    link.close();
+  });
+
+  test("process.exit drops what a pipe has not taken yet, so commands write synchronously", async () => {
+    const script = 'process.stdout.write("x".repeat(1_000_000)); process.exit(0);';
+    // wc reads nothing before the writer has ended, so the pipe's 64 KB are all there is room for.
+    const line = '{ "$0" -e "$1"; echo done >"$2"; } | { until [ -e "$2" ]; do sleep 0.01; done; wc -c; }';
+    const { stdout } = Bun.spawnSync(["sh", "-c", line, process.execPath, script, join(folder, "written")]);
+    expect(Number(stdout.toString())).toBe(65_536);
   });
 });
