@@ -9,10 +9,11 @@
 # holdfast (a stripped one would not), never replaces what is there.
 set -eu
 
-HOLDFAST_BASE_URL=${HOLDFAST_BASE_URL:-}
-HOLDFAST_ARTIFACT_DIR=${HOLDFAST_ARTIFACT_DIR:-}
-HOLDFAST_BIN_DIR=${HOLDFAST_BIN_DIR:-/usr/local/bin}
-DRY_RUN=${DRY_RUN:-}
+HOLDFAST_BASE_URL=${HOLDFAST_BASE_URL:-}                # folder of a server; there is no public release yet, so no default
+HOLDFAST_ARTIFACT_DIR=${HOLDFAST_ARTIFACT_DIR:-}        # local folder, for machines without a network; wins over the URL
+HOLDFAST_VERSION=${HOLDFAST_VERSION:-}                  # the only version to accept, such as 0.1.0; empty accepts any
+HOLDFAST_BIN_DIR=${HOLDFAST_BIN_DIR:-/usr/local/bin}    # where the executable goes
+DRY_RUN=${DRY_RUN:-}                                    # not empty: say what would be done
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
@@ -43,6 +44,11 @@ get() {
   else
     fail "neither curl nor wget is here: copy the two files over and set HOLDFAST_ARTIFACT_DIR"
   fi
+}
+
+check_version() {
+  [ -n "$HOLDFAST_VERSION" ] || return 0
+  case $1 in "holdfast $HOLDFAST_VERSION "*) ;; *) fail "offered is $1, wanted is $HOLDFAST_VERSION: nothing was changed" ;; esac
 }
 
 digest() { sha256sum "$1" | cut -d ' ' -f 1; }
@@ -84,7 +90,9 @@ main() {
   case $wanted in *[!0-9a-f]* | '') fail "$name.sha256 holds no checksum" ;; esac
   [ ${#wanted} -eq 64 ] || fail "$name.sha256 holds no SHA-256 checksum"
   if [ -e "$target" ] && [ "$(digest "$target")" = "$wanted" ]; then
-    say "$target is up to date: $("$target" version)"
+    said=$("$target" version)
+    check_version "$said"
+    say "$target is up to date: $said"
     return
   fi
   get "$name" "$work/holdfast"
@@ -94,6 +102,9 @@ main() {
   # Never trust the exit code: a stripped file is a bare runtime that exits 0.
   said=$("$work/holdfast" version 2> /dev/null || true)
   case $said in holdfast\ *) ;; *) fail "$name does not call itself holdfast (was it stripped?): nothing was changed" ;; esac
+  check_version "$said"
+  # On disk before it has its name: after a power cut the old one is there, or all of the new one.
+  sync "$work/holdfast" 2> /dev/null || sync 2> /dev/null || true
   mv -f "$work/holdfast" "$target"
   say "installed $said as $target"
   say "next: $target run --kubeconfig FILE    (see: $target help run)"

@@ -177,6 +177,29 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
     expect(readdirSync(join(place, "holdfast"))).toEqual([]);
   });
 
+  test("another version than the one asked for is refused, whether it is there already or not", async () => {
+    const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+    const empty = join(folder, "empty");
+    for (const HOLDFAST_BIN_DIR of [bin, empty]) {
+      const { code, err } = await install({ ...fromFolder, HOLDFAST_BIN_DIR, HOLDFAST_VERSION: "9.9.9" });
+      expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining("wanted is 9.9.9: nothing was changed") });
+    }
+    expect(readdirSync(empty)).toEqual([]);
+    expect((await install({ ...fromFolder, HOLDFAST_VERSION: version })).out).toContain("up to date");
+  });
+
+  test.each([
+    ["armv7l", "no executable for armv7l"],
+    ["i686", "no executable for i686"],
+    [process.arch === "x64" ? "aarch64" : "x86_64", "is missing: a 64-bit userland with glibc"],
+  ])("a machine that calls itself %s is told what is missing", async (machine, message) => {
+    if (existsSync(process.arch === "x64" ? "/lib/ld-linux-aarch64.so.1" : "/lib64/ld-linux-x86-64.so.2")) return;
+    const path = pathWith(NEEDED.filter((tool) => tool !== "uname"));
+    writeFileSync(join(path, "uname"), `#!/bin/sh\necho ${machine}\n`, { mode: 0o755 });
+    const { code, err } = await install({ ...fromFolder, PATH: path });
+    expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(message) });
+  });
+
   test("a wrong checksum leaves the old file and nothing else", async () => {
     const before = statSync(target).ino;
     writeFileSync(join(release, `${name}.sha256`), `${"0".repeat(64)}  ${name}\n`);
