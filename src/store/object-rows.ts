@@ -77,7 +77,10 @@ export function rowOf({ meta, bytes }: Item, packing: RowPacking): ObjectRow {
 /** A row as an item. @returns undefined when it is damaged or does not open. */
 export function itemOf(row: ObjectRow, packing: RowPacking): Item | undefined {
   if (checksumOf(packing.rows, row) !== row.checksum) return undefined;
-  const bytes = unpack(row, boundTo(packing.rows, row), packing.sealer, packing.dictionary);
+  const bytes = unpack(row, boundTo(packing.rows, row), packing.sealer, {
+    dictionary: packing.dictionary,
+    sizeBytes: row.size,
+  });
   return bytes === undefined ? undefined : checkedItem(row, bytes, packing.sealer);
 }
 
@@ -181,24 +184,31 @@ export function tallyOf(database: Database, rows: number): Tally {
     .get(rows) as Tally;
 }
 
-/** Where the rows of a number lie, and how long their items are: in key order for a list, in order of arrival for a scan. */
-export function placesOf(
-  database: Database,
-  rows: number,
-  order: "key" | "arrival",
-): { readonly id: number; readonly size: number }[] {
+/** Where a row lies, and how long its item is. */
+export interface RowPlace {
+  readonly id: number;
+  readonly size: number;
+}
+
+/** Where the rows of a number lie: in key order for a list, in order of arrival for a scan. */
+export function placesOf(database: Database, rows: number, order: "key" | "arrival"): RowPlace[] {
   // The inner query sorts the numbers, so that pages are read in the order they lie.
+  const inner = "SELECT id FROM objects WHERE rows = ?";
+  const sorted = order === "key" ? "key" : "id";
   return database
-    .query(
-      `SELECT id, size FROM objects WHERE id IN (SELECT id FROM objects WHERE rows = ?) ORDER BY ${order === "key" ? "key" : "id"}`,
-    )
-    .all(rows) as { id: number; size: number }[];
+    .query(`SELECT id, size FROM objects WHERE id IN (${inner}) ORDER BY ${sorted}`)
+    .all(rows) as RowPlace[];
+}
+
+/** The same by reading the whole table, for a file whose index may be what is damaged. */
+export function placesByScan(database: Database, rows: number): RowPlace[] {
+  return database.query("SELECT id, size FROM objects NOT INDEXED WHERE rows = ? ORDER BY id").all(rows) as RowPlace[];
 }
 
 /** Rows of a number, a page at a time: at most 64 rows or some 256 KB of items, so that large objects do not add up. */
 export function* pagesOf(
   database: Database,
-  places: readonly { readonly id: number; readonly size: number }[],
+  places: readonly RowPlace[],
 ): Generator<(ObjectRow & { readonly id: number })[], void> {
   const query = database.query(
     `SELECT objects.id, ${ROW_COLUMNS_OF_OBJECTS} FROM json_each(?) AS wanted CROSS JOIN objects ON objects.id = wanted.value`,

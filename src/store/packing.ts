@@ -54,19 +54,22 @@ export function pack(bytes: Uint8Array, row: string, { sealer, dictionary }: Pac
 /**
  * Undoes `pack`.
  *
+ * @param sizeBytes of the value unpacked; needed with a dictionary alone.
  * @returns undefined when the value was sealed with another key or for another row, or its dictionary is gone.
  */
 export function unpack(
   { packing, value }: Packed,
   row: string,
   sealer: Sealer,
-  dictionary?: Uint8Array,
+  { dictionary, sizeBytes }: { readonly dictionary?: Uint8Array | undefined; readonly sizeBytes: number } = {
+    sizeBytes: 0,
+  },
 ): Uint8Array | undefined {
   const open = isSealed(packing) ? sealer.open(value, row) : value;
   if (open === undefined || (packing & ZSTD) === 0) return open;
   if ((packing & DICTIONARY) !== 0 && dictionary === undefined) return undefined;
   try {
-    return decompress(open, (packing & DICTIONARY) === 0 ? undefined : dictionary);
+    return decompress(open, (packing & DICTIONARY) === 0 ? undefined : dictionary, sizeBytes);
   } catch {
     return undefined;
   }
@@ -83,7 +86,8 @@ export function unpackTogether(
 ): Uint8Array[] | undefined {
   if (dictionary === undefined || packed.some(({ packing }) => packing !== (ZSTD | DICTIONARY))) return undefined;
   try {
-    const all = decompress(Buffer.concat(packed.map(({ value }) => value)), dictionary);
+    const sizeBytes = packed.reduce((sum, { size }) => sum + size, 0);
+    const all = decompress(Buffer.concat(packed.map(({ value }) => value)), dictionary, sizeBytes);
     let at = 0;
     const parts = packed.map(({ size }) => all.subarray(at, (at += size)));
     return at === all.length ? parts : undefined;
@@ -120,7 +124,9 @@ function compress(bytes: Uint8Array, dictionary: Uint8Array | undefined): Uint8A
   } as Parameters<typeof zstdCompressSync>[1]);
 }
 
-function decompress(bytes: Uint8Array, dictionary: Uint8Array | undefined): Uint8Array {
+/** @param sizeBytes what comes out: given room for it at once, it is not copied together from pieces. */
+function decompress(bytes: Uint8Array, dictionary: Uint8Array | undefined, sizeBytes: number): Uint8Array {
   if (dictionary === undefined) return Bun.zstdDecompressSync(bytes as Uint8Array<ArrayBuffer>);
-  return zstdDecompressSync(bytes, { dictionary, chunkSize: 65_536 } as Parameters<typeof zstdDecompressSync>[1]);
+  const options = { dictionary, chunkSize: sizeBytes + 64 };
+  return zstdDecompressSync(bytes, options as Parameters<typeof zstdDecompressSync>[1]);
 }

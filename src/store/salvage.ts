@@ -8,7 +8,7 @@
  */
 
 import { SQLiteError, type Database } from "bun:sqlite";
-import { clearRows, insertRow, isWhole, pagesOf, placesOf, type Tally } from "./object-rows.ts";
+import { clearRows, insertRow, isWhole, pagesOf, placesByScan, type Tally } from "./object-rows.ts";
 import { checksum } from "./packing.ts";
 import { copyResponses } from "./responses.ts";
 import { byDispensability, insertScope, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
@@ -71,7 +71,7 @@ function copyScope(from: Database, to: Database, scope: StoredScope, bytesLeft: 
       dictionary.checksum,
       dictionary.value,
     );
-  for (const page of pagesOf(from, placesOf(from, rows, "arrival"))) {
+  for (const page of pagesOf(from, placesByScan(from, rows))) {
     for (const row of page) {
       if (!isWhole(rows, row)) throw new DamagedError();
       tally.objects++;

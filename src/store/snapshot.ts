@@ -12,7 +12,16 @@ import { Database } from "bun:sqlite";
 import type { Clock } from "../base/clock.ts";
 import type { Item } from "../kube/codec.ts";
 import type { ListedState, ScopeSnapshot } from "./contract.ts";
-import { itemsOf, pagesOf, placesOf, tallyOf, type ObjectRow, type RowPacking, type Tally } from "./object-rows.ts";
+import {
+  itemsOf,
+  pagesOf,
+  placesOf,
+  tallyOf,
+  type ObjectRow,
+  type RowPacking,
+  type RowPlace,
+  type Tally,
+} from "./object-rows.ts";
 import type { Opened } from "./place.ts";
 
 const MAX_IDLE = 2;
@@ -72,7 +81,7 @@ export function readingSnapshot(reader: Database, parts: SnapshotParts, release:
   reader.run("BEGIN");
   const found = (reader.query("SELECT count(*) AS n FROM objects WHERE rows = ?").get(rows) as { n: number }).n;
   if (found !== parts.tally.objects) throw parts.damaged(undefined);
-  let places: { readonly id: number; readonly size: number }[] | undefined;
+  let places: readonly RowPlace[] | undefined;
   let isOpen = true;
   const inOrder = () => {
     if (!isOpen) throw new RangeError("Cannot read a snapshot: it is closed");

@@ -171,6 +171,23 @@ describe("a start", () => {
     expect(contentOf(bench.open(), pods)).toHaveLength(400);
   });
 
+  test("on an index that hides a row saves the rows, and every one is found", () => {
+    using bench = new Bench();
+    const { pods } = filled(bench);
+    const [{ hash }] = bench.look<{ hash: number }>("SELECT hash FROM objects WHERE key = 'shop/pod-00007'") as [
+      { hash: number },
+    ];
+    const needle = Buffer.alloc(4);
+    needle.writeInt32BE(hash);
+    const file = readFileSync(bench.file);
+    // The table comes first in the file and holds the hash as well: the index entry is the last.
+    overwrite(bench.file, file.lastIndexOf(needle), Buffer.of(needle[0]! ^ 1));
+    const store = bench.open();
+    expect(store.getObject(pods, "shop", "pod-00007")?.meta.resourceVersion).toBe("8");
+    expect(contentOf(store, pods)).toHaveLength(400);
+    expect(store.status()).toMatchObject({ mode: "disk", quarantined: 1 });
+  });
+
   function rootPage(bench: Bench, name: string): number {
     return bench.look<{ rootpage: number }>(`SELECT rootpage FROM sqlite_schema WHERE name = '${name}'`)[0]!.rootpage;
   }
