@@ -15,7 +15,7 @@ import { codecFor } from "../kube/representation.ts";
 import type { Item } from "../kube/codec.ts";
 import type { ScopeRecord } from "../store/contract.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
-import { UsageError, complain, print, readFlags, table } from "./command.ts";
+import { UsageError, complain, print, readFlags, table, writeOut } from "./command.ts";
 import { askStatus, shortPrincipal } from "./status.ts";
 
 const FLUSH_PATIENCE_MS = 5_000;
@@ -198,7 +198,7 @@ function get(
     );
   if (isSecret && output === "raw")
     return sorry("the bytes of a Secret hold its data", "Print them with --show-secrets, or leave -o raw out");
-  if (output === "raw") process.stdout.write(body);
+  if (output === "raw") writeOut(body);
   else if (isJson)
     print(JSON.stringify(isSecret ? redacted(body) : JSON.parse(Buffer.from(body).toString("utf8")), undefined, 2));
   else
