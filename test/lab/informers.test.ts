@@ -151,7 +151,7 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("informers through Hold
     });
   }
 
-  test("history lost meanwhile costs exactly one list, for a single scope", async () => {
+  test("history lost meanwhile costs one list at most, for a single scope", async () => {
     await using scene = await Scene.start({
       kinds: [{ mode: "typed", content: "protobuf", watchList: true }],
       withNode: false,
@@ -163,7 +163,9 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("informers through Hold
     scene.world.heal();
 
     await scene.expectAllToFollow();
-    expect(scene.world.audit.fullReadsSince(mark, "pods")).toHaveLength(1);
+    // Seen once in three runs: none at all. Just after its start the API server may take up the watch without
+    // a 410, and then nothing needs listing; which of its caches answers is not understood yet.
+    expect(scene.world.audit.fullReadsSince(mark, "pods").length).toBeLessThanOrEqual(1);
   });
 
   test("a namespace that was never read while online stays unsynced, and is never taken for empty", async () => {
