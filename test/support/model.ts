@@ -244,7 +244,7 @@ export class Received implements WatchSink {
       this.events.push(
         type === "ERROR"
           ? `ERROR ${object.code}`
-          : `${type} ${object.metadata.name ?? ""}@${object.metadata.resourceVersion}`.replace(" @", " @"),
+          : `${type} ${object.metadata.name ?? ""}@${object.metadata.resourceVersion}`,
       );
     }
     return !this.isStuck;
