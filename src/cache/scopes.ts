@@ -8,7 +8,7 @@
 import type { Item } from "../kube/codec.ts";
 import type { Representation } from "../kube/representation.ts";
 import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
-import type { ListedState, ScopeIdentity } from "../store/contract.ts";
+import { identityText, type ListedState, type ScopeIdentity } from "../store/contract.ts";
 import { Scope, type ScopeParts } from "./scope.ts";
 
 /** An object found in a scope, with what is needed to write it. */
@@ -39,7 +39,7 @@ export class Scopes {
 
   /** The scope of this identity if it exists. */
   find(identity: ScopeIdentity): Scope | undefined {
-    return this.#byKey.get(keyOf(identity));
+    return this.#byKey.get(identityText(identity));
   }
 
   /** The scope of this identity, made if need be; undefined when there are too many already. */
@@ -138,7 +138,7 @@ export class Scopes {
   #add(scope: Scope): void {
     const { principal, group, version, resource } = scope.identity;
     const resourceKey = `${principal}\n${group}/${version}/${resource}`;
-    this.#byKey.set(keyOf(scope.identity), scope);
+    this.#byKey.set(identityText(scope.identity), scope);
     const siblings = this.#byResource.get(resourceKey);
     if (siblings === undefined) this.#byResource.set(resourceKey, new Set([scope]));
     else siblings.add(scope);
@@ -147,7 +147,7 @@ export class Scopes {
   #remove(scope: Scope): void {
     const { principal, group, version, resource } = scope.identity;
     const resourceKey = `${principal}\n${group}/${version}/${resource}`;
-    if (this.find(scope.identity) === scope) this.#byKey.delete(keyOf(scope.identity));
+    if (this.find(scope.identity) === scope) this.#byKey.delete(identityText(scope.identity));
     const siblings = this.#byResource.get(resourceKey);
     siblings?.delete(scope);
     if (siblings?.size === 0) this.#byResource.delete(resourceKey);
@@ -193,9 +193,4 @@ export function isKeptAs(listed: ListedState, representation: Representation): b
   const as =
     listKind === "Table" || listKind === "PartialObjectMetadataList" ? listKind.replace(/List$/, "") : "object";
   return as === representation.as;
-}
-
-function keyOf(identity: ScopeIdentity): string {
-  const { principal, group, version, resource, namespace, fieldSelector, labelSelector, representation } = identity;
-  return JSON.stringify([principal, group, version, resource, namespace, fieldSelector, labelSelector, representation]);
 }

@@ -27,6 +27,20 @@ export interface ScopeIdentity {
   readonly representation: string;
 }
 
+/** An identity as one text; two scopes never share it. */
+export function identityText({
+  principal,
+  group,
+  version,
+  resource,
+  namespace,
+  fieldSelector,
+  labelSelector,
+  representation,
+}: ScopeIdentity): string {
+  return JSON.stringify([principal, group, version, resource, namespace, fieldSelector, labelSelector, representation]);
+}
+
 /** A scope as it stands on disk. */
 export interface ScopeRecord {
   readonly id: number;

@@ -8,7 +8,7 @@
 import type { Database } from "bun:sqlite";
 import * as v from "valibot";
 import type { Shape } from "../kube/codec.ts";
-import type { ListedState, ScopeIdentity } from "./contract.ts";
+import { identityText, type ListedState, type ScopeIdentity } from "./contract.ts";
 import type { Tally } from "./object-rows.ts";
 import { textChecksum } from "./packing.ts";
 
@@ -168,20 +168,6 @@ const VITAL = new Set(["pods", "nodes", "secrets", "configmaps"]);
 export function byDispensability(a: StoredScope, b: StoredScope): number {
   const vital = ({ identity: { group, resource } }: StoredScope) => Number(group === "" && VITAL.has(resource));
   return vital(a) - vital(b) || a.lastUsedMs - b.lastUsedMs;
-}
-
-/** An identity as one text; two scopes never share it. */
-export function identityText({
-  principal,
-  group,
-  version,
-  resource,
-  namespace,
-  fieldSelector,
-  labelSelector,
-  representation,
-}: ScopeIdentity): string {
-  return JSON.stringify([principal, group, version, resource, namespace, fieldSelector, labelSelector, representation]);
 }
 
 function identityOf([

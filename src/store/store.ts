@@ -36,6 +36,7 @@ import type {
   StoredResponse,
   StoreStatus,
 } from "./contract.ts";
+import { identityText } from "./contract.ts";
 import { Dictionaries } from "./dictionaries.ts";
 import { ScopeDamagedError } from "./errors.ts";
 import { StagedList } from "./list-writer.ts";
@@ -76,7 +77,6 @@ import { pragma } from "./schema.ts";
 import {
   byDispensability,
   deleteScope,
-  identityText,
   insertScope,
   readScopes,
   saveHead,
