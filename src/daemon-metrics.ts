@@ -31,7 +31,7 @@ export class DaemonMetrics {
   readonly #lists = this.registry.counter(
     "holdfast_relist_total",
     "Lists that scopes asked of the API server, by reason.",
-    { reason: ["first", "expired", "fresh", "rollback"] },
+    { reason: ["first", "expired", "rollback"] },
   );
   readonly #isUp = this.registry.gauge("holdfast_upstream_up", "1 while the API server can be reached.");
   readonly #changes = this.registry.counter(

@@ -18,7 +18,7 @@
 
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { MalformedError, type Codec, type Item, type WatchFrame } from "../kube/codec.ts";
+import { MalformedError, type Codec, type Item, type StatusFields, type WatchFrame } from "../kube/codec.ts";
 import { codecFor } from "../kube/representation.ts";
 import { compareResourceVersions, isResourceVersion } from "../kube/resource-version.ts";
 import { badRequest, expired, resourceVersionTooLarge, unavailable, type StatusError } from "../kube/status-error.ts";
@@ -52,7 +52,7 @@ export interface ScopeParts {
   /** In [0, 1); spreads retries and timeouts. */
   readonly random: () => number;
   /** Counts for metrics: why a list went upstream. */
-  readonly countList: (reason: "first" | "expired" | "fresh" | "rollback") => void;
+  readonly countList: (reason: "first" | "expired" | "rollback") => void;
 }
 
 /** How a client asked to watch. */
@@ -73,6 +73,8 @@ interface Following {
   readonly controller: AbortController;
   /** Settles when the API server first answered the watch: true if it goes on from where it was asked to. */
   readonly verdict: PromiseWithResolvers<boolean>;
+  /** Why it ended for good. */
+  refusal?: UpstreamRefusedError | ScopeTooLargeError;
 }
 
 /** Without a byte for this long the link is looked at; bookmarks come about once a minute. */
@@ -81,8 +83,9 @@ const SILENCE_SUSPECT_MS = 90_000;
 const SILENCE_REOPEN_MS = 300_000;
 /** A watch that is to vouch for an older moment waits this long for the API server's word. */
 const VERDICT_PATIENCE_MS = 1_800;
-/** A reader waits this long for a watch that is being reopened, before a list is asked for. */
-const RECONNECT_PATIENCE_MS = 500;
+/** A watch taken up again has brought what was missed when nothing came for this long, within these bounds. */
+const QUIET_MS = 20;
+const BACKLOG_PATIENCE_MS = 500;
 /** A burst waits this long for watchers that are behind. */
 const KEEP_UP_PATIENCE_MS = 500;
 /** As the API server waits for its cache to reach an asked resourceVersion. */
@@ -105,7 +108,6 @@ export class Scope {
   #lastPauseSeq = 0;
   /** Watchers that did not keep up when they were last waited for. */
   #slow = new Set<ScopeWatcher>();
-  #listAttempt: AbortController | undefined;
   #hasListHead = false;
   #isOversize = false;
   #hasUnfinishedDiff = false;
@@ -177,37 +179,33 @@ export class Scope {
   }
 
   /**
-   * Brings the scope up to date before it is read: a live one is; another is
-   * listed, and if the API server does not answer in time what is kept stands.
+   * Brings the scope up to date before it is read: a live one is; a kept one
+   * takes up its watch again, which costs what has changed and no list; an
+   * unseen one is listed. If the API server does not answer in time what is
+   * kept stands.
    *
-   * @throws {UpstreamRefusedError} {ScopeTooLargeError} as the list met them.
+   * @throws {UpstreamRefusedError} {ScopeTooLargeError} as the list or the watch met them.
    * @throws {StatusError} 503 when nothing was ever observed and nothing can be.
    */
   async ensureFresh(): Promise<void> {
     this.use();
-    if (this.state === "live" || (await this.#reconnects())) return;
+    if (this.state === "live") return;
     const { link, source } = this.parts;
-    const isKept = this.listed !== undefined;
-    if (!link.isOnline() || !source.hasCredential(this.identity.principal)) {
-      if (!isKept) throw this.#neverObserved();
+    const canAsk = link.isOnline() && source.hasCredential(this.identity.principal);
+    if (this.listed !== undefined) {
       this.#ensureFollowing();
+      if (canAsk) await this.#resume();
       return;
     }
-    const listing = this.#list(isKept ? "fresh" : "first");
+    if (!canAsk) throw this.#neverObserved();
     try {
-      await (isKept ? this.#patiently(listing) : listing);
+      await this.#list("first");
     } catch (error) {
-      if (error instanceof UnreachableError && isKept) {
-        this.parts.log.info("scope served from its copy", { resource: this.identity.resource, reason: error.message });
-      } else if (error instanceof UnreachableError) {
-        throw this.#neverObserved(error);
-      } else if (error instanceof MalformedError && !isKept) {
-        throw unavailable(`Cannot list ${this.identity.resource}: the API server's answer is not a whole list`, {
-          cause: error,
-        });
-      } else if (!(error instanceof MalformedError)) {
-        throw error;
-      }
+      if (error instanceof UnreachableError) throw this.#neverObserved(error);
+      if (!(error instanceof MalformedError)) throw error;
+      throw unavailable(`Cannot list ${this.identity.resource}: the API server's answer is not a whole list`, {
+        cause: error,
+      });
     }
     this.#ensureFollowing();
   }
@@ -220,11 +218,35 @@ export class Scope {
     );
   }
 
-  /** Between two upstream watches, or just after the link's return: the next watch is a moment away. */
-  async #reconnects(): Promise<boolean> {
-    if (!this.isFollowing || this.listed === undefined || !this.parts.link.isOnline() || this.#listing !== undefined)
-      return false;
-    return this.#until(() => this.state === "live", RECONNECT_PATIENCE_MS);
+  /** Waits for the watch to take up where the rows end, as long as the link deserves. */
+  async #resume(): Promise<void> {
+    const following = this.#following;
+    if (following === undefined) return;
+    const { clock, link } = this.parts;
+    const isSettled = () => this.state === "live" || this.#following !== following;
+    const cancelSuspect = clock.after(link.patienceMs / 2, () => link.suspect());
+    const stopListening = link.onChange((isOnline) => isOnline || this.#tellAdvanced());
+    try {
+      await this.#until(() => isSettled() || !link.isOnline(), link.patienceMs);
+    } finally {
+      cancelSuspect();
+      stopListening();
+    }
+    // The watch found its moment forgotten, and the list in its place has begun to arrive.
+    if (!isSettled() && this.#listing !== undefined && this.#hasListHead) await this.#listing.catch(() => {});
+    if (following.refusal !== undefined) throw following.refusal;
+    if (this.listed === undefined) throw this.#neverObserved();
+    if (this.state === "live") await this.#untilQuiet();
+    else this.parts.log.info("scope served from its copy", { resource: this.identity.resource });
+  }
+
+  /** The API server sends what a resumed watch has missed at once; who reads first would get the past. */
+  async #untilQuiet(): Promise<void> {
+    const untilMs = this.parts.clock.monotonicMs() + BACKLOG_PATIENCE_MS;
+    for (let seen = -1; seen !== this.#ring.nextSeq && this.parts.clock.monotonicMs() < untilMs;) {
+      seen = this.#ring.nextSeq;
+      await this.#until(() => false, QUIET_MS);
+    }
   }
 
   async #until(isTrue: () => boolean, timeoutMs: number): Promise<boolean> {
@@ -431,6 +453,7 @@ export class Scope {
         following.verdict.resolve(false);
         if (this.#following === following) this.#following = undefined;
         this.#isConnected = false;
+        this.#tellAdvanced();
       });
     return following;
   }
@@ -612,10 +635,11 @@ export class Scope {
 
   #outcomeOf(error: unknown, following: Following): FollowOutcome {
     if (this.#following !== following) return { kind: "stop" };
+    if (error instanceof ScopeTooLargeError) return this.#outgrown(error, following);
     if (error instanceof UpstreamRefusedError) {
       if (error.status === 410) return { kind: "expired" };
       if (error.status === 504 && error.body.includes("ResourceVersionTooLarge")) return { kind: "rollback" };
-      if (error.status === 401 || error.status === 403 || error.status === 404) return this.#refused(error);
+      if (error.status === 401 || error.status === 403 || error.status === 404) return this.#refused(error, following);
       return error.retryAfterSeconds === undefined
         ? { kind: "failed" }
         : { kind: "failed", retryAfterMs: error.retryAfterSeconds * 1_000 };
@@ -631,7 +655,7 @@ export class Scope {
   }
 
   /** The API server no longer lets this principal watch here: end its watches in the API server's words, and forget what it was once allowed to see. */
-  #refused(error: UpstreamRefusedError): FollowOutcome {
+  #refused(error: UpstreamRefusedError, following: Following): FollowOutcome {
     this.parts.log.warn("upstream refuses a scope", {
       resource: this.identity.resource,
       namespace: this.identity.namespace,
@@ -643,13 +667,28 @@ export class Scope {
       reason: { 401: "Unauthorized", 403: "Forbidden", 404: "NotFound" }[error.status] ?? "Unknown",
       message: `the server refuses to watch ${this.identity.resource}`,
     };
-    const listed = this.listed;
-    for (const watcher of [...this.#watchers])
-      watcher.close(listed === undefined ? undefined : this.codec(listed).errorEvent(status));
+    following.refusal = error;
+    this.#endWatchers(status);
     this.#stopFollowing();
     this.parts.store.dropScope(this.id);
     this.onDropped(this);
+    this.#tellAdvanced();
     return { kind: "stop" };
+  }
+
+  /** Listed anew it was beyond its bounds: its watchers list for themselves, past Holdfast. */
+  #outgrown(error: ScopeTooLargeError, following: Following): FollowOutcome {
+    following.refusal = error;
+    this.#endWatchers(expired(`too old resource version: ${this.identity.resource} is not kept any more`).status);
+    this.#stopFollowing();
+    this.#tellAdvanced();
+    return { kind: "stop" };
+  }
+
+  #endWatchers(status: StatusFields): void {
+    const listed = this.listed;
+    for (const watcher of [...this.#watchers])
+      watcher.close(listed === undefined ? undefined : this.codec(listed).errorEvent(status));
   }
 
   #isOwnCredential(): boolean {
@@ -691,7 +730,7 @@ export class Scope {
 
   // ---- listing ----
 
-  #list(reason: "first" | "expired" | "fresh" | "rollback"): Promise<void> {
+  #list(reason: "first" | "expired" | "rollback"): Promise<void> {
     this.#listing ??= this.#listOnce(reason).finally(() => (this.#listing = undefined));
     return this.#listing;
   }
@@ -705,10 +744,9 @@ export class Scope {
     }
   }
 
-  async #listOnce(reason: "first" | "expired" | "fresh" | "rollback"): Promise<void> {
+  async #listOnce(reason: "first" | "expired" | "rollback"): Promise<void> {
     const { store, link, source, clock, limits } = this.parts;
     const controller = new AbortController();
-    this.#listAttempt = controller;
     this.#hasListHead = false;
     const onHead = () => {
       this.#hasListHead = true;
@@ -766,22 +804,6 @@ export class Scope {
     this.#hasUnfinishedDiff = false;
     this.#ring.append(resourceVersion, codec.bookmark(shape, resourceVersion, false), true);
     this.#tellAdvanced();
-  }
-
-  /** Waits for a list's head as long as the link deserves; then the list is given up, because what is kept can answer and the watch will bring the rest. */
-  async #patiently(listing: Promise<void>): Promise<void> {
-    const { clock, link } = this.parts;
-    const giveUp = (afterMs: number, act: () => void) => clock.after(afterMs, () => this.#hasListHead || act());
-    const cancelSuspect = giveUp(link.patienceMs / 2, () => link.suspect());
-    const cancel = giveUp(link.patienceMs, () =>
-      this.#listAttempt?.abort(new UnreachableError("the API server did not answer in time")),
-    );
-    try {
-      await listing;
-    } finally {
-      cancel();
-      cancelSuspect();
-    }
   }
 
   #scheduleBookmarks(): void {
