@@ -43,7 +43,10 @@ const POD: FieldRules = {
   metadata: METADATA,
   spec: {
     fields: {
-      volumes: { mergeKey: "name" },
+      volumes: {
+        mergeKey: "name",
+        fields: { ephemeral: { fields: { volumeClaimTemplate: { fields: { metadata: METADATA } } } } },
+      },
       initContainers: CONTAINERS,
       containers: CONTAINERS,
       ephemeralContainers: CONTAINERS,

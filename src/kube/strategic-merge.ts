@@ -9,15 +9,18 @@
  *   "$patch": "replace" | "delete"       in a map or in an item of a list
  *   "$retainKeys": [field…]              all other fields of this map go
  *   "$deleteFromPrimitiveList/F": [v…]   these scalars leave the list F
- *   "$setElementOrder/F": [item…]        the order of F; items that only the
- *                                        server knows keep their neighbours
+ *   "$setElementOrder/F": [item…]        the order of F; an item that only the
+ *                                        server has comes right before the first
+ *                                        of these that it preceded
  *
  * The code follows Go's step by step, oddities included, since kubelet computes
  * its next patch from what it believes the server made of the last one. Two
  * things differ on purpose. Directives that Go leaves lying in the result go, as
  * the API server drops them when it decodes its result into the type. And where
  * Go's outcome hangs on the random order of its maps (one list both added to and
- * deleted from), here the deletion comes first.
+ * deleted from), here the deletion comes first. What the API server does after
+ * merging is not done here: defaults, validation, and cutting podIPs to podIP
+ * where its first entry is another.
  *
  * Invariant: neither argument is changed, and no key (`__proto__`) reaches a
  * prototype: the work is done on Maps.

@@ -14,13 +14,13 @@ import { join, resolve } from "node:path";
 
 const KUBERNETES_VERSION = "v1.37.2";
 
-/** What go.mod of both modules asks for. */
+/** What go.mod of every module asks for. */
 const GO_VERSION = { major: 1, minor: 26 };
 
 interface Program {
   readonly name: string;
-  /** Folder of the Go module, below this one. */
-  readonly module: "cluster" | "informers";
+  /** Folder of the Go module, as seen from this one. */
+  readonly module: "cluster" | "informers" | "../kube/strategic-merge-oracle";
   readonly target: string;
 }
 
@@ -30,6 +30,7 @@ const PROGRAMS: readonly Program[] = [
     (name): Program => ({ name, module: "cluster", target: `k8s.io/kubernetes/cmd/${name}` }),
   ),
   { name: "informers", module: "informers", target: "." },
+  { name: "strategic-merge-oracle", module: "../kube/strategic-merge-oracle", target: "." },
 ];
 
 /** Where the programs lie: HOLDFAST_LAB_BIN, else .cache/lab-bin of the repository. */
