@@ -102,6 +102,8 @@ export class Scope {
   #isConnected = false;
   /** While an older moment is replayed for a resuming watcher: events up to here are in the rows already. */
   #replayUntil = "";
+  /** How far the replay has come; should its watch break off, the next one goes on there. */
+  #replayedTo = "";
   #attempt: AbortController | undefined;
   #hasRolledBack = false;
   #lastPauseBytes = 0;
@@ -313,6 +315,9 @@ export class Scope {
         throw resourceVersionTooLarge(request.resourceVersion, this.listed!.resourceVersion);
     } else {
       await this.#prepareResume(request.resourceVersion);
+      // Since the head of the API server's answer its first event may have said 410.
+      if (compareResourceVersions(request.resourceVersion, this.#ring.floor) < 0)
+        throw expired(`too old resource version: ${request.resourceVersion} (${this.#ring.floor})`);
     }
     this.#ensureFollowing();
     return this.#attach(request, wantsState, open());
@@ -443,6 +448,7 @@ export class Scope {
     this.#replayUntil = "";
     if (from !== undefined) {
       this.#replayUntil = this.listed!.resourceVersion;
+      this.#replayedTo = from;
       this.#ring.reset(from);
     }
     this.#followLoop(following, from)
@@ -482,20 +488,30 @@ export class Scope {
       if (!(await this.#linkUp(signal)) || !source.hasCredential(this.identity.principal)) return;
       const startedMs = clock.monotonicMs();
       let outcome = await this.#attemptOnce(following, startAt);
-      if (outcome.kind === "expired" && startAt !== undefined) {
+      if (outcome.kind === "expired" && this.#replayUntil !== "") {
         // The older moment is forgotten; ours may not be.
-        following.verdict.resolve(false);
-        this.#replayUntil = "";
-        this.#ring.reset(this.listed!.changedAt);
+        this.#endReplay(following);
         outcome = { kind: "ended", retryAfterMs: 0 };
       } else if (outcome.kind === "expired" || outcome.kind === "rollback") {
         outcome = await this.#relist(outcome.kind, following);
       }
       if (outcome.kind === "stop" || this.#following !== following) return;
-      startAt = undefined;
+      startAt = this.#replayUntil === "" ? undefined : this.#replayedTo;
       failures = outcome.kind === "ended" && clock.monotonicMs() - startedMs >= 1_000 ? 0 : failures + 1;
       if (failures > 0) await this.#pause(outcome.retryAfterMs ?? this.#backoffMs(failures), signal);
     }
+  }
+
+  /** The API server has forgotten the older moment: who relies on it lists again. */
+  #endReplay(following: Following): void {
+    following.verdict.resolve(false);
+    this.#replayUntil = "";
+    const floor = this.listed?.changedAt ?? "";
+    this.#ring.reset(floor);
+    this.#endWatchers(
+      expired(`too old resource version: what happened before ${floor} is not known any more`).status,
+      ({ startAt }) => compareResourceVersions(startAt, floor) < 0,
+    );
   }
 
   async #attemptOnce(following: Following, startAt: string | undefined): Promise<FollowOutcome> {
@@ -574,6 +590,7 @@ export class Scope {
         store.touchScope(this.id, { resourceVersion: frame.resourceVersion, lastContactMs: clock.nowMs() });
         this.#tellAdvanced();
       }
+      this.#noteReplayed(position.at);
       return undefined;
     }
     const { resourceVersion } = frame.item.meta;
@@ -582,7 +599,13 @@ export class Scope {
     if (compareResourceVersions(resourceVersion, position.at) <= 0) return { kind: "rollback" };
     position.at = resourceVersion;
     this.#apply(frame, codec);
+    this.#noteReplayed(resourceVersion);
     return undefined;
+  }
+
+  #noteReplayed(at: string): void {
+    this.#replayedTo = at;
+    if (compareResourceVersions(at, this.#replayUntil) >= 0) this.#replayUntil = "";
   }
 
   #apply(frame: { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly item: Item }, codec: Codec): void {
@@ -685,9 +708,9 @@ export class Scope {
     return { kind: "stop" };
   }
 
-  #endWatchers(status: StatusFields): void {
+  #endWatchers(status: StatusFields, isMeant: (watcher: ScopeWatcher) => boolean = () => true): void {
     const listed = this.listed;
-    for (const watcher of [...this.#watchers])
+    for (const watcher of [...this.#watchers].filter(isMeant))
       watcher.close(listed === undefined ? undefined : this.codec(listed).errorEvent(status));
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { settle, startModel } from "../support/model.ts";
+import { answer, settle, startModel } from "../support/model.ts";
 
 describe("a scope", () => {
   test("streams what is there, marks the end, then follows", async () => {
@@ -111,6 +111,53 @@ describe("a scope", () => {
     server.put("d", "1");
     await settle();
     expect(received.events).toEqual(["ADDED b@102", "ADDED c@103", "ADDED d@104"]);
+  });
+
+  test("an older moment that the API server has forgotten is not vouched for, though it says so only in an event", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await watch(scope, "", { stream: true });
+    server.put("b", "1");
+    server.put("c", "1");
+    await settle();
+    scopes.close();
+    server.compact();
+    const { watch: honest } = server;
+    server.watch = async (...request) => {
+      const answered = await honest.apply(server, request);
+      return answered.status === 410
+        ? answer(200, ['{"type":"ERROR","object":{"kind":"Status","code":410}}\n'])
+        : answered;
+    };
+    const { scope: restarted } = open();
+    const { received } = await watch(restarted, "101");
+    expect(received.events).toEqual(["ERROR 410"]);
+    expect(received.isEnded).toBe(true);
+    await clock.pass(1_000);
+    expect(server.watchRequests.slice(1)).toEqual(["101", "103"]);
+  });
+
+  test("a replay for a resuming watcher that breaks off goes on where it was", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await watch(scope, "", { stream: true });
+    for (const name of ["b", "c", "d"]) server.put(name, "1");
+    await settle();
+    scopes.close();
+    const { watch: honest } = server;
+    server.watch = async (...request) => {
+      const answered = await honest.apply(server, request);
+      server.watch = honest;
+      const first = (await answered.chunks[Symbol.asyncIterator]().next()) as { value: Uint8Array };
+      return answer(200, [Buffer.from(first.value).toString("utf8")]);
+    };
+    const { scope: restarted } = open();
+    const { received } = await watch(restarted, "101");
+    await clock.pass(1_000);
+    expect(received.events).toEqual(["ADDED b@102", "ADDED c@103", "ADDED d@104"]);
+    expect(server.watchRequests.slice(1)).toEqual(["101", "102"]);
   });
 
   test("a watcher ahead of the copy sees only what is newer than its own moment", async () => {
