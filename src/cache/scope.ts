@@ -487,10 +487,14 @@ export class Scope {
       if (!link.isOnline()) failures = 0;
       if (!(await this.#linkUp(signal)) || !source.hasCredential(this.identity.principal)) return;
       const startedMs = clock.monotonicMs();
+      const heldBefore = this.listed?.resourceVersion ?? "";
       let outcome = await this.#attemptOnce(following, startAt);
       if (outcome.kind === "expired" && this.#replayUntil !== "") {
         // The older moment is forgotten; ours may not be.
         this.#endReplay(following);
+        outcome = { kind: "ended", retryAfterMs: 0 };
+      } else if (outcome.kind === "expired" && this.#isBeyond(heldBefore)) {
+        // Forgotten is what was held when it was asked for; a list that was under way, or events, have gone on since.
         outcome = { kind: "ended", retryAfterMs: 0 };
       } else if (outcome.kind === "expired" || outcome.kind === "rollback") {
         outcome = await this.#relist(outcome.kind, following);
@@ -500,6 +504,10 @@ export class Scope {
       failures = outcome.kind === "ended" && clock.monotonicMs() - startedMs >= 1_000 ? 0 : failures + 1;
       if (failures > 0) await this.#pause(outcome.retryAfterMs ?? this.#backoffMs(failures), signal);
     }
+  }
+
+  #isBeyond(resourceVersion: string): boolean {
+    return resourceVersion !== "" && compareResourceVersions(this.listed?.resourceVersion ?? "", resourceVersion) > 0;
   }
 
   /** The API server has forgotten the older moment: who relies on it lists again. */
