@@ -311,23 +311,24 @@ export class Scope {
     const isAt = request.resourceVersion !== "" && request.resourceVersion !== "0";
     if (wantsState) {
       await this.ensureFresh();
-      if (isAt && !(await this.reaches(request.resourceVersion)))
-        throw resourceVersionTooLarge(request.resourceVersion, this.listed!.resourceVersion);
+      if (isAt && !(await this.reaches(request.resourceVersion)) && this.listed !== undefined)
+        throw resourceVersionTooLarge(request.resourceVersion, this.listed.resourceVersion);
     } else {
       await this.#prepareResume(request.resourceVersion);
       // Since the head of the API server's answer its first event may have said 410.
       if (compareResourceVersions(request.resourceVersion, this.#ring.floor) < 0)
         throw expired(`too old resource version: ${request.resourceVersion} (${this.#ring.floor})`);
     }
+    // A refusal met by another request may have taken the rows away meanwhile.
+    if (this.listed === undefined) throw this.#neverObserved();
     this.#ensureFollowing();
     return this.#attach(request, wantsState, open());
   }
 
   /** Ends all watches and stops following; what is kept stays. */
   close(): void {
-    const listed = this.listed;
     for (const watcher of [...this.#watchers]) {
-      if (listed !== undefined) watcher.bookmark(listed.resourceVersion);
+      this.#bookmark(watcher);
       watcher.close();
     }
     this.#stopFollowing();
@@ -357,7 +358,7 @@ export class Scope {
     this.#watchers.add(watcher);
     this.#scheduleBookmarks();
     const cancelTimeout = this.parts.clock.after(request.timeoutMs, () => {
-      watcher.bookmark(this.listed?.resourceVersion ?? startAt);
+      this.#bookmark(watcher);
       watcher.close();
     });
     watcher.start().catch((error: unknown) => {
@@ -387,7 +388,8 @@ export class Scope {
       if (!isOnline) throw this.#neverObserved();
       await this.ensureListed();
     }
-    const { resourceVersion, epoch } = this.listed!;
+    if (this.listed === undefined) throw this.#neverObserved();
+    const { resourceVersion, epoch } = this.listed;
     const order = compareResourceVersions(at, resourceVersion);
     if (order > 0) {
       if (isOnline) return;
@@ -822,6 +824,11 @@ export class Scope {
       this.#hasUnfinishedDiff = false;
       return;
     }
+    // Who began with a newer list than our rows must not be told how these differ.
+    this.#endWatchers(
+      expired(`too old resource version: the copy kept here ended at ${before.resourceVersion}`).status,
+      ({ startAt }) => compareResourceVersions(startAt, before.resourceVersion) > 0,
+    );
     writer.commit(state, (change) => {
       if (change.type === "DELETED")
         this.#ring.append(
@@ -841,11 +848,16 @@ export class Scope {
     if (this.#cancelBookmarks !== undefined) return;
     this.#cancelBookmarks = this.parts.clock.after(this.parts.limits.bookmarkIntervalMs, () => {
       this.#cancelBookmarks = undefined;
-      const listed = this.listed;
-      if (listed === undefined || this.#watchers.size === 0) return;
-      for (const watcher of this.#watchers) watcher.bookmark(listed.resourceVersion);
+      if (this.listed === undefined || this.#watchers.size === 0) return;
+      for (const watcher of this.#watchers) this.#bookmark(watcher);
       this.#scheduleBookmarks();
     });
+  }
+
+  /** Where the rows stand is no bookmark for a watcher that is still being told how they came about. */
+  #bookmark(watcher: ScopeWatcher): void {
+    const { listed } = this;
+    if (listed !== undefined && this.#replayUntil === "") watcher.bookmark(listed.resourceVersion);
   }
 }
 

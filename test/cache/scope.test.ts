@@ -176,6 +176,65 @@ describe("a scope", () => {
     expect(received.events.filter((event) => !event.startsWith("BOOKMARK"))).toEqual(["MODIFIED a@103"]);
   });
 
+  test("a watcher that began ahead of the copy is not told how the copy differs from a new list", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    await watch(scope, "", { stream: true });
+    server.watches.forEach((one) => (one.push = () => {}));
+    server.put("b", "1");
+    const { received } = await watch(scope, "102");
+    // The rows end at 101: a difference from there never speaks of b.
+    server.remove("b");
+    server.compact();
+    server.breakWatches();
+    await clock.pass(1_000);
+    expect(scope.listed!.resourceVersion).toBe("103");
+    expect(received.events).toEqual(["ERROR 410"]);
+  });
+
+  test("no bookmark goes to a watcher before what it missed was replayed", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await watch(scope, "", { stream: true });
+    server.put("b", "1");
+    await settle();
+    scopes.close();
+    const { watch: honest } = server;
+    const gate = Promise.withResolvers<void>();
+    server.watch = async (...request) => {
+      const answered = await honest.apply(server, request);
+      async function* late(): AsyncGenerator<Uint8Array> {
+        await gate.promise;
+        yield* answered.chunks;
+      }
+      return { ...answered, chunks: late() };
+    };
+    const { scope: restarted } = open();
+    const { received } = await watch(restarted, "101");
+    await clock.pass(50_000);
+    expect(received.events).toEqual([]);
+    gate.resolve();
+    await clock.pass(50_000);
+    expect(received.events).toEqual(["ADDED b@102", "BOOKMARK @102"]);
+  });
+
+  test("a scope whose rows are taken away while a watch waits for them says that there are none", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await scope.ensureFresh();
+    const adoption = scope.adopt();
+    const waiting = watch(scope, "999", { stream: true });
+    const asleep = scopes.open({ ...scope.identity, labelSelector: "app=x" })!.adopt()!;
+    await settle();
+    scopes.forget("token:x", () => true);
+    await Promise.all([clock.pass(5_000), expect(waiting).rejects.toMatchObject({ status: { code: 503 } })]);
+    expect(adoption).toBeUndefined();
+    expect(asleep.begin("application/json")).toBe(false);
+  });
+
   test("a slow watcher costs one ring and is ended when the ring has passed it", async () => {
     const { server, clock, open, watch } = startModel({ ringMaxEvents: 5 });
     server.put("a", "0");
