@@ -397,7 +397,8 @@ export class Scope {
         `The copy kept here ends at resourceVersion ${resourceVersion}, before ${at}, and the API server cannot be reached`,
       );
     }
-    if (at === epoch && this.#hasUnfinishedDiff) throw expired(`too old resource version: ${at} (${resourceVersion})`);
+    if (this.#hasUnfinishedDiff && compareResourceVersions(at, epoch) <= 0)
+      throw expired(`too old resource version: ${at} (${resourceVersion})`);
     if (order === 0) return;
     if (compareResourceVersions(at, epoch) >= 0 && compareResourceVersions(at, this.#ring.floor) >= 0) return;
     if (isOnline && !this.isFollowing && this.#watchers.size === 0 && (await this.#followFrom(at))) return;

@@ -82,6 +82,28 @@ describe("a scope", () => {
     await expect(watch(scope, "106")).rejects.toMatchObject({ status: { code: 410 } });
   });
 
+  test("who left in the middle of a difference is not vouched for by the API server's history either", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel({ lingerMs: 1_000 });
+    for (const name of ["a", "b", "c"]) server.put(name, "1");
+    const { scope } = open();
+    const { received, detach } = await watch(scope, "", { stream: true });
+    cut();
+    await settle();
+    server.remove("b");
+    server.put("a", "2");
+    server.compact();
+    server.put("c", "2");
+    received.isStuck = true;
+    heal();
+    await clock.pass(1_000);
+    // At 105 b is gone, but the difference says so only at its end.
+    expect(received.events.at(-1)).toBe("MODIFIED a@105");
+    detach();
+    await clock.pass(5_000);
+    expect(scope.isFollowing).toBe(false);
+    await expect(watch(scope, "105")).rejects.toMatchObject({ status: { code: 410 } });
+  });
+
   test("a resume below the copy, where nothing changed, is held open; where something did, only the ring can vouch", async () => {
     const { server, open, watch } = startModel({ ringMaxEvents: 2 });
     server.put("a", "1");
