@@ -160,6 +160,8 @@ export interface WatchCheckOptions {
   /** Undefined with initial events. */
   readonly startAt: number | undefined;
   readonly endsAtMs: number;
+  /** It began ahead of what Holdfast held then. */
+  readonly isAhead: boolean;
   /** What the client believed when it resumed. */
   readonly belief: Belief;
   readonly isStopping: () => boolean;
@@ -234,6 +236,8 @@ export class WatchCheck {
       checks.refusalsOf(identity) > this.#refusals ||
       ((code === 401 || code === 403) && this.#refusals > 0) ||
       checks.server.restores > 0 ||
+      // The difference that a relist tells is not the one it needs.
+      (code === 410 && options.isAhead) ||
       // What it was promised when it began is forgotten: the API server itself would have said so.
       (code === 410 && this.#startAt !== undefined && this.#startAt < checks.server.windowFloor);
     if (!hasReason)

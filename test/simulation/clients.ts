@@ -264,7 +264,7 @@ export class Reflector {
     let initial: Belief | undefined = isInitial ? new Map() : undefined;
 
     const onLine = (type: string, object: StreamObject) => {
-      this.#say(() => `<- ${type} ${JSON.stringify(object.metadata)}`);
+      this.#say(() => `<- ${type} ${type === "ERROR" ? object.code : JSON.stringify(object.metadata)}`);
       if (type === "ERROR") {
         code = object.code;
         return;
@@ -307,6 +307,7 @@ export class Reflector {
       check = checks.watch(this.identity, {
         startAt: isInitial ? undefined : Number(resourceVersion),
         endsAtMs: openedMs + timeoutMs,
+        isAhead: !isInitial && Number(resourceVersion) > process.heldOf(this.identity),
         belief: this.belief,
         isStopping: () => process.isStopping,
       });

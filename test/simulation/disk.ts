@@ -8,7 +8,8 @@
  * the page cache would leave it.
  */
 
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -44,6 +45,8 @@ interface Row {
   items: ReadonlyMap<string, Item>;
 }
 
+/** In memory where there is such a place. */
+const FOLDER = join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "holdfast-simulation-");
 const COMMIT_EVERY_MS = 1_000;
 const MAX_QUEUED = 100;
 const BOOKMARKS_EVERY_MS = 600_000;
@@ -68,7 +71,7 @@ export class MemoryDisk implements Disk {
 
 /** The real store. */
 export class RealDisk implements Disk {
-  #dir = mkdtempSync("/dev/shm/holdfast-simulation-");
+  #dir = mkdtempSync(FOLDER);
   #opened: Store | undefined;
 
   open(clock: Clock): Store {
@@ -77,7 +80,7 @@ export class RealDisk implements Disk {
   }
 
   crash(): void {
-    const next = mkdtempSync("/dev/shm/holdfast-simulation-");
+    const next = mkdtempSync(FOLDER);
     cpSync(join(this.#dir, "state"), join(next, "state"), { recursive: true });
     this.dispose();
     this.#dir = next;

@@ -191,6 +191,19 @@ export class Network {
     }
   }
 
+  /** Open watches lag behind, until `catchUp`; whatever else is asked is answered. */
+  lag(): void {
+    for (const { connection } of this.#watches) connection.isStalled = true;
+  }
+
+  /** What lagged behind arrives. */
+  catchUp(): void {
+    for (const connection of this.#connections) {
+      connection.isStalled = false;
+      connection.move();
+    }
+  }
+
   /** The API server ends its watches, cleanly or not. */
   endWatches(): void {
     for (const watch of [...this.#watches]) {

@@ -18,6 +18,7 @@ import { compareResourceVersions } from "../../src/kube/resource-version.ts";
 import { StatusError, resourceVersionTooLarge, unavailable } from "../../src/kube/status-error.ts";
 import { Link } from "../../src/proxy/link.ts";
 import type { ScopeIdentity, Store } from "../../src/store/contract.ts";
+import { nameOf } from "./checks.ts";
 import type { VirtualClock } from "./clock.ts";
 import type { Code } from "./code.ts";
 import type { Disk } from "./disk.ts";
@@ -70,6 +71,7 @@ export interface ProcessParts {
   /** An answer that is no answer: an exception nobody expected. */
   readonly onInternalError: (error: unknown) => void;
   readonly count: (what: string) => void;
+  readonly trace: (text: () => string) => void;
 }
 
 /** One life of Holdfast. */
@@ -97,16 +99,20 @@ export class NodeProcess {
     this.store = seams.store?.(store, { link: this.link }) ?? store;
     this.link.onChange((isOnline) => {
       count(isOnline ? "link up" : "link lost");
+      parts.trace(() => (isOnline ? "link up" : "link lost"));
       if (!isOnline) this.store.settle();
     });
     const source: ScopeSource = {
       hasCredential: (principal) => this.#credentials.has(principal),
       list: async (identity, page, signal) => {
         if (page.continueToken === "") parts.onScopeList(identity, this.#heldBy(identity));
+        parts.trace(() => `^ list ${nameOf(identity)} ${page.continueToken}`);
         return this.#ask(signal, () => network.list(identity, page, "", signal), true);
       },
-      watch: (identity, resourceVersion, timeoutSeconds, signal) =>
-        this.#ask(signal, () => network.watch(identity, resourceVersion, timeoutSeconds, signal), false),
+      watch: (identity, resourceVersion, timeoutSeconds, signal) => {
+        parts.trace(() => `^ watch ${nameOf(identity)} at ${resourceVersion}`);
+        return this.#ask(signal, () => network.watch(identity, resourceVersion, timeoutSeconds, signal), false);
+      },
     };
     const scopeParts: ScopeParts = {
       store: this.store,
@@ -211,15 +217,20 @@ export class NodeProcess {
       );
       if (answer === "fallback") return found(() => true)!;
       if (answer.status === 404) return { object: undefined, from: undefined };
-      const text = await answer.text();
+      const text = await this.#whole(answer);
       if (answer.status !== 200) throw new LocalError(answer.status, text);
       return { object: readObject(JSON.parse(text)), from: undefined };
     });
   }
 
+  /** A client that speaks shows its credential. */
+  remember(principal: string): void {
+    this.#credentials.add(principal);
+  }
+
   /** A write of this resource went through with this answer: the proxy looks at its resourceVersion. */
-  wrote(resource: string, revision: number, heldBefore: string): void {
-    this.scopes.noticeResourceVersion("", resource, String(revision), heldBefore);
+  wrote(resource: string, revision: number): void {
+    this.scopes.noticeResourceVersion("", resource, String(revision), this.scopes.newestHeld("", resource));
   }
 
   async #listForwarded(identity: ScopeIdentity, resourceVersion: string, mayAdopt: boolean): Promise<ReadList> {
@@ -306,6 +317,12 @@ export class NodeProcess {
     }
   }
 
+  async #whole(answer: SourceAnswer): Promise<string> {
+    const parts: Uint8Array[] = [];
+    for await (const chunk of this.#untilLinkLost(answer.chunks)) parts.push(chunk);
+    return Buffer.concat(parts).toString("utf8");
+  }
+
   /** A forwarded body that stops half-way on a dead link is broken off. */
   async *#untilLinkLost(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     const lost = Promise.withResolvers<never>();
@@ -384,6 +401,11 @@ export class NodeProcess {
     if (error instanceof UnreachableError || error instanceof MalformedError) return new LocalError(503, error.message);
     this.parts.onInternalError(error);
     return new LocalError(500, String(error));
+  }
+
+  /** The resourceVersion that is held of a collection; 0 for none. */
+  heldOf(identity: ScopeIdentity): number {
+    return Number(this.#heldBy(identity) ?? 0);
   }
 
   #heldBy(identity: ScopeIdentity): string | undefined {

@@ -7,6 +7,7 @@
  */
 
 import type { ListWriter, ScopeIdentity, Store } from "../../src/store/contract.ts";
+import type { Promised } from "./checks.ts";
 import { editedCode, type Edit } from "./code.ts";
 import { MemoryDisk } from "./disk.ts";
 import type { Seams } from "./node-process.ts";
@@ -15,6 +16,8 @@ import type { WorldOptions } from "./world.ts";
 /** A mistake, and where it is planted. */
 export interface PlantedFault {
   readonly name: string;
+  /** The promises that it may be caught by. */
+  readonly breaks: readonly Promised[];
   readonly edits?: readonly Edit[];
   readonly seams?: Seams;
   readonly disk?: WorldOptions["disk"];
@@ -79,6 +82,7 @@ const neighbour = (identity: ScopeIdentity): ScopeIdentity => ({
 export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "an event is dropped at resume",
+    breaks: ["P1", "P2", "P3"],
     seams: {
       source: (source) => {
         const seen = new Set<string>();
@@ -103,10 +107,12 @@ export const plantedFaults: readonly PlantedFault[] = [
   },
   {
     name: "the first page of a list is committed as the whole",
+    breaks: ["P1", "P2", "P3"],
     edits: [{ file: "upstream-list.ts", text: `if (continueToken !== "") continue;`, by: "" }],
   },
   {
     name: "a selector's neighbour is served",
+    breaks: ["P1", "P2", "P3"],
     seams: {
       source: (source) => ({
         hasCredential: (principal) => source.hasCredential(principal),
@@ -117,13 +123,19 @@ export const plantedFaults: readonly PlantedFault[] = [
   },
   {
     name: "the epoch is forgotten after a relist",
+    breaks: ["P2"],
     edits: [
-      { file: "scope.ts", text: "if (at === epoch && this.#hasUnfinishedDiff)", by: "if (false)" },
+      {
+        file: "scope.ts",
+        text: "if (this.#hasUnfinishedDiff && compareResourceVersions(at, epoch) <= 0)",
+        by: "if (false)",
+      },
       { file: "scope.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
     ],
   },
   {
     name: "an event below its start is handed down",
+    breaks: ["P2"],
     edits: [
       {
         file: "scope-watcher.ts",
@@ -134,6 +146,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   },
   {
     name: "a resume begins at the list's resourceVersion",
+    breaks: ["P6"],
     edits: [
       {
         file: "scope.ts",
@@ -144,16 +157,19 @@ export const plantedFaults: readonly PlantedFault[] = [
   },
   {
     name: "rows are kept after a 403",
+    breaks: ["P4"],
     seams: overStore(() => ({ dropScope: () => {}, forget: () => {} })),
   },
   {
     name: "a DELETED is lost in the difference of a relist",
+    breaks: ["P2"],
     seams: overCommit((writer, state, onChange) =>
       writer.commit(state, (change) => change.type === "DELETED" || onChange(change)),
     ),
   },
   {
     name: "an unobserved scope counts as empty",
+    breaks: ["P1", "P3", "P4"],
     seams: overStore((store, { link }) => ({
       snapshot: (scopeId) => store.snapshot(link.isOnline() ? scopeId : emptied(store, scopeId)),
       listedState: (scopeId) => store.listedState(link.isOnline() ? scopeId : emptied(store, scopeId)),
@@ -161,6 +177,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   },
   {
     name: "a new uid under the same name is MODIFIED",
+    breaks: ["P2"],
     seams: overCommit((writer, state, onChange) => {
       let held: Parameters<typeof onChange>[0] | undefined;
       writer.commit(state, (change) => {
@@ -177,6 +194,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   },
   {
     name: "rows are committed without their resourceVersion",
+    breaks: ["P3"],
     disk: () =>
       new (class extends MemoryDisk {
         override save(...[id, row]: Parameters<MemoryDisk["save"]>): void {
@@ -187,7 +205,30 @@ export const plantedFaults: readonly PlantedFault[] = [
       })(),
   },
   {
+    name: "the head of an answer is taken for its word that a moment is known",
+    breaks: ["P2"],
+    edits: [
+      {
+        file: "scope.ts",
+        text: "this.#endReplay(following);",
+        by: `this.#replayUntil = ""; this.#ring.reset(this.listed!.changedAt);`,
+      },
+    ],
+  },
+  {
+    name: "a history that went back is not acted upon",
+    breaks: ["P2"],
+    edits: [
+      {
+        file: "scope.ts",
+        text: `this.#attempt?.abort(new RolledBackError("The API server's resourceVersion went backwards"));`,
+        by: "",
+      },
+    ],
+  },
+  {
     name: "watchers are closed at the cut",
+    breaks: ["P6"],
     seams: {
       started: ({ link, scopes }) => {
         link.onChange((isOnline) => {

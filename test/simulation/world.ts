@@ -8,7 +8,7 @@
  */
 
 import type { Log } from "../../src/base/log.ts";
-import type { ScopeIdentity } from "../../src/store/contract.ts";
+import { identityText, type ScopeIdentity } from "../../src/store/contract.ts";
 import { ApiServer, keyOf } from "./api-server.ts";
 import { Checks, nameOf, type Violation } from "./checks.ts";
 import { Reflector } from "./clients.ts";
@@ -23,7 +23,7 @@ export interface WorldOptions {
   readonly code?: Code;
   readonly seams?: Seams;
   readonly disk?: () => Disk;
-  /** Every this many seeds the real store is used. Default 50; 0 for never. */
+  /** Every this many seeds the real store is used. Default 10; 0 for never. */
   readonly realStoreEvery?: number;
   /** Keeps what happened, for a seed that is looked at. Default false. */
   readonly isTraced?: boolean;
@@ -63,14 +63,17 @@ const STEP_WEIGHTS = {
   kubectl: 4,
   restartClient: 4,
   absence: 4,
+  lag: 4,
+  restore: 0,
   jump: 1,
 } as const;
 
 type Step = keyof typeof STEP_WEIGHTS;
 
 const RESOURCES = ["pods", "configmaps", "nodes"] as const;
+const PRINCIPALS = ["token:agent", "token:dns"] as const;
 /** An answer that a client waits for longer than this never comes. */
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 300_000;
 const CLEARING_MS = 900_000;
 
 /** Runs one seed. */
@@ -106,7 +109,7 @@ class World {
     const random = new Random(seed);
     this.#random = random;
     this.#code = options.code ?? soundCode;
-    const every = options.realStoreEvery ?? 50;
+    const every = options.realStoreEvery ?? 10;
     const isReal = every > 0 && seed % every === every - 1;
     this.#disk = options.disk?.() ?? (isReal ? new RealDisk() : new MemoryDisk());
     this.#checks = new Checks(this.#server, this.#clock);
@@ -132,6 +135,7 @@ class World {
     // Some worlds have no bad days of one kind or another: what remains goes deeper.
     for (const step of ["crash", "deny", "stall", "mood", "stick", "hole", "compact"] as const)
       if (random.chance(0.3)) this.#weights[step] = 0;
+    if (random.chance(0.1)) this.#weights.restore = 2;
   }
 
   run(): Outcome {
@@ -187,7 +191,7 @@ class World {
           name: `client-${i}`,
           identity: this.#identity(),
           isStreaming: random.chance(0.5),
-          isExact: random.chance(0.3),
+          isExact: random.chance(0.4),
         },
       );
       this.#clients.push(client);
@@ -201,7 +205,7 @@ class World {
     const resource = random.pick(RESOURCES);
     const isNamespaced = resource !== "nodes" && random.chance(0.5);
     return {
-      principal: random.pick(["token:agent", "token:dns"]),
+      principal: random.pick(PRINCIPALS),
       group: "",
       version: "v1",
       resource,
@@ -222,8 +226,12 @@ class World {
       random: () => this.#random.next(),
       limits: this.#limits,
       onScopeList: (identity, held) => this.#checks.scopeLists(identity, held),
-      onInternalError: (error) => this.#checks.fail("answers", `internal error: ${String(error)}`),
+      onInternalError: (error) => {
+        if (error instanceof Error) this.#say(() => error.stack ?? "");
+        this.#checks.fail("answers", `internal error: ${String(error)}`);
+      },
       count: (what) => this.#count(what),
+      trace: (text) => this.#say(text),
     });
     settle();
     this.#checks.rows(this.#process.store, "after a start");
@@ -277,6 +285,10 @@ class World {
         return this.#client().restart();
       case "absence":
         return this.#absence();
+      case "lag":
+        return this.#lag();
+      case "restore":
+        return this.#restore();
       case "jump":
         return this.#clock.jump(random.pick([-1, 1]) * random.pick([1_000, 86_400_000]));
     }
@@ -316,6 +328,52 @@ class World {
     }
   }
 
+  /** Watches fall behind what a list says; clients begin ahead of what is kept. */
+  #lag(): void {
+    const random = this.#random;
+    this.#network.lag();
+    for (let i = random.between(1, 8); i > 0; i--) this.#write();
+    for (const client of this.#clients) if (random.chance(0.4)) client.restart();
+    this.#wait(random.pick([1_000, 3_000]));
+    if (random.chance(0.3)) this.#write();
+    if (random.chance(0.2) && this.#weights.compact > 0) this.#server.compact(this.#server.revision);
+    if (random.chance(0.6)) this.#network.catchUp();
+    else this.#network.endWatches();
+  }
+
+  /**
+   * etcd is restored from a backup, and a write of this node's tells so before
+   * history has caught up. (One that was not told in time would go unnoticed,
+   * by a client of the API server itself too, and so do scopes that nobody
+   * follows just then: they are left out.)
+   */
+  #restore(): void {
+    const process = this.#process!;
+    this.#clearWeather();
+    this.#wait(30_000);
+    for (const principal of PRINCIPALS) process.remember(principal);
+    for (const scope of process.scopes.all()) scope.ensureFresh().catch((error: unknown) => this.#refusal(error));
+    this.#wait(1_500);
+    this.#server.restore(Math.max(100, this.#server.revision - this.#random.between(1, 15)));
+    this.#say(() => `restored to ${this.#server.revision}`);
+    this.#network.breakAll();
+    this.#wait(200);
+    for (const { isFollowing, identity } of [...process.scopes.all()])
+      if (!isFollowing)
+        process.scopes.forget(identity.principal, (other) => identityText(other) === identityText(identity));
+    for (const resource of RESOURCES) process.wrote(resource, this.#server.revision);
+    this.#wait(60_000);
+    for (const { identity, listed } of process.store.scopes())
+      if (Number(listed?.resourceVersion ?? 0) > this.#server.revision)
+        this.#checks.fail("P2", `${nameOf(identity)} kept at ${listed!.resourceVersion} after history went back`);
+    for (const client of this.#clients) if (Number(client.position) > this.#server.revision) client.restart();
+  }
+
+  /** The only thing that may go wrong is what the world does. */
+  #refusal(error: unknown): void {
+    if ((error as { code?: unknown }).code === undefined) this.#excused(error);
+  }
+
   #wait(ms: number): void {
     this.#say(() => `${Math.round(ms)} ms pass`);
     if (!this.#clock.pass(ms)) this.#checks.fail("answers", "timers that never rest");
@@ -346,7 +404,7 @@ class World {
   }
 
   #allow(): void {
-    for (const principal of ["token:agent", "token:dns"])
+    for (const principal of PRINCIPALS)
       for (const resource of RESOURCES) this.#server.deny(principal, resource, undefined);
   }
 
@@ -420,16 +478,20 @@ class World {
   /** The weather clears; everybody must come to know the truth. */
   #clear(): void {
     this.#say(() => "the weather clears");
-    this.#allow();
-    this.#network.heal();
-    Object.assign(this.#network.mood, { errors: { status: 500, left: 0 }, truncated: 0, slowMs: 0 });
-    for (const { stream } of this.#clients) stream?.drain();
+    this.#clearWeather();
     this.#wait(CLEARING_MS);
     this.#observe();
     this.#network.bookmarkAll();
     this.#wait(100_000);
     for (const { belief, identity, name } of this.#clients)
       this.#checks.complete("P2", identity, belief, this.#server.revision, `in the end ${name}'s view`);
+  }
+
+  #clearWeather(): void {
+    this.#allow();
+    this.#network.heal();
+    Object.assign(this.#network.mood, { errors: { status: 500, left: 0 }, truncated: 0, slowMs: 0 });
+    for (const { stream } of this.#clients) stream?.drain();
   }
 
   #count(what: string): void {
