@@ -28,8 +28,14 @@ export class ListAdoption {
     this.#contentType = mediaType(contentType);
     const codec = codecFor(this.#contentType);
     if (codec === undefined) return false;
+    try {
+      this.#writer = this.store.beginList(this.scopeId);
+    } catch (error) {
+      // The scope was dropped while the client's request was on its way: a refusal, or a lack of room.
+      if (error instanceof RangeError) return false;
+      throw error;
+    }
     this.#reader = codec.listReader();
-    this.#writer = this.store.beginList(this.scopeId);
     return true;
   }
 

@@ -43,7 +43,6 @@ const WRITE_BYTES = 64 * 1024;
 /** One local watch on a scope. */
 export class ScopeWatcher {
   #cursor: number;
-  #startAt: string;
   #isBlocked = false;
   #isInitialising = false;
   #isClosed = false;
@@ -57,11 +56,15 @@ export class ScopeWatcher {
     private readonly onClose: (watcher: ScopeWatcher) => void,
   ) {
     this.#cursor = options.cursor;
-    this.#startAt = options.startAt;
     sink.onDrain(() => {
       this.#isBlocked = false;
       this.pump();
     });
+  }
+
+  /** No event at or below it is sent. */
+  get startAt(): string {
+    return this.options.startAt;
   }
 
   /** The sequence number of the next ring entry this watcher will send. */
@@ -92,7 +95,7 @@ export class ScopeWatcher {
       let size = 0;
       while (this.#cursor < this.ring.nextSeq && size < WRITE_BYTES) {
         const entry = this.ring.at(this.#cursor++)!;
-        if (compareResourceVersions(entry.resourceVersion, this.#startAt) <= 0) continue;
+        if (compareResourceVersions(entry.resourceVersion, this.startAt) <= 0) continue;
         if (entry.isBookmark && !this.options.allowBookmarks) continue;
         frames.push(entry.frame);
         size += entry.frame.length;
@@ -104,7 +107,7 @@ export class ScopeWatcher {
   /** Sends a bookmark if the watcher allows them and has seen everything up to it. */
   bookmark(resourceVersion: string): void {
     if (!this.options.allowBookmarks || this.#isInitialising || this.#isBlocked || this.#isClosed) return;
-    if (this.#cursor !== this.ring.nextSeq || compareResourceVersions(resourceVersion, this.#startAt) < 0) return;
+    if (this.#cursor !== this.ring.nextSeq || compareResourceVersions(resourceVersion, this.startAt) < 0) return;
     this.#write(this.codec.bookmark(this.shape, resourceVersion, false));
   }
 

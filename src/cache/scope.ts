@@ -102,6 +102,8 @@ export class Scope {
   #isConnected = false;
   /** While an older moment is replayed for a resuming watcher: events up to here are in the rows already. */
   #replayUntil = "";
+  /** How far the replay has come; should its watch break off, the next one goes on there. */
+  #replayedTo = "";
   #attempt: AbortController | undefined;
   #hasRolledBack = false;
   #lastPauseBytes = 0;
@@ -309,20 +311,24 @@ export class Scope {
     const isAt = request.resourceVersion !== "" && request.resourceVersion !== "0";
     if (wantsState) {
       await this.ensureFresh();
-      if (isAt && !(await this.reaches(request.resourceVersion)))
-        throw resourceVersionTooLarge(request.resourceVersion, this.listed!.resourceVersion);
+      if (isAt && !(await this.reaches(request.resourceVersion)) && this.listed !== undefined)
+        throw resourceVersionTooLarge(request.resourceVersion, this.listed.resourceVersion);
     } else {
       await this.#prepareResume(request.resourceVersion);
+      // Since the head of the API server's answer its first event may have said 410.
+      if (compareResourceVersions(request.resourceVersion, this.#ring.floor) < 0)
+        throw expired(`too old resource version: ${request.resourceVersion} (${this.#ring.floor})`);
     }
+    // A refusal met by another request may have taken the rows away meanwhile.
+    if (this.listed === undefined) throw this.#neverObserved();
     this.#ensureFollowing();
     return this.#attach(request, wantsState, open());
   }
 
   /** Ends all watches and stops following; what is kept stays. */
   close(): void {
-    const listed = this.listed;
     for (const watcher of [...this.#watchers]) {
-      if (listed !== undefined) watcher.bookmark(listed.resourceVersion);
+      this.#bookmark(watcher);
       watcher.close();
     }
     this.#stopFollowing();
@@ -352,7 +358,7 @@ export class Scope {
     this.#watchers.add(watcher);
     this.#scheduleBookmarks();
     const cancelTimeout = this.parts.clock.after(request.timeoutMs, () => {
-      watcher.bookmark(this.listed?.resourceVersion ?? startAt);
+      this.#bookmark(watcher);
       watcher.close();
     });
     watcher.start().catch((error: unknown) => {
@@ -382,7 +388,8 @@ export class Scope {
       if (!isOnline) throw this.#neverObserved();
       await this.ensureListed();
     }
-    const { resourceVersion, epoch } = this.listed!;
+    if (this.listed === undefined) throw this.#neverObserved();
+    const { resourceVersion, epoch } = this.listed;
     const order = compareResourceVersions(at, resourceVersion);
     if (order > 0) {
       if (isOnline) return;
@@ -390,7 +397,8 @@ export class Scope {
         `The copy kept here ends at resourceVersion ${resourceVersion}, before ${at}, and the API server cannot be reached`,
       );
     }
-    if (at === epoch && this.#hasUnfinishedDiff) throw expired(`too old resource version: ${at} (${resourceVersion})`);
+    if (this.#hasUnfinishedDiff && compareResourceVersions(at, epoch) <= 0)
+      throw expired(`too old resource version: ${at} (${resourceVersion})`);
     if (order === 0) return;
     if (compareResourceVersions(at, epoch) >= 0 && compareResourceVersions(at, this.#ring.floor) >= 0) return;
     if (isOnline && !this.isFollowing && this.#watchers.size === 0 && (await this.#followFrom(at))) return;
@@ -443,6 +451,7 @@ export class Scope {
     this.#replayUntil = "";
     if (from !== undefined) {
       this.#replayUntil = this.listed!.resourceVersion;
+      this.#replayedTo = from;
       this.#ring.reset(from);
     }
     this.#followLoop(following, from)
@@ -481,21 +490,39 @@ export class Scope {
       if (!link.isOnline()) failures = 0;
       if (!(await this.#linkUp(signal)) || !source.hasCredential(this.identity.principal)) return;
       const startedMs = clock.monotonicMs();
+      const heldBefore = this.listed?.resourceVersion ?? "";
       let outcome = await this.#attemptOnce(following, startAt);
-      if (outcome.kind === "expired" && startAt !== undefined) {
+      if (outcome.kind === "expired" && this.#replayUntil !== "") {
         // The older moment is forgotten; ours may not be.
-        following.verdict.resolve(false);
-        this.#replayUntil = "";
-        this.#ring.reset(this.listed!.changedAt);
+        this.#endReplay(following);
+        outcome = { kind: "ended", retryAfterMs: 0 };
+      } else if (outcome.kind === "expired" && this.#isBeyond(heldBefore)) {
+        // Forgotten is what was held when it was asked for; a list that was under way, or events, have gone on since.
         outcome = { kind: "ended", retryAfterMs: 0 };
       } else if (outcome.kind === "expired" || outcome.kind === "rollback") {
         outcome = await this.#relist(outcome.kind, following);
       }
       if (outcome.kind === "stop" || this.#following !== following) return;
-      startAt = undefined;
+      startAt = this.#replayUntil === "" ? undefined : this.#replayedTo;
       failures = outcome.kind === "ended" && clock.monotonicMs() - startedMs >= 1_000 ? 0 : failures + 1;
       if (failures > 0) await this.#pause(outcome.retryAfterMs ?? this.#backoffMs(failures), signal);
     }
+  }
+
+  #isBeyond(resourceVersion: string): boolean {
+    return resourceVersion !== "" && compareResourceVersions(this.listed?.resourceVersion ?? "", resourceVersion) > 0;
+  }
+
+  /** The API server has forgotten the older moment: who relies on it lists again. */
+  #endReplay(following: Following): void {
+    following.verdict.resolve(false);
+    this.#replayUntil = "";
+    const floor = this.listed?.changedAt ?? "";
+    this.#ring.reset(floor);
+    this.#endWatchers(
+      expired(`too old resource version: what happened before ${floor} is not known any more`).status,
+      ({ startAt }) => compareResourceVersions(startAt, floor) < 0,
+    );
   }
 
   async #attemptOnce(following: Following, startAt: string | undefined): Promise<FollowOutcome> {
@@ -574,6 +601,7 @@ export class Scope {
         store.touchScope(this.id, { resourceVersion: frame.resourceVersion, lastContactMs: clock.nowMs() });
         this.#tellAdvanced();
       }
+      this.#noteReplayed(position.at);
       return undefined;
     }
     const { resourceVersion } = frame.item.meta;
@@ -582,7 +610,13 @@ export class Scope {
     if (compareResourceVersions(resourceVersion, position.at) <= 0) return { kind: "rollback" };
     position.at = resourceVersion;
     this.#apply(frame, codec);
+    this.#noteReplayed(resourceVersion);
     return undefined;
+  }
+
+  #noteReplayed(at: string): void {
+    this.#replayedTo = at;
+    if (compareResourceVersions(at, this.#replayUntil) >= 0) this.#replayUntil = "";
   }
 
   #apply(frame: { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly item: Item }, codec: Codec): void {
@@ -685,9 +719,9 @@ export class Scope {
     return { kind: "stop" };
   }
 
-  #endWatchers(status: StatusFields): void {
+  #endWatchers(status: StatusFields, isMeant: (watcher: ScopeWatcher) => boolean = () => true): void {
     const listed = this.listed;
-    for (const watcher of [...this.#watchers])
+    for (const watcher of [...this.#watchers].filter(isMeant))
       watcher.close(listed === undefined ? undefined : this.codec(listed).errorEvent(status));
   }
 
@@ -791,6 +825,11 @@ export class Scope {
       this.#hasUnfinishedDiff = false;
       return;
     }
+    // Who began with a newer list than our rows must not be told how these differ.
+    this.#endWatchers(
+      expired(`too old resource version: the copy kept here ended at ${before.resourceVersion}`).status,
+      ({ startAt }) => compareResourceVersions(startAt, before.resourceVersion) > 0,
+    );
     writer.commit(state, (change) => {
       if (change.type === "DELETED")
         this.#ring.append(
@@ -810,11 +849,16 @@ export class Scope {
     if (this.#cancelBookmarks !== undefined) return;
     this.#cancelBookmarks = this.parts.clock.after(this.parts.limits.bookmarkIntervalMs, () => {
       this.#cancelBookmarks = undefined;
-      const listed = this.listed;
-      if (listed === undefined || this.#watchers.size === 0) return;
-      for (const watcher of this.#watchers) watcher.bookmark(listed.resourceVersion);
+      if (this.listed === undefined || this.#watchers.size === 0) return;
+      for (const watcher of this.#watchers) this.#bookmark(watcher);
       this.#scheduleBookmarks();
     });
+  }
+
+  /** Where the rows stand is no bookmark for a watcher that is still being told how they came about. */
+  #bookmark(watcher: ScopeWatcher): void {
+    const { listed } = this;
+    if (listed !== undefined && this.#replayUntil === "") watcher.bookmark(listed.resourceVersion);
   }
 }
 

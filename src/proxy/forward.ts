@@ -149,16 +149,16 @@ export class Forwarder {
       response.end();
       return;
     }
-    const length = upstream.headers.get("content-length");
-    if (length !== null && Number(length) <= SMALL_ANSWER_BYTES)
-      return this.#answerSmall(exchange, upstream, Number(length), listening);
-    response.flushHeaders();
-    const reader = upstream.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     // A list or object that stops half-way on a dead link is broken off, so that the client asks again; logs and the like may sit it out.
     const stopListening =
       listening === undefined
         ? () => {}
         : this.link.onChange((isOnline) => isOnline || controller.abort(new Error("link lost")));
+    const length = upstream.headers.get("content-length");
+    if (length !== null && Number(length) <= SMALL_ANSWER_BYTES)
+      return this.#answerSmall(exchange, upstream, Number(length), listening).finally(stopListening);
+    response.flushHeaders();
+    const reader = upstream.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
     try {
       for (;;) {
         const { done, value } = await reader.read();

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { settle, startModel } from "../support/model.ts";
+import { answer, settle, startModel } from "../support/model.ts";
 
 describe("a scope", () => {
   test("streams what is there, marks the end, then follows", async () => {
@@ -82,6 +82,28 @@ describe("a scope", () => {
     await expect(watch(scope, "106")).rejects.toMatchObject({ status: { code: 410 } });
   });
 
+  test("who left in the middle of a difference is not vouched for by the API server's history either", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel({ lingerMs: 1_000 });
+    for (const name of ["a", "b", "c"]) server.put(name, "1");
+    const { scope } = open();
+    const { received, detach } = await watch(scope, "", { stream: true });
+    cut();
+    await settle();
+    server.remove("b");
+    server.put("a", "2");
+    server.compact();
+    server.put("c", "2");
+    received.isStuck = true;
+    heal();
+    await clock.pass(1_000);
+    // At 105 b is gone, but the difference says so only at its end.
+    expect(received.events.at(-1)).toBe("MODIFIED a@105");
+    detach();
+    await clock.pass(5_000);
+    expect(scope.isFollowing).toBe(false);
+    await expect(watch(scope, "105")).rejects.toMatchObject({ status: { code: 410 } });
+  });
+
   test("a resume below the copy, where nothing changed, is held open; where something did, only the ring can vouch", async () => {
     const { server, open, watch } = startModel({ ringMaxEvents: 2 });
     server.put("a", "1");
@@ -113,6 +135,53 @@ describe("a scope", () => {
     expect(received.events).toEqual(["ADDED b@102", "ADDED c@103", "ADDED d@104"]);
   });
 
+  test("an older moment that the API server has forgotten is not vouched for, though it says so only in an event", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await watch(scope, "", { stream: true });
+    server.put("b", "1");
+    server.put("c", "1");
+    await settle();
+    scopes.close();
+    server.compact();
+    const { watch: honest } = server;
+    server.watch = async (...request) => {
+      const answered = await honest.apply(server, request);
+      return answered.status === 410
+        ? answer(200, ['{"type":"ERROR","object":{"kind":"Status","code":410}}\n'])
+        : answered;
+    };
+    const { scope: restarted } = open();
+    const { received } = await watch(restarted, "101");
+    expect(received.events).toEqual(["ERROR 410"]);
+    expect(received.isEnded).toBe(true);
+    await clock.pass(1_000);
+    expect(server.watchRequests.slice(1)).toEqual(["101", "103"]);
+  });
+
+  test("a replay for a resuming watcher that breaks off goes on where it was", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await watch(scope, "", { stream: true });
+    for (const name of ["b", "c", "d"]) server.put(name, "1");
+    await settle();
+    scopes.close();
+    const { watch: honest } = server;
+    server.watch = async (...request) => {
+      const answered = await honest.apply(server, request);
+      server.watch = honest;
+      const first = (await answered.chunks[Symbol.asyncIterator]().next()) as { value: Uint8Array };
+      return answer(200, [Buffer.from(first.value).toString("utf8")]);
+    };
+    const { scope: restarted } = open();
+    const { received } = await watch(restarted, "101");
+    await clock.pass(1_000);
+    expect(received.events).toEqual(["ADDED b@102", "ADDED c@103", "ADDED d@104"]);
+    expect(server.watchRequests.slice(1)).toEqual(["101", "102"]);
+  });
+
   test("a watcher ahead of the copy sees only what is newer than its own moment", async () => {
     const { server, clock, open, watch, cut, heal } = startModel();
     server.put("a", "1");
@@ -127,6 +196,65 @@ describe("a scope", () => {
     server.put("a", "3");
     await clock.pass(1_000);
     expect(received.events.filter((event) => !event.startsWith("BOOKMARK"))).toEqual(["MODIFIED a@103"]);
+  });
+
+  test("a watcher that began ahead of the copy is not told how the copy differs from a new list", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    await watch(scope, "", { stream: true });
+    server.watches.forEach((one) => (one.push = () => {}));
+    server.put("b", "1");
+    const { received } = await watch(scope, "102");
+    // The rows end at 101: a difference from there never speaks of b.
+    server.remove("b");
+    server.compact();
+    server.breakWatches();
+    await clock.pass(1_000);
+    expect(scope.listed!.resourceVersion).toBe("103");
+    expect(received.events).toEqual(["ERROR 410"]);
+  });
+
+  test("no bookmark goes to a watcher before what it missed was replayed", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await watch(scope, "", { stream: true });
+    server.put("b", "1");
+    await settle();
+    scopes.close();
+    const { watch: honest } = server;
+    const gate = Promise.withResolvers<void>();
+    server.watch = async (...request) => {
+      const answered = await honest.apply(server, request);
+      async function* late(): AsyncGenerator<Uint8Array> {
+        await gate.promise;
+        yield* answered.chunks;
+      }
+      return { ...answered, chunks: late() };
+    };
+    const { scope: restarted } = open();
+    const { received } = await watch(restarted, "101");
+    await clock.pass(50_000);
+    expect(received.events).toEqual([]);
+    gate.resolve();
+    await clock.pass(50_000);
+    expect(received.events).toEqual(["ADDED b@102", "BOOKMARK @102"]);
+  });
+
+  test("a scope whose rows are taken away while a watch waits for them says that there are none", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scopes, scope } = open();
+    await scope.ensureFresh();
+    const adoption = scope.adopt();
+    const waiting = watch(scope, "999", { stream: true });
+    const asleep = scopes.open({ ...scope.identity, labelSelector: "app=x" })!.adopt()!;
+    await settle();
+    scopes.forget("token:x", () => true);
+    await Promise.all([clock.pass(5_000), expect(waiting).rejects.toMatchObject({ status: { code: 503 } })]);
+    expect(adoption).toBeUndefined();
+    expect(asleep.begin("application/json")).toBe(false);
   });
 
   test("a slow watcher costs one ring and is ended when the ring has passed it", async () => {

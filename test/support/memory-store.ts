@@ -49,6 +49,7 @@ export class MemoryStore implements Store {
   }
 
   beginList(scopeId: number): ListWriter {
+    if (!this.#rows.has(scopeId)) throw new RangeError(`Cannot begin a list: no scope ${scopeId}`);
     const taken = new Map<string, Item>();
     let itemBytes = 0;
     return {

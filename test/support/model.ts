@@ -195,7 +195,8 @@ function eventText({ type, object }: { type: string; object: Stored }): string {
   return `{"type":"${type}","object":{"kind":"ConfigMap","apiVersion":"v1",${bareText(object).slice(1)}}\n`;
 }
 
-function answer(status: number, parts: readonly string[]): SourceAnswer {
+/** An answer of the API server in these pieces. */
+export function answer(status: number, parts: readonly string[]): SourceAnswer {
   async function* chunks(): AsyncGenerator<Uint8Array> {
     for (const part of parts) yield Buffer.from(part);
   }

@@ -1,0 +1,61 @@
+/**
+ * The code under simulation, as it is or with a fault planted in it.
+ *
+ * A fault inside a private part of a module is planted in a copy of the
+ * module's folder, by replacing a text that must occur exactly once: when the
+ * code moves on, the fault fails loudly instead of quietly planting nothing.
+ */
+
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as errors from "../../src/cache/scope-errors.ts";
+import * as source from "../../src/cache/scope-source.ts";
+import * as scopes from "../../src/cache/scopes.ts";
+
+/** The modules a world is built of. */
+export interface Code {
+  readonly Scopes: typeof scopes.Scopes;
+  readonly UnreachableError: typeof source.UnreachableError;
+  readonly UpstreamRefusedError: typeof errors.UpstreamRefusedError;
+  readonly ScopeTooLargeError: typeof errors.ScopeTooLargeError;
+}
+
+/** One text of src/cache replaced by another. */
+export interface Edit {
+  /** In src/cache. */
+  readonly file: string;
+  readonly text: string;
+  readonly by: string;
+}
+
+/** The code as it is. */
+export const soundCode: Code = { ...errors, ...source, ...scopes };
+
+/** The code with edits; the rest of src is shared with the sound one. */
+export async function editedCode(edits: readonly Edit[]): Promise<Code> {
+  const src = join(import.meta.dir, "..", "..", "src");
+  const folder = mkdtempSync(join(tmpdir(), "holdfast-simulation-"));
+  try {
+    for (const shared of ["base", "kube", "store"]) symlinkSync(join(src, shared), join(folder, shared));
+    cpSync(join(src, "cache"), join(folder, "cache"), { recursive: true });
+    for (const { file, text, by } of edits) {
+      const path = join(folder, "cache", file);
+      const before = readFileSync(path, "utf8");
+      const times = before.split(text).length - 1;
+      if (times !== 1) throw new Error(`Cannot plant a fault in src/cache/${file}: "${text}" occurs ${times} times`);
+      writeFileSync(
+        path,
+        before.replace(text, () => by),
+      );
+    }
+    const load = (file: string) => import(join(folder, "cache", file));
+    return {
+      ...((await load("scope-errors.ts")) as typeof errors),
+      ...((await load("scope-source.ts")) as typeof source),
+      ...((await load("scopes.ts")) as typeof scopes),
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

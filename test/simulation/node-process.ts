@@ -1,0 +1,464 @@
+/**
+ * Holdfast as its clients meet it: the real scopes and the real link, behind
+ * the decisions of src/proxy (route, forward, serve) without sockets.
+ *
+ * One instance is one process. After `crash` nothing of it runs on: its timers
+ * are dead, its answers never arrive, its clients are cut off.
+ */
+
+import type { Clock } from "../../src/base/clock.ts";
+import { silentLog } from "../../src/base/log.ts";
+import { listPieces } from "../../src/cache/list-copy.ts";
+import type { Scope, ScopeLimits, ScopeParts, WatchRequest } from "../../src/cache/scope.ts";
+import type { ScopeSource, SourceAnswer } from "../../src/cache/scope-source.ts";
+import type { Scopes } from "../../src/cache/scopes.ts";
+import type { WatchSink } from "../../src/cache/scope-watcher.ts";
+import { MalformedError } from "../../src/kube/codec.ts";
+import { compareResourceVersions } from "../../src/kube/resource-version.ts";
+import { StatusError, resourceVersionTooLarge, unavailable } from "../../src/kube/status-error.ts";
+import { Link } from "../../src/proxy/link.ts";
+import type { ScopeIdentity, Store } from "../../src/store/contract.ts";
+import { nameOf } from "./checks.ts";
+import type { VirtualClock } from "./clock.ts";
+import type { Code } from "./code.ts";
+import type { Disk } from "./disk.ts";
+import type { Network } from "./network.ts";
+
+/** What a client gets instead of an answer; code 0 is a connection refused or reset. */
+export class LocalError extends Error {
+  constructor(
+    readonly code: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** An object as a client reads it. */
+export interface ReadObject {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly revision: number;
+  readonly value: string;
+}
+
+/** A list as a client reads it. */
+export interface ReadList {
+  readonly revision: number;
+  readonly items: readonly ReadObject[];
+}
+
+/** Where a fault may wrap what a process is given. */
+export interface Seams {
+  readonly store?: (store: Store, parts: { readonly link: Link }) => Store;
+  readonly source?: (source: ScopeSource) => ScopeSource;
+  /** Called once the process stands. */
+  readonly started?: (parts: { readonly link: Link; readonly scopes: Scopes }) => void;
+}
+
+/** What a process is made of. */
+export interface ProcessParts {
+  readonly code: Code;
+  readonly seams: Seams;
+  readonly clock: VirtualClock;
+  readonly network: Network;
+  readonly disk: Disk;
+  readonly random: () => number;
+  readonly limits: ScopeLimits;
+  /** A scope lists upstream, and what it held then. */
+  readonly onScopeList: (identity: ScopeIdentity, held: string | undefined) => void;
+  /** An answer that is no answer: an exception nobody expected. */
+  readonly onInternalError: (error: unknown) => void;
+  readonly count: (what: string) => void;
+  readonly trace: (text: () => string) => void;
+}
+
+/** One life of Holdfast. */
+export class NodeProcess {
+  readonly link: Link;
+  readonly store: Store;
+  readonly scopes: Scopes;
+  isStopping = false;
+  #isAlive = true;
+  readonly #clock: Clock;
+  readonly #credentials = new Set<string>();
+  readonly #refusedTokens = new Set<string>();
+  readonly #pending = new Map<(error: Error) => void, number>();
+  readonly #stopped = new AbortController();
+
+  constructor(private readonly parts: ProcessParts) {
+    const { code, seams, clock, network, disk, random, limits, count } = parts;
+    this.#clock = clock.ofProcess(() => this.#isAlive);
+    this.link = new Link({
+      clock: this.#clock,
+      log: silentLog,
+      probe: (signal) => this.#whileAlive(network.probe(signal)),
+    });
+    const store = disk.open(this.#clock);
+    this.store = seams.store?.(store, { link: this.link }) ?? store;
+    this.link.onChange((isOnline) => {
+      count(isOnline ? "link up" : "link lost");
+      parts.trace(() => (isOnline ? "link up" : "link lost"));
+      if (!isOnline) this.store.settle();
+    });
+    const source: ScopeSource = {
+      hasCredential: (principal) => this.#credentials.has(principal),
+      list: async (identity, page, signal) => {
+        if (page.continueToken === "") parts.onScopeList(identity, this.#heldBy(identity));
+        parts.trace(() => `^ list ${nameOf(identity)} ${page.continueToken}`);
+        return this.#ask(signal, () => network.list(identity, page, "", signal), true);
+      },
+      watch: (identity, resourceVersion, timeoutSeconds, signal) => {
+        parts.trace(() => `^ watch ${nameOf(identity)} at ${resourceVersion}`);
+        return this.#ask(signal, () => network.watch(identity, resourceVersion, timeoutSeconds, signal), false);
+      },
+    };
+    const scopeParts: ScopeParts = {
+      store: this.store,
+      source: seams.source?.(source) ?? source,
+      link: this.link,
+      clock: this.#clock,
+      log: { ...silentLog, error: (message, fields) => parts.onInternalError(`${message} ${JSON.stringify(fields)}`) },
+      limits,
+      random,
+      countList: (reason) => count(`list: ${reason}`),
+    };
+    this.scopes = new code.Scopes(scopeParts, { retentionMs: 7 * 86_400_000, maxScopes: 64 });
+    this.link.start(this.#stopped.signal);
+    seams.started?.({ link: this.link, scopes: this.scopes });
+  }
+
+  /** The moment since which the longest waiting local request waits. */
+  get waitingSinceMs(): number | undefined {
+    return this.#pending.values().next().value;
+  }
+
+  /** Gone without a word. */
+  crash(): void {
+    this.#isAlive = false;
+    for (const reject of this.#pending.keys()) reject(new LocalError(0, "connection reset"));
+  }
+
+  /** Stops as on SIGTERM. */
+  stop(): void {
+    this.isStopping = true;
+    this.scopes.close();
+    this.#stopped.abort();
+    this.store.settle();
+    this.store.close();
+    this.crash();
+  }
+
+  /** LIST: "" asks for the most recent, "0" for any, N for one not older. */
+  list(identity: ScopeIdentity, resourceVersion: string): Promise<ReadList> {
+    return this.#local(identity.principal, async () => {
+      if (resourceVersion === "") return this.#listForwarded(identity, "", true);
+      if (!this.link.isOnline()) return this.#listCopy(identity, resourceVersion);
+      const scope = this.scopes.open(identity)!;
+      try {
+        await scope.ensureFresh();
+      } catch (error) {
+        this.#refusedBy(error, identity);
+        if (error instanceof StatusError && this.scopes.find(identity)?.listed !== undefined)
+          return this.#listCopy(identity, resourceVersion);
+        throw error;
+      }
+      const held = scope.listed?.resourceVersion ?? "";
+      if (resourceVersion !== "0" && compareResourceVersions(held, resourceVersion) < 0 && this.link.isOnline())
+        return this.#listForwarded(identity, resourceVersion, false);
+      return this.#listCopy(identity, resourceVersion, scope);
+    });
+  }
+
+  /** WATCH; resolves when the head is out. */
+  watch(identity: ScopeIdentity, request: WatchRequest, sink: WatchSink, opened: () => void): Promise<() => void> {
+    return this.#local(identity.principal, async () => {
+      const scope = this.link.isOnline() ? this.scopes.open(identity) : this.scopes.find(identity);
+      if (scope === undefined) throw unavailable("never listed");
+      try {
+        return await scope.watch(request, () => {
+          opened();
+          return sink;
+        });
+      } catch (error) {
+        this.#refusedBy(error, identity);
+        throw error;
+      }
+    });
+  }
+
+  /** GET of one object. @returns undefined for the API server's own 404, and which scope it came from if it came from one. */
+  get(
+    identity: ScopeIdentity,
+    namespace: string,
+    name: string,
+    resourceVersion: string,
+  ): Promise<{ readonly object: ReadObject | undefined; readonly from: ScopeIdentity | undefined }> {
+    return this.#local(identity.principal, async () => {
+      const found = (isUsable: (scope: Scope) => boolean) => {
+        const { principal, group, version, resource } = identity;
+        const object = this.scopes.findObject(
+          { principal, group, version, resource, namespace, name },
+          [{ format: "json", as: "object", asVersion: "" }],
+          isUsable,
+        );
+        if (object === undefined) return undefined;
+        object.scope.use();
+        const { listed, item, scope } = object;
+        const bytes = scope.codec(listed).single(listed.shape, item.bytes);
+        return { object: readObject(parse(bytes)), from: scope.identity };
+      };
+      const live = resourceVersion === "0" ? found((scope) => scope.state === "live") : undefined;
+      if (live !== undefined) return live;
+      const answer = await this.#forward(
+        (signal) => this.parts.network.get(identity, namespace, name, signal),
+        () => found(() => true) !== undefined,
+      );
+      if (answer === "fallback") return found(() => true)!;
+      if (answer.status === 404) return { object: undefined, from: undefined };
+      const text = await this.#whole(answer);
+      if (answer.status !== 200) throw new LocalError(answer.status, text);
+      return { object: readObject(JSON.parse(text)), from: undefined };
+    });
+  }
+
+  /** A client that speaks shows its credential. */
+  remember(principal: string): void {
+    this.#credentials.add(principal);
+  }
+
+  /** A write of this resource went through with this answer: the proxy looks at its resourceVersion. */
+  wrote(resource: string, revision: number): void {
+    this.scopes.noticeResourceVersion("", resource, String(revision), this.scopes.newestHeld("", resource));
+  }
+
+  async #listForwarded(identity: ScopeIdentity, resourceVersion: string, mayAdopt: boolean): Promise<ReadList> {
+    const { network } = this.parts;
+    const scope = this.link.isOnline() ? this.scopes.open(identity) : undefined;
+    const adoption = mayAdopt ? scope?.adopt() : undefined;
+    const heldBefore = this.scopes.newestHeld("", identity.resource);
+    const answer = await this.#forward(
+      (signal) => network.list(identity, { limit: 0, continueToken: "" }, resourceVersion, signal),
+      () => this.scopes.find(identity)?.listed !== undefined,
+    );
+    if (answer === "fallback") return this.#listCopy(identity, resourceVersion);
+    if (answer.status === 401 || answer.status === 403) this.#refused(answer.status, identity);
+    if (answer.status !== 200) throw new LocalError(answer.status, await answer.text());
+    adoption?.begin("application/json");
+    const parts: Uint8Array[] = [];
+    try {
+      for await (const chunk of this.#untilLinkLost(answer.chunks)) {
+        parts.push(chunk);
+        adoption?.push(chunk);
+      }
+    } catch {
+      adoption?.abort();
+      throw new LocalError(0, "list broke off");
+    }
+    adoption?.end();
+    if (scope?.isFollowing === false) scope.ensureFresh().catch(() => {});
+    const body = Buffer.concat(parts).toString("utf8");
+    let list: ReadList;
+    try {
+      list = readList(JSON.parse(body));
+    } catch {
+      throw new LocalError(0, "list came short");
+    }
+    this.scopes.noticeResourceVersion("", identity.resource, String(list.revision), heldBefore);
+    return list;
+  }
+
+  #listCopy(identity: ScopeIdentity, resourceVersion: string, scope = this.scopes.find(identity)): ReadList {
+    using snapshot = scope?.snapshot();
+    if (scope === undefined || snapshot === undefined) throw unavailable("never listed");
+    const { listed } = snapshot;
+    if (resourceVersion !== "" && resourceVersion !== "0")
+      if (compareResourceVersions(resourceVersion, listed.resourceVersion) > 0)
+        throw resourceVersionTooLarge(resourceVersion, listed.resourceVersion);
+    return readList(parse(Buffer.concat([...listPieces(scope.codec(listed), snapshot, listed.resourceVersion)])));
+  }
+
+  /** As src/proxy/forward.ts: the API server's answer, or the word that the copy is to serve. */
+  async #forward(
+    ask: (signal: AbortSignal) => Promise<SourceAnswer>,
+    canServe: () => boolean,
+  ): Promise<SourceAnswer | "fallback"> {
+    const offline = () => {
+      if (canServe()) return "fallback" as const;
+      throw unavailable("Cannot read: the API server cannot be reached and no copy of this is kept for this caller");
+    };
+    if (!this.link.isOnline()) return offline();
+    const controller = new AbortController();
+    const lost = Promise.withResolvers<undefined>();
+    const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
+    const cancelImpatience = this.#clock.after(this.link.patienceMs, () => {
+      if (!canServe()) return;
+      this.link.suspect();
+      lost.resolve(undefined);
+    });
+    try {
+      const asking = this.#ask(controller.signal, () => ask(controller.signal), false);
+      asking.catch(() => {});
+      const answer = await Promise.race([asking, lost.promise]);
+      if (answer === undefined) {
+        controller.abort();
+        return offline();
+      }
+      if (answer.status < 500 || !canServe()) return answer;
+      controller.abort();
+      return "fallback";
+    } catch (error) {
+      if (error instanceof this.parts.code.UnreachableError) return offline();
+      throw error;
+    } finally {
+      stopListening();
+      cancelImpatience();
+    }
+  }
+
+  async #whole(answer: SourceAnswer): Promise<string> {
+    const parts: Uint8Array[] = [];
+    for await (const chunk of this.#untilLinkLost(answer.chunks)) parts.push(chunk);
+    return Buffer.concat(parts).toString("utf8");
+  }
+
+  /** A forwarded body that stops half-way on a dead link is broken off. */
+  async *#untilLinkLost(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    const lost = Promise.withResolvers<never>();
+    lost.promise.catch(() => {});
+    const stopListening = this.link.onChange((isOnline) => isOnline || lost.reject(new LocalError(0, "link lost")));
+    const iterator = chunks[Symbol.asyncIterator]();
+    try {
+      for (;;) {
+        const { done, value } = await Promise.race([iterator.next(), lost.promise]);
+        if (done === true) return;
+        yield value;
+      }
+    } finally {
+      stopListening();
+    }
+  }
+
+  /** As src/proxy/upstream.ts and scope-upstream.ts: what is heard, fails or waits is told to the link. */
+  async #ask(signal: AbortSignal, ask: () => Promise<SourceAnswer>, isList: boolean): Promise<SourceAnswer> {
+    const cancelWaiting = this.#clock.after(1_000, () => this.link.suspect());
+    try {
+      const answer = await this.#whileAlive(ask());
+      this.link.heard();
+      const chunks = this.#chunks(answer.chunks, isList);
+      return { ...answer, chunks, text: (limit) => this.#whileAlive(answer.text(limit)) };
+    } catch (error) {
+      if (!signal.aborted) this.link.failed();
+      throw error;
+    } finally {
+      cancelWaiting();
+    }
+  }
+
+  async *#chunks(chunks: AsyncIterable<Uint8Array>, isList: boolean): AsyncGenerator<Uint8Array> {
+    const iterator = chunks[Symbol.asyncIterator]();
+    for (;;) {
+      const cancel = isList ? this.#clock.after(1_000, () => this.link.suspect()) : () => {};
+      try {
+        const { done, value } = await this.#whileAlive(iterator.next());
+        if (done === true) return;
+        yield value;
+      } finally {
+        cancel();
+      }
+    }
+  }
+
+  /** A promise that never settles once the process is gone. */
+  async #whileAlive<T>(promise: Promise<T>): Promise<T> {
+    try {
+      return await promise;
+    } finally {
+      if (!this.#isAlive) await new Promise(() => {});
+    }
+  }
+
+  #local<T>(principal: string, work: () => Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    if (!this.#isAlive) reject(new LocalError(0, "connection refused"));
+    else if (this.#refusedTokens.has(principal) && !this.link.isOnline()) reject(new LocalError(401, "refused token"));
+    else {
+      this.#credentials.add(principal);
+      this.#pending.set(reject, this.parts.clock.monotonicMs());
+      work()
+        .then(resolve, (error: unknown) => reject(this.#localError(error)))
+        .finally(() => this.#pending.delete(reject));
+    }
+    return promise;
+  }
+
+  #localError(error: unknown): LocalError {
+    const { UnreachableError, UpstreamRefusedError } = this.parts.code;
+    if (error instanceof LocalError) return error;
+    if (error instanceof StatusError) return new LocalError(error.status.code, error.message);
+    if (error instanceof UpstreamRefusedError) return new LocalError(error.status, error.body);
+    if (error instanceof UnreachableError || error instanceof MalformedError) return new LocalError(503, error.message);
+    this.parts.onInternalError(error);
+    return new LocalError(500, String(error));
+  }
+
+  /** The resourceVersion that is held of a collection; 0 for none. */
+  heldOf(identity: ScopeIdentity): number {
+    return Number(this.#heldBy(identity) ?? 0);
+  }
+
+  #heldBy(identity: ScopeIdentity): string | undefined {
+    return this.scopes.find(identity)?.listed?.resourceVersion;
+  }
+
+  #refusedBy(error: unknown, identity: ScopeIdentity): void {
+    const status = (error as { status?: unknown }).status;
+    if (status === 401 || status === 403) this.#refused(status, identity);
+  }
+
+  /** As src/proxy/proxy.ts. */
+  #refused(status: 401 | 403, identity: ScopeIdentity): void {
+    const { principal, resource, namespace, fieldSelector, labelSelector } = identity;
+    if (status === 403) {
+      return this.scopes.forget(
+        principal,
+        (other) =>
+          other.resource === resource &&
+          other.namespace === namespace &&
+          other.fieldSelector === fieldSelector &&
+          other.labelSelector === labelSelector,
+      );
+    }
+    this.#refusedTokens.add(principal);
+    this.#credentials.delete(principal);
+    this.scopes.forget(principal, () => true);
+  }
+}
+
+interface Parsed {
+  readonly metadata: {
+    readonly namespace?: string;
+    readonly name: string;
+    readonly uid: string;
+    readonly resourceVersion: string;
+  };
+  readonly value: string;
+}
+
+/** The fields of an object that the checks look at. */
+export function readObject({ metadata, value }: Parsed): ReadObject {
+  const { namespace = "", name, uid, resourceVersion } = metadata;
+  return { namespace, name, uid, revision: Number(resourceVersion), value };
+}
+
+function readList(list: {
+  readonly metadata: { readonly resourceVersion: string };
+  readonly items: Parsed[];
+}): ReadList {
+  return { revision: Number(list.metadata.resourceVersion), items: list.items.map(readObject) };
+}
+
+function parse(bytes: Uint8Array): never {
+  return JSON.parse(Buffer.from(bytes).toString("utf8")) as never;
+}

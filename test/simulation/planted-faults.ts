@@ -1,0 +1,252 @@
+/**
+ * Faults that the simulation must find, or its silence means nothing.
+ *
+ * Each is a mistake that somebody could make in good faith. They are planted
+ * at the seams (the store and the source are handed in) or, where the mistake
+ * would sit inside a module, in a copy of it; src itself knows nothing of them.
+ */
+
+import type { ListWriter, ScopeIdentity, Store } from "../../src/store/contract.ts";
+import type { Promised } from "./checks.ts";
+import { editedCode, type Edit } from "./code.ts";
+import { MemoryDisk } from "./disk.ts";
+import type { Seams } from "./node-process.ts";
+import type { WorldOptions } from "./world.ts";
+
+/** A mistake, and where it is planted. */
+export interface PlantedFault {
+  readonly name: string;
+  /** The promises that it may be caught by. */
+  readonly breaks: readonly Promised[];
+  readonly edits?: readonly Edit[];
+  readonly seams?: Seams;
+  readonly disk?: WorldOptions["disk"];
+}
+
+/** The worlds in which a fault is at large. */
+export async function worldsWith({ edits, seams, disk }: PlantedFault): Promise<WorldOptions> {
+  return {
+    realStoreEvery: 0,
+    ...(edits === undefined ? {} : { code: await editedCode(edits) }),
+    ...(seams === undefined ? {} : { seams }),
+    ...(disk === undefined ? {} : { disk }),
+  };
+}
+
+/** A store with some methods replaced. */
+function overStore(change: (store: Store, parts: Parameters<NonNullable<Seams["store"]>>[1]) => Partial<Store>): Seams {
+  return {
+    store: (store, parts) => {
+      const changed = change(store, parts);
+      return new Proxy(store, {
+        get(target, name) {
+          const own = (changed as Record<string | symbol, unknown>)[name] ?? (target as never)[name];
+          return typeof own === "function" ? own.bind(target) : own;
+        },
+      });
+    },
+  };
+}
+
+/** A store whose lists are committed in another way. */
+function overCommit(commit: (writer: ListWriter, ...args: Parameters<ListWriter["commit"]>) => void): Seams {
+  return overStore((store) => ({
+    beginList: (scopeId) => {
+      const writer = store.beginList(scopeId);
+      const plain = writer.commit.bind(writer);
+      return {
+        add: (item) => writer.add(item),
+        get itemCount() {
+          return writer.itemCount;
+        },
+        get itemBytes() {
+          return writer.itemBytes;
+        },
+        abort: () => writer.abort(),
+        commit: (...args) => commit({ ...writer, commit: plain }, ...args),
+      };
+    },
+  }));
+}
+
+async function* mapped(chunks: AsyncIterable<Uint8Array>, map: (text: string) => string): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) yield Buffer.from(map(Buffer.from(chunk).toString("utf8")));
+}
+
+const neighbour = (identity: ScopeIdentity): ScopeIdentity => ({
+  ...identity,
+  labelSelector: { "app=x": "app=y", "app=y": "app=x" }[identity.labelSelector] ?? "",
+});
+
+/** All of them. */
+export const plantedFaults: readonly PlantedFault[] = [
+  {
+    name: "an event is dropped at resume",
+    breaks: ["P1", "P2", "P3"],
+    seams: {
+      source: (source) => {
+        const seen = new Set<string>();
+        return {
+          hasCredential: (principal) => source.hasCredential(principal),
+          list: (...args) => source.list(...args),
+          watch: async (...args) => {
+            const answer = await source.watch(...args);
+            const id = JSON.stringify(args[0]);
+            let isToDrop = seen.has(id);
+            seen.add(id);
+            const drop = (text: string) => {
+              const isDropped = isToDrop && /^\{"type":"(ADDED|MODIFIED|DELETED)".*\}\n$/.test(text);
+              if (text !== "") isToDrop = false;
+              return isDropped ? "" : text;
+            };
+            return { ...answer, chunks: mapped(answer.chunks, drop) };
+          },
+        };
+      },
+    },
+  },
+  {
+    name: "the first page of a list is committed as the whole",
+    breaks: ["P1", "P2", "P3"],
+    edits: [{ file: "upstream-list.ts", text: `if (continueToken !== "") continue;`, by: "" }],
+  },
+  {
+    name: "a selector's neighbour is served",
+    breaks: ["P1", "P2", "P3"],
+    seams: {
+      source: (source) => ({
+        hasCredential: (principal) => source.hasCredential(principal),
+        list: (identity, ...rest) => source.list(neighbour(identity), ...rest),
+        watch: (identity, ...rest) => source.watch(neighbour(identity), ...rest),
+      }),
+    },
+  },
+  {
+    name: "the epoch is forgotten after a relist",
+    breaks: ["P2"],
+    edits: [
+      {
+        file: "scope.ts",
+        text: "if (this.#hasUnfinishedDiff && compareResourceVersions(at, epoch) <= 0)",
+        by: "if (false)",
+      },
+      { file: "scope.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
+    ],
+  },
+  {
+    name: "an event below its start is handed down",
+    breaks: ["P2"],
+    edits: [
+      {
+        file: "scope-watcher.ts",
+        text: "if (compareResourceVersions(entry.resourceVersion, this.startAt) <= 0) continue;",
+        by: "",
+      },
+    ],
+  },
+  {
+    name: "a resume begins at the list's resourceVersion",
+    breaks: ["P6"],
+    edits: [
+      {
+        file: "scope.ts",
+        text: "startAt ?? this.listed!.resourceVersion, attempt",
+        by: "startAt ?? this.listed!.epoch, attempt",
+      },
+    ],
+  },
+  {
+    name: "rows are kept after a 403",
+    breaks: ["P4"],
+    seams: overStore(() => ({ dropScope: () => {}, forget: () => {} })),
+  },
+  {
+    name: "a DELETED is lost in the difference of a relist",
+    breaks: ["P2"],
+    seams: overCommit((writer, state, onChange) =>
+      writer.commit(state, (change) => change.type === "DELETED" || onChange(change)),
+    ),
+  },
+  {
+    name: "an unobserved scope counts as empty",
+    breaks: ["P1", "P3", "P4"],
+    seams: overStore((store, { link }) => ({
+      snapshot: (scopeId) => store.snapshot(link.isOnline() ? scopeId : emptied(store, scopeId)),
+      listedState: (scopeId) => store.listedState(link.isOnline() ? scopeId : emptied(store, scopeId)),
+    })),
+  },
+  {
+    name: "a new uid under the same name is MODIFIED",
+    breaks: ["P2"],
+    seams: overCommit((writer, state, onChange) => {
+      let held: Parameters<typeof onChange>[0] | undefined;
+      writer.commit(state, (change) => {
+        const before = held;
+        held = undefined;
+        if (before?.type === "DELETED" && change.type === "ADDED" && before.old.meta.name === change.item.meta.name)
+          return onChange({ type: "MODIFIED", item: change.item });
+        if (before !== undefined) onChange(before);
+        if (change.type === "DELETED") held = change;
+        else onChange(change);
+      });
+      if (held !== undefined) onChange(held);
+    }),
+  },
+  {
+    name: "rows are committed without their resourceVersion",
+    breaks: ["P3"],
+    disk: () =>
+      new (class extends MemoryDisk {
+        override save(...[id, row]: Parameters<MemoryDisk["save"]>): void {
+          const before = this.committed.get(id)?.listed;
+          const isList = row.listed?.epoch !== before?.epoch;
+          super.save(id, isList || before === undefined ? row : { ...row, listed: before });
+        }
+      })(),
+  },
+  {
+    name: "the head of an answer is taken for its word that a moment is known",
+    breaks: ["P2"],
+    edits: [
+      {
+        file: "scope.ts",
+        text: "this.#endReplay(following);",
+        by: `this.#replayUntil = ""; this.#ring.reset(this.listed!.changedAt);`,
+      },
+    ],
+  },
+  {
+    name: "a history that went back is not acted upon",
+    breaks: ["P2"],
+    edits: [
+      {
+        file: "scope.ts",
+        text: `this.#attempt?.abort(new RolledBackError("The API server's resourceVersion went backwards"));`,
+        by: "",
+      },
+    ],
+  },
+  {
+    name: "watchers are closed at the cut",
+    breaks: ["P6"],
+    seams: {
+      started: ({ link, scopes }) => {
+        link.onChange((isOnline) => {
+          if (!isOnline) for (const scope of [...scopes.all()]) scope.close();
+        });
+      },
+    },
+  },
+];
+
+/** A scope without a list gets an empty one that nobody sent. @returns its id. */
+function emptied(store: Store, scopeId: number): number {
+  const scope = store.scopes().find(({ id }) => id === scopeId);
+  if (scope === undefined || scope.listed !== undefined) return scopeId;
+  const newest = Math.max(1, ...store.scopes().map(({ listed }) => Number(listed?.resourceVersion ?? 1)));
+  const kind = { pods: "Pod", configmaps: "ConfigMap", nodes: "Node" }[scope.identity.resource]!;
+  const shape = { listKind: `${kind}List`, apiVersion: "v1", isBare: true };
+  const state = { shape, contentType: "application/json", resourceVersion: String(newest), nowMs: scope.lastUsedMs };
+  store.beginList(scopeId).commit(state, () => {});
+  return scopeId;
+}

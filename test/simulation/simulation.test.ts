@@ -1,0 +1,54 @@
+import { describe, expect, test } from "bun:test";
+import type { Violation } from "./checks.ts";
+import { plantedFaults, worldsWith } from "./planted-faults.ts";
+import { runSeed } from "./world.ts";
+
+/** The first seeds of `bun run simulate`; every tenth runs on the real store. */
+const SAMPLE = 400;
+/** Each planted fault is found within so many seeds. */
+const FOUND_WITHIN = 300;
+
+describe("a simulated node", () => {
+  test(`keeps its promises in ${SAMPLE} worlds`, () => {
+    const broken: string[] = [];
+    const counts = new Map<string, number>();
+    for (let seed = 0; seed < SAMPLE; seed++) {
+      const { violation, counts: seen } = runSeed(seed);
+      if (violation !== undefined) broken.push(`seed ${seed}: ${violation.promise}: ${violation.text}`);
+      for (const [what, count] of seen) counts.set(what, (counts.get(what) ?? 0) + count);
+    }
+    expect(broken).toEqual([]);
+    // A world in which nothing happens keeps every promise.
+    for (const what of [
+      "event",
+      "watch resumed",
+      "stream opened",
+      "link lost",
+      "list: expired",
+      "list: rollback",
+      "crash",
+      "get: copy",
+    ])
+      expect({ what, isSeen: (counts.get(what) ?? 0) > 100 }).toEqual({ what, isSeen: true });
+  });
+
+  test("runs the same way every time", () => {
+    for (const seed of [1, 7, 9]) {
+      const { trace } = runSeed(seed, { isTraced: true });
+      expect(trace.length).toBeGreaterThan(50);
+      expect(runSeed(seed, { isTraced: true }).trace).toEqual(trace);
+    }
+  });
+});
+
+describe("a simulated node is caught when", () => {
+  for (const fault of plantedFaults) {
+    test(fault.name, async () => {
+      const options = await worldsWith(fault);
+      let found: Violation | undefined;
+      for (let seed = 0; seed < FOUND_WITHIN && found === undefined; seed++) found = runSeed(seed, options).violation;
+      expect(found).toBeDefined();
+      expect(fault.breaks).toContain(found!.promise);
+    });
+  }
+});
