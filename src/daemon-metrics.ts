@@ -33,6 +33,10 @@ export class DaemonMetrics {
     "Lists that scopes asked of the API server, by reason.",
     { reason: ["first", "expired", "rollback"] },
   );
+  readonly #shared = this.registry.counter(
+    "holdfast_shared_bytes_total",
+    "Bytes of lists and watch events taken from another scope's watch instead of the API server, uncompressed.",
+  );
   readonly #isUp = this.registry.gauge("holdfast_upstream_up", "1 while the API server can be reached.");
   readonly #changes = this.registry.counter(
     "holdfast_upstream_changes_total",
@@ -78,6 +82,11 @@ export class DaemonMetrics {
   /** A scope listed. */
   upstreamList(reason: string): void {
     this.#lists.add({ reason });
+  }
+
+  /** Bytes that did not have to come from the API server. */
+  shared(bytes: number): void {
+    this.#shared.add({}, bytes);
   }
 
   /** The link changed. */

@@ -4,6 +4,7 @@
 
 import { X509Certificate } from "node:crypto";
 import type { Scopes } from "./cache/scopes.ts";
+import type { SharingSource } from "./cache/sharing.ts";
 import type { KeyPair } from "./certificates/authority.ts";
 import type { Config } from "./config.ts";
 import type { DaemonMetrics } from "./daemon-metrics.ts";
@@ -16,6 +17,7 @@ export interface StatusSources {
   readonly config: Config;
   readonly link: Link;
   readonly scopes: Scopes;
+  readonly sharing: SharingSource;
   readonly store: SqliteStore;
   readonly servers: ReadonlyMap<string, { readonly lastContactMs?: number; readonly lastError?: string }>;
   readonly metrics: DaemonMetrics;
@@ -27,7 +29,7 @@ export interface StatusSources {
 
 /** Makes a report. */
 export function reportStatus(sources: StatusSources): StatusReport {
-  const { config, link, scopes, store, servers, metrics, version, startedAtMs, nowMs, serving } = sources;
+  const { config, link, scopes, sharing, store, servers, metrics, version, startedAtMs, nowMs, serving } = sources;
   const certificates = [certificateEntry("serving", serving.certPem)];
   const { credential } = config.upstream;
   if (credential.kind === "certificate") certificates.unshift(certificateEntry("upstream", credential.read().certPem));
@@ -49,20 +51,23 @@ export function reportStatus(sources: StatusSources): StatusReport {
     scopes: [...scopes.all()].map((scope) => {
       const { listed } = scope;
       const { items, bytes } = store.sizeOf(scope.id);
+      const base = sharing.baseOf(scope);
       return {
         ...scope.identity,
         state: scope.state,
         resourceVersion: listed?.resourceVersion ?? "",
         items,
         bytes,
-        watchers: scope.watcherCount,
+        watchers: scope.watcherCount - sharing.derivedCount(scope),
         lastContactMs: listed?.lastContactMs ?? 0,
         note: scope.isOversize ? "too large: passed through, not kept" : "",
+        ...(base === undefined ? {} : { sharesWatchOf: base.identity.principal }),
       };
     }),
     store: store.status(),
     certificates,
     requests: { ...metrics.counts },
+    sharedBytes: sharing.bytes,
     conditions: conditionsOf(sources, certificates),
   };
 }

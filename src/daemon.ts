@@ -12,12 +12,14 @@ import type { Clock } from "./base/clock.ts";
 import type { Log } from "./base/log.ts";
 import { Scopes } from "./cache/scopes.ts";
 import type { ScopeParts } from "./cache/scope.ts";
+import { SharingSource } from "./cache/sharing.ts";
 import { loadOrCreateLocalAuthority, servingPair } from "./certificates/authority.ts";
 import type { Config } from "./config.ts";
 import { DaemonMetrics } from "./daemon-metrics.ts";
 import { reportStatus } from "./daemon-status.ts";
 import { startAdmin } from "./health/admin.ts";
 import { startHealth, type HealthServer } from "./health/health.ts";
+import { AccessReviews } from "./proxy/access-review.ts";
 import { Forwarder } from "./proxy/forward.ts";
 import { Identifier, upstreamCredential } from "./proxy/identify.ts";
 import { Link } from "./proxy/link.ts";
@@ -96,9 +98,18 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
 
   const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect());
+  const sharing = new SharingSource({
+    source: sources,
+    reviewer: new AccessReviews(upstream, sources),
+    store,
+    link,
+    clock,
+    log,
+    onBytes: (bytes) => metrics.shared(bytes),
+  });
   const scopeParts: ScopeParts = {
     store,
-    source: sources,
+    source: sharing,
     link,
     clock,
     log,
@@ -107,6 +118,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     countList: (reason) => metrics.upstreamList(reason),
   };
   const scopes = new Scopes(scopeParts, { retentionMs: config.limits.retentionMs, maxScopes: MAX_SCOPES });
+  sharing.serve(scopes);
   const refusedTokens = new Set<string>();
   let ownTokenUser: string | undefined;
   const identifier = new Identifier(
@@ -129,6 +141,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     store,
     upgrades: { upstream, proxyFor: config.upstream.proxyFor, onFailure },
     refusedTokens,
+    onRefused: (principal, status, info) => sharing.refused(principal, status, info),
     clock,
     log,
     observe: (verb, code, seconds) => metrics.observe(verb, code, seconds),
@@ -182,6 +195,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       config,
       link,
       scopes,
+      sharing,
       store,
       servers,
       metrics,
@@ -216,6 +230,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const ended = Promise.withResolvers<void>();
   const end = async () => {
     proxy.stop();
+    sharing.close();
     scopes.close();
     await new Promise((resolve) => setTimeout(resolve, 50));
     for (const listener of listeners) listener.stop();

@@ -146,6 +146,11 @@ export class Scope {
     return this.#following !== undefined;
   }
 
+  /** The API server's history went back and the list in its place has not come yet. */
+  get hasRolledBack(): boolean {
+    return this.#hasRolledBack;
+  }
+
   /** Local watchers attached now. */
   get watcherCount(): number {
     return this.#watchers.size;

@@ -135,13 +135,14 @@ export function prose(report: StatusReport): string {
             nameOf(scope),
             scope.namespace || "(all)",
             shortPrincipal(scope.principal),
-            scope.note === "" ? scope.state : scope.note,
+            scope.note === "" ? `${scope.state}${scope.sharesWatchOf === undefined ? "" : ", shared"}` : scope.note,
             String(scope.items),
             formatSize(scope.bytes),
             String(scope.watchers),
             ago(scope.lastContactMs),
           ]),
         ),
+    sharingLine(report),
     clientsTable(report),
     table(
       ["CERTIFICATE", "SUBJECT", "ENDS"],
@@ -170,6 +171,13 @@ function firstLine({ link, scopes, certificates, requests, conditions, nowMs }: 
     ...(requests.refusedWrites === 0 ? [] : [`${counted(requests.refusedWrites, "write")} refused`]),
     ...(conditions.length === 0 ? [] : [`${counted(conditions.length, "condition")} to look at`]),
   ].join(" · ");
+}
+
+/** What did not have to come over the uplink. */
+function sharingLine({ scopes, sharedBytes }: StatusReport): string {
+  if (sharedBytes === undefined || sharedBytes === 0) return "";
+  const shared = scopes.filter(({ sharesWatchOf }) => sharesWatchOf !== undefined).length;
+  return `Sharing: ${counted(shared, "scope")} fed by another caller's watch, ${formatSize(sharedBytes)} of lists and events since start not asked of the API server`;
 }
 
 /** Who asks, and how much is kept for them. */

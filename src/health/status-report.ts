@@ -20,6 +20,8 @@ const scopeSchema = v.object({
   watchers: v.number(),
   lastContactMs: v.number(),
   note: v.string(),
+  /** The principal whose watch this scope is cut out of now; absent when it has its own, or none. */
+  sharesWatchOf: v.optional(v.string()),
 });
 
 /** The schema of a status report. */
@@ -58,6 +60,8 @@ export const statusReportSchema = v.object({
   }),
   certificates: v.array(v.object({ name: v.string(), subject: v.string(), notAfterMs: v.number() })),
   requests: v.object({ forwarded: v.number(), servedFromCache: v.number(), refusedWrites: v.number() }),
+  /** Bytes of lists and events that came from another scope instead of the API server since start, uncompressed. */
+  sharedBytes: v.optional(v.number()),
   conditions: v.array(
     v.object({ type: v.string(), reason: v.string(), message: v.string(), sinceMs: v.optional(v.number()) }),
   ),

@@ -35,6 +35,8 @@ export interface ProxyParts {
   readonly store: Store;
   readonly upgrades: UpgradeParts;
   readonly refusedTokens: Set<string>;
+  /** Told of every request that ended in 401 or 403: what its caller had proven is in doubt. */
+  readonly onRefused: (principal: string, status: 401 | 403, info: RequestInfo) => void;
   readonly clock: Clock;
   readonly log: Log;
   /** Counts an answered request for metrics. */
@@ -64,6 +66,7 @@ export class Proxy {
   async handle(exchange: Exchange): Promise<void> {
     const startedMs = this.parts.clock.monotonicMs();
     let verb = "unknown";
+    let asked: { readonly principal: string; readonly info: RequestInfo } | undefined;
     try {
       if (this.#isStopping)
         throw new StatusError({
@@ -76,13 +79,17 @@ export class Proxy {
       const info = requestInfo(exchange.method, exchange.target);
       verb = info.verb;
       if (!caller.isImpersonating) this.parts.sources.remember(caller.principal, caller.credential);
+      if (!caller.isImpersonating) asked = { principal: caller.principal, info };
       await this.#serve(exchange, info, caller);
     } catch (error) {
       if (!(error instanceof UpstreamRefusedError) && statusOf(error).code === 500)
         this.parts.log.error("request failed", { verb, error: String(error) });
       answerError(exchange, error);
     } finally {
-      this.parts.observe(verb, exchange.response.statusCode, (this.parts.clock.monotonicMs() - startedMs) / 1_000);
+      const { statusCode } = exchange.response;
+      if (asked !== undefined && (statusCode === 401 || statusCode === 403))
+        this.parts.onRefused(asked.principal, statusCode, asked.info);
+      this.parts.observe(verb, statusCode, (this.parts.clock.monotonicMs() - startedMs) / 1_000);
     }
   }
 

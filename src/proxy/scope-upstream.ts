@@ -36,6 +36,11 @@ export class ScopeUpstream implements ScopeSource {
     this.#credentials.delete(principal);
   }
 
+  /** What a principal's requests are made with, once it has spoken. */
+  credentialOf(principal: string): UpstreamCredential | undefined {
+    return this.#credentials.get(principal);
+  }
+
   hasCredential(principal: string): boolean {
     return this.#credentials.has(principal);
   }

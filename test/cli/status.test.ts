@@ -48,6 +48,14 @@ test("the tables name servers, scopes, clients, certificates, store and conditio
   );
 });
 
+test("a scope fed by another caller's watch says so, and the bytes saved are told", () => {
+  const shared = scope({ resource: "services", labelSelector: "!a", sharesWatchOf: "token:0123456789abcdef" });
+  const text = prose(report({ scopes: [scope(), shared], sharedBytes: 1_200_000 }));
+  expect(text).toMatch(/^services \(!a\) .* live, shared /m);
+  expect(text).toContain("Sharing: 1 scope fed by another caller's watch, 1.2 MB of lists and events");
+  expect(prose(report())).not.toContain("Sharing");
+});
+
 async function daemon(changes: Partial<StatusReport> = {}) {
   const stateDir = mkdtempSync(join(tmpdir(), "holdfast-status-"));
   const path = join(stateDir, "admin.sock");
