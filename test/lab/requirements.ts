@@ -49,11 +49,30 @@ export const NODE_PROGRAMS: Readonly<Record<string, string>> = {
   tar: "tar",
 };
 
-/** Why the tests with a real kubelet are skipped. */
-export const whyWithoutNode: string | undefined = whyWithoutHoldfast ?? missingNodeProgram();
+/** What pods with addresses of their own take beside that. */
+export const POD_NETWORK_PROGRAMS: Readonly<Record<string, string>> = {
+  "host-local": "containernetworking-plugins",
+  portmap: "containernetworking-plugins",
+  iptables: "iptables",
+  nft: "nftables",
+};
 
-function missingNodeProgram(): string | undefined {
-  const missing = Object.keys(NODE_PROGRAMS).find((program) => Bun.which(program) === null);
+/** Where Debian puts CNI plugins, and where everybody else does. */
+export const CNI_FOLDERS = ["/usr/lib/cni", "/opt/cni/bin"];
+
+/** Finds a program of either table; CNI plugins lie outside the path. */
+export function findProgram(program: string): string | undefined {
+  return Bun.which(program, { PATH: [process.env["PATH"], ...CNI_FOLDERS].join(":") }) ?? undefined;
+}
+
+/** Why the tests with a real kubelet are skipped. */
+export const whyWithoutNode: string | undefined = whyWithoutHoldfast ?? firstMissing(NODE_PROGRAMS);
+
+/** Why the tests with a real kubelet, pod addresses, Services and DNS are skipped. */
+export const whyWithoutPodNetwork: string | undefined = whyWithoutNode ?? firstMissing(POD_NETWORK_PROGRAMS);
+
+function firstMissing(programs: Readonly<Record<string, string>>): string | undefined {
+  const missing = Object.keys(programs).find((program) => findProgram(program) === undefined);
   return missing === undefined ? undefined : `${missing} is not installed`;
 }
 

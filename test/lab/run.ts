@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { ensureDependencies, run } from "../../scripts/setup.ts";
 import { buildPrograms } from "./build.ts";
 import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
-import { NODE_PROGRAMS, STATE_VARIABLE, whyNotRunnable } from "./requirements.ts";
+import { findProgram, NODE_PROGRAMS, POD_NETWORK_PROGRAMS, STATE_VARIABLE, whyNotRunnable } from "./requirements.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 
@@ -47,7 +47,9 @@ function setUp(): void {
 
 /** On a machine that lives for this run only; without them the node's tests are skipped. */
 function installNodePackages(): void {
-  const missing = Object.entries(NODE_PROGRAMS).filter(([program]) => Bun.which(program) === null);
+  const missing = Object.entries({ ...NODE_PROGRAMS, ...POD_NETWORK_PROGRAMS }).filter(
+    ([program]) => findProgram(program) === undefined,
+  );
   if (missing.length === 0 || Bun.which("apt-get") === null) return;
   const packages = [...new Set(missing.map(([, name]) => name))];
   for (const args of [["update"], ["install", "-y", "--no-install-recommends", ...packages]]) {

@@ -28,6 +28,8 @@ const HEALTH_LISTEN = "127.0.0.1:10267";
 export interface WorldOptions {
   /** Default false: namespaces and service accounts are then made by `createNamespace`. */
   readonly controllerManager?: boolean;
+  /** Default false: pods then name their node themselves. */
+  readonly scheduler?: boolean;
   readonly apiServerArguments?: readonly string[];
 }
 
@@ -136,18 +138,18 @@ export class World implements AsyncDisposable {
    * @throws {Error} with its stderr when it fails.
    */
   async inCloud(args: readonly string[], input?: string): Promise<string> {
-    const command = [
-      programPath("kubectl"),
-      `--cache-dir=${this.directory}/kubectl-cloud`,
-      `--kubeconfig=${this.cloudKubeconfig}`,
-      ...args,
-    ];
     const output = await runProcess(
-      this.network.within(this.network.cloud, command),
+      this.network.within(this.network.cloud, this.cloudKubectl(args)),
       input === undefined ? {} : { input },
     );
     if (output.exitCode !== 0) throw new Error(`Cannot run kubectl ${args.join(" ")} in the cloud: ${output.stderr}`);
     return output.stdout;
+  }
+
+  /** Starts a kubectl that stays, in the cloud as admin; its stdout is the caller's. */
+  startKubectlInCloud(args: readonly string[]): LabProcess {
+    const command = this.network.within(this.network.cloud, this.cloudKubectl(args));
+    return this.own(startProcess("kubectl", command, { logPath: this.path("kubectl.log"), stdio: "pipe" }));
   }
 
   /** Applies a manifest in the cloud. */
@@ -158,12 +160,15 @@ export class World implements AsyncDisposable {
     );
   }
 
-  /** A namespace with the service account that every pod needs, which nobody makes without a controller manager. */
+  /** A namespace with the service account that every pod needs, which we make where no controller manager does. */
   async createNamespace(name: string): Promise<void> {
     await this.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name } });
-    if (this.options.controllerManager !== true) {
+    if (this.options.controllerManager === true) {
+      await until(`${name} has its service account`, async () =>
+        (await this.inCloud(["get", "serviceaccount", "default", "-n", name, "-o", "name"])).trim(),
+      );
+    } else
       await this.apply({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: name } });
-    }
   }
 
   /**
@@ -308,6 +313,7 @@ export class World implements AsyncDisposable {
     this.startInCloud("etcd", ["--data-dir", join(this.directory, "etcd"), ...listen, ...peers, "--unsafe-no-fsync"]);
     await this.startApiServer();
     if (this.options.controllerManager === true) this.startControllerManager();
+    if (this.options.scheduler === true) this.startScheduler();
   }
 
   private async startApiServer(): Promise<void> {
@@ -364,6 +370,12 @@ export class World implements AsyncDisposable {
     ]);
   }
 
+  private startScheduler(): void {
+    const kubeconfig = this.kubeconfig("https://127.0.0.1:6443", this.certificateOf("scheduler"));
+    const flags = ["--kubeconfig", "--authentication-kubeconfig", "--authorization-kubeconfig"];
+    this.startInCloud("kube-scheduler", [...flags.map((flag) => `${flag}=${kubeconfig}`), "--leader-elect=false"]);
+  }
+
   private startInCloud(name: string, args: readonly string[]): LabProcess {
     const command = this.network.within(this.network.cloud, [programPath(name), ...args]);
     return this.own(startProcess(name, command, { logPath: join(this.directory, `${name}.log`) }));
@@ -372,6 +384,11 @@ export class World implements AsyncDisposable {
   private own(started: LabProcess): LabProcess {
     this.running.push(started);
     return started;
+  }
+
+  private cloudKubectl(args: readonly string[]): string[] {
+    const flags = [`--cache-dir=${this.directory}/kubectl-cloud`, `--kubeconfig=${this.cloudKubeconfig}`];
+    return [programPath("kubectl"), ...flags, ...args];
   }
 
   private kubectlCommand(args: readonly string[], kubeconfig = this.adminKubeconfig): string[] {
