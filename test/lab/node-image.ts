@@ -10,7 +10,7 @@ export const IMAGE = "docker.io/local/app:1";
 
 const SHELL_WORDS = [
   ..."sh sleep cat echo seq date ls mkdir touch test hostname env".split(" "),
-  ..."httpd wget nslookup kill".split(" "),
+  ..."httpd nc nslookup kill printf".split(" "),
 ];
 const FOLDERS = ["bin", "tmp", "etc", "proc", "sys", "dev", "www"];
 

@@ -152,12 +152,13 @@ function lastStartMs(containers: readonly Container[]): number {
 /** Asks the Service from a pod until both replicas have answered; their names, in order. */
 async function answersOfWeb(edge: NodeWorld): Promise<string[]> {
   const from = await edge.containerOf("configured");
-  const command = ["wget", "-qO-", "-T", "2", `http://web.${NAMESPACE}.svc.cluster.local`];
+  // Not wget: the static one of Debian dies of a lookup in /etc/services.
+  const ask = `printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 web.${NAMESPACE}.svc.cluster.local 80`;
   const answered = new Set<string>();
   await until("both replicas have answered", async () => {
-    const got = await edge.node.containers.exec(from, command);
+    const got = await edge.node.containers.exec(from, ["sh", "-c", ask]);
     if (got.exitCode !== 0) throw new Error(got.stderr);
-    return answered.add(got.stdout.trim()).size === 2;
+    return answered.add(got.stdout.trim().split("\n").at(-1) ?? "").size === 2;
   });
   return [...answered].toSorted();
 }
