@@ -20,7 +20,7 @@ const GO_VERSION = { major: 1, minor: 26 };
 interface Program {
   readonly name: string;
   /** Folder of the Go module, below this one. */
-  readonly module: "cluster" | "coredns" | "informers";
+  readonly module: "cluster" | "coredns" | "informers" | "slow-link";
   readonly target: string;
 }
 
@@ -31,6 +31,7 @@ const PROGRAMS: readonly Program[] = [
   ),
   { name: "coredns", module: "coredns", target: "." },
   { name: "informers", module: "informers", target: "." },
+  { name: "slow-link", module: "slow-link", target: "." },
 ];
 
 /** Where the programs lie: HOLDFAST_LAB_BIN, else .cache/lab-bin of the repository. */

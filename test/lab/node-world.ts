@@ -8,6 +8,7 @@ import type { AuditedRequest } from "./audit.ts";
 import type { Container } from "./containers.ts";
 import { LabNode } from "./node.ts";
 import { until } from "./processes.ts";
+import { LONG_VARIABLE } from "./requirements.ts";
 import { clusterDns, CONTAINERS, NAMESPACE, staticPod, workload } from "./workload.ts";
 import { type Holdfast, NODE_NAME, startWorld, type World } from "./world.ts";
 
@@ -236,6 +237,9 @@ interface RawPod {
 export function identities(containers: readonly Container[]): Record<string, string> {
   return Object.fromEntries(containers.map(({ pod, name, id, pid }) => [`${pod}/${name}`, `${id} ${pid}`]));
 }
+
+/** The long variants run: minutes instead of seconds of each bad link. */
+export const isLong = process.env[LONG_VARIABLE] !== undefined;
 
 /** Prints one measured figure; CI's log is where they are read. */
 export function measured(what: string, value: string): void {

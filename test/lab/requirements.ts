@@ -9,6 +9,9 @@ import { whyNotBuildable } from "./build.ts";
 /** Set by `run.ts`: "ready", or the reason why the lab cannot run here. */
 export const STATE_VARIABLE = "HOLDFAST_LAB";
 
+/** Set by `run.ts --long`: bad links then last for minutes. */
+export const LONG_VARIABLE = "HOLDFAST_LAB_LONG";
+
 /** Why the lab's tests are skipped; undefined when they run. */
 export const whySkipped: string | undefined = readState();
 

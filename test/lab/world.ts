@@ -21,6 +21,7 @@ import { LAB_DIR_VARIABLE, LabProcess, type Output, runProcess, startProcess, un
 import { holdfastPath } from "./requirements.ts";
 
 export const NODE_NAME = "edge1";
+const SLOW_DEVICE = "slow0";
 const ETCD_URL = "http://127.0.0.1:2379";
 const LISTEN = "127.0.0.1:10268";
 const HEALTH_LISTEN = "127.0.0.1:10267";
@@ -116,6 +117,31 @@ export class World implements AsyncDisposable {
 
   heal(): void {
     this.network.heal();
+  }
+
+  /**
+   * Makes the link slow and lossy until the returned object is disposed of.
+   *
+   * @param delayMs each way; the round trip takes twice that.
+   * @param loss the share of packets lost each way, in [0, 1].
+   */
+  async slowDown(delayMs: number, loss: number): Promise<AsyncDisposable> {
+    const { cloud, edge } = this.network;
+    this.network.detour(SLOW_DEVICE);
+    const sockets = [this.path("slow"), this.path("slow")] as const;
+    const start = (namespace: string, own: string, peer: string) => {
+      const command = [programPath("slow-link"), SLOW_DEVICE, own, peer, `${delayMs}ms`, `${loss}`];
+      const entered = this.network.within(namespace, command);
+      return this.own(startProcess("slow-link", entered, { logPath: this.path("slow-link.log") }));
+    };
+    const ends = [start(cloud, sockets[0], sockets[1]), start(edge, sockets[1], sockets[0])];
+    await until("both ends of the slow link stand", () => ends.every((end) => end.log.includes("ready")));
+    return {
+      [Symbol.asyncDispose]: async () => {
+        for (const end of ends) await end.stop("SIGKILL");
+        this.network.endDetour(SLOW_DEVICE);
+      },
+    };
   }
 
   /** Runs kubectl at the edge, as admin unless told otherwise, with nothing kept from earlier calls. */
@@ -223,7 +249,12 @@ export class World implements AsyncDisposable {
    * @param options.stateDir given again, it is the same Holdfast restarted.
    */
   async startHoldfast(
-    options: { readonly kubeconfig?: string; readonly stateDir?: string; readonly args?: readonly string[] } = {},
+    options: {
+      readonly kubeconfig?: string;
+      readonly stateDir?: string;
+      readonly args?: readonly string[];
+      readonly env?: Readonly<Record<string, string>>;
+    } = {},
   ): Promise<Holdfast> {
     const stateDir = options.stateDir ?? this.path("state");
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
@@ -242,7 +273,7 @@ export class World implements AsyncDisposable {
     ];
     const logPath = join(this.directory, `${stateDir.split("/").at(-1)}.log`);
     // The default socket is one per machine, and worlds share the machine.
-    const env = { HOLDFAST_ADMIN_SOCKET: join(this.directory, "admin.sock") };
+    const env = { HOLDFAST_ADMIN_SOCKET: join(this.directory, "admin.sock"), ...options.env };
     const started = this.own(
       startProcess("holdfast", this.network.within(this.network.edge, command), { logPath, env }),
     );
