@@ -60,6 +60,14 @@ export const POD_NETWORK_PROGRAMS: Readonly<Record<string, string>> = {
   nft: "nftables",
 };
 
+/** What lends one process a clock of its own. */
+export const CLOCK_PROGRAMS: Readonly<Record<string, string>> = { faketime: "faketime" };
+
+/** The library that does it, for LD_PRELOAD; undefined where it is not installed. */
+export const fakeClockLibrary: string | undefined = [
+  ...new Bun.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1").scanSync({ cwd: "/", absolute: true }),
+][0];
+
 /** Where Debian puts CNI plugins, and where everybody else does. */
 export const CNI_FOLDERS = ["/usr/lib/cni", "/opt/cni/bin"];
 
@@ -73,6 +81,10 @@ export const whyWithoutNode: string | undefined = whyWithoutHoldfast ?? firstMis
 
 /** Why the tests with a real kubelet, pod addresses, Services and DNS are skipped. */
 export const whyWithoutPodNetwork: string | undefined = whyWithoutNode ?? firstMissing(POD_NETWORK_PROGRAMS);
+
+/** Why the tests with a wrong clock are skipped. */
+export const whyWithoutClock: string | undefined =
+  whyWithoutHoldfast ?? (fakeClockLibrary === undefined ? "libfaketime is not installed" : undefined);
 
 function firstMissing(programs: Readonly<Record<string, string>>): string | undefined {
   const missing = Object.keys(programs).find((program) => findProgram(program) === undefined);

@@ -19,6 +19,7 @@ import { ensureDependencies, run } from "../../scripts/setup.ts";
 import { buildPrograms } from "./build.ts";
 import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
 import {
+  CLOCK_PROGRAMS,
   findProgram,
   LONG_VARIABLE,
   NODE_PROGRAMS,
@@ -64,7 +65,7 @@ function setUp(): void {
 
 /** On a machine that lives for this run only; without them the node's tests are skipped. */
 function installNodePackages(): void {
-  const missing = Object.entries({ ...NODE_PROGRAMS, ...POD_NETWORK_PROGRAMS }).filter(
+  const missing = Object.entries({ ...NODE_PROGRAMS, ...POD_NETWORK_PROGRAMS, ...CLOCK_PROGRAMS }).filter(
     ([program]) => findProgram(program) === undefined,
   );
   if (missing.length === 0 || Bun.which("apt-get") === null) return;
