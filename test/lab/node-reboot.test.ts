@@ -51,6 +51,7 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
     });
 
     test(`${CONTAINERS} of ${CONTAINERS} containers come back, and no Job runs again`, async () => {
+      const before = (await edge.allRunning()).map(({ pod }) => pod);
       await edge.holdfast.stop("SIGKILL");
       await edge.node.reboot({ forgetContainers: true });
       expect(await edge.node.containers.running()).toEqual([]);
@@ -62,6 +63,7 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
       rebooted = await edge.allRunning();
 
       measured("reboot while cut, kubelet's start to the last container", seconds(lastStartMs(rebooted) - startedMs));
+      expect(rebooted.map(({ pod }) => pod)).toEqual(before);
       expect([edge.runsOf("once"), edge.runsOf("later")]).toEqual([1, 1]);
     });
 
