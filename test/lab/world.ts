@@ -14,6 +14,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Audit } from "./audit.ts";
 import { programPath } from "./build.ts";
+import {
+  apiServerArguments,
+  controllerManagerArguments,
+  ETCD_URL,
+  etcdArguments,
+  schedulerArguments,
+} from "./control-plane.ts";
 import { type LabCredential, writeKubeconfig } from "./kubeconfig.ts";
 import { Network } from "./network.ts";
 import { mintPki, type Pki } from "./pki.ts";
@@ -22,7 +29,6 @@ import { holdfastPath } from "./requirements.ts";
 
 export const NODE_NAME = "edge1";
 const SLOW_DEVICE = "slow0";
-const ETCD_URL = "http://127.0.0.1:2379";
 const LISTEN = "127.0.0.1:10268";
 const HEALTH_LISTEN = "127.0.0.1:10267";
 
@@ -332,49 +338,20 @@ export class World implements AsyncDisposable {
   }
 
   private async startControlPlane(): Promise<void> {
-    const listen = ["--listen-client-urls", ETCD_URL, "--advertise-client-urls", ETCD_URL];
-    const peers = [
-      "--listen-peer-urls",
-      "http://127.0.0.1:2380",
-      "--initial-advertise-peer-urls",
-      "http://127.0.0.1:2380",
-      "--initial-cluster",
-      "default=http://127.0.0.1:2380",
-    ];
-    this.startInCloud("etcd", ["--data-dir", join(this.directory, "etcd"), ...listen, ...peers, "--unsafe-no-fsync"]);
+    this.startInCloud("etcd", etcdArguments(join(this.directory, "etcd")));
     await this.startApiServer();
-    if (this.options.controllerManager === true) this.startControllerManager();
-    if (this.options.scheduler === true) this.startScheduler();
+    const kubeconfigOf = (name: string) => this.kubeconfig("https://127.0.0.1:6443", this.certificateOf(name));
+    if (this.options.controllerManager === true) {
+      const kubeconfig = kubeconfigOf("controller-manager");
+      this.startInCloud("kube-controller-manager", controllerManagerArguments(this.pki, kubeconfig));
+    }
+    if (this.options.scheduler === true)
+      this.startInCloud("kube-scheduler", schedulerArguments(kubeconfigOf("scheduler")));
   }
 
   private async startApiServer(): Promise<void> {
-    const { pki } = this;
-    const flags = {
-      "etcd-servers": ETCD_URL,
-      "secure-port": "6443",
-      // A loopback address is refused here.
-      "advertise-address": this.network.cloudAddress,
-      "client-ca-file": pki.ca,
-      "tls-cert-file": pki.certificate("apiserver"),
-      "tls-private-key-file": pki.key("apiserver"),
-      "kubelet-client-certificate": pki.certificate("apiserver-kubelet"),
-      "kubelet-client-key": pki.key("apiserver-kubelet"),
-      "kubelet-certificate-authority": pki.ca,
-      // As kubeadm sets it: nobody resolves a node's name here.
-      "kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
-      "service-account-key-file": join(pki.directory, "service-account.pub"),
-      "service-account-signing-key-file": pki.key("service-account"),
-      "service-account-issuer": "https://kubernetes.default.svc",
-      "service-cluster-ip-range": "10.96.0.0/16",
-      "authorization-mode": "Node,RBAC",
-      "enable-admission-plugins": "NodeRestriction",
-      "allow-privileged": "true",
-      // The lab compacts when it wants to.
-      "etcd-compaction-interval": "0",
-    };
-    const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
     this.apiServer = this.startInCloud("kube-apiserver", [
-      ...args,
+      ...apiServerArguments(this.pki, this.network.cloudAddress),
       ...this.audit.apiServerArguments,
       ...(this.options.apiServerArguments ?? []),
     ]);
@@ -383,28 +360,6 @@ export class World implements AsyncDisposable {
       async () => (await this.inCloud(["get", "--raw=/readyz"])) === "ok",
       90_000,
     );
-  }
-
-  private startControllerManager(): void {
-    const kubeconfig = this.kubeconfig("https://127.0.0.1:6443", this.certificateOf("controller-manager"));
-    const files = ["--kubeconfig", "--authentication-kubeconfig", "--authorization-kubeconfig"].map(
-      (flag) => `${flag}=${kubeconfig}`,
-    );
-    this.startInCloud("kube-controller-manager", [
-      ...files,
-      `--cluster-signing-cert-file=${this.pki.ca}`,
-      `--cluster-signing-key-file=${this.pki.key("ca")}`,
-      `--root-ca-file=${this.pki.ca}`,
-      `--service-account-private-key-file=${this.pki.key("service-account")}`,
-      "--use-service-account-credentials=true",
-      "--leader-elect=false",
-    ]);
-  }
-
-  private startScheduler(): void {
-    const kubeconfig = this.kubeconfig("https://127.0.0.1:6443", this.certificateOf("scheduler"));
-    const flags = ["--kubeconfig", "--authentication-kubeconfig", "--authorization-kubeconfig"];
-    this.startInCloud("kube-scheduler", [...flags.map((flag) => `${flag}=${kubeconfig}`), "--leader-elect=false"]);
   }
 
   private startInCloud(name: string, args: readonly string[]): LabProcess {
