@@ -124,6 +124,7 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
       expect(identities(await edge.node.containers.running())).toEqual(identities(rebooted));
       expect((await edge.cloudPods()).map((pod) => pod.uid).toSorted()).toEqual(uids);
       expect([edge.runsOf("once"), edge.runsOf("later")]).toEqual([1, 1]);
+      expect(await answersOfWeb(edge)).toHaveLength(2);
       // Slices were edited while cut: theirs is the one copy that is fetched anew.
       const lists = edge.fullReadsSince(mark).filter((request) => request.resource !== "endpointslices");
       expect(lists.map((request) => `${request.userAgent} ${request.uri}`)).toEqual([]);

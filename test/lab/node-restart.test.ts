@@ -85,7 +85,8 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
       await edge.holdfast.stop("SIGKILL");
       await churn.stop();
       await edge.startHoldfast();
-      await edge.allRunning(9);
+      await until("churn is over", async () => !(await edge.cloudPods()).some((pod) => pod.name.startsWith("churn-")));
+      await edge.allRunning(Object.keys(before.identities).length);
       edge.world.cut();
       const logFrom = edge.node.log("kubelet").length;
       await edge.restartKubelet("SIGKILL");
