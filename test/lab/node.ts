@@ -5,7 +5,7 @@
  * Pods share the node's network, so that no plugin is needed, or hang on a
  * bridge of the edge's namespace with an address each.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { programPath } from "./build.ts";
 import { clearCgroup, makeCgroup } from "./cgroup.ts";
@@ -20,6 +20,7 @@ import {
 } from "./node-config.ts";
 import { IMAGE, makeImage } from "./node-image.ts";
 import { type LabProcess, record, runProcess, until } from "./processes.ts";
+import { killShims, unmountBelow } from "./remains.ts";
 import { findProgram } from "./requirements.ts";
 import { NODE_NAME, type World } from "./world.ts";
 
@@ -136,9 +137,9 @@ export class LabNode implements AsyncDisposable {
   async reboot(options: { readonly forgetContainers?: boolean } = {}): Promise<void> {
     for (const part of [...this.parts.keys()]) await this.stopPart(part, "SIGKILL");
     await this.containerd?.stop("SIGKILL");
-    this.killShims();
+    killShims(this.directory);
     clearCgroup(this.cgroup);
-    this.unmountAll();
+    unmountBelow(this.directory);
     rmSync(this.path("run"), { recursive: true, force: true });
     await this.clearNetwork();
     makeCgroup(this.cgroup);
@@ -154,9 +155,9 @@ export class LabNode implements AsyncDisposable {
     for (const part of [...this.parts.keys()]) await this.stopPart(part, "SIGKILL");
     if (this.containerd?.isRunning === true) await this.containers.removeTasks();
     await this.containerd?.stop("SIGTERM", 5_000);
-    this.killShims();
+    killShims(this.directory);
     clearCgroup(this.cgroup);
-    this.unmountAll();
+    unmountBelow(this.directory);
   }
 
   private get socket(): string {
@@ -197,28 +198,6 @@ export class LabNode implements AsyncDisposable {
   private async importImage(): Promise<void> {
     const imported = await this.containers.ctr(["images", "import", makeImage(this.path("image"))]);
     if (imported.exitCode !== 0) throw new Error(`Cannot import the lab's image: ${imported.stderr}`);
-  }
-
-  /** A shim outlives its containerd; it is known by our socket in its arguments. */
-  private killShims(): void {
-    for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-      try {
-        const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-        if (words[0]?.includes("containerd-shim") === true && words.includes(this.socket))
-          process.kill(Number(pid), "SIGKILL");
-      } catch {
-        // It has ended meanwhile.
-      }
-    }
-  }
-
-  /** Root filesystems, tmpfs volumes and network namespaces stay mounted when their users are killed. */
-  private unmountAll(): void {
-    const mounts = readFileSync("/proc/self/mountinfo", "utf8")
-      .split("\n")
-      .map((line) => line.split(" ")[4] ?? "");
-    for (const mount of mounts.filter((path) => path.startsWith(`${this.directory}/`)).toReversed())
-      Bun.spawnSync(["umount", "-l", mount]);
   }
 
   /** Rules and bridge are the kernel's; leases are files, whose counter alone survives: no pod gets its old address. */
