@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Container } from "./containers.ts";
 import { identities, measured, NodeWorld, seconds } from "./node-world.ts";
 import { type LabProcess, until } from "./processes.ts";
+import { ReadyWatch } from "./ready-watch.ts";
 import { titled, whyWithoutPodNetwork } from "./requirements.ts";
 import { CONTAINERS, GREETING, NAMESPACE, SECRET_TEXT } from "./workload.ts";
 
@@ -19,10 +20,15 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
     let edge: NodeWorld;
     let rebooted: readonly Container[] = [];
     let mark = 0;
+    let cutMs = 0;
+    let ready: ReadyWatch | undefined;
     beforeAll(async () => {
       edge = await NodeWorld.start();
     }, 240_000);
-    afterAll(async () => await edge?.[Symbol.asyncDispose]());
+    afterAll(async () => {
+      await ready?.[Symbol.asyncDispose]();
+      await edge?.[Symbol.asyncDispose]();
+    });
 
     test("a pod's own client lists and watches through Holdfast while the link stands", async () => {
       const kubeconfig = await clientKubeconfig(edge);
@@ -39,6 +45,8 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
 
     test("a Job that ends while the link is cut has ended", async () => {
       mark = edge.world.audit.mark();
+      ready = ReadyWatch.start(edge.world);
+      cutMs = performance.now();
       edge.world.cut();
       edge.finishLaterJob();
       const kubeconfig = edge.kubeletKubeconfig;
@@ -123,6 +131,13 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
 
       expect(identities(await edge.node.containers.running())).toEqual(identities(rebooted));
       expect((await edge.cloudPods()).map((pod) => pod.uid).toSorted()).toEqual(uids);
+      const downMs = performance.now() - cutMs;
+      for (const [pod, unreadyMs] of Object.entries(
+        ready?.unreadyMs(rebooted.map((container) => container.pod)) ?? {},
+      )) {
+        measured(`reboot while cut for ${seconds(downMs)}: ${pod} not Ready in the cloud`, seconds(unreadyMs));
+        expect(unreadyMs, pod).toBeLessThan(downMs);
+      }
       expect([edge.runsOf("once"), edge.runsOf("later")]).toEqual([1, 1]);
       expect(await answersOfWeb(edge)).toHaveLength(2);
       // Slices were edited while cut: theirs is the one copy that is fetched anew.
