@@ -1,7 +1,7 @@
 /**
  * The WAN: two network namespaces, cloud and edge, and one cable between them.
  *
- * A link fails in two ways, and programs notice them differently:
+ * A link fails in two ways, beside being slow, and programs notice them differently:
  *
  * - `cut`: the cable is pulled. The edge loses its carrier, and the kernel
  *   tells programs within seconds (EHOSTUNREACH).
@@ -56,6 +56,23 @@ export class Network implements AsyncDisposable {
     ip("-n", this.edge, "neigh", "replace", this.cloudAddress, "lladdr", NOBODY, "dev", "edge0", "nud", "permanent");
   }
 
+  /**
+   * Leads all traffic between cloud and edge through two TUN devices, for
+   * programs that hold and lose packets on the way; see slow-link.
+   */
+  detour(device: string): void {
+    for (const [namespace, own, peer] of this.ends()) {
+      ip("-n", namespace, "tuntap", "add", "dev", device, "mode", "tun");
+      ip("-n", namespace, "link", "set", device, "up");
+      ip("-n", namespace, "route", "add", `${peer}/32`, "dev", device, "src", own);
+    }
+  }
+
+  /** Ends the detour. */
+  endDetour(device: string): void {
+    for (const [namespace] of this.ends()) Bun.spawnSync(["ip", "-n", namespace, "link", "del", device]);
+  }
+
   /** Ends whatever `cut` and `drop` did. */
   heal(): void {
     ip("-n", this.cloud, "link", "set", "cloud0", "up");
@@ -72,6 +89,13 @@ export class Network implements AsyncDisposable {
   /** The command that runs `command` in a namespace; `ip` becomes the program, so its pid is the program's. */
   within(namespace: string, command: readonly string[]): string[] {
     return ["ip", "netns", "exec", namespace, ...command];
+  }
+
+  private ends(): [namespace: string, own: string, peer: string][] {
+    return [
+      [this.cloud, this.cloudAddress, this.edgeAddress],
+      [this.edge, this.edgeAddress, this.cloudAddress],
+    ];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

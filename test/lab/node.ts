@@ -1,42 +1,66 @@
 /**
- * A real node at the edge: containerd, runc and a stock kubelet.
+ * A real node at the edge: containerd, runc, a stock kubelet, and where a test
+ * wants them kube-proxy and CoreDNS as programs of the node.
  *
- * Pods share the node's network, so no network plugin is needed, and their one
- * image is a static busybox that never leaves the machine.
+ * Pods share the node's network, so that no plugin is needed, or hang on a
+ * bridge of the edge's namespace with an address each.
  */
-import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { createHash } from "node:crypto";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { programPath } from "./build.ts";
 import { clearCgroup, makeCgroup } from "./cgroup.ts";
-import { type LabProcess, type Output, record, runProcess, until } from "./processes.ts";
+import { Containers } from "./containers.ts";
+import {
+  bridgeConfig,
+  containerdConfig,
+  corefile,
+  kubeletConfig,
+  kubeProxyConfig,
+  type PodNetwork,
+} from "./node-config.ts";
+import { IMAGE, makeImage } from "./node-image.ts";
+import { type LabProcess, record, runProcess, until } from "./processes.ts";
+import { killShims, unmountBelow } from "./remains.ts";
+import { findProgram } from "./requirements.ts";
 import { NODE_NAME, type World } from "./world.ts";
 
-export const IMAGE = "docker.io/local/app:1";
-const SHELL_WORDS = ["sh", "sleep", "cat", "echo", "seq", "date", "ls"];
+/** What may stand beside containerd, each at most once. */
+type Part = "kubelet" | "kube-proxy" | "coredns";
 
 export class LabNode implements AsyncDisposable {
+  readonly containers: Containers;
+  private readonly parts = new Map<Part, LabProcess>();
+  private containerd: LabProcess | undefined;
+
   private constructor(
     private readonly world: World,
-    private readonly directory: string,
+    readonly directory: string,
     private readonly cgroup: string,
-    private readonly parts: LabProcess[] = [],
-  ) {}
+    private readonly podNetwork: PodNetwork,
+  ) {
+    this.containers = new Containers(this.socket);
+  }
 
   /**
    * Starts the node and waits until it has registered.
    *
-   * @param kubeconfig kubelet's; default the node's own, straight to the API server.
+   * @param options.kubeconfig kubelet's; default the node's own, straight to the API server.
+   * @param options.podNetwork default "host".
    */
-  static async start(world: World, kubeconfig = world.nodeKubeconfig): Promise<LabNode> {
-    const node = new LabNode(world, join(world.directory, "node"), world.network.edge.replace("-edge", ""));
+  static async start(
+    world: World,
+    options: { readonly kubeconfig?: string; readonly podNetwork?: PodNetwork } = {},
+  ): Promise<LabNode> {
+    const cgroup = world.network.edge.replace("-edge", "");
+    const node = new LabNode(world, join(world.directory, "node"), cgroup, options.podNetwork ?? "host");
     try {
-      mkdirSync(node.directory, { recursive: true });
+      for (const folder of ["cni", "manifests", "leases"]) mkdirSync(node.path(folder), { recursive: true });
       record(`cgroup ${node.cgroup}`);
       makeCgroup(node.cgroup);
+      node.writePodNetwork();
       await node.startContainerd();
       await node.importImage();
-      node.startKubelet(kubeconfig);
+      node.startKubelet(options.kubeconfig ?? world.nodeKubeconfig);
       await until(
         "the node has registered",
         async () => (await world.inCloud(["get", "node", NODE_NAME, "-o", "name"])).trim() !== "",
@@ -49,126 +73,144 @@ export class LabNode implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    const [containerd, ...others] = this.parts;
-    for (const part of others) await part.stop("SIGKILL");
-    const tasks = await this.ctr(["tasks", "ls", "-q"]);
-    for (const task of tasks.stdout.split("\n").filter((line) => line !== ""))
-      await this.ctr(["tasks", "rm", "-f", task]);
-    await containerd?.stop("SIGTERM", 5_000);
-    clearCgroup(this.cgroup);
-    // Root filesystems, tmpfs volumes and network namespaces stay mounted when their users are killed.
-    const mounts = readFileSync("/proc/self/mountinfo", "utf8")
-      .split("\n")
-      .map((line) => line.split(" ")[4] ?? "");
-    for (const mount of mounts.filter((path) => path.startsWith(`${this.directory}/`)).toReversed())
-      Bun.spawnSync(["umount", "-l", mount]);
+  /** Where static pods are put. */
+  get manifests(): string {
+    return this.path("manifests");
   }
 
-  private get socket(): string {
-    return join(this.directory, "containerd.sock");
-  }
-
-  private async startContainerd(): Promise<void> {
-    const config = `version = 2
-root = "${this.directory}/containerd"
-state = "${this.directory}/run"
-[grpc]
-  address = "${this.socket}"
-[plugins."io.containerd.grpc.v1.cri"]
-  # Without CAP_SYS_RESOURCE every sandbox would fail.
-  restrict_oom_score_adj = true
-  sandbox_image = "${IMAGE}"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    conf_dir = "${this.directory}/cni"
-`;
-    writeFileSync(join(this.directory, "containerd.toml"), config);
-    this.parts.push(
-      this.world.startOnNode("containerd", ["containerd", "-c", join(this.directory, "containerd.toml")]),
+  /** Starts kubelet; the flags of `node.start` otherwise. */
+  startKubelet(kubeconfig: string): void {
+    const config = this.write(
+      "kubelet.json",
+      JSON.stringify(
+        kubeletConfig({
+          pki: this.world.pki,
+          cgroup: this.cgroup,
+          socket: this.socket,
+          manifests: this.manifests,
+        }),
+      ),
     );
-    await until("containerd answers", async () => (await this.ctr(["version"])).exitCode === 0);
-  }
-
-  private async importImage(): Promise<void> {
-    const archive = makeImage(join(this.directory, "image"));
-    const imported = await this.ctr(["images", "import", archive]);
-    if (imported.exitCode !== 0) throw new Error(`Cannot import the lab's image: ${imported.stderr}`);
-  }
-
-  private startKubelet(kubeconfig: string): void {
-    const { pki } = this.world;
-    const config = {
-      apiVersion: "kubelet.config.k8s.io/v1beta1",
-      kind: "KubeletConfiguration",
-      failCgroupV1: false,
-      cgroupDriver: "cgroupfs",
-      cgroupRoot: `/${this.cgroup}`,
-      enforceNodeAllocatable: [],
-      failSwapOn: false,
-      containerRuntimeEndpoint: `unix://${this.socket}`,
-      authentication: { x509: { clientCAFile: pki.ca }, anonymous: { enabled: false }, webhook: { enabled: true } },
-      authorization: { mode: "Webhook" },
-      tlsCertFile: pki.certificate("node-serving"),
-      tlsPrivateKeyFile: pki.key("node-serving"),
-      evictionHard: { "nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi" },
-    };
-    const path = join(this.directory, "kubelet.json");
-    writeFileSync(path, JSON.stringify(config));
-    const flags = [
-      `--config=${path}`,
+    this.startPart("kubelet", [
+      `--config=${config}`,
       `--kubeconfig=${kubeconfig}`,
       `--hostname-override=${NODE_NAME}`,
       `--node-ip=${this.world.network.edgeAddress}`,
-    ];
-    const folders = [`--root-dir=${this.directory}/kubelet`, `--cert-dir=${this.directory}/pki`];
-    this.parts.push(this.world.startOnNode("kubelet", [programPath("kubelet"), ...flags, ...folders]));
+      `--root-dir=${this.path("kubelet")}`,
+      `--cert-dir=${this.path("pki")}`,
+      "--v=2",
+    ]);
   }
 
-  private async ctr(args: readonly string[]): Promise<Output> {
-    return await runProcess(["ctr", "-a", this.socket, "-n", "k8s.io", ...args], { timeoutMs: 30_000 });
+  /** Ends kubelet; what it started runs on. */
+  async stopKubelet(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    await this.stopPart("kubelet", signal);
   }
-}
 
-/** An image archive of one layer that holds a static busybox and its names. */
-function makeImage(directory: string): string {
-  const bin = join(directory, "root/bin");
-  for (const folder of [
-    bin,
-    join(directory, "root/tmp"),
-    join(directory, "root/etc"),
-    join(directory, "root/proc"),
-    join(directory, "root/sys"),
-    join(directory, "root/dev"),
-  ]) {
-    mkdirSync(folder, { recursive: true });
+  /** Starts kube-proxy in nftables mode. */
+  startKubeProxy(kubeconfig: string): void {
+    const config = this.write("kube-proxy.json", JSON.stringify(kubeProxyConfig(kubeconfig)));
+    this.startPart("kube-proxy", [`--config=${config}`]);
   }
-  copyFileSync(Bun.which("busybox") ?? "/bin/busybox", join(bin, "busybox"));
-  for (const word of SHELL_WORDS) symlinkSync("/bin/busybox", join(bin, word));
-  tar(join(directory, "layer.tar"), join(directory, "root"), ["."]);
-  const digest = createHash("sha256")
-    .update(readFileSync(join(directory, "layer.tar")))
-    .digest("hex");
-  const architecture = process.arch === "x64" ? "amd64" : process.arch;
-  const config = {
-    architecture,
-    os: "linux",
-    config: { Cmd: ["/bin/sleep", "100000000"], Env: ["PATH=/bin"] },
-    rootfs: { type: "layers", diff_ids: [`sha256:${digest}`] },
-  };
-  writeFileSync(join(directory, "config.json"), JSON.stringify(config));
-  writeFileSync(
-    join(directory, "manifest.json"),
-    JSON.stringify([{ Config: "config.json", RepoTags: [IMAGE], Layers: ["layer.tar"] }]),
-  );
-  tar(join(directory, "image.tar"), directory, ["config.json", "layer.tar", "manifest.json"]);
-  return join(directory, "image.tar");
-}
 
-function tar(archive: string, from: string, names: readonly string[]): void {
-  const done = Bun.spawnSync(["tar", "-cf", archive, "-C", from, ...names], { stderr: "pipe" });
-  if (!done.success) throw new Error(`Cannot make ${archive}: ${done.stderr.toString()}`);
+  /** Starts CoreDNS on port 53 of the node's address. */
+  startCoreDns(kubeconfig: string): void {
+    const config = this.write("Corefile", corefile(this.world.network.edgeAddress, kubeconfig));
+    this.startPart("coredns", ["-conf", config]);
+  }
+
+  /** What one of the parts has logged so far. */
+  log(part: Part): string {
+    return this.parts.get(part)?.log ?? "";
+  }
+
+  /**
+   * What a power cut and a boot leave of the node: its disk, and a fresh containerd.
+   *
+   * Gone are every process, tmpfs volumes, network namespaces, packet filter
+   * rules and the bridge; pods get other addresses than before. Kubelet and its
+   * companions are for the caller to start.
+   *
+   * @param options.forgetContainers also the records of dead containers, as
+   *   kubelet's garbage collection removes them sooner or later.
+   */
+  async reboot(options: { readonly forgetContainers?: boolean } = {}): Promise<void> {
+    for (const part of [...this.parts.keys()]) await this.stopPart(part, "SIGKILL");
+    await this.containerd?.stop("SIGKILL");
+    killShims(this.directory);
+    clearCgroup(this.cgroup);
+    unmountBelow(this.directory);
+    rmSync(this.path("run"), { recursive: true, force: true });
+    await this.clearNetwork();
+    makeCgroup(this.cgroup);
+    await this.startContainerd();
+    if (options.forgetContainers !== true) return;
+    await this.containers.forgetAll();
+    // Its CRI part reads the records at the start only.
+    await this.containerd?.stop();
+    await this.startContainerd();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const part of [...this.parts.keys()]) await this.stopPart(part, "SIGKILL");
+    if (this.containerd?.isRunning === true) await this.containers.removeTasks();
+    await this.containerd?.stop("SIGTERM", 5_000);
+    killShims(this.directory);
+    clearCgroup(this.cgroup);
+    unmountBelow(this.directory);
+  }
+
+  private get socket(): string {
+    return this.path("containerd.sock");
+  }
+
+  private path(name: string): string {
+    return join(this.directory, name);
+  }
+
+  private write(name: string, text: string): string {
+    writeFileSync(this.path(name), text);
+    return this.path(name);
+  }
+
+  private startPart(part: Part, flags: readonly string[]): void {
+    this.parts.set(part, this.world.startOnNode(part, [programPath(part), ...flags]));
+  }
+
+  private async stopPart(part: Part, signal: NodeJS.Signals): Promise<void> {
+    await this.parts.get(part)?.stop(signal);
+    this.parts.delete(part);
+  }
+
+  private writePodNetwork(): void {
+    if (this.podNetwork === "bridge")
+      this.write("cni/10-lab.conflist", JSON.stringify(bridgeConfig(this.path("leases"))));
+  }
+
+  private async startContainerd(): Promise<void> {
+    const plugin = findProgram("host-local");
+    const pluginsFolder = plugin === undefined ? undefined : dirname(plugin);
+    const config = this.write("containerd.toml", containerdConfig(this.directory, this.socket, IMAGE, pluginsFolder));
+    this.containerd = this.world.startOnNode("containerd", ["containerd", "-c", config]);
+    await until("containerd answers", async () => (await this.containers.ctr(["version"])).exitCode === 0);
+  }
+
+  private async importImage(): Promise<void> {
+    const imported = await this.containers.ctr(["images", "import", makeImage(this.path("image"))]);
+    if (imported.exitCode !== 0) throw new Error(`Cannot import the lab's image: ${imported.stderr}`);
+  }
+
+  /** Rules and bridge are the kernel's; leases are files, whose counter alone survives: no pod gets its old address. */
+  private async clearNetwork(): Promise<void> {
+    if (this.podNetwork === "host") return;
+    const { edge } = this.world.network;
+    for (const command of [
+      ["nft", "flush", "ruleset"],
+      ["ip", "link", "del", "cni0"],
+    ])
+      await runProcess(this.world.network.within(edge, command));
+    const leases = this.path("leases/lab");
+    for (const name of existsSync(leases) ? readdirSync(leases) : [])
+      if (/^\d+\./.test(name)) rmSync(join(leases, name));
+  }
 }

@@ -7,6 +7,7 @@
 import { appendFileSync, closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { clearCgroup } from "./cgroup.ts";
+import { killShims, unmountBelow } from "./remains.ts";
 
 /** The folder that holds all of one run's worlds and its ledger. */
 export const LAB_DIR_VARIABLE = "HOLDFAST_LAB_DIR";
@@ -148,7 +149,7 @@ export function record(line: string): void {
   if (directory !== undefined) appendFileSync(join(directory, "ledger"), `${line}\n`);
 }
 
-/** Ends the processes and removes the namespaces and cgroups that a run wrote down and left behind. */
+/** Ends the processes and removes the namespaces, cgroups and mounts that a run wrote down and left behind. */
 export function clearLeftovers(directory: string): void {
   const path = join(directory, "ledger");
   if (!existsSync(path)) return;
@@ -161,9 +162,13 @@ export function clearLeftovers(directory: string): void {
     if (kind === "process" && startTime(Number(pid)) === started) process.kill(Number(pid), "SIGKILL");
   }
   for (const [kind, name = ""] of entries) {
-    if (kind === "cgroup") clearCgroup(name);
+    if (kind === "cgroup") {
+      killShims(directory);
+      clearCgroup(name);
+    }
     if (kind === "namespace" && existsSync(`/run/netns/${name}`)) Bun.spawnSync(["ip", "netns", "del", name]);
   }
+  unmountBelow(directory);
 }
 
 /** Field 22 of /proc/PID/stat, counted after the command's closing parenthesis. */

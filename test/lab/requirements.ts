@@ -9,6 +9,9 @@ import { whyNotBuildable } from "./build.ts";
 /** Set by `run.ts`: "ready", or the reason why the lab cannot run here. */
 export const STATE_VARIABLE = "HOLDFAST_LAB";
 
+/** Set by `run.ts --long`: bad links then last for minutes. */
+export const LONG_VARIABLE = "HOLDFAST_LAB_LONG";
+
 /** Why the lab's tests are skipped; undefined when they run. */
 export const whySkipped: string | undefined = readState();
 
@@ -49,11 +52,42 @@ export const NODE_PROGRAMS: Readonly<Record<string, string>> = {
   tar: "tar",
 };
 
-/** Why the tests with a real kubelet are skipped. */
-export const whyWithoutNode: string | undefined = whyWithoutHoldfast ?? missingNodeProgram();
+/** What pods with addresses of their own take beside that. */
+export const POD_NETWORK_PROGRAMS: Readonly<Record<string, string>> = {
+  "host-local": "containernetworking-plugins",
+  portmap: "containernetworking-plugins",
+  iptables: "iptables",
+  nft: "nftables",
+};
 
-function missingNodeProgram(): string | undefined {
-  const missing = Object.keys(NODE_PROGRAMS).find((program) => Bun.which(program) === null);
+/** What lends one process a clock of its own. */
+export const CLOCK_PROGRAMS: Readonly<Record<string, string>> = { faketime: "faketime" };
+
+/** The library that does it, for LD_PRELOAD; undefined where it is not installed. */
+export const fakeClockLibrary: string | undefined = [
+  ...new Bun.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1").scanSync({ cwd: "/", absolute: true }),
+][0];
+
+/** Where Debian puts CNI plugins, and where everybody else does. */
+export const CNI_FOLDERS = ["/usr/lib/cni", "/opt/cni/bin"];
+
+/** Finds a program of either table; CNI plugins lie outside the path. */
+export function findProgram(program: string): string | undefined {
+  return Bun.which(program, { PATH: [process.env["PATH"], ...CNI_FOLDERS].join(":") }) ?? undefined;
+}
+
+/** Why the tests with a real kubelet are skipped. */
+export const whyWithoutNode: string | undefined = whyWithoutHoldfast ?? firstMissing(NODE_PROGRAMS);
+
+/** Why the tests with a real kubelet, pod addresses, Services and DNS are skipped. */
+export const whyWithoutPodNetwork: string | undefined = whyWithoutNode ?? firstMissing(POD_NETWORK_PROGRAMS);
+
+/** Why the tests with a wrong clock are skipped. */
+export const whyWithoutClock: string | undefined =
+  whyWithoutHoldfast ?? (fakeClockLibrary === undefined ? "libfaketime is not installed" : undefined);
+
+function firstMissing(programs: Readonly<Record<string, string>>): string | undefined {
+  const missing = Object.keys(programs).find((program) => findProgram(program) === undefined);
   return missing === undefined ? undefined : `${missing} is not installed`;
 }
 

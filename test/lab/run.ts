@@ -5,7 +5,9 @@
  * is reported as skipped, by name and with the reason, and the run succeeds.
  * What is there but fails to build is a failure.
  *
- * Arguments are handed to `bun test`; a path among them replaces ./test/lab.
+ * With --long, links stay bad for minutes; without it, as in CI, for seconds.
+ *
+ * Other arguments are handed to `bun test`; a path among them replaces ./test/lab.
  * HOLDFAST_LAB_BIN: where the cluster's programs are kept. HOLDFAST_LAB_BINARY:
  * the Holdfast to test, instead of a fresh build. HOLDFAST_LAB_KEEP: leave the
  * worlds' folders (logs, keys, databases) for reading.
@@ -16,19 +18,35 @@ import { join } from "node:path";
 import { ensureDependencies, run } from "../../scripts/setup.ts";
 import { buildPrograms } from "./build.ts";
 import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
-import { NODE_PROGRAMS, STATE_VARIABLE, whyNotRunnable } from "./requirements.ts";
+import {
+  CLOCK_PROGRAMS,
+  findProgram,
+  LONG_VARIABLE,
+  NODE_PROGRAMS,
+  POD_NETWORK_PROGRAMS,
+  STATE_VARIABLE,
+  whyNotRunnable,
+} from "./requirements.ts";
 
+const LONG = "--long";
 const ROOT = join(import.meta.dir, "../..");
 
-process.exitCode = await main(process.argv.slice(2));
+process.exitCode = await main(
+  process.argv.slice(2).filter((arg) => arg !== LONG),
+  process.argv.includes(LONG),
+);
 
-async function main(args: readonly string[]): Promise<number> {
+async function main(args: readonly string[], isLong: boolean): Promise<number> {
   const missing = whyNotRunnable();
   if (missing === undefined) setUp();
   else console.log(`lab: every test is skipped: ${missing}`);
   const directory = mkdtempSync(join(tmpdir(), "holdfast-lab-"));
   try {
-    return await runTests(args, { [STATE_VARIABLE]: missing ?? "ready", [LAB_DIR_VARIABLE]: directory });
+    return await runTests(args, {
+      [STATE_VARIABLE]: missing ?? "ready",
+      [LAB_DIR_VARIABLE]: directory,
+      ...(isLong ? { [LONG_VARIABLE]: "1" } : {}),
+    });
   } finally {
     clearLeftovers(directory);
     if (process.env["HOLDFAST_LAB_KEEP"] === undefined) rmSync(directory, { recursive: true, force: true });
@@ -47,7 +65,9 @@ function setUp(): void {
 
 /** On a machine that lives for this run only; without them the node's tests are skipped. */
 function installNodePackages(): void {
-  const missing = Object.entries(NODE_PROGRAMS).filter(([program]) => Bun.which(program) === null);
+  const missing = Object.entries({ ...NODE_PROGRAMS, ...POD_NETWORK_PROGRAMS, ...CLOCK_PROGRAMS }).filter(
+    ([program]) => findProgram(program) === undefined,
+  );
   if (missing.length === 0 || Bun.which("apt-get") === null) return;
   const packages = [...new Set(missing.map(([, name]) => name))];
   for (const args of [["update"], ["install", "-y", "--no-install-recommends", ...packages]]) {

@@ -3,7 +3,8 @@
  * follow, and exec with its upgraded connection.
  */
 import { describe, expect, test } from "bun:test";
-import { IMAGE, LabNode } from "./node.ts";
+import { LabNode } from "./node.ts";
+import { IMAGE } from "./node-image.ts";
 import { until } from "./processes.ts";
 import { titled, whyWithoutNode } from "./requirements.ts";
 import { NODE_NAME, startWorld, type World } from "./world.ts";

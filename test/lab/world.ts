@@ -14,6 +14,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Audit } from "./audit.ts";
 import { programPath } from "./build.ts";
+import {
+  apiServerArguments,
+  controllerManagerArguments,
+  ETCD_URL,
+  etcdArguments,
+  schedulerArguments,
+} from "./control-plane.ts";
 import { type LabCredential, writeKubeconfig } from "./kubeconfig.ts";
 import { Network } from "./network.ts";
 import { mintPki, type Pki } from "./pki.ts";
@@ -21,13 +28,15 @@ import { LAB_DIR_VARIABLE, LabProcess, type Output, runProcess, startProcess, un
 import { holdfastPath } from "./requirements.ts";
 
 export const NODE_NAME = "edge1";
-const ETCD_URL = "http://127.0.0.1:2379";
+const SLOW_DEVICE = "slow0";
 const LISTEN = "127.0.0.1:10268";
 const HEALTH_LISTEN = "127.0.0.1:10267";
 
 export interface WorldOptions {
   /** Default false: namespaces and service accounts are then made by `createNamespace`. */
   readonly controllerManager?: boolean;
+  /** Default false: pods then name their node themselves. */
+  readonly scheduler?: boolean;
   readonly apiServerArguments?: readonly string[];
 }
 
@@ -116,6 +125,31 @@ export class World implements AsyncDisposable {
     this.network.heal();
   }
 
+  /**
+   * Makes the link slow and lossy until the returned object is disposed of.
+   *
+   * @param delayMs each way; the round trip takes twice that.
+   * @param loss the share of packets lost each way, in [0, 1].
+   */
+  async slowDown(delayMs: number, loss: number): Promise<AsyncDisposable> {
+    const { cloud, edge } = this.network;
+    this.network.detour(SLOW_DEVICE);
+    const sockets = [this.path("slow"), this.path("slow")] as const;
+    const start = (namespace: string, own: string, peer: string) => {
+      const command = [programPath("slow-link"), SLOW_DEVICE, own, peer, `${delayMs}ms`, `${loss}`];
+      const entered = this.network.within(namespace, command);
+      return this.own(startProcess("slow-link", entered, { logPath: this.path("slow-link.log") }));
+    };
+    const ends = [start(cloud, sockets[0], sockets[1]), start(edge, sockets[1], sockets[0])];
+    await until("both ends of the slow link stand", () => ends.every((end) => end.log.includes("ready")));
+    return {
+      [Symbol.asyncDispose]: async () => {
+        for (const end of ends) await end.stop("SIGKILL");
+        this.network.endDetour(SLOW_DEVICE);
+      },
+    };
+  }
+
   /** Runs kubectl at the edge, as admin unless told otherwise, with nothing kept from earlier calls. */
   async kubectl(args: readonly string[], options: KubectlOptions = {}): Promise<Output> {
     return await runProcess(this.kubectlCommand(args, options.kubeconfig), { env: this.kubectlEnv(), ...options });
@@ -136,18 +170,18 @@ export class World implements AsyncDisposable {
    * @throws {Error} with its stderr when it fails.
    */
   async inCloud(args: readonly string[], input?: string): Promise<string> {
-    const command = [
-      programPath("kubectl"),
-      `--cache-dir=${this.directory}/kubectl-cloud`,
-      `--kubeconfig=${this.cloudKubeconfig}`,
-      ...args,
-    ];
     const output = await runProcess(
-      this.network.within(this.network.cloud, command),
+      this.network.within(this.network.cloud, this.cloudKubectl(args)),
       input === undefined ? {} : { input },
     );
     if (output.exitCode !== 0) throw new Error(`Cannot run kubectl ${args.join(" ")} in the cloud: ${output.stderr}`);
     return output.stdout;
+  }
+
+  /** Starts a kubectl that stays, in the cloud as admin; its stdout is the caller's. */
+  startKubectlInCloud(args: readonly string[]): LabProcess {
+    const command = this.network.within(this.network.cloud, this.cloudKubectl(args));
+    return this.own(startProcess("kubectl", command, { logPath: this.path("kubectl.log"), stdio: "pipe" }));
   }
 
   /** Applies a manifest in the cloud. */
@@ -158,12 +192,15 @@ export class World implements AsyncDisposable {
     );
   }
 
-  /** A namespace with the service account that every pod needs, which nobody makes without a controller manager. */
+  /** A namespace with the service account that every pod needs, which we make where no controller manager does. */
   async createNamespace(name: string): Promise<void> {
     await this.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name } });
-    if (this.options.controllerManager !== true) {
+    if (this.options.controllerManager === true) {
+      await until(`${name} has its service account`, async () =>
+        (await this.inCloud(["get", "serviceaccount", "default", "-n", name, "-o", "name"])).trim(),
+      );
+    } else
       await this.apply({ apiVersion: "v1", kind: "ServiceAccount", metadata: { name: "default", namespace: name } });
-    }
   }
 
   /**
@@ -218,7 +255,12 @@ export class World implements AsyncDisposable {
    * @param options.stateDir given again, it is the same Holdfast restarted.
    */
   async startHoldfast(
-    options: { readonly kubeconfig?: string; readonly stateDir?: string; readonly args?: readonly string[] } = {},
+    options: {
+      readonly kubeconfig?: string;
+      readonly stateDir?: string;
+      readonly args?: readonly string[];
+      readonly env?: Readonly<Record<string, string>>;
+    } = {},
   ): Promise<Holdfast> {
     const stateDir = options.stateDir ?? this.path("state");
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
@@ -237,7 +279,7 @@ export class World implements AsyncDisposable {
     ];
     const logPath = join(this.directory, `${stateDir.split("/").at(-1)}.log`);
     // The default socket is one per machine, and worlds share the machine.
-    const env = { HOLDFAST_ADMIN_SOCKET: join(this.directory, "admin.sock") };
+    const env = { HOLDFAST_ADMIN_SOCKET: join(this.directory, "admin.sock"), ...options.env };
     const started = this.own(
       startProcess("holdfast", this.network.within(this.network.edge, command), { logPath, env }),
     );
@@ -296,48 +338,20 @@ export class World implements AsyncDisposable {
   }
 
   private async startControlPlane(): Promise<void> {
-    const listen = ["--listen-client-urls", ETCD_URL, "--advertise-client-urls", ETCD_URL];
-    const peers = [
-      "--listen-peer-urls",
-      "http://127.0.0.1:2380",
-      "--initial-advertise-peer-urls",
-      "http://127.0.0.1:2380",
-      "--initial-cluster",
-      "default=http://127.0.0.1:2380",
-    ];
-    this.startInCloud("etcd", ["--data-dir", join(this.directory, "etcd"), ...listen, ...peers, "--unsafe-no-fsync"]);
+    this.startInCloud("etcd", etcdArguments(join(this.directory, "etcd")));
     await this.startApiServer();
-    if (this.options.controllerManager === true) this.startControllerManager();
+    const kubeconfigOf = (name: string) => this.kubeconfig("https://127.0.0.1:6443", this.certificateOf(name));
+    if (this.options.controllerManager === true) {
+      const kubeconfig = kubeconfigOf("controller-manager");
+      this.startInCloud("kube-controller-manager", controllerManagerArguments(this.pki, kubeconfig));
+    }
+    if (this.options.scheduler === true)
+      this.startInCloud("kube-scheduler", schedulerArguments(kubeconfigOf("scheduler")));
   }
 
   private async startApiServer(): Promise<void> {
-    const { pki } = this;
-    const flags = {
-      "etcd-servers": ETCD_URL,
-      "secure-port": "6443",
-      // A loopback address is refused here.
-      "advertise-address": this.network.cloudAddress,
-      "client-ca-file": pki.ca,
-      "tls-cert-file": pki.certificate("apiserver"),
-      "tls-private-key-file": pki.key("apiserver"),
-      "kubelet-client-certificate": pki.certificate("apiserver-kubelet"),
-      "kubelet-client-key": pki.key("apiserver-kubelet"),
-      "kubelet-certificate-authority": pki.ca,
-      // As kubeadm sets it: nobody resolves a node's name here.
-      "kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
-      "service-account-key-file": join(pki.directory, "service-account.pub"),
-      "service-account-signing-key-file": pki.key("service-account"),
-      "service-account-issuer": "https://kubernetes.default.svc",
-      "service-cluster-ip-range": "10.96.0.0/16",
-      "authorization-mode": "Node,RBAC",
-      "enable-admission-plugins": "NodeRestriction",
-      "allow-privileged": "true",
-      // The lab compacts when it wants to.
-      "etcd-compaction-interval": "0",
-    };
-    const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
     this.apiServer = this.startInCloud("kube-apiserver", [
-      ...args,
+      ...apiServerArguments(this.pki, this.network.cloudAddress),
       ...this.audit.apiServerArguments,
       ...(this.options.apiServerArguments ?? []),
     ]);
@@ -348,22 +362,6 @@ export class World implements AsyncDisposable {
     );
   }
 
-  private startControllerManager(): void {
-    const kubeconfig = this.kubeconfig("https://127.0.0.1:6443", this.certificateOf("controller-manager"));
-    const files = ["--kubeconfig", "--authentication-kubeconfig", "--authorization-kubeconfig"].map(
-      (flag) => `${flag}=${kubeconfig}`,
-    );
-    this.startInCloud("kube-controller-manager", [
-      ...files,
-      `--cluster-signing-cert-file=${this.pki.ca}`,
-      `--cluster-signing-key-file=${this.pki.key("ca")}`,
-      `--root-ca-file=${this.pki.ca}`,
-      `--service-account-private-key-file=${this.pki.key("service-account")}`,
-      "--use-service-account-credentials=true",
-      "--leader-elect=false",
-    ]);
-  }
-
   private startInCloud(name: string, args: readonly string[]): LabProcess {
     const command = this.network.within(this.network.cloud, [programPath(name), ...args]);
     return this.own(startProcess(name, command, { logPath: join(this.directory, `${name}.log`) }));
@@ -372,6 +370,11 @@ export class World implements AsyncDisposable {
   private own(started: LabProcess): LabProcess {
     this.running.push(started);
     return started;
+  }
+
+  private cloudKubectl(args: readonly string[]): string[] {
+    const flags = [`--cache-dir=${this.directory}/kubectl-cloud`, `--kubeconfig=${this.cloudKubeconfig}`];
+    return [programPath("kubectl"), ...flags, ...args];
   }
 
   private kubectlCommand(args: readonly string[], kubeconfig = this.adminKubeconfig): string[] {
