@@ -192,6 +192,9 @@ export interface Store {
 
   getValue(name: string): Uint8Array | undefined;
   putValue(name: string, value: Uint8Array, options?: { readonly isSecret?: boolean }): void;
+  deleteValue(name: string): void;
+  /** Names of values that begin with this, in order. */
+  valueNames(prefix: string): string[];
   /** HMAC-SHA256 with a key that never leaves this store, hex; names a token's principal without keeping the token. */
   keyedHash(text: string): string;
 

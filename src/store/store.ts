@@ -395,6 +395,23 @@ export class SqliteStore implements Store {
     );
   }
 
+  deleteValue(name: string): void {
+    if (this.getValue(name) === undefined) return;
+    this.#write(() => void this.#db.query("DELETE FROM kept_values WHERE name = ?").run(name));
+  }
+
+  valueNames(prefix: string): string[] {
+    return this.#read(
+      () =>
+        (
+          this.#db
+            .query("SELECT name FROM kept_values WHERE substr(name, 1, ?) = ? ORDER BY name")
+            .all(prefix.length, prefix) as { name: string }[]
+        ).map(({ name }) => name),
+      none,
+    );
+  }
+
   keyedHash(text: string): string {
     return this.#sealer.hash(text);
   }

@@ -290,6 +290,14 @@ class CommittingStore implements Store {
     this.#values.set(name, value);
   }
 
+  deleteValue(name: string): void {
+    this.#values.delete(name);
+  }
+
+  valueNames(prefix: string): string[] {
+    return [...this.#values.keys()].filter((name) => name.startsWith(prefix)).sort();
+  }
+
   keyedHash(text: string): string {
     return text;
   }

@@ -182,6 +182,14 @@ export class MemoryStore implements Store {
     this.#values.set(name, value);
   }
 
+  deleteValue(name: string): void {
+    this.#values.delete(name);
+  }
+
+  valueNames(prefix: string): string[] {
+    return [...this.#values.keys()].filter((name) => name.startsWith(prefix)).sort();
+  }
+
   keyedHash(text: string): string {
     return createHmac("sha256", "test").update(text).digest("hex");
   }
