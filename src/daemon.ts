@@ -10,6 +10,7 @@
 import { X509Certificate } from "node:crypto";
 import type { Clock } from "./base/clock.ts";
 import type { Log } from "./base/log.ts";
+import { Overlays } from "./cache/overlays.ts";
 import { Scopes } from "./cache/scopes.ts";
 import type { ScopeParts } from "./cache/scope.ts";
 import { SharingSource } from "./cache/sharing.ts";
@@ -21,14 +22,19 @@ import { startAdmin } from "./health/admin.ts";
 import { startHealth, type HealthServer } from "./health/health.ts";
 import { AccessReviews } from "./proxy/access-review.ts";
 import { Forwarder } from "./proxy/forward.ts";
-import { Identifier, upstreamCredential } from "./proxy/identify.ts";
+import { EventRing, type ReplayOutcome, type WaitingEvent } from "./proxy/event-ring.ts";
+import { certificatePrincipal, Identifier, nodeNameOf, upstreamCredential } from "./proxy/identify.ts";
 import { Link } from "./proxy/link.ts";
 import { listen, type Listener } from "./proxy/listen.ts";
+import { NodeWrites } from "./proxy/node-writes.ts";
 import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "./proxy/own-user.ts";
 import { Proxy } from "./proxy/proxy.ts";
+import { Reconnect, type NodeWord } from "./proxy/reconnect.ts";
+import { ReviewMemory } from "./proxy/review-memory.ts";
 import { ScopeUpstream } from "./proxy/scope-upstream.ts";
 import { CopyServer } from "./proxy/serve.ts";
-import { Upstream } from "./proxy/upstream.ts";
+import { TokenVault } from "./proxy/token-vault.ts";
+import { Upstream, type UpstreamCredential } from "./proxy/upstream.ts";
 import { openStore } from "./store/store.ts";
 import type { Store } from "./store/contract.ts";
 
@@ -107,6 +113,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     log,
     onBytes: (bytes) => metrics.shared(bytes),
   });
+  // The scopes are made before what decides when they may ask.
+  const order: { reconnect?: Reconnect } = {};
   const scopeParts: ScopeParts = {
     store,
     source: sharing,
@@ -115,6 +123,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     log,
     limits: config.limits,
     random,
+    turn: (identity) => order.reconnect?.turn(identity) ?? Promise.resolve(),
+    isBarred: (principal) => order.reconnect?.isRefused === true && principal === nodeOf(own)?.principal,
     countList: (reason) => metrics.upstreamList(reason),
   };
   const scopes = new Scopes(scopeParts, { retentionMs: config.limits.retentionMs, maxScopes: MAX_SCOPES });
@@ -127,17 +137,55 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       ownTokenUser: () => ownTokenUser,
       clients: config.clients,
       keyedHash: (text) => store.keyedHash(text),
+      signedForClients: (certificate) => isSignedForClients(certificate, config.clientCaPem),
+      datesOf,
       isRefused: (principal) => refusedTokens.has(principal) && !link.isOnline(),
     },
     subjectOf,
   );
+  const overlays = new Overlays({ store, scopes, clock, log });
+  const events = new EventRing(store, clock, log);
+  const tokens = new TokenVault(store, clock, log);
+  const reconnect = new Reconnect({
+    link,
+    scopes,
+    overlays,
+    clock,
+    log,
+    node: () => nodeOf(own),
+    askNode: (name, askSignal) => askNode(upstream, upstreamCredential("own", own), name, askSignal),
+    afterwards: () =>
+      events.replay((event) => {
+        const isOurs = event.principal === nodeOf(own)?.principal;
+        const credential = isOurs ? upstreamCredential("own", own) : sources.credentialOf(event.principal);
+        return sendEvent(upstream, credential, event, signal);
+      }),
+  });
+  order.reconnect = reconnect;
+  const forwarder = new Forwarder(upstream, link, (what) => metrics.request(what), {
+    isRefused: () => reconnect.isRefused,
+    refused: () => reconnect.refused(),
+  });
+  const copies = new CopyServer(scopes, store, random, (what) => metrics.request(what));
+  const reviews = new ReviewMemory(clock, (text) => store.keyedHash(text));
+  overlays.start();
+  reconnect.start(signal);
+  const stopSweeping = sweepHourly(clock, () => {
+    const node = nodeOf(own);
+    if (node === undefined || !link.isOnline()) return;
+    overlays.settle();
+    const uids = podUids(scopes, node.principal);
+    if (uids !== undefined) tokens.sweep((uid) => uids.has(uid));
+  });
   const proxy = new Proxy({
     identifier,
     link,
-    forwarder: new Forwarder(upstream, link, (what) => metrics.request(what)),
+    forwarder,
+    nodeWrites: new NodeWrites({ forwarder, copies, scopes, store, overlays, events, tokens, reviews }),
+    mayWrite: () => reconnect.mayWrite(),
     scopes,
     sources,
-    copies: new CopyServer(scopes, store, random, (what) => metrics.request(what)),
+    copies,
     store,
     upgrades: { upstream, proxyFor: config.upstream.proxyFor, onFailure },
     refusedTokens,
@@ -230,6 +278,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const ended = Promise.withResolvers<void>();
   const end = async () => {
     proxy.stop();
+    stopSweeping();
+    overlays.flush();
+    events.flush();
     sharing.close();
     scopes.close();
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -273,6 +324,119 @@ async function probe(
   }
 }
 
+/** The node our own certificate makes us. */
+function nodeOf(
+  own: Config["upstream"]["credential"],
+): { readonly principal: string; readonly name: string } | undefined {
+  if (own.kind !== "certificate") return undefined;
+  const subject = subjectOf(own.read().certPem);
+  const name = nodeNameOf(subject);
+  return name === undefined ? undefined : { name, principal: certificatePrincipal(subject) };
+}
+
+const METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+
+/** Authenticates and looks for our own node in one small request. */
+async function askNode(
+  upstream: Upstream,
+  credential: ReturnType<typeof upstreamCredential>,
+  name: string,
+  signal: AbortSignal,
+): Promise<NodeWord> {
+  try {
+    const response = await upstream.request({
+      method: "GET",
+      target: `/api/v1/nodes/${encodeURIComponent(name)}`,
+      headers: [
+        ["Accept", METADATA_ONLY],
+        ["Accept-Encoding", "identity"],
+      ],
+      credential,
+      signal,
+      mayRetry: true,
+    });
+    const body = await response.text();
+    if (response.status === 401) return { kind: "refused" };
+    if (response.status === 404) return { kind: "gone" };
+    if (response.status !== 200) return { kind: "unknown" };
+    const { metadata } = JSON.parse(body) as { metadata?: { uid?: string } };
+    return metadata?.uid === undefined ? { kind: "unknown" } : { kind: "there", uid: metadata.uid };
+  } catch {
+    return { kind: "unknown" };
+  }
+}
+
+/** Sends up one event of the cut; what is there already (409) has reached the API server before. */
+async function sendEvent(
+  upstream: Upstream,
+  credential: UpstreamCredential | undefined,
+  event: WaitingEvent,
+  signal: AbortSignal,
+): Promise<ReplayOutcome> {
+  // Its sender has not spoken since our start: its credential is not known yet.
+  if (credential === undefined) return "later";
+  try {
+    const response = await upstream.request({
+      method: event.method,
+      target: event.target,
+      headers: [
+        ["Content-Type", event.contentType],
+        ["Accept", "application/json"],
+        ["Accept-Encoding", "identity"],
+      ],
+      body: new Uint8Array(Buffer.from(event.body, "base64")),
+      credential,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
+    });
+    await response.arrayBuffer();
+    return response.status < 300 || response.status === 409 ? "sent" : "refused";
+  } catch {
+    return "unreachable";
+  }
+}
+
+function sweepHourly(clock: Clock, sweep: () => void): () => void {
+  let cancel = () => {};
+  const schedule = () => {
+    cancel = clock.after(3_600_000, () => {
+      sweep();
+      schedule();
+    });
+  };
+  schedule();
+  return () => cancel();
+}
+
+/** UIDs of the node's pods; undefined while no list of them is live. */
+function podUids(scopes: Scopes, principal: string): ReadonlySet<string> | undefined {
+  for (const scope of scopes.of(principal, "", "v1", "pods")) {
+    if (scope.state !== "live" || scope.identity.namespace !== "" || scope.identity.labelSelector !== "") continue;
+    using rows = scope.rows();
+    if (rows !== undefined) return new Set([...rows.items()].map(({ meta }) => meta.uid));
+  }
+  return undefined;
+}
+
+const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
+
+/** A signature is checked against every CA; dates are not looked at. */
+function isSignedForClients(certificate: Uint8Array, caPem: string): boolean {
+  const leaf = new X509Certificate(certificate);
+  if (leaf.ca || leaf.keyUsage?.includes(CLIENT_AUTH) !== true) return false;
+  return certificatesOf(caPem).some((ca) => leaf.checkIssued(ca) && leaf.verify(ca.publicKey));
+}
+
+function datesOf(certificate: string | Uint8Array): { readonly notBeforeMs: number; readonly notAfterMs: number } {
+  const { validFrom, validTo } = new X509Certificate(certificate);
+  return { notBeforeMs: Date.parse(validFrom), notAfterMs: Date.parse(validTo) };
+}
+
+function certificatesOf(pem: string): X509Certificate[] {
+  return (pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
+    (one) => new X509Certificate(one),
+  );
+}
+
 async function askOwnUser(
   upstream: Upstream,
   credential: ReturnType<typeof upstreamCredential>,
@@ -294,9 +458,7 @@ async function askOwnUser(
 
 /** Rows of another cluster must never answer for this one: the state folder belongs to whoever signed the API server. */
 function forgetOtherCluster(store: Store, caPem: string, log: Log): void {
-  const fingerprints = (caPem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
-    (pem) => new X509Certificate(pem).fingerprint256,
-  );
+  const fingerprints = certificatesOf(caPem).map(({ fingerprint256 }) => fingerprint256);
   const known = textOf(store.getValue("cluster"))?.split(",");
   if (known !== undefined && !known.some((fingerprint) => fingerprints.includes(fingerprint))) {
     log.warn("state folder belongs to another cluster: its copies are dropped");

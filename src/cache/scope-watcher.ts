@@ -43,6 +43,7 @@ const WRITE_BYTES = 64 * 1024;
 /** One local watch on a scope. */
 export class ScopeWatcher {
   #cursor: number;
+  #begin: string;
   #isBlocked = false;
   #isInitialising = false;
   #isClosed = false;
@@ -56,6 +57,7 @@ export class ScopeWatcher {
     private readonly onClose: (watcher: ScopeWatcher) => void,
   ) {
     this.#cursor = options.cursor;
+    this.#begin = options.startAt;
     sink.onDrain(() => {
       this.#isBlocked = false;
       this.pump();
@@ -64,7 +66,7 @@ export class ScopeWatcher {
 
   /** No event at or below it is sent. */
   get startAt(): string {
-    return this.options.startAt;
+    return this.#begin;
   }
 
   /** The sequence number of the next ring entry this watcher will send. */
@@ -109,6 +111,11 @@ export class ScopeWatcher {
     if (!this.options.allowBookmarks || this.#isInitialising || this.#isBlocked || this.#isClosed) return;
     if (this.#cursor !== this.ring.nextSeq || compareResourceVersions(resourceVersion, this.startAt) < 0) return;
     this.#write(this.codec.bookmark(this.shape, resourceVersion, false));
+  }
+
+  /** From now on everything behind the cursor is sent, whatever its resourceVersion: what was served before was edited, and the truth is below it. */
+  restart(): void {
+    this.#begin = "";
   }
 
   /** Ends the stream cleanly, after a closing frame if one is given (an ERROR event, a bookmark). */

@@ -22,7 +22,9 @@ import { MalformedError, type Codec, type Item, type StatusFields, type WatchFra
 import { codecFor } from "../kube/representation.ts";
 import { compareResourceVersions, isResourceVersion } from "../kube/resource-version.ts";
 import { badRequest, expired, resourceVersionTooLarge, unavailable, type StatusError } from "../kube/status-error.ts";
+import { objectKey } from "../kube/resource-path.ts";
 import type { ListedState, ListWriter, ScopeIdentity, ScopeRecord, ScopeSnapshot, Store } from "../store/contract.ts";
+import { Edits, isLocalVersion } from "./edits.ts";
 import { ListAdoption } from "./list-adoption.ts";
 import { Ring } from "./ring.ts";
 import { RolledBackError, ScopeTooLargeError, StoppedError, UpstreamRefusedError } from "./scope-errors.ts";
@@ -51,6 +53,10 @@ export interface ScopeParts {
   readonly limits: ScopeLimits;
   /** In [0, 1); spreads retries and timeouts. */
   readonly random: () => number;
+  /** Resolves when a scope may ask the API server again after the link's return; at once when there is no order to keep. */
+  readonly turn?: (identity: ScopeIdentity) => Promise<void>;
+  /** Whether the API server refuses this principal's credential, which is ours: as good as a cut for its scopes. */
+  readonly isBarred?: (principal: string) => boolean;
   /** Counts for metrics: why a list went upstream. */
   readonly countList: (reason: "first" | "expired" | "rollback") => void;
 }
@@ -106,6 +112,7 @@ export class Scope {
   #replayedTo = "";
   #attempt: AbortController | undefined;
   #hasRolledBack = false;
+  readonly #edits = new Edits();
   #lastPauseBytes = 0;
   #lastPauseSeq = 0;
   /** Watchers that did not keep up when they were last waited for. */
@@ -134,6 +141,21 @@ export class Scope {
   get state(): ScopeState {
     if (this.listed === undefined) return this.#listing === undefined ? "unseen" : "listing";
     return this.#isConnected && this.parts.link.isOnline() ? "live" : "stale";
+  }
+
+  /** Whether items are served that are edited here. */
+  get isEdited(): boolean {
+    return this.#edits.version !== "";
+  }
+
+  /** The resourceVersion of what is served: the rows', or the newest edit's. */
+  get servedVersion(): string {
+    return this.#edits.version === "" ? (this.listed?.resourceVersion ?? "") : this.#edits.version;
+  }
+
+  /** Whether what it serves is what the API server says now: live, and nothing of ours before the rows. */
+  get isCurrent(): boolean {
+    return this.state === "live" && !this.isEdited;
   }
 
   /** Whether it outgrew its bounds since start; such a scope is passed through. */
@@ -196,9 +218,12 @@ export class Scope {
    */
   async ensureFresh(): Promise<void> {
     this.use();
-    if (this.state === "live") return;
+    if (this.isCurrent) return;
     const { link, source } = this.parts;
-    const canAsk = link.isOnline() && source.hasCredential(this.identity.principal);
+    const canAsk =
+      link.isOnline() &&
+      source.hasCredential(this.identity.principal) &&
+      this.parts.isBarred?.(this.identity.principal) !== true;
     if (this.listed !== undefined) {
       this.#ensureFollowing();
       if (canAsk) await this.#resume();
@@ -219,10 +244,7 @@ export class Scope {
 
   /** Resolves once the scope has reached a resourceVersion. @returns false if it did not in time. */
   reaches(resourceVersion: string, timeoutMs = CATCH_UP_MS): Promise<boolean> {
-    return this.#until(
-      () => compareResourceVersions(this.listed?.resourceVersion ?? "", resourceVersion) >= 0,
-      timeoutMs,
-    );
+    return this.#until(() => compareResourceVersions(this.servedVersion, resourceVersion) >= 0, timeoutMs);
   }
 
   /** Waits for the watch to take up where the rows end, as long as the link deserves. */
@@ -230,7 +252,7 @@ export class Scope {
     const following = this.#following;
     if (following === undefined) return;
     const { clock, link } = this.parts;
-    const isSettled = () => this.state === "live" || this.#following !== following;
+    const isSettled = () => this.isCurrent || this.#following !== following;
     const cancelSuspect = clock.after(link.patienceMs / 2, () => link.suspect());
     const stopListening = link.onChange((isOnline) => isOnline || this.#tellAdvanced());
     try {
@@ -270,10 +292,74 @@ export class Scope {
     }
   }
 
-  /** A frozen view of the rows, or undefined while nothing was committed. */
+  /** A frozen view of what is served, or undefined while nothing was committed. */
   snapshot(): ScopeSnapshot | undefined {
     this.use();
+    return this.#view();
+  }
+
+  #view(): ScopeSnapshot | undefined {
+    const rows = this.parts.store.snapshot(this.id);
+    return rows === undefined ? undefined : this.#edits.over(rows);
+  }
+
+  /** One item as it is served. */
+  item(namespace: string, name: string): Item | undefined {
+    const row = this.row(namespace, name);
+    const edited = this.#edits.get(objectKey(namespace, name));
+    return row !== undefined && edited?.meta.uid === row.meta.uid ? edited : row;
+  }
+
+  /** One item as the API server gave it. */
+  row(namespace: string, name: string): Item | undefined {
+    return this.listed === undefined ? undefined : this.parts.store.getObject(this.id, namespace, name);
+  }
+
+  /** Whether an edited item stands before this row. */
+  isItemEdited(namespace: string, name: string): boolean {
+    return this.#edits.get(objectKey(namespace, name)) !== undefined;
+  }
+
+  /** All items as the API server gave them; to be disposed of. */
+  rows(): ScopeSnapshot | undefined {
     return this.parts.store.snapshot(this.id);
+  }
+
+  /** Lays edited items over their rows and tells the watchers. Their resourceVersions grow from item to item. */
+  edit(items: readonly Item[]): void {
+    const { listed } = this;
+    if (listed === undefined) return;
+    const codec = this.codec(listed);
+    for (const item of items) {
+      this.#edits.put(item);
+      this.#ring.append(item.meta.resourceVersion, codec.event(listed.shape, "MODIFIED", item.bytes));
+    }
+    this.#tellAdvanced();
+  }
+
+  /**
+   * Takes all edits off. Watchers get the rows' items in their place, and then
+   * 410: the resourceVersions they hold are none of the API server's.
+   */
+  endEdits(): void {
+    if (!this.isEdited) return;
+    const keys = this.#edits.keys();
+    this.#edits.clear();
+    const { listed } = this;
+    if (listed !== undefined && this.#watchers.size > 0) {
+      const codec = this.codec(listed);
+      for (const key of keys) {
+        const slash = key.indexOf("/");
+        const row = this.row(key.slice(0, Math.max(0, slash)), key.slice(slash + 1));
+        if (row !== undefined)
+          this.#ring.append(row.meta.resourceVersion, codec.event(listed.shape, "MODIFIED", row.bytes));
+      }
+      for (const watcher of this.#watchers) watcher.restart();
+      this.#tellAdvanced();
+      this.#endWatchers(expired("too old resource version: the API server can be asked again; list anew").status);
+    }
+    this.#ring.reset(listed?.resourceVersion ?? "");
+    this.#tellAdvanced();
   }
 
   /**
@@ -316,8 +402,9 @@ export class Scope {
     const isAt = request.resourceVersion !== "" && request.resourceVersion !== "0";
     if (wantsState) {
       await this.ensureFresh();
-      if (isAt && !(await this.reaches(request.resourceVersion)) && this.listed !== undefined)
-        throw resourceVersionTooLarge(request.resourceVersion, this.listed.resourceVersion);
+      const isForeign = !this.isEdited && isLocalVersion(request.resourceVersion);
+      if (isAt && (isForeign || !(await this.reaches(request.resourceVersion))) && this.listed !== undefined)
+        throw resourceVersionTooLarge(request.resourceVersion, this.servedVersion);
     } else {
       await this.#prepareResume(request.resourceVersion);
       // Since the head of the API server's answer its first event may have said 410.
@@ -342,7 +429,7 @@ export class Scope {
   }
 
   #attach(request: WatchRequest, wantsState: boolean, sink: WatchSink): () => void {
-    const snapshot = wantsState ? this.parts.store.snapshot(this.id) : undefined;
+    const snapshot = wantsState ? this.#view() : undefined;
     const listed = snapshot?.listed ?? this.listed!;
     const startAt = wantsState ? listed.resourceVersion : request.resourceVersion;
     const watcher = new ScopeWatcher(
@@ -393,11 +480,14 @@ export class Scope {
       if (!isOnline) throw this.#neverObserved();
       await this.ensureListed();
     }
+    if (isOnline && this.isEdited) await this.#until(() => !this.isEdited, CATCH_UP_MS);
     if (this.listed === undefined) throw this.#neverObserved();
-    const { resourceVersion, epoch } = this.listed;
+    const { epoch } = this.listed;
+    const resourceVersion = this.servedVersion;
+    if (isLocalVersion(at) && !this.isEdited) throw expired(`too old resource version: ${at} (${resourceVersion})`);
     const order = compareResourceVersions(at, resourceVersion);
     if (order > 0) {
-      if (isOnline) return;
+      if (isOnline && !this.isEdited) return;
       throw expired(
         `The copy kept here ends at resourceVersion ${resourceVersion}, before ${at}, and the API server cannot be reached`,
       );
@@ -494,6 +584,8 @@ export class Scope {
     while (this.#following === following) {
       if (!link.isOnline()) failures = 0;
       if (!(await this.#linkUp(signal)) || !source.hasCredential(this.identity.principal)) return;
+      await this.parts.turn?.(this.identity);
+      if (!link.isOnline()) continue;
       const startedMs = clock.monotonicMs();
       const heldBefore = this.listed?.resourceVersion ?? "";
       let outcome = await this.#attemptOnce(following, startAt);
@@ -570,6 +662,7 @@ export class Scope {
           `Cannot watch ${this.identity.resource}: the API server answered in an unknown format`,
         );
       this.#isConnected = true;
+      if (this.isEdited) void this.#returnToTruth(following);
       following.verdict.resolve(true);
       this.#tellAdvanced();
       const reader = codec.watchReader(this.listed!.shape);
@@ -589,6 +682,13 @@ export class Scope {
       stopListening();
       attempt.abort(new StoppedError("done"));
     }
+  }
+
+  /** What changed meanwhile is handed down first, then the edits end. */
+  async #returnToTruth(following: Following): Promise<void> {
+    for (const watcher of this.#watchers) watcher.restart();
+    await this.#untilQuiet();
+    if (this.#following === following && this.#isConnected) this.endEdits();
   }
 
   /** One frame of the upstream watch. @returns an outcome if the watch cannot go on. */
@@ -636,6 +736,7 @@ export class Scope {
       if (type === "DELETED") store.deleteObject(this.id, item, resourceVersion, clock.nowMs());
       else store.putObject(this.id, item, resourceVersion, clock.nowMs());
     }
+    this.#edits.delete(objectKey(item.meta.namespace, item.meta.name));
     this.#ring.append(resourceVersion, codec.event(listed.shape, type, item.bytes));
     this.#tellAdvanced();
   }
@@ -863,7 +964,7 @@ export class Scope {
   /** Where the rows stand is no bookmark for a watcher that is still being told how they came about. */
   #bookmark(watcher: ScopeWatcher): void {
     const { listed } = this;
-    if (listed !== undefined && this.#replayUntil === "") watcher.bookmark(listed.resourceVersion);
+    if (listed !== undefined && this.#replayUntil === "") watcher.bookmark(this.servedVersion);
   }
 }
 

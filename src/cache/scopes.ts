@@ -84,7 +84,7 @@ export class Scopes {
         if (listed === undefined || !isUsable(scope) || !isKeptAs(listed, representation)) continue;
         if (best !== undefined && best.listed.lastContactMs >= listed.lastContactMs && best.scope.state === "live")
           continue;
-        const item = this.parts.store.getObject(scope.id, where.namespace, where.name);
+        const item = scope.item(where.namespace, where.name);
         if (item !== undefined) best = { scope, listed, item };
       }
       if (best !== undefined) return best;

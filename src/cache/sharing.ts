@@ -219,6 +219,8 @@ export class SharingSource implements ScopeSource {
   #isBase(candidate: Scope): boolean {
     const feeding = this.#feedings.get(candidate);
     if (feeding === undefined || !feeding.isOwn || candidate.isOversize || candidate.hasRolledBack) return false;
+    // What is served of it is not the API server's word until its edits have ended.
+    if (candidate.isEdited) return false;
     if (feeding.isRetired && candidate.watcherCount > this.#derivedFrom(candidate).length) feeding.isRetired = false;
     return !feeding.isRetired && (candidate.isFollowing || candidate.state === "listing");
   }

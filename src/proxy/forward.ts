@@ -20,6 +20,8 @@ import type { Upstream } from "./upstream.ts";
 export interface Fallback {
   readonly canServe: () => boolean;
   readonly serve: () => Promise<void>;
+  /** For writes: only when the link is lost, never because the API server is slow or answers 5xx. Default false. */
+  readonly isOnlyForLoss?: boolean;
 }
 
 /** Sees an answer go by. */
@@ -34,12 +36,21 @@ export interface AnswerTap {
   abort(): void;
 }
 
+/** Whether the API server accepts our own credential. */
+export interface OwnAccess {
+  readonly isRefused: () => boolean;
+  /** It has just answered 401. */
+  readonly refused: () => void;
+}
+
 /** How one request is forwarded. */
 export interface ForwardOptions {
   readonly fallback?: Fallback;
   readonly tap?: AnswerTap;
   /** Replaces the caller's Accept. */
   readonly accept?: string;
+  /** The request's body, when it was read already. */
+  readonly sent?: RequestBody;
 }
 
 /** Headers that belong to one connection (RFC 9110 section 7.6.1); those named in Connection join them. */
@@ -64,12 +75,13 @@ export class Forwarder {
     private readonly upstream: Upstream,
     private readonly link: Link,
     private readonly count: (what: "forwarded" | "refusedWrites") => void,
+    private readonly access: OwnAccess,
   ) {}
 
   /** Answers the exchange from the API server, or from the fallback, or throws what becomes a Status. */
   async forward(exchange: Exchange, caller: Caller, options: ForwardOptions = {}): Promise<void> {
     const { fallback } = options;
-    if (!this.link.isOnline()) {
+    if (!this.link.isOnline() || (caller.isOwn && this.access.isRefused())) {
       if (fallback?.canServe() === true) return fallback.serve();
       throw this.#offline(exchange);
     }
@@ -80,7 +92,10 @@ export class Forwarder {
     try {
       const response = await this.#head(exchange, caller, options, controller);
       if (response === undefined) return await fallback!.serve();
-      if (response.status >= 500 && fallback?.canServe() === true) {
+      const isRefused = response.status === 401 && caller.isOwn;
+      if (isRefused) this.access.refused();
+      const isFailure = response.status >= 500 && fallback?.isOnlyForLoss !== true;
+      if ((isRefused || isFailure) && fallback?.canServe() === true) {
         controller.abort(new Error("answered from the copy"));
         return await fallback.serve();
       }
@@ -103,7 +118,7 @@ export class Forwarder {
     const lost = Promise.withResolvers<undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
     const impatience =
-      fallback === undefined
+      fallback === undefined || fallback.isOnlyForLoss === true
         ? undefined
         : setTimeout(() => {
             if (!fallback.canServe()) return;
@@ -115,7 +130,7 @@ export class Forwarder {
         method: exchange.method,
         target: exchange.target,
         headers: requestHeaders(exchange, options.accept),
-        ...(await requestBody(exchange)),
+        ...(options.sent ?? (await requestBody(exchange))),
         credential: caller.credential,
         signal: controller.signal,
         mayRetry: isRead,
@@ -250,11 +265,13 @@ function responseHeaders(headers: Headers): Record<string, string> {
   return kept;
 }
 
+/** A request's body: none, whole, or as it comes. */
+export interface RequestBody {
+  readonly body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
+}
+
 /** A small body in one piece with its exact length; a large one as it comes. */
-async function requestBody({
-  request,
-  method,
-}: Exchange): Promise<{ body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> }> {
+export async function requestBody({ request, method }: Exchange): Promise<RequestBody> {
   const length = request.headers["content-length"];
   const isChunked = request.headers["transfer-encoding"] !== undefined;
   const isHttp2 = request.httpVersionMajor === 2;

@@ -22,6 +22,10 @@ export interface Caller {
   /** "certificate:CN|O,O" or "token:HASH"; what scopes and answers are kept under. */
   readonly principal: string;
   readonly credential: UpstreamCredential;
+  /** Goes up with our own credential. */
+  readonly isOwn: boolean;
+  /** The name of this node, when the caller is this node: its certificate says system:node:NAME in system:nodes, as ours does. */
+  readonly nodeName: string | undefined;
   /** Acts as somebody else (Impersonate-*): the API server judges, nothing is kept. */
   readonly isImpersonating: boolean;
 }
@@ -35,6 +39,10 @@ export interface IdentifyParts {
   /** Credentials for callers on other certificates, by CN. */
   readonly clients: readonly { readonly name: string; readonly credential: Credential }[];
   readonly keyedHash: (text: string) => string;
+  /** Whether a trusted client CA signed this certificate (DER) for client authentication, whatever its dates. */
+  readonly signedForClients: (certificate: Uint8Array) => boolean;
+  /** A certificate's dates, PEM or DER. */
+  readonly datesOf: (certificate: string | Uint8Array) => { readonly notBeforeMs: number; readonly notAfterMs: number };
   /** True for tokens the API server has refused. */
   readonly isRefused: (principal: string) => boolean;
 }
@@ -48,9 +56,12 @@ interface Subject {
 interface PeerSubject extends Subject {
   readonly principal: string;
   readonly notAfterMs: number;
+  /** Accepted though its dates do not hold by our clock. */
+  readonly isTimeless: boolean;
 }
 
 const MAX_REMEMBERED_TOKENS = 4096;
+const TIME_ERRORS: ReadonlySet<string> = new Set(["CERT_NOT_YET_VALID", "CERT_HAS_EXPIRED"]);
 
 /** Tells callers apart. */
 export class Identifier {
@@ -84,7 +95,9 @@ export class Identifier {
     const authorization = exchange.header("authorization");
     const mapped = certificate === undefined ? undefined : this.#credentialFor(certificate);
     if (certificate !== undefined && mapped !== undefined) {
-      return { principal: certificate.principal, credential: mapped, isImpersonating };
+      const isOwn = mapped.id === "own";
+      const nodeName = isOwn && !isImpersonating ? nodeNameOf(certificate) : undefined;
+      return { principal: certificate.principal, credential: mapped, isOwn, nodeName, isImpersonating };
     }
     if (authorization !== undefined) return { ...this.#byAuthorization(authorization), isImpersonating };
     if (certificate !== undefined) {
@@ -107,20 +120,45 @@ export class Identifier {
       this.#byToken.set(token, principal);
     }
     if (this.parts.isRefused(principal)) throw unauthorized();
-    return { principal, credential: { id: principal, authorization: `Bearer ${token}` } };
+    return {
+      principal,
+      credential: { id: principal, authorization: `Bearer ${token}` },
+      isOwn: false,
+      nodeName: undefined,
+    };
   }
 
   #certificate({ socket }: Exchange): PeerSubject | undefined {
-    // A rogue certificate has a readable subject too; only `authorized` says that a trusted CA signed it.
-    if (!socket.authorized) return undefined;
     let subject = this.#bySocket.get(socket);
     if (subject === undefined) {
-      subject = peerSubject(socket.getPeerCertificate() as PeerCertificate | undefined);
-      if (subject === undefined) return undefined;
+      // A rogue certificate has a readable subject too; only `authorized` says that a trusted CA signed it.
+      const isTimeless = !socket.authorized && this.#isAsGoodAsOurs(socket);
+      if (!socket.authorized && !isTimeless) return undefined;
+      const read = peerSubject(socket.getPeerCertificate() as PeerCertificate | undefined);
+      if (read === undefined) return undefined;
+      subject = { ...read, isTimeless };
       this.#bySocket.set(socket, subject);
     }
     // A resumed session or a long connection may outlive the certificate.
-    return subject.notAfterMs < Date.now() ? undefined : subject;
+    return !subject.isTimeless && subject.notAfterMs < Date.now() ? undefined : subject;
+  }
+
+  /**
+   * A gateway without a clock of its own boots in 1970, and a long cut outlives
+   * certificates: kubelet must be served all the same. Only while our own
+   * certificate's dates do not hold either, and only for one that the cluster's
+   * CA signed, for clients, that is good for at least as long as ours. The
+   * wrong time hides a forged signature from TLS, so it is checked here.
+   */
+  #isAsGoodAsOurs(socket: Exchange["socket"]): boolean {
+    const { own, signedForClients } = this.parts;
+    if (own.kind !== "certificate" || !TIME_ERRORS.has(String(socket.authorizationError))) return false;
+    const raw = (socket.getPeerCertificate() as PeerCertificate | undefined)?.raw;
+    if (raw === undefined) return false;
+    const mine = this.parts.datesOf(own.read().certPem);
+    const nowMs = Date.now();
+    if (nowMs >= mine.notBeforeMs && nowMs <= mine.notAfterMs) return false;
+    return signedForClients(raw) && this.parts.datesOf(raw).notAfterMs >= mine.notAfterMs;
   }
 
   #credentialFor(subject: Subject): UpstreamCredential | undefined {
@@ -142,7 +180,7 @@ export class Identifier {
   }
 }
 
-function peerSubject(peer: PeerCertificate | undefined): PeerSubject | undefined {
+function peerSubject(peer: PeerCertificate | undefined): Omit<PeerSubject, "isTimeless"> | undefined {
   if (peer?.subject === undefined || peer.valid_to === undefined) return undefined;
   const { CN, O } = peer.subject as unknown as { CN?: string | string[]; O?: string | string[] };
   const name = Array.isArray(CN) ? CN[0] : CN;
@@ -151,9 +189,32 @@ function peerSubject(peer: PeerCertificate | undefined): PeerSubject | undefined
   return {
     name,
     groups,
-    principal: `certificate:${name}|${[...groups].sort().join(",")}`,
+    principal: certificatePrincipal({ name, groups }),
     notAfterMs: Date.parse(peer.valid_to),
   };
+}
+
+/** The node a subject is; undefined when it is none. */
+export function nodeNameOf({
+  name,
+  groups,
+}: {
+  readonly name: string;
+  readonly groups: readonly string[];
+}): string | undefined {
+  const [, nodeName] = /^system:node:(.+)$/.exec(name) ?? [];
+  return groups.includes("system:nodes") ? nodeName : undefined;
+}
+
+/** Under which principal a certificate's holder is kept. */
+export function certificatePrincipal({
+  name,
+  groups,
+}: {
+  readonly name: string;
+  readonly groups: readonly string[];
+}): string {
+  return `certificate:${name}|${[...groups].sort().join(",")}`;
 }
 
 /** A credential as the upstream takes it. */

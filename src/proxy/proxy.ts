@@ -5,6 +5,7 @@
 import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { isLocalVersion } from "../cache/edits.ts";
 import type { Scope } from "../cache/scope.ts";
 import { ScopeTooLargeError, UpstreamRefusedError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
@@ -17,6 +18,7 @@ import type { Exchange } from "./exchange.ts";
 import type { AnswerTap, Forwarder } from "./forward.ts";
 import type { Caller, Identifier } from "./identify.ts";
 import type { Link } from "./link.ts";
+import type { NodeWrites } from "./node-writes.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { route } from "./route.ts";
 import type { ScopeUpstream } from "./scope-upstream.ts";
@@ -32,6 +34,9 @@ export interface ProxyParts {
   readonly scopes: Scopes;
   readonly sources: ScopeUpstream;
   readonly copies: CopyServer;
+  readonly nodeWrites: NodeWrites;
+  /** Resolves when the node's writes may go up again after the link's return. */
+  readonly mayWrite: () => Promise<void>;
   readonly store: Store;
   readonly upgrades: UpgradeParts;
   readonly refusedTokens: Set<string>;
@@ -121,7 +126,11 @@ export class Proxy {
     const { forwarder, link } = this.parts;
     const way = route(info, caller, exchange.accepted, isPretty(exchange, info));
     switch (way.kind) {
+      case "node-write":
+        if (caller.nodeName !== undefined && way.write !== "review") await this.parts.mayWrite();
+        return this.parts.nodeWrites.serve(exchange, info, caller, way.write, this.#writeTap(info, caller));
       case "forward":
+        if (caller.nodeName !== undefined && info.verb !== "get") await this.parts.mayWrite();
         return forwarder.forward(exchange, caller, { tap: this.#writeTap(info, caller) });
       case "recorded":
         return this.#recorded(exchange, info, caller, way.isObject);
@@ -154,7 +163,8 @@ export class Proxy {
         return this.parts.copies.list(exchange, info, kept);
       throw error;
     }
-    const held = scope.listed?.resourceVersion ?? "";
+    const held = scope.servedVersion;
+    if (isLocalVersion(notOlderThan)) return this.parts.copies.list(exchange, info, scope);
     if (notOlderThan !== "0" && compareResourceVersions(held, notOlderThan) < 0 && this.parts.link.isOnline()) {
       return this.#listForwarded(exchange, info, caller, identity, false);
     }

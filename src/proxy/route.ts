@@ -3,7 +3,8 @@
  *
  *   request                                   online              offline
  *   ----------------------------------------  ------------------  ---------------------------------
- *   write, connect, unknown method            forward             503
+ *   lease, own status, event, token, review   forward, learned    answered: see node-writes.ts
+ *   any other write, connect, unknown method  forward             503
  *   impersonated                              forward, not kept   503
  *   watch, parameters known                   scope               scope, else 503
  *   list, "any" or "not older than N"         scope               scope, else 503
@@ -17,6 +18,7 @@
  */
 
 import type { Caller } from "./identify.ts";
+import { nodeWriteOf, type NodeWrite } from "./node-writes.ts";
 import type { RequestInfo } from "./request-info.ts";
 import type { Representation } from "../kube/representation.ts";
 import { representationKey } from "../kube/representation.ts";
@@ -24,6 +26,8 @@ import type { ScopeIdentity } from "../store/contract.ts";
 
 /** How a request is served. */
 export type Route =
+  /** A write that is answered while offline. */
+  | { readonly kind: "node-write"; readonly write: NodeWrite }
   /** To the API server and back, nothing kept. */
   | { readonly kind: "forward" }
   /** A watch of a scope. */
@@ -62,6 +66,8 @@ export function route(
   accepted: readonly Representation[],
   isPretty: boolean,
 ): Route {
+  const write = nodeWriteOf(info, caller);
+  if (write !== undefined) return { kind: "node-write", write };
   const isRead = info.verb === "get" || info.verb === "list" || info.verb === "watch";
   if (!isRead || caller.isImpersonating || info.method !== "GET" || accepted.length === 0) return { kind: "forward" };
   if (info.resource === "") return keptPath(info.path) ? { kind: "recorded", isObject: false } : { kind: "forward" };

@@ -141,6 +141,7 @@ export class CopyServer {
     if (!isObject) return recorded;
     const found = this.findObject(exchange, info, caller, () => true);
     if (recorded === undefined) return found;
+    if (found?.scope.isItemEdited(found.item.meta.namespace, found.item.meta.name) === true) return found;
     if (found !== undefined) return found.listed.lastContactMs >= recorded.storedAtMs ? found : recorded;
     return this.#wasSeenGone(info, caller, recorded.storedAtMs) ? undefined : recorded;
   }

@@ -31,7 +31,10 @@ test("a short answer whose body does not follow its head is broken off when the 
     },
     signal: new AbortController().signal,
   };
-  const forwarder = new Forwarder(upstream as unknown as Upstream, link as unknown as Link, () => {});
+  const forwarder = new Forwarder(upstream as unknown as Upstream, link as unknown as Link, () => {}, {
+    isRefused: () => false,
+    refused() {},
+  });
   const tap = { head: () => true, chunk() {}, end() {}, abort() {} };
   const forwarding = forwarder.forward(exchange as unknown as Exchange, { credential: {} } as Caller, { tap });
   await head.promise;

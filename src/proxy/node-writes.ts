@@ -1,0 +1,376 @@
+/**
+ * Writes that are answered while the API server cannot be asked.
+ *
+ *   kubelet's lease               echoed, not stored
+ *   own node's, own pods' status  laid over the kept object
+ *   events                        201, a bounded ring, sent up at the return
+ *   service-account token         the kept one, for pods in the node's list
+ *   own node POST                 409 when it is known
+ *   token and access reviews      a decision that still stands
+ *
+ * Everything else is refused by the forwarder. Online each of them goes up as
+ * it came, and what must be known for a cut is learned from the answer.
+ *
+ * Only the node's own identity is answered; events and reviews are anybody's
+ * whom the API server has let in before.
+ */
+
+import type { Overlays, StatusTarget } from "../cache/overlays.ts";
+import type { FoundObject, Scopes } from "../cache/scopes.ts";
+import { MalformedError } from "../kube/codec.ts";
+import { StatusError } from "../kube/status-error.ts";
+import { readTokenSpec } from "../kube/token-request.ts";
+import { mediaType } from "../kube/representation.ts";
+import type { Store } from "../store/contract.ts";
+import type { EventRing } from "./event-ring.ts";
+import type { Exchange } from "./exchange.ts";
+import { requestBody, type AnswerTap, type Fallback, type Forwarder } from "./forward.ts";
+import type { Caller } from "./identify.ts";
+import type { RequestInfo } from "./request-info.ts";
+import { REVIEWS, type ReviewMemory } from "./review-memory.ts";
+import type { CopyServer } from "./serve.ts";
+import type { TokenOwner, TokenVault } from "./token-vault.ts";
+
+/** Which answer a write has while offline. */
+export type NodeWrite = "lease" | "status" | "event" | "token" | "node" | "review";
+
+/** What these answers are made of. */
+export interface NodeWriteParts {
+  readonly forwarder: Forwarder;
+  readonly copies: CopyServer;
+  readonly scopes: Scopes;
+  readonly store: Store;
+  readonly overlays: Overlays;
+  readonly events: EventRing;
+  readonly tokens: TokenVault;
+  readonly reviews: ReviewMemory;
+}
+
+interface Write {
+  readonly exchange: Exchange;
+  readonly info: RequestInfo;
+  readonly caller: Caller;
+  readonly body: Uint8Array;
+  readonly contentType: string;
+}
+
+interface Answer {
+  readonly contentType: string;
+  readonly body: Uint8Array;
+}
+
+const LEASE_NAMESPACE = "kube-node-lease";
+const LEASE_VALUE = "lease";
+
+/** Which of the table's rows a request is; undefined for none. A table, like the one in `route.ts`. */
+export function nodeWriteOf(info: RequestInfo, caller: Caller): NodeWrite | undefined {
+  const { verb, group, resource, subresource, namespace, name, query } = info;
+  if (caller.isImpersonating || query.has("dryRun")) return undefined;
+  if ((group === "" || group === "events.k8s.io") && resource === "events" && subresource === "")
+    return (verb === "create" && name === "") || verb === "patch" ? "event" : undefined;
+  if (verb === "create" && REVIEWS.has(resource) && /^(authentication|authorization)\.k8s\.io$/.test(group))
+    return "review";
+  const { nodeName } = caller;
+  if (nodeName === undefined) return undefined;
+  if (group === "coordination.k8s.io" && resource === "leases" && namespace === LEASE_NAMESPACE && subresource === "")
+    return (verb === "create" && name === "") || (name === nodeName && (verb === "get" || verb === "update"))
+      ? "lease"
+      : undefined;
+  if (group !== "") return undefined;
+  if (verb === "patch" && subresource === "status")
+    return resource === "pods" || (resource === "nodes" && name === nodeName) ? "status" : undefined;
+  if (verb === "create" && resource === "nodes" && name === "") return "node";
+  if (verb === "create" && resource === "serviceaccounts" && subresource === "token") return "token";
+  return undefined;
+}
+
+/** Answers them. */
+export class NodeWrites {
+  #lease: Answer | undefined;
+  #isLeaseSaved = false;
+
+  constructor(private readonly parts: NodeWriteParts) {}
+
+  /** Forwards the write; if there is nobody to forward it to, answers it. @param passing sees the answer too. */
+  async serve(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    kind: NodeWrite,
+    passing: AnswerTap,
+  ): Promise<void> {
+    const sent = await requestBody(exchange);
+    const body = sent.body ?? new Uint8Array(0);
+    if (!(body instanceof Uint8Array)) return this.parts.forwarder.forward(exchange, caller, { sent, tap: passing });
+    const write: Write = {
+      exchange,
+      info,
+      caller,
+      body,
+      contentType: mediaType(exchange.header("content-type") ?? ""),
+    };
+    const { fallback, learn } = this.#row(kind, write);
+    return this.parts.forwarder.forward(exchange, caller, {
+      sent,
+      fallback: { ...fallback, isOnlyForLoss: true },
+      tap: learn === undefined ? passing : new LearningTap(passing, learn),
+    });
+  }
+
+  #row(kind: NodeWrite, write: Write): { fallback: Fallback; learn?: (answer: Answer) => void } {
+    switch (kind) {
+      case "lease":
+        return this.#leaseRow(write);
+      case "status":
+        return { fallback: this.#statusFallback(write) };
+      case "event":
+        return { fallback: this.#eventFallback(write) };
+      case "token":
+        return this.#tokenRow(write);
+      case "node":
+        return { fallback: this.#nodeFallback(write) };
+      case "review":
+        return this.#reviewRow(write);
+    }
+  }
+
+  // ---- lease ----
+
+  #leaseRow({ exchange, info, caller, body, contentType }: Write) {
+    const isUpdate = info.verb === "update";
+    const canServe = () => isUpdate || this.#keptLease(caller) !== undefined;
+    const serve = async () => {
+      if (isUpdate) {
+        this.#lease = { contentType, body };
+        return answerWith(exchange, 200, this.#lease);
+      }
+      if (info.verb === "create") throw alreadyExists("leases.coordination.k8s.io", caller.nodeName!);
+      return answerWith(exchange, 200, this.#keptLease(caller)!);
+    };
+    const learn = (answer: Answer) => {
+      this.#lease = answer;
+      if (this.#isLeaseSaved) return;
+      this.#isLeaseSaved = true;
+      const head = Buffer.from(`${JSON.stringify({ node: caller.nodeName, contentType: answer.contentType })}\n`);
+      this.parts.store.putValue(LEASE_VALUE, Buffer.concat([head, answer.body]));
+    };
+    return { fallback: { canServe, serve }, learn };
+  }
+
+  #keptLease(caller: Caller): Answer | undefined {
+    if (this.#lease !== undefined) return this.#lease;
+    const value = this.parts.store.getValue(LEASE_VALUE);
+    if (value === undefined) return undefined;
+    const headEnd = value.indexOf(0x0a);
+    const head = JSON.parse(Buffer.from(value.subarray(0, headEnd)).toString("utf8")) as Record<string, string>;
+    if (head["node"] !== caller.nodeName) return undefined;
+    return (this.#lease = { contentType: head["contentType"]!, body: value.subarray(headEnd + 1) });
+  }
+
+  // ---- status ----
+
+  #statusFallback({ exchange, info, caller, body, contentType }: Write): Fallback {
+    const { copies, overlays } = this.parts;
+    const target: StatusTarget = {
+      resource: info.resource as StatusTarget["resource"],
+      namespace: info.namespace,
+      name: info.name,
+    };
+    const takesJson = exchange.accepted.some(({ format, as }) => format === "json" && as === "object");
+    return {
+      canServe: () => takesJson && this.#object(caller, target.resource, target.namespace, target.name) !== undefined,
+      serve: async () => copies.object(exchange, overlays.patchStatus(caller.principal, target, { contentType, body })),
+    };
+  }
+
+  // ---- events ----
+
+  #eventFallback({ exchange, info, caller, body, contentType }: Write): Fallback {
+    const isPatch = info.verb === "patch";
+    const takesJson = exchange.accepted.some(({ format }) => format === "json");
+    return {
+      canServe: () => this.#isKnown(caller) && (!isPatch || takesJson),
+      serve: async () => {
+        const method = isPatch ? "PATCH" : "POST";
+        // The patched event itself may never have been here: what is known of it is its name and the change.
+        const answer = isPatch ? patchedEvent(info, body) : { contentType, body };
+        const isTaken = this.parts.events.push({
+          principal: caller.principal,
+          method,
+          target: exchange.target,
+          contentType: exchange.header("content-type") ?? "application/json",
+          body,
+        });
+        if (!isTaken) throw new StatusError({ code: 413, reason: "RequestEntityTooLarge", message: "Event too large" });
+        answerWith(exchange, isPatch ? 200 : 201, answer);
+      },
+    };
+  }
+
+  /** The API server has let this caller in before: something is kept for it. */
+  #isKnown(caller: Caller): boolean {
+    if (caller.nodeName !== undefined) return true;
+    for (const { identity, listed } of this.parts.scopes.all())
+      if (identity.principal === caller.principal && listed !== undefined) return true;
+    return false;
+  }
+
+  // ---- tokens ----
+
+  #tokenRow({ exchange, info, caller, body }: Write) {
+    const { tokens } = this.parts;
+    const owner = tokenOwner(info, body);
+    const kept = () =>
+      owner !== undefined && this.#isOwnPods(caller, owner)
+        ? tokens.find(owner, (contentType) => isAccepted(exchange, contentType))
+        : undefined;
+    return {
+      fallback: {
+        canServe: () => kept() !== undefined,
+        serve: async () => {
+          const answer = kept()!;
+          tokens.handedOut(owner!, answer);
+          answerWith(exchange, 201, answer);
+        },
+      },
+      learn: (answer: Answer) => {
+        if (owner !== undefined) tokens.keep(owner, answer);
+      },
+    };
+  }
+
+  #isOwnPods(caller: Caller, { namespace, serviceAccount, spec }: TokenOwner): boolean {
+    if (spec.boundKind !== "Pod") return false;
+    const pod = this.#object(caller, "pods", namespace, spec.boundName);
+    if (pod === undefined || pod.item.meta.uid !== spec.boundUid) return false;
+    const { bytes } = pod.item;
+    const { spec: podSpec } = JSON.parse(Buffer.from(bytes).toString("utf8")) as {
+      spec?: { serviceAccountName?: string };
+    };
+    return (podSpec?.serviceAccountName ?? "default") === serviceAccount;
+  }
+
+  // ---- node ----
+
+  #nodeFallback({ caller }: Write): Fallback {
+    return {
+      canServe: () => this.#object(caller, "nodes", "", caller.nodeName!) !== undefined,
+      serve: async () => {
+        throw alreadyExists("nodes", caller.nodeName!);
+      },
+    };
+  }
+
+  // ---- reviews ----
+
+  #reviewRow({ exchange, info, caller, body, contentType }: Write) {
+    const { reviews } = this.parts;
+    const question = {
+      principal: caller.principal,
+      resource: info.resource,
+      path: info.path,
+      accept: exchange.header("accept") ?? "",
+      contentType,
+      body,
+    };
+    return {
+      fallback: {
+        canServe: () => reviews.recall(question) !== undefined,
+        serve: async () => answerWith(exchange, 201, reviews.recall(question)!),
+      },
+      learn: (answer: Answer) => reviews.remember(question, answer),
+    };
+  }
+
+  #object(caller: Caller, resource: string, namespace: string, name: string): FoundObject | undefined {
+    return this.parts.scopes.findObject(
+      { principal: caller.principal, group: "", version: "v1", resource, namespace, name },
+      [{ format: "json", as: "object", asVersion: "" }],
+    );
+  }
+}
+
+/** Passes an answer on and reads it when it came whole with 200 or 201. */
+class LearningTap implements AnswerTap {
+  #parts: Uint8Array[] | undefined;
+  #size = 0;
+  #contentType = "";
+  #isPassingListening = false;
+
+  constructor(
+    private readonly passing: AnswerTap,
+    private readonly learn: (answer: Answer) => void,
+  ) {}
+
+  head(status: number, headers: Headers): boolean {
+    this.#isPassingListening = this.passing.head(status, headers);
+    const isPlain = headers.get("content-encoding") === null;
+    if ((status === 200 || status === 201) && isPlain) this.#parts = [];
+    this.#contentType = mediaType(headers.get("content-type") ?? "");
+    return this.#isPassingListening || this.#parts !== undefined;
+  }
+
+  chunk(bytes: Uint8Array): void {
+    if (this.#isPassingListening) this.passing.chunk(bytes);
+    if (this.#parts === undefined) return;
+    this.#size += bytes.length;
+    if (this.#size > MAX_LEARNED_BYTES) this.#parts = undefined;
+    else this.#parts.push(bytes);
+  }
+
+  async end(): Promise<void> {
+    if (this.#isPassingListening) await this.passing.end();
+    if (this.#parts !== undefined)
+      this.learn({ contentType: this.#contentType, body: new Uint8Array(Buffer.concat(this.#parts)) });
+  }
+
+  abort(): void {
+    if (this.#isPassingListening) this.passing.abort();
+  }
+}
+
+const MAX_LEARNED_BYTES = 64 * 1024;
+
+function answerWith(exchange: Exchange, status: number, { contentType, body }: Answer): void {
+  exchange.response.writeHead(status, {
+    "Content-Type": contentType,
+    "Content-Length": body.length,
+    "Cache-Control": "no-cache, private",
+  });
+  exchange.response.end(body);
+}
+
+function isAccepted(exchange: Exchange, contentType: string): boolean {
+  const format = contentType === "application/json" ? "json" : "protobuf";
+  return exchange.accepted.some((representation) => representation.format === format);
+}
+
+function tokenOwner(info: RequestInfo, body: Uint8Array): TokenOwner | undefined {
+  try {
+    return { namespace: info.namespace, serviceAccount: info.name, spec: readTokenSpec(body) };
+  } catch (error) {
+    // The API server is the one to refuse it.
+    if (error instanceof MalformedError) return undefined;
+    throw error;
+  }
+}
+
+function patchedEvent({ group, version, namespace, name }: RequestInfo, patch: Uint8Array): Answer {
+  let changes: { metadata?: object };
+  try {
+    changes = JSON.parse(Buffer.from(patch).toString("utf8")) as { metadata?: object };
+    if (changes === null || typeof changes !== "object") throw new TypeError("not an object");
+  } catch (cause) {
+    throw new StatusError(
+      { code: 400, reason: "BadRequest", message: `Cannot patch events "${name}": the body is not a JSON object` },
+      { cause },
+    );
+  }
+  const apiVersion = group === "" ? version : `${group}/${version}`;
+  const event = { kind: "Event", apiVersion, ...changes, metadata: { ...changes.metadata, name, namespace } };
+  return { contentType: "application/json", body: Buffer.from(JSON.stringify(event)) };
+}
+
+function alreadyExists(resource: string, name: string): StatusError {
+  return new StatusError({ code: 409, reason: "AlreadyExists", message: `${resource} "${name}" already exists` });
+}

@@ -1,0 +1,132 @@
+/**
+ * Service-account tokens of the node's own pods, for the time when no new one
+ * can be had.
+ *
+ * The API server's answer to kubelet is kept, sealed, under service account,
+ * audiences and pod UID, and handed to nobody but the node itself, for pods in
+ * its own list. Whether it is still good is the JWT's own `exp`, which is a
+ * year away where the answer says an hour; an expired one is handed out all
+ * the same and counted, for kubelet mounts it and the pod starts.
+ *
+ * Kubelet asks for each token again and again; on disk only the first is
+ * written, and then one that is good for much longer: a card is not worn for a
+ * token that differs from the last by an hour.
+ */
+
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { MalformedError } from "../kube/codec.ts";
+import { readToken, type TokenSpec } from "../kube/token-request.ts";
+import type { Store } from "../store/contract.ts";
+
+/** Whose token. */
+export interface TokenOwner {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly spec: TokenSpec;
+}
+
+/** A kept answer. */
+export interface KeptToken {
+  readonly contentType: string;
+  readonly body: Uint8Array;
+  /** Of the JWT, ms since the epoch; undefined when it does not say. */
+  readonly expiresAtMs: number | undefined;
+}
+
+const VALUE_PREFIX = "token/";
+
+/** Keeps tokens, sealed. */
+export class TokenVault {
+  #latest = new Map<string, KeptToken>();
+  #servedExpired = 0;
+
+  constructor(
+    private readonly store: Store,
+    private readonly clock: Clock,
+    private readonly log: Log,
+  ) {}
+
+  /** How often an expired token was handed out since start. */
+  get servedExpired(): number {
+    return this.#servedExpired;
+  }
+
+  /** Keeps the API server's answer. */
+  keep(owner: TokenOwner, answer: { readonly contentType: string; readonly body: Uint8Array }): void {
+    if (owner.spec.boundKind !== "Pod" || owner.spec.boundUid === "") return;
+    try {
+      const times = timesOf(readToken(answer.body));
+      const kept: KeptToken = { ...answer, expiresAtMs: times.expiresAtMs };
+      const name = this.#nameOf(owner);
+      const stored = this.#stored(name);
+      this.#latest.set(name, kept);
+      if (stored !== undefined && !isMuchBetter(kept, stored, times.issuedAtMs)) return;
+      this.store.putValue(name, encoded(kept), { isSecret: true });
+    } catch (error) {
+      if (!(error instanceof MalformedError)) throw error;
+      this.log.warn("service-account token not kept", { reason: error.message });
+    }
+  }
+
+  /** The kept answer, whichever is the latest. @param isReadable whether the asker takes its Content-Type. */
+  find(owner: TokenOwner, isReadable: (contentType: string) => boolean): KeptToken | undefined {
+    const name = this.#nameOf(owner);
+    const kept = this.#latest.get(name) ?? this.#stored(name);
+    return kept !== undefined && isReadable(kept.contentType) ? kept : undefined;
+  }
+
+  /** A kept answer went out: an expired one is counted and said. */
+  handedOut({ namespace, serviceAccount }: TokenOwner, { expiresAtMs }: KeptToken): void {
+    if (expiresAtMs === undefined || expiresAtMs > this.clock.nowMs()) return;
+    this.#servedExpired++;
+    this.log.warn("an expired service-account token is handed out", { namespace, serviceAccount });
+  }
+
+  /** Drops tokens of pods that are gone. @param isPod whether a pod of this UID is still the node's. */
+  sweep(isPod: (uid: string) => boolean): void {
+    for (const name of new Set([...this.store.valueNames(VALUE_PREFIX), ...this.#latest.keys()])) {
+      if (isPod(name.slice(VALUE_PREFIX.length).split("/")[0]!)) continue;
+      this.store.deleteValue(name);
+      this.#latest.delete(name);
+    }
+  }
+
+  #nameOf({ namespace, serviceAccount, spec }: TokenOwner): string {
+    const which = JSON.stringify([namespace, serviceAccount, spec.audiences]);
+    return `${VALUE_PREFIX}${spec.boundUid}/${this.store.keyedHash(which).slice(0, 32)}`;
+  }
+
+  #stored(name: string): KeptToken | undefined {
+    const value = this.store.getValue(name);
+    if (value === undefined) return undefined;
+    const headEnd = value.indexOf(0x0a);
+    const { contentType, expiresAtMs } = JSON.parse(Buffer.from(value.subarray(0, headEnd)).toString("utf8"));
+    return { contentType, expiresAtMs, body: value.subarray(headEnd + 1) };
+  }
+}
+
+function encoded({ contentType, expiresAtMs, body }: KeptToken): Uint8Array {
+  return Buffer.concat([Buffer.from(`${JSON.stringify({ contentType, expiresAtMs })}\n`), body]);
+}
+
+/** Worth a write: the stored one has run through half of what the new one lives. */
+function isMuchBetter(kept: KeptToken, stored: KeptToken, issuedAtMs: number | undefined): boolean {
+  if (kept.contentType !== stored.contentType) return true;
+  if (kept.expiresAtMs === undefined || stored.expiresAtMs === undefined || issuedAtMs === undefined) return true;
+  return kept.expiresAtMs - stored.expiresAtMs > (kept.expiresAtMs - issuedAtMs) / 2;
+}
+
+/** `exp` and `iat` of a JWT; nothing is verified, the API server has just made it. */
+function timesOf(token: string): { readonly expiresAtMs: number | undefined; readonly issuedAtMs: number | undefined } {
+  try {
+    const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8")) as {
+      exp?: unknown;
+      iat?: unknown;
+    };
+    const ms = (seconds: unknown) => (typeof seconds === "number" ? seconds * 1_000 : undefined);
+    return { expiresAtMs: ms(claims.exp), issuedAtMs: ms(claims.iat) };
+  } catch {
+    return { expiresAtMs: undefined, issuedAtMs: undefined };
+  }
+}

@@ -1,0 +1,382 @@
+import { describe, expect, test } from "bun:test";
+import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-server.ts";
+import { eventually } from "../support/client.ts";
+import { startEdge, type Edge } from "../support/edge.ts";
+
+const NODE = "edge1";
+const PODS = `/api/v1/pods?fieldSelector=spec.nodeName%3D${NODE}`;
+const STREAM = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+const SLICES = "/apis/discovery.k8s.io/v1/endpointslices";
+const POD = "/api/v1/namespaces/shop/pods/web-0";
+const LEASE = `/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/${NODE}`;
+const STRATEGIC = { "Content-Type": "application/strategic-merge-patch+json" };
+const JSON_BODY = { "Content-Type": "application/json" };
+
+const pod = (name: string, nodeName = NODE) => ({
+  kind: "Pod",
+  apiVersion: "v1",
+  metadata: { name, namespace: "shop", labels: { app: "web" } },
+  spec: { nodeName, serviceAccountName: "shopkeeper", containers: [{ name: "app", image: "app" }] },
+  status: {
+    phase: "Running",
+    podIP: "10.244.1.5",
+    podIPs: [{ ip: "10.244.1.5" }],
+    conditions: [{ type: "Ready", status: "True" }],
+  },
+});
+const node = (name: string) => ({
+  kind: "Node",
+  apiVersion: "v1",
+  metadata: { name },
+  status: { conditions: [{ type: "Ready", status: "True", reason: "KubeletReady" }] },
+});
+const namespace = (name: string) => ({ kind: "Namespace", apiVersion: "v1", metadata: { name } });
+const account = { kind: "ServiceAccount", apiVersion: "v1", metadata: { name: "shopkeeper", namespace: "shop" } };
+
+interface World extends AsyncDisposable {
+  readonly apiServer: ApiServer;
+  readonly edge: Edge;
+  cut(): Promise<void>;
+  heal(): Promise<void>;
+}
+
+/** A node that has read what kubelet reads. */
+async function startNode(extra: readonly object[] = []): Promise<World> {
+  const apiServer = await startApiServer({
+    objects: [
+      namespace("shop"),
+      namespace("kube-node-lease"),
+      account,
+      node(NODE),
+      pod("web-0"),
+      pod("job-0"),
+      ...extra,
+    ] as never,
+  });
+  const keyPair = apiServer.cluster.clientCertificate(`system:node:${NODE}`, ["system:nodes"]);
+  const kubeconfig = apiServer.kubeconfig({ user: `system:node:${NODE}`, groups: ["system:nodes"], keyPair });
+  const edge = await startEdge({ apiServer, kubeconfig });
+  const client = edge.clientWith(keyPair);
+  Object.assign(edge, { client });
+  for (const path of [PODS, `/api/v1/nodes?fieldSelector=metadata.name%3D${NODE}`, SLICES]) {
+    expect((await edge.client.get(path)).status).toBe(200);
+  }
+  const isOffline = async (wanted: boolean) => {
+    await eventually(
+      () => edge.client.get("/healthz"),
+      ({ status }) => (status === 503) === wanted,
+    );
+  };
+  return {
+    apiServer,
+    edge,
+    async cut() {
+      await apiServer.cut();
+      await isOffline(true);
+    },
+    async heal() {
+      await apiServer.heal();
+      await isOffline(false);
+    },
+    async [Symbol.asyncDispose]() {
+      await edge[Symbol.asyncDispose]();
+      await apiServer[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const status = (changes: object) => ({ headers: STRATEGIC, body: JSON.stringify({ status: changes }) });
+const names = (events: readonly { readonly type: string; readonly object: any }[]) =>
+  events.map(({ type, object }) => `${type} ${object.metadata?.name ?? object.code}`);
+
+describe("a status written while cut", () => {
+  test("is answered and shows in reads, lists and open watches, with growing decimal resourceVersions", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const watch = await client.watch(`${PODS}&${STREAM}`);
+    await watch.until((events) => events.some(({ type }) => type === "BOOKMARK"));
+    const before = (await client.get(POD)).json();
+    const seen = watch.events.at(-1)!.object.metadata.resourceVersion;
+
+    await world.cut();
+    const first = await client.request("PATCH", `${POD}/status`, status({ message: "one" }));
+    const second = await client.request(
+      "PATCH",
+      `${POD}/status`,
+      status({ conditions: [{ type: "Ready", status: "False" }] }),
+    );
+
+    expect([first.status, second.status]).toEqual([200, 200]);
+    const versions = [before, first.json(), second.json()].map(({ metadata }) => metadata.resourceVersion);
+    for (const version of versions) expect(version).toMatch(/^[1-9][0-9]*$/);
+    expect(Number(versions[1])).toBeGreaterThan(Number(versions[0]));
+    expect(Number(versions[2])).toBeGreaterThan(Number(versions[1]));
+    expect(second.json()).toMatchObject({ kind: "Pod", apiVersion: "v1", spec: before.spec });
+    expect(second.json().status).toMatchObject({
+      message: "one",
+      phase: "Running",
+      conditions: [{ type: "Ready", status: "False" }],
+    });
+    expect((await client.get(POD)).json()).toEqual(second.json());
+    const list = (await client.get(PODS)).json();
+    expect(list.metadata.resourceVersion).toBe(versions[2]);
+    expect(list.items.find((item: any) => item.metadata.name === "web-0").status).toEqual(second.json().status);
+    await watch.until((events) => events.filter(({ type }) => type === "MODIFIED").length === 2);
+    expect(watch.events.at(-1)!.object).toEqual(second.json());
+    const late = await client.watch(`${PODS}&watch=true&resourceVersion=${seen}`);
+    await late.until((events) => events.some(({ object }) => object.metadata?.resourceVersion === versions[2]));
+    late.close();
+    watch.close();
+  });
+
+  test("is kept over a restart; at the return the cloud's truth comes down, and then 410", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    await world.cut();
+    await client.request("PATCH", `${POD}/status`, status({ message: "one" }));
+    await client.request("PATCH", "/api/v1/namespaces/shop/pods/job-0/status", status({ phase: "Succeeded" }));
+    await world.edge.restart();
+    await world.cut();
+
+    const restarted = (await client.get(PODS)).json();
+    expect(restarted.items.map((item: any) => item.status.phase)).toEqual(["Succeeded", "Running"]);
+    const watch = await client.watch(`${PODS}&watch=true&resourceVersion=${restarted.metadata.resourceVersion}`);
+    const changed = pod("web-0");
+    world.apiServer.put({ ...changed, metadata: { ...changed.metadata, labels: { app: "cloud" } } } as never);
+    await world.apiServer.heal();
+
+    await watch.until((events) => events.some(({ type }) => type === "ERROR"));
+    expect(watch.events.at(-1)).toMatchObject({ type: "ERROR", object: { code: 410, reason: "Expired" } });
+    expect(names(watch.events)).toContain("MODIFIED web-0");
+    expect(names(watch.events)).toContain("MODIFIED job-0");
+    const truth = await eventually(
+      async () => (await client.get(`${PODS}&resourceVersion=0`)).json(),
+      ({ items }) => items.every((item: any) => item.status.phase === "Running"),
+    );
+    expect(truth.items.find((item: any) => item.metadata.name === "web-0").metadata.labels).toEqual({ app: "cloud" });
+    const stale = await client.get(`${PODS}&watch=true&resourceVersion=${restarted.metadata.resourceVersion}`);
+    expect(stale.status).toBe(410);
+  });
+
+  test("of a finished pod is remembered through a second cut, until the cloud knows", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const watch = await client.watch(`${PODS}&${STREAM}`);
+    await world.cut();
+    await client.request("PATCH", "/api/v1/namespaces/shop/pods/job-0/status", status({ phase: "Succeeded" }));
+    await world.heal();
+    await eventually(
+      async () => (await client.get(`${PODS}&resourceVersion=0`)).json(),
+      ({ items }) => items[0].status.phase === "Running",
+    );
+    await world.cut();
+    await world.edge.restart();
+    await world.cut();
+
+    expect((await client.get("/api/v1/namespaces/shop/pods/job-0")).json().status.phase).toBe("Succeeded");
+    watch.close();
+  });
+
+  test("is refused for another UID, another node, another caller, and a body that is no patch", async () => {
+    await using world = await startNode([node("edge2")]);
+    const { client } = world.edge;
+    const token = world.apiServer.serviceAccountToken("shop", "shopkeeper");
+    await world.cut();
+    const other = await client.request("PATCH", `${POD}/status`, {
+      headers: STRATEGIC,
+      body: '{"metadata":{"uid":"someone-else"},"status":{"phase":"Failed"}}',
+    });
+    const foreign = await client.request("PATCH", "/api/v1/nodes/edge2/status", status({ phase: "x" }));
+    const stranger = await world.edge
+      .clientWith({ token })
+      .request("PATCH", `${POD}/status`, status({ phase: "Failed" }));
+    const garbage = await client.request("PATCH", `${POD}/status`, { headers: STRATEGIC, body: "nonsense" });
+    const unseen = await client.request(
+      "PATCH",
+      "/api/v1/namespaces/shop/pods/none/status",
+      status({ phase: "Failed" }),
+    );
+
+    expect(other.json()).toMatchObject({ code: 409, reason: "Conflict" });
+    expect([foreign.status, stranger.status, garbage.status, unseen.status]).toEqual([503, 503, 400, 503]);
+    expect((await client.get(POD)).json().status.phase).toBe("Running");
+  });
+});
+
+describe("kubelet's other writes while cut", () => {
+  test("its lease is echoed, its node exists, CSINode and deletions are 503", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const lease = {
+      kind: "Lease",
+      apiVersion: "coordination.k8s.io/v1",
+      metadata: { name: NODE, namespace: "kube-node-lease" },
+      spec: { holderIdentity: NODE, renewTime: "2026-01-01T00:00:00.000000Z" },
+    };
+    const created = await client.request("POST", LEASE.slice(0, -NODE.length - 1), {
+      headers: JSON_BODY,
+      body: JSON.stringify(lease),
+    });
+    expect(created.status).toBe(201);
+
+    await world.cut();
+    const renewed = { ...created.json(), spec: { ...lease.spec, renewTime: "2026-01-02T00:00:00.000000Z" } };
+    const put = await client.request("PUT", LEASE, { headers: JSON_BODY, body: JSON.stringify(renewed) });
+
+    expect(put.status).toBe(200);
+    expect(put.json()).toEqual(renewed);
+    expect((await client.get(LEASE)).json()).toEqual(renewed);
+    await world.edge.restart();
+    await world.cut();
+    expect((await client.get(LEASE)).json()).toEqual(created.json());
+    const post = await client.request("POST", "/api/v1/nodes", {
+      headers: JSON_BODY,
+      body: JSON.stringify(node(NODE)),
+    });
+    expect(post.json()).toMatchObject({ code: 409, reason: "AlreadyExists" });
+    expect((await client.get(`/apis/storage.k8s.io/v1/csinodes/${NODE}`)).status).toBe(503);
+    expect((await client.request("DELETE", POD)).status).toBe(503);
+  });
+
+  test("events are taken, and go up once when the link is back", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const event = (name: string) => ({
+      kind: "Event",
+      apiVersion: "v1",
+      metadata: { name, namespace: "shop" },
+      involvedObject: { kind: "Pod", name: "web-0", namespace: "shop" },
+      reason: "BackOff",
+      message: "again",
+      count: 1,
+    });
+    const post = (name: string) =>
+      client.request("POST", "/api/v1/namespaces/shop/events", {
+        headers: JSON_BODY,
+        body: JSON.stringify(event(name)),
+      });
+    expect((await post("known")).status).toBe(201);
+    await world.cut();
+    expect((await post("known")).status).toBe(201);
+    expect((await post("new")).status).toBe(201);
+    for (const count of [2, 3]) {
+      const patched = await client.request("PATCH", "/api/v1/namespaces/shop/events/new", {
+        headers: STRATEGIC,
+        body: JSON.stringify({ count }),
+      });
+      expect(patched.json()).toMatchObject({ kind: "Event", metadata: { name: "new" }, count });
+    }
+    await world.edge.restart();
+    await world.apiServer.heal();
+
+    await eventually(
+      () => world.apiServer.object("Event", "shop", "new") as any,
+      (stored) => stored?.count === 3,
+    );
+    const known = world.apiServer.object("Event", "shop", "known") as any;
+    expect(known.count).toBe(1);
+  });
+
+  test("a service-account token that was had for a pod of the node is handed out again, to the node alone", async () => {
+    await using world = await startNode([pod("far-0", "edge2")]);
+    const { client } = world.edge;
+    const uidOf = (name: string) => (world.apiServer.object("Pod", "shop", name) as any).metadata.uid as string;
+    const path = "/api/v1/namespaces/shop/serviceaccounts/shopkeeper/token";
+    const ask = (name: string, audiences: readonly string[] = [], asker = client) =>
+      asker.request("POST", path, {
+        headers: JSON_BODY,
+        body: JSON.stringify({
+          kind: "TokenRequest",
+          apiVersion: "authentication.k8s.io/v1",
+          spec: {
+            audiences,
+            expirationSeconds: 3607,
+            boundObjectRef: { kind: "Pod", apiVersion: "v1", name, uid: uidOf(name) },
+          },
+        }),
+      });
+    const online = await ask("web-0");
+    expect(online.status).toBe(201);
+    await world.cut();
+    await world.edge.restart();
+    await world.cut();
+
+    const again = await ask("web-0");
+    expect(again.status).toBe(201);
+    expect(again.json().status.token).toBe(online.json().status.token);
+    expect((await ask("web-0", ["vault"])).status).toBe(503);
+    expect((await ask("job-0")).status).toBe(503);
+    expect((await ask("far-0")).status).toBe(503);
+    const stranger = world.edge.clientWith({ token: online.json().status.token });
+    expect((await ask("web-0", [], stranger)).status).toBe(503);
+    expect(world.edge.log.join("\n")).not.toContain(online.json().status.token);
+  });
+
+  test("a decision about access stands for its time, for the same question", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const review = (verb: string) =>
+      client.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
+        headers: JSON_BODY,
+        body: JSON.stringify({
+          kind: "SelfSubjectAccessReview",
+          apiVersion: "authorization.k8s.io/v1",
+          spec: { resourceAttributes: { verb, resource: "pods", namespace: "shop" } },
+        }),
+      });
+    const online = await review("get");
+    expect(online.status).toBe(201);
+    await world.cut();
+
+    const offline = await review("get");
+    expect(offline.status).toBe(201);
+    expect(offline.json()).toEqual(online.json());
+    expect((await review("delete")).status).toBe(503);
+  });
+});
+
+describe("after a reboot while cut", () => {
+  test("kept EndpointSlices lead to where the pods are now, until the cloud speaks", async () => {
+    const slice = {
+      kind: "EndpointSlice",
+      apiVersion: "discovery.k8s.io/v1",
+      metadata: { name: "web-abc", namespace: "shop", labels: { "kubernetes.io/service-name": "web" } },
+      addressType: "IPv4",
+      ports: [{ name: "", port: 80, protocol: "TCP" }],
+      endpoints: [] as object[],
+    };
+    await using world = await startNode();
+    const { client } = world.edge;
+    const { uid } = (world.apiServer.object("Pod", "shop", "web-0") as any).metadata;
+    const endpoint = (address: string, targetUid: string) => ({
+      addresses: [address],
+      conditions: { ready: true, serving: true, terminating: false },
+      targetRef: { kind: "Pod", namespace: "shop", name: "web-0", uid: targetUid },
+    });
+    world.apiServer.put({ ...slice, endpoints: [endpoint("10.244.1.5", uid), endpoint("10.9.9.9", "far")] } as never);
+    const watch = await client.watch(`${SLICES}?${STREAM}`);
+    await watch.until((events) => events.some(({ object }) => object.metadata?.name === "web-abc"));
+    const before = (await client.get(`${SLICES}?resourceVersion=0`)).json();
+
+    await world.cut();
+    const moved = { podIP: "10.244.1.77", podIPs: [{ $patch: "replace" }, { ip: "10.244.1.77" }] };
+    expect((await client.request("PATCH", `${POD}/status`, status(moved))).status).toBe(200);
+
+    const addresses = (object: any) => object.endpoints?.map((one: any) => one.addresses[0]);
+    await watch.until((events) => addresses(events.at(-1)!.object)?.[0] === "10.244.1.77");
+    expect(addresses(watch.events.at(-1)!.object)).toEqual(["10.244.1.77", "10.9.9.9"]);
+    const edited = (await client.get(SLICES)).json();
+    expect(addresses(edited.items[0])).toEqual(["10.244.1.77", "10.9.9.9"]);
+    expect(Number(edited.items[0].metadata.resourceVersion)).toBeGreaterThan(
+      Number(before.items[0].metadata.resourceVersion),
+    );
+    await world.apiServer.heal();
+    await watch.until((events) => events.some(({ type }) => type === "ERROR"));
+    expect(watch.events.at(-1)!.object.code).toBe(410);
+    const after = await eventually(
+      async () => (await client.get(`${SLICES}?resourceVersion=0`)).json(),
+      ({ items }) => addresses(items[0])[0] === "10.244.1.5",
+    );
+    expect(after.items).toEqual(before.items);
+  });
+});
