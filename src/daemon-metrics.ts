@@ -37,6 +37,16 @@ export class DaemonMetrics {
     "holdfast_shared_bytes_total",
     "Bytes of lists and watch events taken from another scope's watch instead of the API server, uncompressed.",
   );
+  readonly #overlays = this.registry.gauge("holdfast_overlays", "Objects whose status kubelet wrote while cut.");
+  readonly #eventsWaiting = this.registry.gauge("holdfast_events_waiting", "Events that wait for the link.");
+  readonly #expiredTokens = this.registry.gauge(
+    "holdfast_expired_tokens_served",
+    "Service-account tokens handed out after their own expiry, since start.",
+  );
+  readonly #isRefused = this.registry.gauge(
+    "holdfast_credential_refused",
+    "1 while the API server answers our own credential with 401.",
+  );
   readonly #isUp = this.registry.gauge("holdfast_upstream_up", "1 while the API server can be reached.");
   readonly #changes = this.registry.counter(
     "holdfast_upstream_changes_total",
@@ -96,7 +106,11 @@ export class DaemonMetrics {
   }
 
   /** Brings gauges up to date. */
-  refresh({ link, scopes, store, certificates }: StatusReport): void {
+  refresh({ link, scopes, store, certificates, offline, conditions }: StatusReport): void {
+    this.#overlays.set(offline?.overlays ?? 0);
+    this.#eventsWaiting.set(offline?.eventsWaiting ?? 0);
+    this.#expiredTokens.set(offline?.expiredTokensServed ?? 0);
+    this.#isRefused.set(conditions.some(({ type }) => type === "CredentialRefused") ? 1 : 0);
     this.#isUp.set(link.state === "online" ? 1 : 0);
     for (const state of STATES) this.#scopes.set(scopes.filter((scope) => scope.state === state).length, { state });
     this.#watchers.set(scopes.reduce((sum, { watchers }) => sum + watchers, 0));

@@ -25,6 +25,9 @@ export interface StatusSources {
   readonly startedAtMs: number;
   readonly nowMs: number;
   readonly serving: KeyPair;
+  readonly offline: NonNullable<StatusReport["offline"]>;
+  /** The API server answers our own credential with 401. */
+  readonly isRefused: boolean;
 }
 
 /** Makes a report. */
@@ -68,12 +71,13 @@ export function reportStatus(sources: StatusSources): StatusReport {
     certificates,
     requests: { ...metrics.counts },
     sharedBytes: sharing.bytes,
+    offline: sources.offline,
     conditions: conditionsOf(sources, certificates),
   };
 }
 
 function conditionsOf(
-  { store, scopes, nowMs }: StatusSources,
+  { store, scopes, nowMs, isRefused }: StatusSources,
   certificates: StatusReport["certificates"],
 ): StatusReport["conditions"] {
   const conditions: StatusReport["conditions"] = [];
@@ -83,6 +87,13 @@ function conditionsOf(
       type: "StoreInMemory",
       reason,
       message: "The state folder cannot be written: a restart forgets what is kept",
+    });
+  if (isRefused)
+    conditions.push({
+      type: "CredentialRefused",
+      reason: "Unauthorized",
+      message:
+        "The API server does not accept the node's certificate (401): what is kept goes on being served; renew it or join the node again",
     });
   if (quarantined > 0)
     conditions.push({

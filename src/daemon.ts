@@ -7,7 +7,6 @@
  * bookmark, then the store settles and closes.
  */
 
-import { X509Certificate } from "node:crypto";
 import type { Clock } from "./base/clock.ts";
 import type { Log } from "./base/log.ts";
 import { Overlays } from "./cache/overlays.ts";
@@ -22,19 +21,30 @@ import { startAdmin } from "./health/admin.ts";
 import { startHealth, type HealthServer } from "./health/health.ts";
 import { AccessReviews } from "./proxy/access-review.ts";
 import { Forwarder } from "./proxy/forward.ts";
-import { EventRing, type ReplayOutcome, type WaitingEvent } from "./proxy/event-ring.ts";
-import { certificatePrincipal, Identifier, nodeNameOf, upstreamCredential } from "./proxy/identify.ts";
+import { EventRing } from "./proxy/event-ring.ts";
+import { Identifier, upstreamCredential } from "./proxy/identify.ts";
 import { Link } from "./proxy/link.ts";
 import { listen, type Listener } from "./proxy/listen.ts";
 import { NodeWrites } from "./proxy/node-writes.ts";
+import {
+  askNode,
+  certificatesOf,
+  datesOf,
+  isSignedForClients,
+  nodeOf,
+  podUids,
+  sendEvent,
+  subjectOf,
+  sweepHourly,
+} from "./proxy/own-node.ts";
 import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "./proxy/own-user.ts";
 import { Proxy } from "./proxy/proxy.ts";
-import { Reconnect, type NodeWord } from "./proxy/reconnect.ts";
+import { Reconnect } from "./proxy/reconnect.ts";
 import { ReviewMemory } from "./proxy/review-memory.ts";
 import { ScopeUpstream } from "./proxy/scope-upstream.ts";
 import { CopyServer } from "./proxy/serve.ts";
 import { TokenVault } from "./proxy/token-vault.ts";
-import { Upstream, type UpstreamCredential } from "./proxy/upstream.ts";
+import { Upstream } from "./proxy/upstream.ts";
 import { openStore } from "./store/store.ts";
 import type { Store } from "./store/contract.ts";
 
@@ -251,6 +261,13 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       startedAtMs,
       nowMs: clock.nowMs(),
       serving,
+      offline: {
+        overlays: overlays.size,
+        eventsWaiting: events.size,
+        eventsDropped: events.dropped,
+        expiredTokensServed: tokens.servedExpired,
+      },
+      isRefused: reconnect.isRefused,
     });
   let health: HealthServer;
   try {
@@ -324,119 +341,6 @@ async function probe(
   }
 }
 
-/** The node our own certificate makes us. */
-function nodeOf(
-  own: Config["upstream"]["credential"],
-): { readonly principal: string; readonly name: string } | undefined {
-  if (own.kind !== "certificate") return undefined;
-  const subject = subjectOf(own.read().certPem);
-  const name = nodeNameOf(subject);
-  return name === undefined ? undefined : { name, principal: certificatePrincipal(subject) };
-}
-
-const METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-
-/** Authenticates and looks for our own node in one small request. */
-async function askNode(
-  upstream: Upstream,
-  credential: ReturnType<typeof upstreamCredential>,
-  name: string,
-  signal: AbortSignal,
-): Promise<NodeWord> {
-  try {
-    const response = await upstream.request({
-      method: "GET",
-      target: `/api/v1/nodes/${encodeURIComponent(name)}`,
-      headers: [
-        ["Accept", METADATA_ONLY],
-        ["Accept-Encoding", "identity"],
-      ],
-      credential,
-      signal,
-      mayRetry: true,
-    });
-    const body = await response.text();
-    if (response.status === 401) return { kind: "refused" };
-    if (response.status === 404) return { kind: "gone" };
-    if (response.status !== 200) return { kind: "unknown" };
-    const { metadata } = JSON.parse(body) as { metadata?: { uid?: string } };
-    return metadata?.uid === undefined ? { kind: "unknown" } : { kind: "there", uid: metadata.uid };
-  } catch {
-    return { kind: "unknown" };
-  }
-}
-
-/** Sends up one event of the cut; what is there already (409) has reached the API server before. */
-async function sendEvent(
-  upstream: Upstream,
-  credential: UpstreamCredential | undefined,
-  event: WaitingEvent,
-  signal: AbortSignal,
-): Promise<ReplayOutcome> {
-  // Its sender has not spoken since our start: its credential is not known yet.
-  if (credential === undefined) return "later";
-  try {
-    const response = await upstream.request({
-      method: event.method,
-      target: event.target,
-      headers: [
-        ["Content-Type", event.contentType],
-        ["Accept", "application/json"],
-        ["Accept-Encoding", "identity"],
-      ],
-      body: new Uint8Array(Buffer.from(event.body, "base64")),
-      credential,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
-    });
-    await response.arrayBuffer();
-    return response.status < 300 || response.status === 409 ? "sent" : "refused";
-  } catch {
-    return "unreachable";
-  }
-}
-
-function sweepHourly(clock: Clock, sweep: () => void): () => void {
-  let cancel = () => {};
-  const schedule = () => {
-    cancel = clock.after(3_600_000, () => {
-      sweep();
-      schedule();
-    });
-  };
-  schedule();
-  return () => cancel();
-}
-
-/** UIDs of the node's pods; undefined while no list of them is live. */
-function podUids(scopes: Scopes, principal: string): ReadonlySet<string> | undefined {
-  for (const scope of scopes.of(principal, "", "v1", "pods")) {
-    if (scope.state !== "live" || scope.identity.namespace !== "" || scope.identity.labelSelector !== "") continue;
-    using rows = scope.rows();
-    if (rows !== undefined) return new Set([...rows.items()].map(({ meta }) => meta.uid));
-  }
-  return undefined;
-}
-
-const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
-
-/** A signature is checked against every CA; dates are not looked at. */
-function isSignedForClients(certificate: Uint8Array, caPem: string): boolean {
-  const leaf = new X509Certificate(certificate);
-  if (leaf.ca || leaf.keyUsage?.includes(CLIENT_AUTH) !== true) return false;
-  return certificatesOf(caPem).some((ca) => leaf.checkIssued(ca) && leaf.verify(ca.publicKey));
-}
-
-function datesOf(certificate: string | Uint8Array): { readonly notBeforeMs: number; readonly notAfterMs: number } {
-  const { validFrom, validTo } = new X509Certificate(certificate);
-  return { notBeforeMs: Date.parse(validFrom), notAfterMs: Date.parse(validTo) };
-}
-
-function certificatesOf(pem: string): X509Certificate[] {
-  return (pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
-    (one) => new X509Certificate(one),
-  );
-}
-
 async function askOwnUser(
   upstream: Upstream,
   credential: ReturnType<typeof upstreamCredential>,
@@ -467,17 +371,6 @@ function forgetOtherCluster(store: Store, caPem: string, log: Log): void {
   }
   const now = fingerprints.join(",");
   if (known?.join(",") !== now) store.putValue("cluster", Buffer.from(now));
-}
-
-function subjectOf(certPem: string): { name: string; groups: string[] } {
-  const { subject } = new X509Certificate(certPem);
-  const parts = subject
-    .split("\n")
-    .map((line): [string, string] => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]);
-  return {
-    name: parts.find(([key]) => key === "CN")?.[1] ?? "",
-    groups: parts.filter(([key]) => key === "O").map(([, value]) => value),
-  };
 }
 
 function textOf(bytes: Uint8Array | undefined): string | undefined {

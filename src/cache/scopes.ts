@@ -111,6 +111,12 @@ export class Scopes {
    * Compared within one resource only: others may live in another etcd.
    */
   noticeResourceVersion(group: string, resource: string, resourceVersion: string, heldBefore: string): void {
+    for (const scope of this.#byKey.values()) {
+      const { identity, isFollowing, listed } = scope;
+      // A sleeping copy does not move on meanwhile, so its own resourceVersion tells; it lists when it wakes.
+      if (isFollowing || identity.resource !== resource || identity.group !== group) continue;
+      if (compareResourceVersions(listed?.resourceVersion ?? "", resourceVersion) > 0) scope.rolledBack();
+    }
     if (heldBefore === "" || compareResourceVersions(resourceVersion, heldBefore) >= 0) return;
     this.parts.log.warn("the API server's history went back: lists are made anew", { resource });
     for (const scope of this.#byKey.values()) {

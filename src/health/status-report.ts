@@ -62,6 +62,19 @@ export const statusReportSchema = v.object({
   requests: v.object({ forwarded: v.number(), servedFromCache: v.number(), refusedWrites: v.number() }),
   /** Bytes of lists and events that came from another scope instead of the API server since start, uncompressed. */
   sharedBytes: v.optional(v.number()),
+  /** What is answered here until the link is back, and what was. */
+  offline: v.optional(
+    v.object({
+      /** Objects whose status kubelet wrote while cut. */
+      overlays: v.number(),
+      /** Events that wait for the link. */
+      eventsWaiting: v.number(),
+      /** Events that gave way, grew too old or were refused, since start. */
+      eventsDropped: v.number(),
+      /** Service-account tokens handed out after their own expiry, since start. */
+      expiredTokensServed: v.number(),
+    }),
+  ),
   conditions: v.array(
     v.object({ type: v.string(), reason: v.string(), message: v.string(), sinceMs: v.optional(v.number()) }),
   ),

@@ -114,11 +114,7 @@ function repairJsonEndpoint(endpoint: JsonEndpoint, pod: LocalPod | undefined, i
   const { ready, serving } = endpoint.conditions ?? {};
   const isReady = pod.isReady && address !== undefined;
   const isPublished = ready !== false && serving === false;
-  endpoint.conditions = {
-    ...endpoint.conditions,
-    ...(isPublished ? {} : { ready: isReady }),
-    serving: isReady,
-  };
+  endpoint.conditions = { ...endpoint.conditions, ready: isReady || isPublished, serving: isReady };
 }
 
 function repairJsonSubset(subset: JsonSubset, pods: Pods): void {
@@ -193,11 +189,8 @@ function conditionFields(bytes: Uint8Array, conditions: Field | undefined, isRea
   const fields = conditions === undefined ? [] : [...fieldsOf(bytes, conditions.start, conditions.end)];
   const valueOf = (number: number) => fields.findLast((field) => field.number === number)?.value;
   const isPublished = valueOf(1) !== 0 && valueOf(2) === 0;
-  const ready = isPublished
-    ? fields.filter(({ number }) => number === 1).map(({ at, end }) => bytes.subarray(at, end))
-    : [varint(1, isReady ? 1 : 0)];
   const others = fields.filter(({ number }) => number > 2).map(({ at, end }) => bytes.subarray(at, end));
-  return [...ready, varint(2, isReady ? 1 : 0), ...others];
+  return [varint(1, isReady || isPublished ? 1 : 0), varint(2, isReady ? 1 : 0), ...others];
 }
 
 function referredPod(bytes: Uint8Array, fields: readonly Field[], number: number, pods: Pods): LocalPod | undefined {

@@ -160,11 +160,12 @@ class ResponseAnswer implements SourceAnswer {
     reader: ReadableStreamDefaultReader<Uint8Array>,
   ): Promise<{ done: boolean; value?: Uint8Array | undefined }> {
     if (this.onSilence === undefined) return reader.read();
-    const timer = setTimeout(this.onSilence, 1_000);
+    // Again and again: the link may die just after one look found it well.
+    const timer = setInterval(this.onSilence, 1_000);
     try {
       return await reader.read();
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
     }
   }
 }
