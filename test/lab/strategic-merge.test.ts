@@ -525,12 +525,13 @@ async function kubectlJson(world: World, args: readonly string[]): Promise<Field
   return JSON.parse(stdout);
 }
 
-/** Without what each write changes, and what the types write for a field that is empty. */
+/** Without what each write changes, what the types write for a field that is empty, and the default of a node's allocatable, its capacity. */
 function comparable(object: Json): Json | undefined {
   if (Array.isArray(object)) return object.length === 0 ? undefined : object.map((item) => comparable(item) ?? null);
   if (typeof object !== "object" || object === null) return object === null || object === "" ? undefined : object;
   const fields = Object.entries(object)
     .filter(([key]) => key !== "managedFields" && key !== "resourceVersion")
+    .filter(([key, value]) => key !== "allocatable" || !Bun.deepEquals(value, (object as Fields)["capacity"]))
     .flatMap(([key, value]): [string, Json][] => {
       const kept = comparable(value);
       return kept === undefined ? [] : [[key, kept]];
