@@ -585,6 +585,7 @@ export class Scope {
       if (!link.isOnline()) failures = 0;
       if (!(await this.#linkUp(signal)) || !source.hasCredential(this.identity.principal)) return;
       await this.parts.turn?.(this.identity);
+      if (this.#following !== following) return;
       if (!link.isOnline()) continue;
       const startedMs = clock.monotonicMs();
       const heldBefore = this.listed?.resourceVersion ?? "";

@@ -57,7 +57,6 @@ type Stage = "cut" | "first" | "all";
 export class Reconnect {
   #stage: Stage = "cut";
   #isRefused = false;
-  #isReturning = false;
   #waiting = new Set<() => void>();
   #attempt: AbortController | undefined;
   #cancelRetry: (() => void) | undefined;
@@ -104,12 +103,12 @@ export class Reconnect {
   }
 
   #lost(): void {
-    const wasReturning = this.#isReturning;
     this.#attempt?.abort(new Error("link lost"));
     this.#cancelRetry?.();
     this.#stage = "cut";
-    // Some copies may have given up their edits already.
-    if (wasReturning) this.parts.overlays.layAgain();
+    // Copies may have given up their edits already; and a finished pod must read as finished in the next cut too.
+    this.parts.overlays.settle();
+    this.parts.overlays.layAgain();
     this.#tell();
   }
 
@@ -119,7 +118,6 @@ export class Reconnect {
     const attempt = new AbortController();
     this.#attempt = attempt;
     const isOver = () => attempt.signal.aborted;
-    this.#isReturning = true;
     try {
       await this.#meetNode(attempt.signal);
       if (isOver()) return;
@@ -136,7 +134,6 @@ export class Reconnect {
       await this.#settled((scope) => scope.isEdited);
       if (isOver()) return;
       overlays.returned();
-      this.#isReturning = false;
       await afterwards();
     } catch (error) {
       log.error("the return of the link was not completed", { error: String(error) });

@@ -170,10 +170,11 @@ describe("a status written while cut", () => {
       ({ items }) => items[0].status.phase === "Running",
     );
     await world.cut();
+    const phase = async () => (await client.get("/api/v1/namespaces/shop/pods/job-0")).json().status.phase;
+    expect(await phase()).toBe("Succeeded");
     await world.edge.restart();
     await world.cut();
-
-    expect((await client.get("/api/v1/namespaces/shop/pods/job-0")).json().status.phase).toBe("Succeeded");
+    expect(await phase()).toBe("Succeeded");
     watch.close();
   });
 
