@@ -20,7 +20,7 @@ import type { Upstream } from "./upstream.ts";
 export interface Fallback {
   readonly canServe: () => boolean;
   readonly serve: () => Promise<void>;
-  /** For writes: only when the link is lost, never because the API server is slow or answers 5xx. Default false. */
+  /** For writes: only when the link is lost or was never up since start, never because the API server is slow or answers 5xx. Default false. */
   readonly isOnlyForLoss?: boolean;
 }
 
@@ -118,7 +118,7 @@ export class Forwarder {
     const lost = Promise.withResolvers<undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
     const impatience =
-      fallback === undefined || fallback.isOnlyForLoss === true
+      fallback === undefined || (fallback.isOnlyForLoss === true && this.link.state !== "starting")
         ? undefined
         : setTimeout(() => {
             if (!fallback.canServe()) return;

@@ -38,13 +38,14 @@ const PROBE_DEADLINE_MS = { least: 2_000, first: 5_000, most: 10_000 } as const;
  * without a byte and no probe has cleared the link, or before the first
  * verdict after start, nobody should wait as long again.
  */
-const PATIENCE_MS = { normal: 1_800, suspect: 300, starting: 250 } as const;
+const PATIENCE_MS = { normal: 1_800, suspect: 300, starting: 100, least: 20 } as const;
 const FLAP_WINDOW_MS = 60_000;
 
 /** The link's state machine. */
 export class Link implements LinkView {
   #state: LinkState = "starting";
   #sinceMs: number;
+  #startedMs: number;
   #lastHeardMs: number;
   #listeners = new Set<(isOnline: boolean) => void>();
   #firstVerdict = Promise.withResolvers<void>();
@@ -58,6 +59,7 @@ export class Link implements LinkView {
 
   constructor(private readonly parts: LinkParts) {
     this.#sinceMs = parts.clock.nowMs();
+    this.#startedMs = parts.clock.monotonicMs();
     this.#lastHeardMs = parts.clock.monotonicMs();
   }
 
@@ -72,7 +74,9 @@ export class Link implements LinkView {
   }
 
   get patienceMs(): number {
-    if (this.#state === "starting") return PATIENCE_MS.starting;
+    // Counted from the start and not for each request anew: after a reboot kubelet asks one thing after the other.
+    if (this.#state === "starting")
+      return Math.max(PATIENCE_MS.least, PATIENCE_MS.starting - (this.parts.clock.monotonicMs() - this.#startedMs));
     return this.#isSuspect ? PATIENCE_MS.suspect : PATIENCE_MS.normal;
   }
 

@@ -127,7 +127,7 @@ export class Proxy {
     const way = route(info, caller, exchange.accepted, isPretty(exchange, info));
     switch (way.kind) {
       case "node-write":
-        if (caller.nodeName !== undefined && way.write !== "review") await this.parts.mayWrite();
+        if (way.write === "status" || way.write === "lease" || way.write === "node") await this.parts.mayWrite();
         return this.parts.nodeWrites.serve(exchange, info, caller, way.write, this.#writeTap(info, caller));
       case "forward":
         if (caller.nodeName !== undefined && info.verb !== "get") await this.parts.mayWrite();
