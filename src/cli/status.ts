@@ -143,6 +143,7 @@ export function prose(report: StatusReport): string {
           ]),
         ),
     sharingLine(report),
+    offlineLine(report),
     clientsTable(report),
     table(
       ["CERTIFICATE", "SUBJECT", "ENDS"],
@@ -180,6 +181,18 @@ function sharingLine({ scopes, sharedBytes }: StatusReport): string {
   return `Sharing: ${counted(shared, "scope")} fed by another caller's watch, ${formatSize(sharedBytes)} of lists and events since start not asked of the API server`;
 }
 
+/** What is answered here for the cloud, until it can be asked. */
+function offlineLine({ offline }: StatusReport): string {
+  if (offline === undefined) return "";
+  const { overlays, eventsWaiting, expiredTokensServed } = offline;
+  const parts = [
+    overlays === 0 ? "" : `${counted(overlays, "status", "statuses")} of node and pods laid over the copy`,
+    eventsWaiting === 0 ? "" : `${counted(eventsWaiting, "event")} waiting for the link`,
+    expiredTokensServed === 0 ? "" : `${counted(expiredTokensServed, "expired service-account token")} handed out`,
+  ].filter((part) => part !== "");
+  return parts.length === 0 ? "" : `Offline: ${parts.join(", ")}`;
+}
+
 /** Who asks, and how much is kept for them. */
 function clientsTable({ scopes }: StatusReport): string {
   const clients = new Map<string, { scopes: number; watchers: number }>();
@@ -198,8 +211,8 @@ function clientsTable({ scopes }: StatusReport): string {
   );
 }
 
-function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+function counted(count: number, noun: string, plural = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : plural}`;
 }
 
 function nameOf({ resource, group, fieldSelector, labelSelector }: StatusReport["scopes"][number]): string {

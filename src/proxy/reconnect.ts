@@ -162,7 +162,9 @@ export class Reconnect {
       { principal: node.principal, group: "", version: "v1", resource: "nodes", namespace: "", name: node.name },
       [{ format: "json", as: "object", asVersion: "" }],
     );
-    const isAnother = word.kind === "there" && known !== undefined && known.item.meta.uid !== word.uid;
+    // A node that was never known here has yet to register.
+    if (known === undefined) return;
+    const isAnother = word.kind === "there" && known.item.meta.uid !== word.uid;
     if (word.kind !== "gone" && !isAnother) return;
     this.parts.log.warn("the node was deleted in the cluster meanwhile", { node: node.name, isMadeAnew: isAnother });
     this.parts.overlays.forgetNode();

@@ -381,3 +381,33 @@ describe("after a reboot while cut", () => {
     expect(after.items).toEqual(before.items);
   });
 });
+
+describe("an API server that refuses the node's certificate", () => {
+  test("is as good as a cut: what is kept goes on, nothing is forgotten, and the alarm is raised", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const watch = await client.watch(`${PODS}&${STREAM}`);
+    await watch.until((events) => events.some(({ type }) => type === "BOOKMARK"));
+
+    world.apiServer.nextStatus({ code: 401, reason: "Unauthorized" }, (info) => info.path !== "/version", 10_000);
+    const first = await client.get(PODS);
+    const patched = await eventually(
+      () => client.request("PATCH", `${POD}/status`, status({ message: "alone" })),
+      (reply) => reply.status === 200,
+    );
+    const list = await client.get(PODS);
+    const metrics = await eventually(
+      async () => await (await fetch(`${world.edge.healthUrl}/metrics`)).text(),
+      (text) => text.includes("holdfast_credential_refused 1"),
+    );
+
+    expect(first.status).toBe(200);
+    expect(patched.json().status.message).toBe("alone");
+    expect(list.json().items).toHaveLength(2);
+    expect(watch.isOpen).toBe(true);
+    expect(metrics).toContain("holdfast_overlays 1");
+    expect(world.edge.log.join("\n")).toContain("does not accept the node's certificate");
+    expect((await client.request("DELETE", POD)).status).toBe(503);
+    watch.close();
+  });
+});
