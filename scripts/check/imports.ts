@@ -1,7 +1,7 @@
 /**
  * Imports run one way, and in no circle.
  *
- *   main > cli > daemon > config > proxy, certificates, health > cache > store > kube > base
+ *   main > cli > daemon, guard-daemon > config, manifests > proxy, certificates, guard, witness, health > cache > store > kube > base
  *
  * Neighbours on one step do not import each other; the demo is loaded by its
  * command alone, when it is asked for. Types may point anywhere to the right,
@@ -17,9 +17,9 @@ const STEPS: readonly (readonly string[])[] = [
   ["kube"],
   ["store"],
   ["cache"],
-  ["proxy", "certificates", "guard", "tunnel", "health"],
-  ["config", "config-lines", "kubeconfig", "proxy-url"],
-  ["daemon", "daemon-metrics", "daemon-status"],
+  ["proxy", "certificates", "guard", "witness", "tunnel", "health"],
+  ["config", "config-lines", "kubeconfig", "proxy-url", "manifests"],
+  ["daemon", "daemon-metrics", "daemon-status", "guard-daemon"],
   ["cli"],
   ["main"],
 ];
