@@ -28,9 +28,11 @@ import { listen, type Listener } from "./proxy/listen.ts";
 import { NodeWrites } from "./proxy/node-writes.ts";
 import {
   askNode,
+  askSmall,
   certificatesOf,
   datesOf,
   isSignedForClients,
+  lastPodUids,
   nodeOf,
   podUids,
   sendEvent,
@@ -43,6 +45,7 @@ import { Reconnect } from "./proxy/reconnect.ts";
 import { ReviewMemory } from "./proxy/review-memory.ts";
 import { ScopeUpstream } from "./proxy/scope-upstream.ts";
 import { CopyServer } from "./proxy/serve.ts";
+import { ServiceAccounts } from "./proxy/service-accounts.ts";
 import { TokenVault } from "./proxy/token-vault.ts";
 import { Upstream } from "./proxy/upstream.ts";
 import { openStore } from "./store/store.ts";
@@ -141,6 +144,18 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   sharing.serve(scopes);
   const refusedTokens = new Set<string>();
   let ownTokenUser: string | undefined;
+  const serviceAccounts = new ServiceAccounts({
+    ask: (request, credential, deadlineMs) => askSmall(upstream, request, credential, deadlineMs, signal),
+    isOnline: () => link.isOnline(),
+    patienceMs: () => link.patienceMs,
+    ownPods: () => {
+      const node = nodeOf(own);
+      return node === undefined ? undefined : lastPodUids(scopes, node.principal);
+    },
+    store,
+    clock,
+    log,
+  });
   const identifier = new Identifier(
     {
       own,
@@ -149,7 +164,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       keyedHash: (text) => store.keyedHash(text),
       signedForClients: (certificate) => isSignedForClients(certificate, config.clientCaPem),
       datesOf,
-      isRefused: (principal) => refusedTokens.has(principal) && !link.isOnline(),
+      isRefused: (id) => refusedTokens.has(id) && !link.isOnline(),
+      serviceAccountOf: (token) => serviceAccounts.principalOf(token),
     },
     subjectOf,
   );
@@ -189,6 +205,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
   const proxy = new Proxy({
     identifier,
+    serviceAccounts,
     link,
     forwarder,
     nodeWrites: new NodeWrites({ forwarder, copies, scopes, store, overlays, events, tokens, reviews }),

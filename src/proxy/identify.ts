@@ -5,7 +5,7 @@
  * dates; its private key is not ours, so it can only be passed on when the
  * configuration holds a credential for the same subject. A bearer token is its
  * own credential and goes up untouched, on a connection without our
- * certificate. Neither: 401, on loopback too, because every container with the
+ * certificate; whom a pod's token speaks for is `service-accounts.ts`'s matter. Neither: 401, on loopback too, because every container with the
  * host's network can reach loopback.
  *
  * User-Agent is never identity.
@@ -19,7 +19,7 @@ import type { UpstreamCredential } from "./upstream.ts";
 
 /** An authenticated caller. */
 export interface Caller {
-  /** "certificate:CN|O,O" or "token:HASH"; what scopes and answers are kept under. */
+  /** "certificate:CN|O,O", "serviceaccount:NAMESPACE:NAME:UID" or "token:HASH"; what scopes and answers are kept under. */
   readonly principal: string;
   readonly credential: UpstreamCredential;
   /** Goes up with our own credential. */
@@ -43,8 +43,10 @@ export interface IdentifyParts {
   readonly signedForClients: (certificate: Uint8Array) => boolean;
   /** A certificate's dates, PEM or DER. */
   readonly datesOf: (certificate: string | Uint8Array) => { readonly notBeforeMs: number; readonly notAfterMs: number };
-  /** True for tokens the API server has refused. */
-  readonly isRefused: (principal: string) => boolean;
+  /** True for tokens the API server has refused, by their credential's id. */
+  readonly isRefused: (id: string) => boolean;
+  /** The service account that a token speaks for; undefined where it speaks for itself. */
+  readonly serviceAccountOf: (token: string) => string | undefined;
 }
 
 interface Subject {
@@ -65,7 +67,7 @@ const TIME_ERRORS: ReadonlySet<string> = new Set(["CERT_NOT_YET_VALID", "CERT_HA
 
 /** Tells callers apart. */
 export class Identifier {
-  #byToken = new Map<string, string>();
+  #byToken = new Map<string, UpstreamCredential>();
   #bySocket = new WeakMap<object, PeerSubject>();
   #ownCredential: UpstreamCredential | undefined;
   #ownSubject: { certPem: string; subject: Subject } | undefined;
@@ -110,22 +112,33 @@ export class Identifier {
     throw unauthorized();
   }
 
+  /** The credential in a Bearer header, before anybody has judged it; undefined without one. */
+  bearerOf(exchange: Exchange): { readonly token: string; readonly credential: UpstreamCredential } | undefined {
+    const [, token] = /^Bearer +([^\s]+)$/i.exec(exchange.header("authorization") ?? "") ?? [];
+    return token === undefined ? undefined : { token, credential: this.#tokenCredential(token) };
+  }
+
   #byAuthorization(authorization: string): Omit<Caller, "isImpersonating"> {
     const [, token] = /^Bearer +([^\s]+)$/i.exec(authorization) ?? [];
     if (token === undefined) throw unauthorized();
-    let principal = this.#byToken.get(token);
-    if (principal === undefined) {
-      principal = `token:${this.parts.keyedHash(token)}`;
-      if (this.#byToken.size >= MAX_REMEMBERED_TOKENS) this.#byToken.delete(this.#byToken.keys().next().value!);
-      this.#byToken.set(token, principal);
-    }
-    if (this.parts.isRefused(principal)) throw unauthorized();
+    const credential = this.#tokenCredential(token);
+    if (this.parts.isRefused(credential.id)) throw unauthorized();
     return {
-      principal,
-      credential: { id: principal, authorization: `Bearer ${token}` },
+      principal: this.parts.serviceAccountOf(token) ?? credential.id,
+      credential,
       isOwn: false,
       nodeName: undefined,
     };
+  }
+
+  #tokenCredential(token: string): UpstreamCredential {
+    let credential = this.#byToken.get(token);
+    if (credential === undefined) {
+      credential = { id: `token:${this.parts.keyedHash(token)}`, authorization: `Bearer ${token}` };
+      if (this.#byToken.size >= MAX_REMEMBERED_TOKENS) this.#byToken.delete(this.#byToken.keys().next().value!);
+      this.#byToken.set(token, credential);
+    }
+    return credential;
   }
 
   #certificate({ socket }: Exchange): PeerSubject | undefined {

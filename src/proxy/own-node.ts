@@ -102,6 +102,43 @@ export function podUids(scopes: Scopes, principal: string): ReadonlySet<string> 
   return undefined;
 }
 
+/** UIDs of the node's pods as they were last heard of, online or not; undefined when they never were listed. */
+export function lastPodUids(scopes: Scopes, principal: string): ReadonlySet<string> | undefined {
+  let uids: Set<string> | undefined;
+  for (const scope of scopes.of(principal, "", "v1", "pods")) {
+    if (scope.identity.namespace !== "" || scope.identity.labelSelector !== "") continue;
+    using rows = scope.rows();
+    if (rows === undefined) continue;
+    uids ??= new Set();
+    for (const { meta } of rows.items()) uids.add(meta.uid);
+  }
+  return uids;
+}
+
+/** Asks the API server something small with one credential. @throws when there is no answer in time. */
+export async function askSmall(
+  upstream: Upstream,
+  request: { readonly method: string; readonly target: string; readonly accept: string; readonly body?: string },
+  credential: UpstreamCredential,
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<{ readonly status: number; readonly body: string }> {
+  const response = await upstream.request({
+    method: request.method,
+    target: request.target,
+    headers: [
+      ["Accept", request.accept],
+      ["Accept-Encoding", "identity"],
+      ...(request.body === undefined ? [] : [["Content-Type", "application/json"] as const]),
+    ],
+    ...(request.body === undefined ? {} : { body: new Uint8Array(Buffer.from(request.body)) }),
+    credential,
+    signal: AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]),
+    mayRetry: request.method === "GET",
+  });
+  return { status: response.status, body: await response.text() };
+}
+
 const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
 
 /** Whether one of these CAs (PEM) signed the certificate (DER) for client authentication; dates are not looked at. */

@@ -23,12 +23,14 @@ import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { route } from "./route.ts";
 import type { ScopeUpstream } from "./scope-upstream.ts";
 import type { CopyServer } from "./serve.ts";
+import type { ServiceAccounts } from "./service-accounts.ts";
 import { ListTap, RecordTap, WriteTap, type OnResourceVersion } from "./taps.ts";
 import { tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
 
 /** What the proxy is made of. */
 export interface ProxyParts {
   readonly identifier: Identifier;
+  readonly serviceAccounts: ServiceAccounts;
   readonly link: Link;
   readonly forwarder: Forwarder;
   readonly scopes: Scopes;
@@ -80,6 +82,7 @@ export class Proxy {
           message: "Holdfast is stopping; try again",
           retryAfterSeconds: 1,
         });
+      await this.#settleBearer(exchange);
       const caller = this.parts.identifier.identify(exchange);
       const info = requestInfo(exchange.method, exchange.target);
       verb = info.verb;
@@ -102,6 +105,7 @@ export class Proxy {
   async upgrade(exchange: Exchange, client: Duplex, early: Uint8Array): Promise<void> {
     client.on("error", () => client.destroy());
     try {
+      await this.#settleBearer(exchange);
       const caller = this.parts.identifier.identify(exchange);
       requestInfo(exchange.method, exchange.target);
       if (!this.parts.link.isOnline()) {
@@ -120,6 +124,13 @@ export class Proxy {
       );
       client.end(body);
     }
+  }
+
+  /** A pod's new token is looked at before it counts. */
+  async #settleBearer(exchange: Exchange): Promise<void> {
+    const bearer = this.parts.identifier.bearerOf(exchange);
+    if (bearer === undefined || this.parts.serviceAccounts.isSettled(bearer.token)) return;
+    await this.parts.serviceAccounts.settle(bearer.token, bearer.credential);
   }
 
   async #serve(exchange: Exchange, info: RequestInfo, caller: Caller): Promise<void> {
@@ -247,7 +258,7 @@ export class Proxy {
     const isWrite = info.verb === "create" || info.verb === "update" || info.verb === "patch" || info.verb === "delete";
     const onStatus = (status: number) => {
       if (status === 401) this.#refused(401, caller, undefined);
-      else refusedTokens.delete(caller.principal);
+      else refusedTokens.delete(caller.credential.id);
       const objectPath = info.subresource === "" ? info.path : info.path.slice(0, -info.subresource.length - 1);
       if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun"))
         store.deleteResponsesForPath(caller.principal, objectPath);
@@ -275,13 +286,16 @@ export class Proxy {
       if (identity !== undefined) scopes.forget(caller.principal, (other) => isSameCollection(other, identity));
       return;
     }
-    if (!caller.principal.startsWith("token:")) {
+    if (caller.principal.startsWith("certificate:")) {
       log.error("the API server does not accept the node's certificate (401): what is kept goes on being served");
       return;
     }
+    const { id } = caller.credential;
     if (refusedTokens.size >= 4096) refusedTokens.clear();
-    refusedTokens.add(caller.principal);
-    sources.forget(caller.principal);
+    refusedTokens.add(id);
+    sources.forget(caller.principal, id);
+    // One token of a service account ends with its pod; the others' pods go on.
+    if (this.parts.serviceAccounts.refused(id)) return;
     scopes.forget(caller.principal, () => true);
   }
 }

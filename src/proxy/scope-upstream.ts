@@ -11,11 +11,14 @@ import { representationsOfKey, upstreamAccept } from "../kube/representation.ts"
 import type { ScopeIdentity } from "../store/contract.ts";
 import { reasonOf, type Upstream, type UpstreamCredential } from "./upstream.ts";
 
-const MAX_CREDENTIALS = 4096;
+const MAX_PRINCIPALS = 4096;
+/** A service account speaks through the tokens of several pods, old and renewed. */
+const MAX_CREDENTIALS = 4;
 
 /** Credentials of callers that have spoken since start, and requests made with them. */
 export class ScopeUpstream implements ScopeSource {
-  #credentials = new Map<string, UpstreamCredential>();
+  /** Newest first. */
+  #credentials = new Map<string, readonly UpstreamCredential[]>();
 
   constructor(
     private readonly upstream: Upstream,
@@ -25,20 +28,24 @@ export class ScopeUpstream implements ScopeSource {
 
   /** Remembers, in memory only, what a principal's requests are made with. */
   remember(principal: string, credential: UpstreamCredential): void {
-    if (this.#credentials.get(principal) === credential) return;
+    const known = this.#credentials.get(principal) ?? [];
+    if (known[0] === credential) return;
     this.#credentials.delete(principal);
-    if (this.#credentials.size >= MAX_CREDENTIALS) this.#credentials.delete(this.#credentials.keys().next().value!);
-    this.#credentials.set(principal, credential);
+    if (this.#credentials.size >= MAX_PRINCIPALS) this.#credentials.delete(this.#credentials.keys().next().value!);
+    const others = known.filter(({ id }) => id !== credential.id);
+    this.#credentials.set(principal, [credential, ...others].slice(0, MAX_CREDENTIALS));
   }
 
-  /** Forgets a credential that the API server refused. */
-  forget(principal: string): void {
-    this.#credentials.delete(principal);
+  /** Forgets a credential that the API server refused. @param id of that one; all when absent. */
+  forget(principal: string, id?: string): void {
+    const others = id === undefined ? [] : (this.#credentials.get(principal) ?? []).filter((one) => one.id !== id);
+    if (others.length === 0) this.#credentials.delete(principal);
+    else this.#credentials.set(principal, others);
   }
 
   /** What a principal's requests are made with, once it has spoken. */
   credentialOf(principal: string): UpstreamCredential | undefined {
-    return this.#credentials.get(principal);
+    return this.#credentials.get(principal)?.[0];
   }
 
   hasCredential(principal: string): boolean {
@@ -70,17 +77,33 @@ export class ScopeUpstream implements ScopeSource {
     return this.#ask(identity, "watch", query, signal);
   }
 
+  /** With the principal's newest credential; a refused one of several gives way to the next. */
   async #ask(
     identity: ScopeIdentity,
     verb: "list" | "watch",
     query: URLSearchParams,
     signal: AbortSignal,
   ): Promise<SourceAnswer> {
-    const credential = this.#credentials.get(identity.principal);
+    const credential = this.credentialOf(identity.principal);
     if (credential === undefined) throw new UnreachableError("no credential at hand");
+    const response = await this.#send(identity, verb, query, credential, signal);
+    if (response.status !== 401 || (this.#credentials.get(identity.principal)?.length ?? 0) < 2)
+      return new ResponseAnswer(response, verb === "list" ? this.onWaiting : undefined);
+    void response.body?.cancel();
+    this.forget(identity.principal, credential.id);
+    return this.#ask(identity, verb, query, signal);
+  }
+
+  #send(
+    identity: ScopeIdentity,
+    verb: "list" | "watch",
+    query: URLSearchParams,
+    credential: UpstreamCredential,
+    signal: AbortSignal,
+  ): Promise<Response> {
     const [key = "json"] = identity.representation.split(";includeObject=");
     const text = query.toString().replaceAll("+", "%20");
-    const response = await this.upstream.request({
+    return this.upstream.request({
       method: "GET",
       target: `${collectionPath(identity)}${text === "" ? "" : `?${text}`}`,
       headers: [
@@ -93,7 +116,6 @@ export class ScopeUpstream implements ScopeSource {
       isWatch: verb === "watch",
       mayRetry: true,
     });
-    return new ResponseAnswer(response, verb === "list" ? this.onWaiting : undefined);
   }
 }
 

@@ -42,7 +42,7 @@ import { keyOf, serveGet, serveList } from "./read.ts";
 import { requestInfo, type RequestInfo, type User } from "./request.ts";
 import { Resources, storageName, type Resource } from "./resources.ts";
 import { serveReview, serveTokenRequest, type Authorize } from "./reviews.ts";
-import { isObject, type JsonObject } from "./schema.ts";
+import { isObject, type JsonObject, textAt } from "./schema.ts";
 import { Store } from "./store.ts";
 import { serveLog, serveUpgrade } from "./streams.ts";
 import { Tokens } from "./tokens.ts";
@@ -121,8 +121,13 @@ export interface ApiServer extends AsyncDisposable {
 
   kubeconfig(options: Omit<KubeconfigOptions, "server"> & { readonly server?: string }): string;
   addToken(token: string, user: User): void;
-  /** A real service-account token, as pods/NAME/token would return it. */
-  serviceAccountToken(namespace: string, name: string, expirationSeconds?: number): string;
+  /** A real service-account token, as the account's `token` subresource would return it. */
+  serviceAccountToken(
+    namespace: string,
+    name: string,
+    expirationSeconds?: number,
+    more?: { readonly pod?: { readonly name: string; readonly uid: string }; readonly audiences?: readonly string[] },
+  ): string;
 
   /** Creates or replaces an object, status and all. @returns it as stored. */
   put(object: JsonObject): JsonObject;
@@ -209,7 +214,9 @@ class Server implements ApiServer {
       }),
       resources: new Resources(),
       cluster: this.cluster,
-      tokens: new Tokens(),
+      tokens: new Tokens(
+        ({ namespace, name, uid }) => textAt(this.object("Pod", namespace, name) ?? {}, "metadata.uid") === uid,
+      ),
       behaviour: this.behaviour,
       watches: new Set(),
       logs: options.logs ?? ((namespace, pod) => [`log of ${namespace}/${pod}`]),
@@ -290,7 +297,15 @@ class Server implements ApiServer {
     this.#tokenTable.set(token, user);
   }
 
-  serviceAccountToken(namespace: string, name: string, expirationSeconds = 3600): string {
+  serviceAccountToken(
+    namespace: string,
+    name: string,
+    expirationSeconds = 3600,
+    more: {
+      readonly pod?: { readonly name: string; readonly uid: string };
+      readonly audiences?: readonly string[];
+    } = {},
+  ): string {
     const account =
       this.object("ServiceAccount", namespace, name) ??
       this.put({ apiVersion: "v1", kind: "ServiceAccount", metadata: { namespace, name } });
@@ -299,8 +314,9 @@ class Server implements ApiServer {
       namespace,
       serviceAccount: name,
       serviceAccountUid: uid,
-      audiences: ["https://kubernetes.default.svc"],
+      audiences: more.audiences ?? ["https://kubernetes.default.svc"],
       expirationSeconds,
+      ...(more.pod === undefined ? {} : { pod: more.pod }),
     }).token;
   }
 

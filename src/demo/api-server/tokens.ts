@@ -29,6 +29,9 @@ export class Tokens {
     .update(this.#keys.publicKey.export({ type: "spki", format: "der" }))
     .digest("base64url");
 
+  /** @param isAlive whether a pod still exists: a token bound to one dies with it. */
+  constructor(private readonly isAlive: (pod: { namespace: string; name: string; uid: string }) => boolean) {}
+
   /** A signed token and its expiry. */
   issue({ namespace, serviceAccount, serviceAccountUid, audiences, expirationSeconds, pod }: TokenOrder): {
     token: string;
@@ -72,6 +75,9 @@ export class Tokens {
     const meant = Array.isArray(claims["aud"]) ? claims["aud"].map(String) : [];
     if (!meant.some((audience) => audiences.includes(audience))) return undefined;
     const namespace = textAt(child(claims, "kubernetes.io"), "namespace");
+    const pod = child(child(claims, "kubernetes.io"), "pod");
+    if ("uid" in pod && !this.isAlive({ namespace, name: textAt(pod, "name"), uid: textAt(pod, "uid") }))
+      return undefined;
     const groups = ["system:serviceaccounts", `system:serviceaccounts:${namespace}`, "system:authenticated"];
     return {
       name: textAt(claims, "sub"),
