@@ -39,6 +39,11 @@ export interface GuardedPod {
   readonly isDeleting: boolean;
   readonly ready: boolean;
   readonly containersReady: boolean;
+  /**
+   * The reason of its Ready condition; undefined when empty. A kubelet gives one with every
+   * Ready=False, the node controller flips the status alone: that tells the two apart.
+   */
+  readonly readyReason: string | undefined;
   /** The reason of a DisruptionTarget condition that is True. */
   readonly disruption: string | undefined;
 }
