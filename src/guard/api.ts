@@ -46,3 +46,35 @@ export class ApiError extends EdgeError {
     return this.status === 409;
   }
 }
+/** A page of a list. */
+export interface ListPage {
+  readonly items: readonly unknown[];
+  readonly resourceVersion: string;
+  /** Where the next page begins; undefined on the last. */
+  readonly next: string | undefined;
+  /** Of the answer's body. */
+  readonly sizeBytes: number;
+}
+
+/** An event of a watch, as it stands in the stream. */
+export interface WatchEvent {
+  readonly type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
+  readonly object: unknown;
+}
+
+/** What the live view and explain ask for beside single objects. */
+export interface KubernetesClient extends KubernetesApi {
+  /** Deletes an object; one that is gone is no error. */
+  delete(path: string): Promise<void>;
+  /** @param path of the collection, with selectors in its query if need be. */
+  list(path: string, page: { readonly limit: number; readonly next?: string | undefined }): Promise<ListPage>;
+  /**
+   * Follows a collection from a resourceVersion on; ends when the server ends it.
+   *
+   * @param signal ends it at once.
+   * @throws {ApiError} with status 410 when the version is too old; 0 when the stream breaks or falls silent.
+   */
+  watch(path: string, resourceVersion: string, signal: AbortSignal): AsyncIterable<WatchEvent>;
+  /** @returns a text that is no object, such as /metrics; throws like `get`. */
+  text(path: string): Promise<string>;
+}

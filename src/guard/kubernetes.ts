@@ -1,0 +1,251 @@
+/**
+ * The API server by the runtime's own fetch: CA, client certificate and token
+ * as they are on disk at this moment.
+ *
+ * Why not the HTTP of @kubernetes/client-node: under this runtime it passes
+ * neither CA nor client certificate, its models cost tens of megabytes, and
+ * the guard reads five kinds and writes two. What it knows of objects is their
+ * path; their shape is checked where they are used.
+ *
+ * A watch is an HTTP answer without an end. A cut shows as nothing at all:
+ * bookmarks are asked for and come about once a minute, so silence beyond
+ * `WATCH_SILENCE_MS` is a broken stream.
+ */
+
+import * as v from "valibot";
+import type { Clock } from "../base/clock.ts";
+import type { Credential } from "../kube/credential.ts";
+import { ApiError, type KubernetesClient, type ListPage, type PatchType, type WatchEvent } from "./api.ts";
+
+/** Which API server, and as whom. */
+export interface KubernetesTarget {
+  /** https://HOST:PORT. */
+  readonly server: string;
+  /** Read at every request: a CA is rotated too. */
+  readonly caPem: () => string;
+  readonly tlsServerName?: string | undefined;
+  /** An HTTP proxy in between. */
+  readonly proxyUrl?: string | undefined;
+  /** Undefined asks as nobody. */
+  readonly credential: Credential | undefined;
+}
+
+/** How it is asked. */
+export interface KubernetesOptions {
+  readonly target: KubernetesTarget;
+  readonly clock: Clock;
+  readonly userAgent: string;
+  /** Default 10 s. Watches and lists of many pages have their own. */
+  readonly timeoutMs?: number;
+  /** Default 90 s: a bookmark comes every minute or so. */
+  readonly watchSilenceMs?: number;
+  /** Called whenever the API server has proved that it is there: an answer below 500, or bytes of a watch. */
+  readonly onContact?: () => void;
+  /** In [0, 1); spreads the moments at which watches end. */
+  readonly random?: () => number;
+}
+
+const TIMEOUT_MS = 10_000;
+const LIST_TIMEOUT_MS = 60_000;
+const WATCH_SILENCE_MS = 90_000;
+/** One event; beyond it somebody is not sending Kubernetes. Objects are at most 3 MB. */
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
+
+const listSchema = v.object({
+  metadata: v.object({ resourceVersion: v.optional(v.string(), ""), continue: v.nullish(v.string(), "") }),
+  items: v.nullish(v.array(v.unknown()), []),
+});
+const eventSchema = v.object({
+  type: v.picklist(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]),
+  object: v.unknown(),
+});
+const statusSchema = v.object({
+  message: v.optional(v.string(), ""),
+  reason: v.optional(v.string(), ""),
+  code: v.optional(v.number(), 0),
+});
+
+interface Sent {
+  readonly method: string;
+  readonly path: string;
+  readonly body?: unknown;
+  readonly contentType?: string;
+  readonly accept?: string;
+  readonly signal: AbortSignal;
+}
+
+/** Asks an API server. Opens nothing until asked. */
+export function kubernetesClient(options: KubernetesOptions): KubernetesClient {
+  const {
+    target,
+    userAgent,
+    timeoutMs = TIMEOUT_MS,
+    watchSilenceMs = WATCH_SILENCE_MS,
+    random = Math.random,
+  } = options;
+
+  const send = async ({ method, path, body, contentType = "application/json", accept, signal }: Sent) => {
+    const headers: Record<string, string> = { Accept: accept ?? "application/json", "User-Agent": userAgent };
+    if (body !== undefined) headers["Content-Type"] = contentType;
+    const { credential, tlsServerName, proxyUrl } = target;
+    const tls: Record<string, unknown> = {
+      ca: target.caPem(),
+      ...(tlsServerName ? { serverName: tlsServerName } : {}),
+    };
+    if (credential?.kind === "token") headers["Authorization"] = `Bearer ${credential.read()}`;
+    if (credential?.kind === "certificate") {
+      const { certPem, keyPem } = credential.read();
+      Object.assign(tls, { cert: certPem, key: keyPem });
+    }
+    let response: Response;
+    try {
+      response = await fetch(`${target.server}${path}`, {
+        method,
+        headers,
+        signal,
+        redirect: "error",
+        tls,
+        ...(proxyUrl === undefined ? {} : { proxy: proxyUrl }),
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        // The runtime ends silent answers after six minutes otherwise; deadlines are ours.
+        timeout: false,
+      } as RequestInit);
+    } catch (error) {
+      throw unreachable(method, path, error);
+    }
+    if (response.status < 500) options.onContact?.();
+    if (response.ok) return response;
+    const text = await response.text().catch(() => "");
+    throw refused(method, path, response.status, text);
+  };
+  const ask = async (sent: Omit<Sent, "signal">, limitMs = timeoutMs): Promise<string> => {
+    const response = await send({ ...sent, signal: AbortSignal.timeout(limitMs) });
+    try {
+      return await response.text();
+    } catch (error) {
+      throw unreachable(sent.method, sent.path, error);
+    }
+  };
+  const json = async (sent: Omit<Sent, "signal">): Promise<unknown> => parsed(sent.path, await ask(sent));
+
+  return {
+    async get(path) {
+      try {
+        return await json({ method: "GET", path });
+      } catch (error) {
+        if (error instanceof ApiError && error.status === 404) return undefined;
+        throw error;
+      }
+    },
+    create: (path, body) => json({ method: "POST", path, body }),
+    update: (path, body) => json({ method: "PUT", path, body }),
+    patch: (path, type: PatchType, body) => json({ method: "PATCH", path, body, contentType: type }),
+    async delete(path) {
+      try {
+        await ask({ method: "DELETE", path });
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.status !== 404) throw error;
+      }
+    },
+    text: (path) => ask({ method: "GET", path, accept: "text/plain, */*" }),
+    async list(path, { limit, next }): Promise<ListPage> {
+      const query = { limit: String(limit), ...(next === undefined ? {} : { continue: next }) };
+      const body = await ask({ method: "GET", path: withQuery(path, query) }, LIST_TIMEOUT_MS);
+      const { metadata, items } = v.parse(listSchema, parsed(path, body));
+      return {
+        items: items ?? [],
+        resourceVersion: metadata.resourceVersion,
+        next: metadata.continue ? metadata.continue : undefined,
+        sizeBytes: body.length,
+      };
+    },
+    async *watch(path, resourceVersion, signal): AsyncGenerator<WatchEvent> {
+      const silence = new AbortController();
+      let cancel = options.clock.after(watchSilenceMs, () => silence.abort(new Error("silent")));
+      const heard = () => {
+        cancel();
+        cancel = options.clock.after(watchSilenceMs, () => silence.abort(new Error("silent")));
+        options.onContact?.();
+      };
+      try {
+        const response = await send({
+          method: "GET",
+          path: withQuery(path, {
+            watch: "true",
+            allowWatchBookmarks: "true",
+            resourceVersion,
+            // Spread, so that not all watches of all guards begin anew together.
+            timeoutSeconds: String(Math.round(300 + 300 * random())),
+          }),
+          signal: AbortSignal.any([signal, silence.signal]),
+        });
+        if (response.body === null) return;
+        for await (const line of linesOf(response.body, heard)) yield eventOf(path, line);
+      } catch (error) {
+        if (signal.aborted) return;
+        throw error instanceof ApiError ? error : unreachable("WATCH", path, error);
+      } finally {
+        cancel();
+        // Whoever stops reading ends the request too.
+        silence.abort(new Error("ended"));
+      }
+    },
+  };
+}
+
+async function* linesOf(body: ReadableStream<Uint8Array>, heard: () => void): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
+    heard();
+    rest += decoder.decode(chunk, { stream: true });
+    let from = 0;
+    for (let at = rest.indexOf("\n", from); at >= 0; at = rest.indexOf("\n", from)) {
+      if (at > from) yield rest.slice(from, at);
+      from = at + 1;
+    }
+    rest = rest.slice(from);
+    if (rest.length > MAX_LINE_BYTES) throw new Error("an event longer than any object may be");
+  }
+}
+
+function eventOf(path: string, line: string): WatchEvent {
+  const { type, object } = v.parse(eventSchema, parsed(path, line));
+  if (type !== "ERROR") return { type, object };
+  const status = v.safeParse(statusSchema, object);
+  const { code, reason, message } = status.success ? status.output : { code: 0, reason: "", message: "" };
+  throw new ApiError(`Cannot watch ${path}: ${reason} ${message}`, code, reason);
+}
+
+/** A path with more in its query. */
+export function withQuery(path: string, more: Readonly<Record<string, string>>): string {
+  const query = new URLSearchParams(more).toString();
+  return query === "" ? path : `${path}${path.includes("?") ? "&" : "?"}${query}`;
+}
+
+function parsed(path: string, body: string): unknown {
+  try {
+    return body === "" ? undefined : JSON.parse(body);
+  } catch (cause) {
+    throw new ApiError(`Cannot read ${path}: the answer is no JSON (${body.length} characters)`, 0, "", { cause });
+  }
+}
+
+function unreachable(method: string, path: string, cause: unknown): ApiError {
+  const { code, name } = cause as { code?: string; name?: string };
+  const why = name === "TimeoutError" ? "no answer in time" : (code ?? name ?? "unknown");
+  return new ApiError(`Cannot ${method} ${path}: the API server cannot be reached (${why})`, 0, "", { cause });
+}
+
+function refused(method: string, path: string, code: number, body: string): ApiError {
+  let said: unknown;
+  try {
+    said = JSON.parse(body);
+  } catch {
+    said = {};
+  }
+  const status = v.safeParse(statusSchema, said);
+  const { reason, message } = status.success ? status.output : { reason: "", message: "" };
+  // A Status names fields and objects; bodies and credentials are never in it.
+  return new ApiError(`Cannot ${method} ${path}: ${code} ${reason} ${message.slice(0, 500)}`.trim(), code, reason);
+}
