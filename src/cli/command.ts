@@ -60,6 +60,36 @@ holdfast cache verify [--state-dir DIR]
     load: () => import("./cache.ts"),
   },
   {
+    name: "manifests",
+    summary: "Print the guard's Kubernetes objects",
+    usage: `holdfast manifests [--policies-only] [options] | kubectl apply -f -
+holdfast manifests --format kustomize|helm --output-dir DIR [options]
+
+  --policies-only     nothing but the policies and their parameters: no pod of ours runs
+  --bound DURATION    how long a silent node is held; 0 for ever            (0)
+  --controllers NAMES more users, by comma, judged like the node controller
+  --namespace NAME    where the guard lives                                 (holdfast-system)
+  --image IMAGE       the guard's container image
+  --replicas N        of the guard                                          (2)
+  --approve-csrs      the guard approves kubelets' certificate requests
+  --cert-manager      cert-manager makes the serving certificate
+
+  a chart takes these from its values; Kubernetes 1.30 or newer`,
+    flags: [
+      "--policies-only",
+      "--bound",
+      "--controllers",
+      "--namespace",
+      "--image",
+      "--replicas",
+      "--approve-csrs",
+      "--cert-manager",
+      "--format",
+      "--output-dir",
+    ],
+    load: () => import("./manifests.ts"),
+  },
+  {
     name: "demo",
     summary: "Show all this without a cluster",
     usage: `holdfast demo [--keep]

@@ -68,7 +68,8 @@ export function readParameters(data: unknown): GuardParameters {
     return ms === "unreadable" ? undefined : ms;
   };
   const duration = (key: "statusReportInterval" | "silentAfter") => {
-    const ms = parseDurationMs(text(key));
+    const given = parseDurationMs(text(key));
+    const ms = given === undefined || given < 1_000 ? undefined : given;
     if (ms === undefined) complain(key, `a duration such as "${DEFAULT_PARAMETERS[key]}"; that is used`);
     return ms ?? parseDurationMs(DEFAULT_PARAMETERS[key])!;
   };

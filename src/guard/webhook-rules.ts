@@ -72,9 +72,6 @@ export function webhookNamespaceSelector(ownNamespace: string) {
   };
 }
 
-/** The entries where no further controllers are named. */
-export const WEBHOOK_RULES: readonly WebhookRule[] = webhookRules([]);
-
 /**
  * The entries, with more users who are treated like the node controller.
  *
@@ -220,3 +217,6 @@ function text(value: string): string {
     throw new RangeError(`${JSON.stringify(value)} is no user name: expected printable ASCII; correct "controllers"`);
   return `'${value.replace(/[\\']/g, "\\$&")}'`;
 }
+
+/** The entries where no further controllers are named. */
+export const WEBHOOK_RULES: readonly WebhookRule[] = webhookRules([]);

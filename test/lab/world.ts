@@ -9,7 +9,7 @@
  * world is disposed of. Worlds do not see each other, so several may run at once.
  */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Audit } from "./audit.ts";
@@ -29,6 +29,8 @@ import { holdfastPath } from "./requirements.ts";
 
 export const NODE_NAME = "edge1";
 const SLOW_DEVICE = "slow0";
+/** The API server as its neighbours in the cloud reach it, whatever the link does. */
+export const LOOPBACK_URL = "https://127.0.0.1:6443";
 const LISTEN = "127.0.0.1:10268";
 const HEALTH_LISTEN = "127.0.0.1:10267";
 
@@ -38,6 +40,7 @@ export interface WorldOptions {
   /** Default false: pods then name their node themselves. */
   readonly scheduler?: boolean;
   readonly apiServerArguments?: readonly string[];
+  readonly controllerManagerArguments?: readonly string[];
 }
 
 export interface KubectlOptions {
@@ -63,7 +66,9 @@ export class World implements AsyncDisposable {
   readonly adminKubeconfig: string;
   readonly nodeKubeconfig: string;
   private readonly running: LabProcess[] = [];
+  private etcd: LabProcess | undefined;
   private apiServer: LabProcess | undefined;
+  private controllerManager: LabProcess | undefined;
   private fileCount = 0;
 
   private constructor(
@@ -73,7 +78,7 @@ export class World implements AsyncDisposable {
   ) {
     this.audit = new Audit(directory, network.edgeAddress);
     this.pki = mintPki(join(directory, "pki"), { cloud: network.cloudAddress, edge: network.edgeAddress }, NODE_NAME);
-    this.cloudKubeconfig = this.kubeconfig("https://127.0.0.1:6443", this.certificateOf("admin"));
+    this.cloudKubeconfig = this.kubeconfig(LOOPBACK_URL, this.certificateOf("admin"));
     this.adminKubeconfig = this.kubeconfig(this.apiServerUrl, this.certificateOf("admin"));
     this.nodeKubeconfig = this.kubeconfig(this.apiServerUrl, this.certificateOf("node"));
   }
@@ -240,6 +245,51 @@ export class World implements AsyncDisposable {
     await this.startApiServer();
   }
 
+  /** Ends the controllers at once and starts them anew: they know nothing of what they saw. */
+  async restartControllerManager(): Promise<void> {
+    await this.controllerManager?.stop("SIGKILL");
+    this.startControllerManager();
+  }
+
+  /**
+   * Sets etcd back to what it was when `backUpEtcd` ran, as an operator would
+   * after a loss: the API server and the controllers are ended meanwhile.
+   */
+  async restoreEtcd(backup: string): Promise<void> {
+    await this.controllerManager?.stop("SIGKILL");
+    await this.apiServer?.stop("SIGKILL");
+    await this.etcd?.stop("SIGKILL");
+    const data = join(this.directory, "etcd");
+    rmSync(data, { recursive: true, force: true });
+    cpSync(backup, data, { recursive: true });
+    this.startEtcd();
+    await this.startApiServer();
+    if (this.options.controllerManager === true) this.startControllerManager();
+  }
+
+  /**
+   * Copies etcd's data, cold: it stands still for a moment.
+   *
+   * @returns the copy's folder.
+   */
+  async backUpEtcd(): Promise<string> {
+    const backup = this.path("etcd-backup");
+    await this.etcd?.stop("SIGTERM");
+    cpSync(join(this.directory, "etcd"), backup, { recursive: true });
+    this.startEtcd();
+    await until(
+      "the API server has its etcd again",
+      async () => (await this.inCloud(["get", "--raw=/readyz"])) === "ok",
+    );
+    return backup;
+  }
+
+  /** Starts a program in the cloud, its output in a log; stdin and stdout are the caller's where asked for. */
+  startCloudProgram(name: string, command: readonly string[], stdio: "log" | "pipe" = "log"): LabProcess {
+    const entered = this.network.within(this.network.cloud, command);
+    return this.own(startProcess(name, entered, { logPath: this.path(`${name}.log`), stdio }));
+  }
+
   /** Compacts etcd up to now: no watch can begin earlier any more. */
   async compact(): Promise<void> {
     const call = async (path: string, body: object) =>
@@ -338,15 +388,26 @@ export class World implements AsyncDisposable {
   }
 
   private async startControlPlane(): Promise<void> {
-    this.startInCloud("etcd", etcdArguments(join(this.directory, "etcd")));
+    this.startEtcd();
     await this.startApiServer();
-    const kubeconfigOf = (name: string) => this.kubeconfig("https://127.0.0.1:6443", this.certificateOf(name));
-    if (this.options.controllerManager === true) {
-      const kubeconfig = kubeconfigOf("controller-manager");
-      this.startInCloud("kube-controller-manager", controllerManagerArguments(this.pki, kubeconfig));
-    }
+    if (this.options.controllerManager === true) this.startControllerManager();
     if (this.options.scheduler === true)
-      this.startInCloud("kube-scheduler", schedulerArguments(kubeconfigOf("scheduler")));
+      this.startInCloud(
+        "kube-scheduler",
+        schedulerArguments(this.kubeconfig(LOOPBACK_URL, this.certificateOf("scheduler"))),
+      );
+  }
+
+  private startEtcd(): void {
+    this.etcd = this.startInCloud("etcd", etcdArguments(join(this.directory, "etcd")));
+  }
+
+  private startControllerManager(): void {
+    const kubeconfig = this.kubeconfig(LOOPBACK_URL, this.certificateOf("controller-manager"));
+    this.controllerManager = this.startInCloud("kube-controller-manager", [
+      ...controllerManagerArguments(this.pki, kubeconfig),
+      ...(this.options.controllerManagerArguments ?? []),
+    ]);
   }
 
   private async startApiServer(): Promise<void> {

@@ -1,0 +1,148 @@
+/**
+ * What the guard may do, and no more.
+ *
+ * It reads nodes, pods and leases; it writes conditions, one taint, labels of
+ * its own and Events. A rule can name objects only where their names are known
+ * before, so nodes and pods cannot be narrowed here; `own-writes.ts` has the
+ * policy by which the API server holds the guard to its own fields.
+ */
+
+import { PARAMETERS_NAME } from "../guard/names.ts";
+import type { KubernetesObject } from "./object.ts";
+import type { ManifestOptions } from "./options.ts";
+import { APP_LABELS, CERTIFICATE_SECRET, GUARD_NAME } from "./parts.ts";
+
+const RBAC = "rbac.authorization.k8s.io/v1";
+const RBAC_GROUP = "rbac.authorization.k8s.io";
+
+interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+const READ = ["get", "list", "watch"];
+
+/** The service account with its roles. */
+export function access(options: ManifestOptions): KubernetesObject[] {
+  const { namespace } = options;
+  return [
+    {
+      apiVersion: "v1",
+      kind: "ServiceAccount",
+      metadata: { name: GUARD_NAME, namespace, labels: APP_LABELS },
+      automountServiceAccountToken: false,
+    },
+    clusterRole(clusterRules(options)),
+    clusterBinding(namespace),
+    ...namespaced(
+      namespace,
+      GUARD_NAME,
+      [
+        { apiGroups: [""], resources: ["configmaps"], resourceNames: [PARAMETERS_NAME], verbs: READ },
+        // A name cannot be given for what is yet to be created.
+        { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["create"] },
+        {
+          apiGroups: ["coordination.k8s.io"],
+          resources: ["leases"],
+          resourceNames: [GUARD_NAME],
+          verbs: ["get", "update", "patch"],
+        },
+        { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
+        {
+          apiGroups: [""],
+          resources: ["secrets"],
+          resourceNames: [CERTIFICATE_SECRET],
+          verbs: ["get", "update", "patch"],
+        },
+      ],
+      namespace,
+    ),
+    ...namespaced(
+      "kube-node-lease",
+      GUARD_NAME,
+      [{ apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: READ }],
+      namespace,
+    ),
+    ...namespaced(
+      "kube-system",
+      GUARD_NAME,
+      [
+        {
+          apiGroups: [""],
+          resources: ["configmaps"],
+          resourceNames: ["extension-apiserver-authentication"],
+          verbs: ["get"],
+        },
+      ],
+      namespace,
+    ),
+  ];
+}
+
+function clusterRules({ approvesCsrs, usesCertManager }: ManifestOptions): Rule[] {
+  const configurations = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
+  return [
+    { apiGroups: [""], resources: ["nodes"], verbs: [...READ, "patch"] },
+    { apiGroups: [""], resources: ["nodes/status"], verbs: ["patch"] },
+    { apiGroups: [""], resources: ["pods"], verbs: READ },
+    { apiGroups: [""], resources: ["pods/status"], verbs: ["patch"] },
+    { apiGroups: ["", "events.k8s.io"], resources: ["events"], verbs: ["create", "patch", "list"] },
+    // cert-manager writes the CA into the configurations itself.
+    ...(usesCertManager
+      ? []
+      : [
+          {
+            apiGroups: ["admissionregistration.k8s.io"],
+            resources: configurations,
+            resourceNames: [GUARD_NAME],
+            verbs: ["get", "patch"],
+          },
+        ]),
+    ...(approvesCsrs ? CSR_RULES : []),
+  ];
+}
+
+const CSR_RULES: readonly Rule[] = [
+  { apiGroups: ["certificates.k8s.io"], resources: ["certificatesigningrequests"], verbs: READ },
+  {
+    apiGroups: ["certificates.k8s.io"],
+    resources: ["certificatesigningrequests/approval"],
+    verbs: ["update", "patch"],
+  },
+  {
+    apiGroups: ["certificates.k8s.io"],
+    resources: ["signers"],
+    resourceNames: ["kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"],
+    verbs: ["approve"],
+  },
+];
+
+function clusterRole(rules: readonly Rule[]): KubernetesObject {
+  return { apiVersion: RBAC, kind: "ClusterRole", metadata: { name: GUARD_NAME, labels: APP_LABELS }, rules };
+}
+
+function clusterBinding(namespace: string): KubernetesObject {
+  return {
+    apiVersion: RBAC,
+    kind: "ClusterRoleBinding",
+    metadata: { name: GUARD_NAME, labels: APP_LABELS },
+    roleRef: { apiGroup: RBAC_GROUP, kind: "ClusterRole", name: GUARD_NAME },
+    subjects: [{ kind: "ServiceAccount", name: GUARD_NAME, namespace }],
+  };
+}
+
+function namespaced(within: string, name: string, rules: readonly Rule[], namespace: string): KubernetesObject[] {
+  const metadata = { name, namespace: within, labels: APP_LABELS };
+  return [
+    { apiVersion: RBAC, kind: "Role", metadata, rules },
+    {
+      apiVersion: RBAC,
+      kind: "RoleBinding",
+      metadata,
+      roleRef: { apiGroup: RBAC_GROUP, kind: "Role", name },
+      subjects: [{ kind: "ServiceAccount", name: GUARD_NAME, namespace }],
+    },
+  ];
+}
