@@ -60,6 +60,32 @@ holdfast cache verify [--state-dir DIR]
     load: () => import("./cache.ts"),
   },
   {
+    name: "guard",
+    summary: "Keep the control plane from evicting what is only cut off",
+    usage: `holdfast guard [--kubeconfig FILE] [options]
+holdfast guard explain NODE|NAMESPACE/POD [-o json] [--kubeconfig FILE] [--namespace NAME]
+
+  --kubeconfig FILE         how to reach the API server     (the pod's service account)
+  --namespace NAME          where its own objects are       (holdfast-system)
+  --listen ADDRESS:PORT     the webhook, TLS                (0.0.0.0:10443)
+  --health-listen ADDR:PORT /livez, /readyz, /metrics       (0.0.0.0:10444)
+  --service-name NAME       of the Service and the Lease    (holdfast-guard)
+  --tls-cert-file FILE      serving certificate, with --tls-key-file; else it makes its own
+  --tls-key-file FILE`,
+    flags: [
+      "--kubeconfig",
+      "--namespace",
+      "--listen",
+      "--health-listen",
+      "--service-name",
+      "--tls-cert-file",
+      "--tls-key-file",
+      "-o",
+    ],
+    words: ["explain"],
+    load: () => import("./guard.ts"),
+  },
+  {
     name: "manifests",
     summary: "Print the guard's Kubernetes objects",
     usage: `holdfast manifests [--policies-only] [options] | kubectl apply -f -

@@ -27,6 +27,7 @@ const tls = {
 const RENEW_MS = 3_000;
 const STATUS_MS = 60_000;
 const POLL_MS = 500;
+const ASK_MS = 5_000;
 
 interface Condition {
   readonly type: string;
@@ -67,6 +68,8 @@ async function ask(method: string, path: string, body?: object, as?: string, typ
       ...(as === undefined ? {} : { "Impersonate-User": `system:node:${as}`, "Impersonate-Group": "system:nodes" }),
     },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    // An API server that is killed leaves its connections hanging.
+    signal: AbortSignal.timeout(ASK_MS),
     tls,
   } as RequestInit);
   const answer = (await response.json()) as { message?: string; items?: unknown[] };

@@ -284,6 +284,11 @@ export class World implements AsyncDisposable {
     return backup;
   }
 
+  /** One HTTP exchange in the cloud. @throws {Error} when it is not answered with 2xx. */
+  async fetchInCloud(url: string): Promise<string> {
+    return await this.fetchWithin(this.network.cloud, url);
+  }
+
   /** Starts a program in the cloud, its output in a log; stdin and stdout are the caller's where asked for. */
   startCloudProgram(name: string, command: readonly string[], stdio: "log" | "pipe" = "log"): LabProcess {
     const entered = this.network.within(this.network.cloud, command);

@@ -1,0 +1,100 @@
+/**
+ * Follows a collection: a list, then a watch from where the list stands, for ever.
+ *
+ * What cannot be followed is listed anew, later and later, never in step with
+ * other replicas. Until the new list is whole the old picture stands: the guard
+ * would rather judge by what was true a moment ago than by half a picture.
+ */
+
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { ApiError, type KubernetesClient } from "./api.ts";
+
+/** What is followed, and who is told. */
+export interface FollowOptions {
+  readonly client: KubernetesClient;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** For messages: "nodes". */
+  readonly what: string;
+  /** Of the collection, with selectors in its query if need be. */
+  readonly path: string;
+  /** A list is about to come: what is not put until `listed` is gone. */
+  readonly listing: () => void;
+  readonly put: (object: unknown) => void;
+  readonly listed: () => void;
+  readonly gone: (object: unknown) => void;
+  /** In [0, 1). */
+  readonly random?: () => number;
+}
+
+const PAGE = 250;
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 30_000;
+
+/** Runs until the signal comes. */
+export async function follow(options: FollowOptions): Promise<void> {
+  const { clock, log, signal, what, random = Math.random } = options;
+  let retryMs = FIRST_RETRY_MS;
+  let since: string | undefined;
+  while (!signal.aborted) {
+    try {
+      since ??= await readAll(options);
+      since = await readOn(options, since);
+      retryMs = FIRST_RETRY_MS;
+    } catch (error) {
+      if (signal.aborted) return;
+      const status = error instanceof ApiError ? error.status : 0;
+      // A link that breaks says nothing against the version; a server that knows it no more does.
+      if (status === 410 || !(error instanceof ApiError)) since = undefined;
+      if (status !== 410) log.warn(`cannot follow ${what}; trying again`, { reason: describe(error) });
+      await pause(clock, retryMs * (0.5 + random()), signal);
+      retryMs = Math.min(LAST_RETRY_MS, retryMs * 2);
+    }
+  }
+}
+
+async function readAll({ client, path, listing, put, listed }: FollowOptions): Promise<string> {
+  listing();
+  let next: string | undefined;
+  for (;;) {
+    const page = await client.list(path, { limit: PAGE, next });
+    for (const item of page.items) put(item);
+    next = page.next;
+    if (next !== undefined) continue;
+    listed();
+    return page.resourceVersion;
+  }
+}
+
+/** @returns the version up to which everything has been told. */
+async function readOn({ client, path, signal, put, gone }: FollowOptions, since: string): Promise<string> {
+  let version = since;
+  for await (const { type, object } of client.watch(path, since, signal)) {
+    if (type === "ADDED" || type === "MODIFIED") put(object);
+    else if (type === "DELETED") gone(object);
+    version = versionOf(object) ?? version;
+  }
+  return version;
+}
+
+function versionOf(object: unknown): string | undefined {
+  return (object as { metadata?: { resourceVersion?: string } } | undefined)?.metadata?.resourceVersion;
+}
+
+/** Waits, or until the signal. */
+export async function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const cancel = clock.after(delayMs, resolve);
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  await promise;
+  cancel();
+}
+
+/** Ours in full; of others the kind alone, for they may quote what they choked on. */
+export function describe(error: unknown): string {
+  if (error instanceof ApiError) return error.message;
+  return error instanceof Error ? error.name : typeof error;
+}

@@ -1,0 +1,136 @@
+/**
+ * Which replica writes: the one that holds a Lease.
+ *
+ * As client-go elects: a lease counts as held until its record has stood still
+ * for its duration on our own clock, so no two clocks are compared; a leader
+ * that could not renew in time steps down before another may step up.
+ */
+
+import * as v from "valibot";
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { ApiError, type KubernetesApi } from "./api.ts";
+import { describe, pause } from "./follow.ts";
+
+/** Which lease, and as whom. */
+export interface LeaderOptions {
+  readonly api: KubernetesApi;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly namespace: string;
+  readonly name: string;
+  /** Unique among replicas. */
+  readonly identity: string;
+  readonly signal: AbortSignal;
+}
+
+const LEASE_SECONDS = 15;
+const RENEW_DEADLINE_MS = 10_000;
+const RETRY_MS = 2_000;
+
+const schema = v.object({
+  metadata: v.looseObject({ resourceVersion: v.string() }),
+  spec: v.nullish(
+    v.looseObject({
+      holderIdentity: v.nullish(v.string(), ""),
+      renewTime: v.nullish(v.string(), ""),
+      leaseDurationSeconds: v.nullish(v.number(), LEASE_SECONDS),
+      leaseTransitions: v.nullish(v.number(), 0),
+    }),
+  ),
+});
+type Lease = v.InferOutput<typeof schema>;
+
+/** Candidate for the lease. */
+export class Leader {
+  readonly #path: string;
+  #observed = "";
+  #observedMs = 0;
+  #renewedMs = Number.NEGATIVE_INFINITY;
+  #wasLeader = false;
+
+  constructor(private readonly options: LeaderOptions) {
+    this.#path = `/apis/coordination.k8s.io/v1/namespaces/${options.namespace}/leases`;
+  }
+
+  /** Whether this replica may write now. */
+  get isLeader(): boolean {
+    return this.options.clock.monotonicMs() - this.#renewedMs < RENEW_DEADLINE_MS;
+  }
+
+  /** Tries for the lease until the signal comes, and lets it go then. */
+  async run(): Promise<void> {
+    const { clock, log, signal } = this.options;
+    while (!signal.aborted) {
+      try {
+        await this.#step();
+      } catch (error) {
+        // Another was first, or nobody answers: both are tried again.
+        if (!(error instanceof ApiError && error.isConflict))
+          log.warn("cannot renew the lease", { reason: describe(error) });
+      }
+      if (this.isLeader !== this.#wasLeader) log.info(this.isLeader ? "leads from now on" : "leads no more");
+      this.#wasLeader = this.isLeader;
+      await pause(clock, RETRY_MS, signal);
+    }
+    await this.#release().catch(() => undefined);
+  }
+
+  async #step(): Promise<void> {
+    const { api, clock, name, namespace, identity } = this.options;
+    const startedMs = clock.monotonicMs();
+    const found = await api.get(`${this.#path}/${name}`);
+    if (found === undefined) {
+      await api.create(this.#path, {
+        apiVersion: "coordination.k8s.io/v1",
+        kind: "Lease",
+        metadata: { name, namespace },
+        spec: { ...this.#claim(), acquireTime: this.#now(), leaseTransitions: 0 },
+      });
+      this.#renewedMs = startedMs;
+      return;
+    }
+    const lease = v.parse(schema, found);
+    const holder = lease.spec?.holderIdentity ?? "";
+    const record = `${holder}\n${lease.spec?.renewTime}`;
+    if (record !== this.#observed) {
+      this.#observed = record;
+      this.#observedMs = startedMs;
+    }
+    const durationMs = (lease.spec?.leaseDurationSeconds ?? LEASE_SECONDS) * 1_000;
+    const isTheirs = holder !== "" && holder !== identity;
+    if (isTheirs && startedMs - this.#observedMs < durationMs) return;
+    const isNew = holder !== identity;
+    await this.#write(lease, {
+      ...this.#claim(),
+      ...(isNew ? { acquireTime: this.#now(), leaseTransitions: (lease.spec?.leaseTransitions ?? 0) + 1 } : {}),
+    });
+    this.#renewedMs = startedMs;
+  }
+
+  async #release(): Promise<void> {
+    if (!this.isLeader) return;
+    this.#renewedMs = Number.NEGATIVE_INFINITY;
+    const lease = v.parse(schema, await this.options.api.get(`${this.#path}/${this.options.name}`));
+    if (lease.spec?.holderIdentity === this.options.identity)
+      await this.#write(lease, { holderIdentity: "", leaseDurationSeconds: 1, renewTime: this.#now() });
+  }
+
+  async #write(lease: Lease, spec: object): Promise<void> {
+    const { api, name } = this.options;
+    await api.update(`${this.#path}/${name}`, {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: lease.metadata,
+      spec: { ...lease.spec, ...spec },
+    });
+  }
+
+  #claim() {
+    return { holderIdentity: this.options.identity, leaseDurationSeconds: LEASE_SECONDS, renewTime: this.#now() };
+  }
+
+  #now(): string {
+    return new Date(this.options.clock.nowMs()).toISOString().replace("Z", "000Z");
+  }
+}

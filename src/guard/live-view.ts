@@ -1,0 +1,343 @@
+/**
+ * The cluster as the guard knows it, kept by watches.
+ *
+ * Of a pod a dozen words are kept, of a node what the rules and the truth need;
+ * the objects themselves are let go as soon as they are read, so that a guard of
+ * a thousand nodes stays small. What cannot be read (no name, no status) is
+ * taken for absent, never for an error: one odd object must not blind the guard.
+ */
+
+import * as v from "valibot";
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { KubernetesClient } from "./api.ts";
+import type { ClusterView, GuardedNode, GuardedPod, Taint } from "./cluster-view.ts";
+import { follow } from "./follow.ts";
+import { Hearing } from "./hearing.ts";
+import { PARAMETERS_NAME } from "./names.ts";
+import { readParameters, type GuardParameters } from "./parameters.ts";
+import { termsOf } from "./terms.ts";
+
+/** What the view is filled from. */
+export interface LiveViewOptions {
+  readonly client: KubernetesClient;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Where the ConfigMap is. */
+  readonly namespace: string;
+  readonly signal: AbortSignal;
+}
+
+/** A node as it was last seen, with what only the truth needs. */
+export interface NodeFacts {
+  readonly name: string;
+  readonly uid: string;
+  readonly resourceVersion: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly ready: GuardedNode["ready"];
+  /** As they stand in the object, every field. */
+  readonly taints: readonly (Taint & Readonly<Record<string, unknown>>)[];
+  readonly conditions: readonly NodeCondition[];
+  readonly addresses: readonly { readonly type: string; readonly address: string }[];
+  readonly kubeletPort: number;
+}
+
+/** A condition of a node. */
+export interface NodeCondition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason: string;
+  readonly lastTransitionTime: string;
+}
+
+const COLLECTIONS = ["nodes", "leases", "pods", "parameters"] as const;
+const KUBELET_PORT = 10250;
+
+const text = v.nullish(v.string(), "");
+const texts = v.nullish(v.record(v.string(), v.string()), {});
+const metadata = v.object({ name: v.string(), namespace: text, uid: text, resourceVersion: text });
+const conditions = v.nullish(
+  v.array(v.object({ type: text, status: text, reason: text, lastTransitionTime: text })),
+  [],
+);
+const nodeSchema = v.object({
+  metadata: v.object({ ...metadata.entries, labels: texts, annotations: texts }),
+  spec: v.nullish(v.object({ taints: v.nullish(v.array(v.looseObject({ key: v.string(), effect: text })), []) })),
+  status: v.nullish(
+    v.object({
+      conditions,
+      addresses: v.nullish(v.array(v.object({ type: text, address: text })), []),
+      daemonEndpoints: v.nullish(
+        v.object({ kubeletEndpoint: v.nullish(v.object({ Port: v.nullish(v.number(), KUBELET_PORT) })) }),
+      ),
+    }),
+  ),
+});
+const leaseSchema = v.object({
+  metadata,
+  spec: v.nullish(v.object({ renewTime: v.nullish(v.string()) })),
+});
+const podSchema = v.object({
+  metadata: v.object({ ...metadata.entries, deletionTimestamp: v.nullish(v.string()) }),
+  spec: v.nullish(v.object({ nodeName: text })),
+  status: v.nullish(v.object({ phase: text, conditions })),
+});
+const nameSchema = v.object({ metadata });
+const configMapSchema = v.object({ metadata, data: v.unknown() });
+
+/** The view; `start` fills it. */
+export class LiveView implements ClusterView {
+  readonly #nodes = new Map<string, NodeFacts>();
+  readonly #pods = new Map<string, GuardedPod>();
+  readonly #podsByNode = new Map<string, Set<GuardedPod>>();
+  readonly #hearing: Hearing;
+  readonly #synced = new Set<(typeof COLLECTIONS)[number]>();
+  /** Few different texts stand in many pods. */
+  readonly #words = new Map<string, string>();
+  #parameters: GuardParameters = readParameters(undefined);
+  #hasParameters = false;
+
+  constructor(private readonly options: LiveViewOptions) {
+    this.#hearing = new Hearing(options.clock);
+  }
+
+  /** Follows everything until the signal comes. */
+  async start(): Promise<void> {
+    await Promise.all([this.#followNodes(), this.#followLeases(), this.#followPods(), this.#followParameters()]);
+  }
+
+  /** To be called whenever the API server has answered. */
+  contact(): void {
+    this.#hearing.contact();
+  }
+
+  get isSynced(): boolean {
+    return this.#synced.size === COLLECTIONS.length;
+  }
+
+  /** What has not been read yet. */
+  get missing(): string[] {
+    return COLLECTIONS.filter((one) => !this.#synced.has(one));
+  }
+
+  get parameters(): GuardParameters {
+    return this.#parameters;
+  }
+
+  /** False: the ConfigMap is not there, and the policies are asleep. */
+  get hasParameters(): boolean {
+    return this.#hasParameters;
+  }
+
+  get counts(): { readonly nodes: number; readonly pods: number } {
+    return { nodes: this.#nodes.size, pods: this.#pods.size };
+  }
+
+  node(name: string): GuardedNode | undefined {
+    const facts = this.#nodes.get(name);
+    return facts === undefined ? undefined : this.#guarded(facts);
+  }
+
+  *nodes(): Iterable<GuardedNode> {
+    for (const facts of this.#nodes.values()) yield this.#guarded(facts);
+  }
+
+  /** What else is known of a node. */
+  facts(name: string): NodeFacts | undefined {
+    return this.#nodes.get(name);
+  }
+
+  pod(namespace: string, name: string): GuardedPod | undefined {
+    return this.#pods.get(`${namespace}/${name}`);
+  }
+
+  podsOn(nodeName: string): Iterable<GuardedPod> {
+    return this.#podsByNode.get(nodeName) ?? [];
+  }
+
+  #guarded(facts: NodeFacts): GuardedNode {
+    const { name, uid, ready, taints } = facts;
+    return {
+      name,
+      uid,
+      ready,
+      taints,
+      terms: termsOf(facts, this.#parameters),
+      hearing: this.#hearing.of(name, this.#parameters.silentAfterMs),
+      lastSeenMs: this.#hearing.lastSeenMs(name),
+    };
+  }
+
+  #followNodes(): Promise<void> {
+    return this.#follow("nodes", "/api/v1/nodes", {
+      all: () => this.#nodes.keys(),
+      put: (object) => {
+        const parsed = v.safeParse(nodeSchema, object);
+        if (!parsed.success) return undefined;
+        const facts = factsOf(parsed.output);
+        this.#nodes.set(facts.name, facts);
+        this.#hearing.expect(facts.name);
+        return facts.name;
+      },
+      remove: (name) => {
+        this.#nodes.delete(name);
+        this.#hearing.forget(name);
+      },
+      keyOf: ({ name }) => name,
+    });
+  }
+
+  #followLeases(): Promise<void> {
+    return this.#follow("leases", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", {
+      all: () => [],
+      put: (object) => {
+        const parsed = v.safeParse(leaseSchema, object);
+        if (!parsed.success) return undefined;
+        const { metadata: meta, spec } = parsed.output;
+        this.#hearing.lease(meta.name, spec?.renewTime ?? undefined);
+        return meta.name;
+      },
+      // A lease that is deleted is a lease that stands still; the node itself decides whether it is gone.
+      remove: () => undefined,
+      keyOf: ({ name }) => name,
+      began: () => this.#hearing.begin(),
+    });
+  }
+
+  #followPods(): Promise<void> {
+    return this.#follow("pods", "/api/v1/pods", {
+      all: () => this.#pods.keys(),
+      put: (object) => {
+        const parsed = v.safeParse(podSchema, object);
+        if (!parsed.success) return undefined;
+        const key = `${parsed.output.metadata.namespace}/${parsed.output.metadata.name}`;
+        this.#removePod(key);
+        const pod = this.#podOf(parsed.output);
+        this.#pods.set(key, pod);
+        const onNode = this.#podsByNode.get(pod.nodeName);
+        if (onNode === undefined) this.#podsByNode.set(pod.nodeName, new Set([pod]));
+        else onNode.add(pod);
+        return key;
+      },
+      remove: (key) => this.#removePod(key),
+      keyOf: ({ namespace, name }) => `${namespace}/${name}`,
+    });
+  }
+
+  #followParameters(): Promise<void> {
+    const path = `/api/v1/namespaces/${this.options.namespace}/configmaps?fieldSelector=metadata.name%3D${PARAMETERS_NAME}`;
+    return this.#follow("parameters", path, {
+      all: () => (this.#hasParameters ? [PARAMETERS_NAME] : []),
+      put: (object) => {
+        const parsed = v.safeParse(configMapSchema, object);
+        if (!parsed.success || parsed.output.metadata.name !== PARAMETERS_NAME) return undefined;
+        this.#hasParameters = true;
+        this.#parameters = readParameters(parsed.output.data ?? undefined);
+        for (const problem of this.#parameters.problems) this.options.log.warn("parameter cannot be read", { problem });
+        return PARAMETERS_NAME;
+      },
+      remove: () => {
+        this.#hasParameters = false;
+        this.#parameters = readParameters(undefined);
+        this.options.log.warn("the ConfigMap with the parameters is gone: the policies on nodes are asleep", {
+          name: PARAMETERS_NAME,
+          namespace: this.options.namespace,
+        });
+      },
+      keyOf: ({ name }) => name,
+    });
+  }
+
+  #follow(
+    what: (typeof COLLECTIONS)[number],
+    path: string,
+    kept: {
+      /** Keys of what is kept now. */
+      readonly all: () => Iterable<string>;
+      /** @returns its key; undefined when it cannot be read. */
+      readonly put: (object: unknown) => string | undefined;
+      readonly remove: (key: string) => void;
+      readonly keyOf: (metadata: { readonly namespace: string; readonly name: string }) => string;
+      readonly began?: () => void;
+    },
+  ): Promise<void> {
+    let listed = new Set<string>();
+    let isListing = false;
+    return follow({
+      ...this.options,
+      what,
+      path,
+      listing: () => {
+        listed = new Set();
+        isListing = true;
+      },
+      put: (object) => {
+        const key = kept.put(object);
+        if (isListing && key !== undefined) listed.add(key);
+      },
+      listed: () => {
+        for (const key of [...kept.all()]) if (!listed.has(key)) kept.remove(key);
+        listed = new Set();
+        isListing = false;
+        kept.began?.();
+        this.#synced.add(what);
+      },
+      gone: (object) => {
+        const parsed = v.safeParse(nameSchema, object);
+        if (parsed.success) kept.remove(kept.keyOf(parsed.output.metadata));
+      },
+    });
+  }
+
+  #removePod(key: string): void {
+    const pod = this.#pods.get(key);
+    if (pod === undefined) return;
+    this.#pods.delete(key);
+    const onNode = this.#podsByNode.get(pod.nodeName);
+    onNode?.delete(pod);
+    if (onNode?.size === 0) this.#podsByNode.delete(pod.nodeName);
+  }
+
+  #podOf({ metadata: meta, spec, status }: v.InferOutput<typeof podSchema>): GuardedPod {
+    const condition = (type: string) => status?.conditions.find((one) => one.type === type);
+    const ready = condition("Ready");
+    const disruption = condition("DisruptionTarget");
+    return {
+      namespace: this.#word(meta.namespace),
+      name: meta.name,
+      uid: meta.uid,
+      nodeName: this.#word(spec?.nodeName ?? ""),
+      phase: this.#word(status?.phase ?? ""),
+      isDeleting: typeof meta.deletionTimestamp === "string",
+      ready: ready?.status === "True",
+      containersReady: condition("ContainersReady")?.status === "True",
+      readyReason: ready === undefined || ready.reason === "" ? undefined : this.#word(ready.reason),
+      disruption: disruption?.status === "True" ? this.#word(disruption.reason) : undefined,
+    };
+  }
+
+  #word(given: string): string {
+    const known = this.#words.get(given);
+    if (known !== undefined) return known;
+    if (this.#words.size > 100_000) this.#words.clear();
+    this.#words.set(given, given);
+    return given;
+  }
+}
+
+function factsOf({ metadata: meta, spec, status }: v.InferOutput<typeof nodeSchema>): NodeFacts {
+  const ready = status?.conditions.find(({ type }) => type === "Ready")?.status;
+  return {
+    name: meta.name,
+    uid: meta.uid,
+    resourceVersion: meta.resourceVersion,
+    labels: meta.labels,
+    annotations: meta.annotations,
+    ready: ready === "True" || ready === "False" || ready === "Unknown" ? ready : undefined,
+    taints: spec?.taints ?? [],
+    conditions: status?.conditions ?? [],
+    addresses: status?.addresses ?? [],
+    kubeletPort: status?.daemonEndpoints?.kubeletEndpoint?.Port ?? KUBELET_PORT,
+  };
+}

@@ -1,0 +1,247 @@
+/**
+ * The truth about held nodes, since Ready no longer tells it.
+ *
+ * One replica writes it, on transitions only: the condition Reachable with the
+ * moment the node was last heard, a NoSchedule taint so that new pods go
+ * elsewhere, Events, and the label that ends protection. Which transition it is
+ * is judged from what stands in the node, not from memory: a guard that was
+ * started anew, or another that took over, says nothing twice.
+ *
+ * Protection ends when the silence has outlasted the bound, or when the node's
+ * neighbours were asked and none hears it. From then on nothing is denied and
+ * the control plane does what it would have done; when the node is heard again
+ * the label goes and protection is back.
+ */
+
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { formatDuration } from "../base/units.ts";
+import { ApiError, type KubernetesApi } from "./api.ts";
+import type { GuardedNode, GuardedPod } from "./cluster-view.ts";
+import { describe } from "./follow.ts";
+import type { Happenings } from "./happenings.ts";
+import type { LiveView, NodeFacts } from "./live-view.ts";
+import {
+  DISRUPTION_REASONS,
+  EVICTING_TAINTS,
+  REACHABLE_CONDITION,
+  RELEASED_LABEL,
+  UNREACHABLE_TAINT,
+} from "./names.ts";
+
+/** What a node's neighbours say. */
+export type WitnessVerdict = "heard" | "unheard" | "unknown";
+
+/** What the truth is made of. */
+export interface ReachabilityOptions {
+  readonly view: LiveView;
+  readonly api: KubernetesApi;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly happenings: Happenings;
+  /** Asked about silent nodes that ask for witnesses. Default: nobody knows. */
+  readonly witness?: (node: NodeFacts) => WitnessVerdict;
+}
+
+/** Reasons of the condition. */
+export const REACHABLE_REASONS = { heard: "LeaseRenewed", silent: "LeaseNotRenewed" } as const;
+
+/** Nodes written to in one round: a mass cut is told in seconds, and floods nobody. */
+const MOST_AT_ONCE = 20;
+const MERGE = "application/merge-patch+json";
+const STRATEGIC = "application/strategic-merge-patch+json";
+
+/** Keeps the truth; `round` is one look at all nodes. */
+export class Reachability {
+  constructor(private readonly options: ReachabilityOptions) {}
+
+  /** Brings every node a step nearer to what it should say. Errors are logged and tried again in the next round. */
+  async round(): Promise<void> {
+    const { view } = this.options;
+    const due: { readonly facts: NodeFacts; readonly act: () => Promise<void> }[] = [];
+    for (const node of view.nodes()) {
+      if (due.length >= MOST_AT_ONCE) break;
+      const facts = view.facts(node.name)!;
+      const act = node.terms === undefined ? this.#leave(facts) : this.#follow(node, facts);
+      if (act !== undefined) due.push({ facts, act });
+    }
+    await Promise.all(due.map(({ facts, act }) => this.#tried(facts, act)));
+  }
+
+  async #tried({ name }: NodeFacts, act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      // Somebody else wrote the node meanwhile; the view will show it.
+      if (!(error instanceof ApiError && error.isConflict))
+        this.options.log.warn("cannot tell the truth about a node", { node: name, reason: describe(error) });
+    }
+  }
+
+  /** The opt-in was taken back: nothing of ours stays. */
+  #leave(facts: NodeFacts): (() => Promise<void>) | undefined {
+    const has = {
+      label: facts.labels[RELEASED_LABEL] !== undefined,
+      taint: facts.taints.some(isOurs),
+      condition: conditionOf(facts) !== undefined,
+    };
+    if (!has.label && !has.taint && !has.condition) return undefined;
+    return async () => {
+      if (has.taint) await this.#writeTaints(facts, false);
+      if (has.label) await this.#writeLabel(facts, undefined);
+      if (has.condition)
+        await this.#patchStatus(facts, { conditions: [{ $patch: "delete", type: REACHABLE_CONDITION }] });
+    };
+  }
+
+  #follow(node: GuardedNode, facts: NodeFacts): (() => Promise<void>) | undefined {
+    if (node.hearing === "heard") return this.#heard(node, facts);
+    if (node.hearing === "silent") return this.#silent(node, facts);
+    return undefined;
+  }
+
+  #heard(node: GuardedNode, facts: NodeFacts): (() => Promise<void>) | undefined {
+    const condition = conditionOf(facts);
+    const stale = this.#stalePods(node);
+    const released = facts.labels[RELEASED_LABEL];
+    const isTainted = facts.taints.some(isOurs);
+    if (condition?.status === "True" && !isTainted && released === undefined && stale.length === 0) return undefined;
+    return async () => {
+      if (isTainted) await this.#writeTaints(facts, false);
+      if (released !== undefined) await this.#writeLabel(facts, undefined);
+      for (const pod of stale) await this.#clearDisruption(pod);
+      if (condition?.status === "True") return;
+      await this.#writeCondition(node, facts, "True");
+      if (condition === undefined) return;
+      const sinceMs = Date.parse(condition.lastTransitionTime);
+      const away = Number.isNaN(sinceMs) ? "" : ` after ${formatDuration(this.options.clock.nowMs() - sinceMs)}`;
+      this.#tell(
+        facts,
+        "Normal",
+        "HoldfastHeard",
+        `The node is heard again${away}${released === undefined ? "; its pods were held" : ""}`,
+      );
+    };
+  }
+
+  #silent(node: GuardedNode, facts: NodeFacts): (() => Promise<void>) | undefined {
+    const condition = conditionOf(facts);
+    const isTaintMissing = this.options.view.parameters.taints !== facts.taints.some(isOurs);
+    const ending = facts.labels[RELEASED_LABEL] === undefined ? this.#ending(node, facts) : undefined;
+    if (condition?.status === "False" && !isTaintMissing && ending === undefined) return undefined;
+    return async () => {
+      if (condition?.status !== "False") {
+        await this.#writeCondition(node, facts, "False");
+        this.#tell(facts, "Warning", "HoldfastSilent", `The node's lease is not renewed; ${howLong(node)}`);
+      }
+      if (isTaintMissing) await this.#writeTaints(facts, this.options.view.parameters.taints);
+      if (ending === undefined) return;
+      await this.#writeLabel(facts, ending.label);
+      this.#tell(facts, "Warning", "HoldfastReleased", ending.message);
+    };
+  }
+
+  #ending({ terms, lastSeenMs }: GuardedNode, facts: NodeFacts): { label: string; message: string } | undefined {
+    const { clock, witness = () => "unknown" } = this.options;
+    if (terms?.boundMs !== undefined && lastSeenMs !== undefined && clock.nowMs() - lastSeenMs > terms.boundMs)
+      return {
+        label: "bound",
+        message: `Silent for longer than ${formatDuration(terms.boundMs)}: the node is held no more`,
+      };
+    if (terms?.asksWitnesses === true && witness(facts) === "unheard")
+      return { label: "unheard", message: "Its neighbours do not hear the node either: it is held no more" };
+    return undefined;
+  }
+
+  /** Pods that carry the mark of an eviction that never came, on a node that nobody evicts from now. */
+  #stalePods(node: GuardedNode): GuardedPod[] {
+    const isEvicting = node.taints.some(
+      ({ key, effect }) => effect === "NoExecute" && (EVICTING_TAINTS as readonly string[]).includes(key),
+    );
+    if (node.ready !== "True" || isEvicting) return [];
+    return [...this.options.view.podsOn(node.name)].filter(
+      ({ disruption, isDeleting }) => disruption === DISRUPTION_REASONS.taint && !isDeleting,
+    );
+  }
+
+  async #clearDisruption({ namespace, name, uid }: GuardedPod): Promise<void> {
+    const { api, clock } = this.options;
+    const condition = {
+      type: "DisruptionTarget",
+      status: "False",
+      reason: "HoldfastNodeHeard",
+      message: "The eviction was refused while the node was cut, and the node is heard again",
+      lastTransitionTime: seconds(clock.nowMs()),
+    };
+    try {
+      await api.patch(`/api/v1/namespaces/${namespace}/pods/${name}/status`, STRATEGIC, {
+        // Another pod of the same name is another pod.
+        metadata: { uid },
+        status: { conditions: [condition] },
+      });
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error;
+    }
+  }
+
+  async #writeCondition(node: GuardedNode, facts: NodeFacts, status: "True" | "False"): Promise<void> {
+    const { clock } = this.options;
+    const seen = node.lastSeenMs === undefined ? "never" : seconds(node.lastSeenMs);
+    await this.#patchStatus(facts, {
+      conditions: [
+        {
+          type: REACHABLE_CONDITION,
+          status,
+          reason: status === "True" ? REACHABLE_REASONS.heard : REACHABLE_REASONS.silent,
+          message: status === "True" ? "The node renews its lease" : `lastSeen: ${seen}; ${howLong(node)}`,
+          lastHeartbeatTime: node.lastSeenMs === undefined ? null : seen,
+          lastTransitionTime: seconds(clock.nowMs()),
+        },
+      ],
+    });
+  }
+
+  async #patchStatus({ name }: NodeFacts, status: object): Promise<void> {
+    await this.options.api.patch(`/api/v1/nodes/${name}/status`, STRATEGIC, { status });
+  }
+
+  /** Every other taint goes back as it came, and only if nobody has written the node meanwhile. */
+  async #writeTaints({ name, resourceVersion, taints }: NodeFacts, isWanted: boolean): Promise<void> {
+    const others = taints.filter((taint) => !isOurs(taint));
+    const ours = { key: UNREACHABLE_TAINT, effect: "NoSchedule" };
+    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, {
+      metadata: { resourceVersion },
+      spec: { taints: isWanted ? [...others, ours] : others },
+    });
+  }
+
+  async #writeLabel({ name }: NodeFacts, value: string | undefined): Promise<void> {
+    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, {
+      metadata: { labels: { [RELEASED_LABEL]: value ?? null } },
+    });
+  }
+
+  #tell({ name, uid }: NodeFacts, type: "Normal" | "Warning", reason: string, message: string): void {
+    this.options.happenings.tell({ kind: "Node", namespace: "", name, uid, type, reason, message });
+    this.options.log.info(message, { node: name, event: reason });
+  }
+}
+
+function howLong({ terms }: GuardedNode): string {
+  if (terms?.released !== undefined) return "it is not held";
+  return terms?.boundMs === undefined
+    ? "it is held for as long as it takes"
+    : `it is held for ${formatDuration(terms.boundMs)}`;
+}
+
+function conditionOf({ conditions }: NodeFacts) {
+  return conditions.find(({ type }) => type === REACHABLE_CONDITION);
+}
+
+function isOurs({ key, effect }: { readonly key: string; readonly effect: string }): boolean {
+  return key === UNREACHABLE_TAINT && effect === "NoSchedule";
+}
+
+function seconds(ms: number): string {
+  return new Date(ms).toISOString().replace(/\.\d+Z$/, "Z");
+}
