@@ -73,7 +73,8 @@ export function asHelm(version: string): FileTree {
         name: "holdfast-guard",
         description: "A cut node keeps its pods",
         type: "application",
-        version,
+        // A program that was not built yet has no number.
+        version: /^[0-9]/.test(version) ? version : `0.0.0-${version}`,
         appVersion: version,
         kubeVersion: `>=${MINIMUM_KUBERNETES}.0-0`,
       }),

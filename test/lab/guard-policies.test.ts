@@ -181,18 +181,14 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("who may opt a node in"
         "ask an administrator",
       );
       const [key, value] = annotation.split("=");
-      const patch = JSON.stringify({ metadata: { annotations: { [key!]: value } } });
-      const byStatus = [
-        "patch",
-        "node",
-        "mine",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        patch,
-        ...asNode("mine"),
-      ];
-      expect(await guarded.refusal(byStatus)).toContain("ask an administrator");
+      const byStatus = await guarded.world.requestInCloud({
+        method: "PATCH",
+        path: "/api/v1/nodes/mine/status",
+        body: { metadata: { annotations: { [key!]: value } } },
+        user: "system:node:mine",
+        groups: ["system:nodes"],
+      });
+      expect(byStatus).toMatchObject({ status: 403, body: expect.stringContaining("ask an administrator") });
     }
     // What an administrator gave it may not take away either.
     await guarded.world.inCloud(["label", "node", "mine", `${LABEL}=hold`]);

@@ -284,6 +284,34 @@ export class World implements AsyncDisposable {
     return backup;
   }
 
+  /**
+   * One request to the API server, by admin, in anybody's name.
+   *
+   * @returns status and body, whatever they are; kubectl would read before it writes.
+   */
+  async requestInCloud(request: {
+    readonly method: string;
+    readonly path: string;
+    readonly body: object;
+    readonly contentType?: string;
+    readonly user: string;
+    readonly groups?: readonly string[];
+  }): Promise<{ readonly status: number; readonly body: string }> {
+    const { method, path, body, contentType = "application/merge-patch+json", user, groups = [] } = request;
+    const files = [this.pki.ca, this.pki.certificate("admin"), this.pki.key("admin")];
+    const given = JSON.stringify({ method, url: `${LOOPBACK_URL}${path}`, body, contentType, user, groups, files });
+    const script = `const { method, url, body, contentType, user, groups, files } = JSON.parse(process.argv[1]);
+      const [ca, cert, key] = await Promise.all(files.map((file) => Bun.file(file).text()));
+      const headers = new Headers({ "Content-Type": contentType, "Impersonate-User": user });
+      for (const group of groups) headers.append("Impersonate-Group", group);
+      const answer = await fetch(url, { method, headers, body: JSON.stringify(body), tls: { ca, cert, key } });
+      process.stdout.write(JSON.stringify({ status: answer.status, body: await answer.text() }));`;
+    const command = this.network.within(this.network.cloud, [process.execPath, "-e", script, given]);
+    const output = await runProcess(command, { timeoutMs: 20_000 });
+    if (output.exitCode !== 0) throw new Error(`Cannot ask ${path}: ${output.stderr.trim()}`);
+    return JSON.parse(output.stdout);
+  }
+
   /** One HTTP exchange in the cloud. @throws {Error} when it is not answered with 2xx. */
   async fetchInCloud(url: string): Promise<string> {
     return await this.fetchWithin(this.network.cloud, url);
