@@ -149,6 +149,10 @@ describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
 
     test("all guards dead: evictions by the node controller's own account wait, others go on", async () => {
       for (const guard of guards) await guard.stop("SIGKILL");
+      await until("its new pod is ready", async () => {
+        const pods = await guarded.podsOn("held");
+        return pods.length === 1 && pods[0]!.isReady;
+      });
       const before = await guarded.podsOn("held");
       await guarded.hollow.silence("held");
       await until("it is tainted", async () => (await guarded.node("held")).evictingTaints.length > 0, 60_000);
