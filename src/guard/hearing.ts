@@ -56,12 +56,12 @@ export class Hearing {
   lease(name: string, renewTime: string | undefined): void {
     const trace = this.#traces.get(name);
     const nowMs = this.clock.nowMs();
-    if (trace === undefined) {
+    if (trace === undefined || (trace.renewTime === undefined && renewTime !== undefined && !trace.hasChanged)) {
       // What was before us is known only from the node's own clock; never later than now.
       const writtenMs = Date.parse(renewTime ?? "");
       this.#traces.set(name, {
         renewTime,
-        sinceMs: this.clock.monotonicMs(),
+        sinceMs: trace?.sinceMs ?? this.clock.monotonicMs(),
         lastSeenMs: Number.isNaN(writtenMs) ? undefined : Math.min(writtenMs, nowMs),
         hasChanged: false,
         isSilent: false,

@@ -106,6 +106,15 @@ describe("hearing", () => {
     expect(hearing.lastSeenMs("stranger")).toBeUndefined();
   });
 
+  test("a node that is known before its lease is not heard by the lease's first sight", async () => {
+    hearing.expect("known");
+    const wroteMs = clock.nowMs() - 300_000;
+    hearing.lease("known", new Date(wroteMs).toISOString());
+    expect([hearing.of("known", SILENT_MS), hearing.lastSeenMs("known")]).toEqual(["unknown", wroteMs]);
+    await live(41);
+    expect(hearing.of("known", SILENT_MS)).toBe("silent");
+  });
+
   test("a node without any lease is silent in its time; one that is gone is unknown", async () => {
     hearing.expect("bare");
     hearing.expect("edge");

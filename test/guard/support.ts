@@ -2,7 +2,7 @@
  * A cluster in a few lines for the guard's tests: a view that says what it is
  * told, an API that keeps objects and honours resourceVersion, and reviews.
  */
-import { ApiError, type KubernetesApi, type KubernetesClient, type PatchType } from "../../src/guard/api.ts";
+import { ApiError, type KubernetesClient, type PatchType, type WatchEvent } from "../../src/guard/api.ts";
 import type { AdmissionRequest } from "../../src/guard/admission-review.ts";
 import type { ClusterView, GuardedNode, GuardedPod } from "../../src/guard/cluster-view.ts";
 import { readParameters } from "../../src/guard/parameters.ts";
@@ -114,6 +114,12 @@ interface Kept {
   readonly [field: string]: unknown;
 }
 
+interface Watcher {
+  readonly base: string;
+  readonly waiting: WatchEvent[];
+  wake: () => void;
+}
+
 /** Objects by path, with the rules of writing that the guard relies on. */
 export class MemoryApi implements KubernetesClient {
   readonly objects = new Map<string, Kept>();
@@ -121,12 +127,21 @@ export class MemoryApi implements KubernetesClient {
   readonly asked: string[] = [];
   /** Set: whatever is asked fails with it. */
   failure: ApiError | undefined;
+  readonly #watchers = new Set<Watcher>();
   #version = 0;
 
   put(path: string, object: object): void {
     const { metadata = {} } = object as { metadata?: object };
     const name = path.split("/").at(-1)!;
-    this.objects.set(path, { ...object, metadata: { name, ...metadata, resourceVersion: String(++this.#version) } });
+    const kept = { ...object, metadata: { name, ...metadata, resourceVersion: String(++this.#version) } };
+    this.#tell(path, this.objects.has(path) ? "MODIFIED" : "ADDED", kept);
+    this.objects.set(path, kept);
+  }
+
+  remove(path: string): void {
+    const kept = this.objects.get(path);
+    this.objects.delete(path);
+    if (kept !== undefined) this.#tell(path, "DELETED", kept);
   }
 
   async get(path: string): Promise<unknown> {
@@ -168,18 +183,34 @@ export class MemoryApi implements KubernetesClient {
 
   async delete(path: string): Promise<void> {
     this.#ask("DELETE", path);
-    this.objects.delete(path);
+    this.remove(path);
   }
 
   async list(path: string) {
     this.#ask("LIST", path);
     const [base = path] = path.split("?");
-    const items = [...this.objects].filter(([key]) => key.startsWith(`${base}/`)).map(([, object]) => object);
+    const items = [...this.objects]
+      .filter(([key]) => key.startsWith(`${base}/`) || (base === "/api/v1/pods" && key.includes("/pods/")))
+      .map(([, object]) => object);
     return { items: structuredClone(items), resourceVersion: String(this.#version), next: undefined, sizeBytes: 0 };
   }
 
-  async *watch(_path: string, _version: string, signal: AbortSignal): AsyncGenerator<never> {
-    await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  async *watch(path: string, _version: string, signal: AbortSignal): AsyncGenerator<WatchEvent> {
+    const watcher: Watcher = { base: path.split("?")[0]!, waiting: [], wake: () => {} };
+    this.#watchers.add(watcher);
+    try {
+      while (!signal.aborted) {
+        const next = watcher.waiting.shift();
+        if (next !== undefined) yield next;
+        else
+          await new Promise<void>((resolve) => {
+            watcher.wake = resolve;
+            signal.addEventListener("abort", () => resolve(), { once: true });
+          });
+      }
+    } finally {
+      this.#watchers.delete(watcher);
+    }
   }
 
   async text(path: string): Promise<string> {
@@ -187,14 +218,20 @@ export class MemoryApi implements KubernetesClient {
     return "";
   }
 
+  #tell(path: string, type: WatchEvent["type"], object: unknown): void {
+    for (const watcher of this.#watchers) {
+      if (!path.startsWith(`${watcher.base}/`) && !(watcher.base === "/api/v1/pods" && path.includes("/pods/")))
+        continue;
+      watcher.waiting.push({ type, object: structuredClone(object) });
+      watcher.wake();
+    }
+  }
+
   #ask(verb: string, path: string): void {
     this.asked.push(`${verb} ${path}`);
     if (this.failure !== undefined) throw this.failure;
   }
 }
-
-/** The API as a reader of single objects sees it. */
-export type Api = KubernetesApi;
 
 interface PatchOperation {
   readonly op: "test" | "replace" | "add" | "remove";
