@@ -57,7 +57,7 @@ async function begin(): Promise<void> {
   void view.start();
   void happenings.run();
   for (let round = 0; round < 50 && !view.isSynced; round++) await clock.pass(1);
-  expect(view.isSynced).toBe(true);
+  expect(view.missing).toEqual([]);
 }
 
 function renew(): void {
@@ -108,7 +108,9 @@ describe("the truth", () => {
   test("a cut is told once, whoever leads; the return too; other taints stay byte by byte", async () => {
     await live(12, true);
     await live(60, false);
-    expect(reachable()).toMatchObject({ status: "False", message: expect.stringContaining("lastSeen: ") });
+    // Not toMatchObject with a matcher inside: the runner writes the matcher into the object.
+    expect(reachable()?.status).toBe("False");
+    expect(reachable()?.message).toContain("lastSeen: ");
     expect(taints()).toEqual(["kept", "holdfast.dev/unreachable"]);
     expect(events()).toEqual(["HoldfastSilent"]);
     const before = writes();
