@@ -15,6 +15,8 @@ import type { Log } from "./base/log.ts";
 import { Metrics } from "./base/metrics.ts";
 import { COMMIT, VERSION } from "./base/version.ts";
 import { createAuthority, issueServingCertificate } from "./certificates/authority.ts";
+import { readCertificateRequest } from "./certificates/certificate-request.ts";
+import { CsrApprover } from "./guard/csr-approver.ts";
 import type { Denial } from "./guard/denials.ts";
 import { describe, pause } from "./guard/follow.ts";
 import { Happenings } from "./guard/happenings.ts";
@@ -42,6 +44,8 @@ export interface GuardOptions {
   readonly serviceName: string;
   readonly listen: GuardAddress;
   readonly healthListen: GuardAddress;
+  /** Approve certificate requests of kubelets. */
+  readonly approvesCsrs: boolean;
   /** Files of the serving certificate; undefined: it is made here and kept in a Secret. */
   readonly tlsFiles?: { readonly cert: string; readonly key: string } | undefined;
   readonly clock: Clock;
@@ -65,6 +69,7 @@ export class GuardCertificateError extends EdgeError {
 
 const CERTIFICATE_EVERY_MS = 30_000;
 const ROUND_MS = 1_000;
+const APPROVE_EVERY_MS = 2_000;
 /** An API server may still know this replica's address for a moment after it has left the Service. */
 const LINGER_MS = 3_000;
 
@@ -117,6 +122,9 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
     throw error;
   }
   const reachability = new Reachability({ view, api: client, clock, log, happenings });
+  const approver = options.approvesCsrs
+    ? new CsrApprover({ client, clock, log, metrics, happenings, read: readCertificateRequest })
+    : undefined;
   const parts = Promise.all([
     view.start(),
     leader.run(),
@@ -125,6 +133,13 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
     every(ROUND_MS, options, async () => {
       if (leader.isLeader && view.isSynced) await reachability.round();
     }),
+    ...(approver === undefined
+      ? []
+      : [
+          every(APPROVE_EVERY_MS, options, async () => {
+            if (leader.isLeader) await approver.round();
+          }),
+        ]),
   ]);
   const ended = parts.then(async () => {
     await serving.webhook?.stop(LINGER_MS);

@@ -71,7 +71,8 @@ holdfast guard explain NODE|NAMESPACE/POD [-o json] [--kubeconfig FILE] [--names
   --health-listen ADDR:PORT /livez, /readyz, /metrics       (0.0.0.0:10444)
   --service-name NAME       of the Service and the Lease    (holdfast-guard)
   --tls-cert-file FILE      serving certificate, with --tls-key-file; else it makes its own
-  --tls-key-file FILE`,
+  --tls-key-file FILE
+  --approve-csrs            approve kubelets' certificate requests`,
     flags: [
       "--kubeconfig",
       "--namespace",
@@ -80,6 +81,7 @@ holdfast guard explain NODE|NAMESPACE/POD [-o json] [--kubeconfig FILE] [--names
       "--service-name",
       "--tls-cert-file",
       "--tls-key-file",
+      "--approve-csrs",
       "-o",
     ],
     words: ["explain"],

@@ -30,6 +30,7 @@ export async function command(args: readonly string[]): Promise<number> {
     "service-name": { type: "string" },
     "tls-cert-file": { type: "string" },
     "tls-key-file": { type: "string" },
+    "approve-csrs": { type: "boolean" },
     output: { type: "string", short: "o" },
   });
   const namespace = values.namespace ?? GUARD_NAMESPACE;
@@ -59,6 +60,7 @@ export async function command(args: readonly string[]): Promise<number> {
       serviceName: values["service-name"] ?? "holdfast-guard",
       listen: addressOf("--listen", values.listen ?? "0.0.0.0:10443"),
       healthListen: addressOf("--health-listen", values["health-listen"] ?? "0.0.0.0:10444"),
+      approvesCsrs: values["approve-csrs"] ?? false,
       tlsFiles: cert === undefined || key === undefined ? undefined : { cert, key },
       clock: systemClock,
       log,

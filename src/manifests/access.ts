@@ -117,6 +117,9 @@ const CSR_RULES: readonly Rule[] = [
     resourceNames: ["kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"],
     verbs: ["approve"],
   },
+  // Whose addresses no kubelet may claim.
+  { apiGroups: [""], resources: ["services"], resourceNames: ["kubernetes"], verbs: ["get"] },
+  { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"] },
 ];
 
 function clusterRole(rules: readonly Rule[]): KubernetesObject {

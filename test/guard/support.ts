@@ -157,8 +157,9 @@ export class MemoryApi implements KubernetesClient {
     return this.objects.get(`${path}/${name}`);
   }
 
-  async update(path: string, object: object): Promise<unknown> {
-    this.#ask("PUT", path);
+  async update(given: string, object: object): Promise<unknown> {
+    this.#ask("PUT", given);
+    const path = given.replace(/\/approval$/, "");
     const known = this.objects.get(path);
     if (known === undefined) throw new ApiError("gone", 404, "NotFound");
     if (known.metadata.resourceVersion !== (object as Kept).metadata.resourceVersion)
