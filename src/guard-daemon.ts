@@ -69,6 +69,7 @@ export class GuardCertificateError extends EdgeError {
 
 const CERTIFICATE_EVERY_MS = 30_000;
 const ROUND_MS = 1_000;
+const HISTORY_EVERY_MS = 30_000;
 const APPROVE_EVERY_MS = 2_000;
 /** An API server may still know this replica's address for a moment after it has left the Service. */
 const LINGER_MS = 3_000;
@@ -127,6 +128,7 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
     : undefined;
   const parts = Promise.all([
     view.start(),
+    every(HISTORY_EVERY_MS, options, () => view.checkHistory()),
     leader.run(),
     happenings.run(),
     pair.keep((next) => serving.webhook?.reload(next)),

@@ -45,11 +45,21 @@ export class Connection {
 
   /** A GET; resolves when its last byte is here. */
   get(path: string): Promise<{ status: number; bytes: number }> {
+    return this.#send(`GET ${path} HTTP/1.1\r\nHost: ${this.target.host}\r\nAccept: application/json\r\n\r\n`);
+  }
+
+  /** A POST of JSON. */
+  post(path: string, body: string): Promise<{ status: number; bytes: number }> {
+    const length = `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}`;
+    return this.#send(`POST ${path} HTTP/1.1\r\nHost: ${this.target.host}\r\n${length}\r\n\r\n${body}`);
+  }
+
+  #send(text: string): Promise<{ status: number; bytes: number }> {
     this.#done = Promise.withResolvers();
     this.#parts = [];
     this.#size = 0;
     this.#need = -1;
-    this.#socket.write(`GET ${path} HTTP/1.1\r\nHost: ${this.target.host}\r\nAccept: application/json\r\n\r\n`);
+    this.#socket.write(text);
     return this.#done.promise;
   }
 

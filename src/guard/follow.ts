@@ -25,11 +25,14 @@ export interface FollowOptions {
   readonly put: (object: unknown) => void;
   readonly listed: () => void;
   readonly gone: (object: unknown) => void;
+  /** Aborted when the collection has to be listed anew at once; asked for at every watch. */
+  readonly anew?: () => AbortSignal;
   /** In [0, 1). */
   readonly random?: () => number;
 }
 
-const PAGE = 250;
+/** Bounds the peak of memory: a page is held as text and as objects. */
+const PAGE = 100;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 30_000;
 
@@ -68,14 +71,18 @@ async function readAll({ client, path, listing, put, listed }: FollowOptions): P
   }
 }
 
-/** @returns the version up to which everything has been told. */
-async function readOn({ client, path, signal, put, gone }: FollowOptions, since: string): Promise<string> {
+/** @returns the version up to which everything has been told; undefined when it counts no more. */
+async function readOn(options: FollowOptions, since: string): Promise<string | undefined> {
+  const { client, path, signal, put, gone, anew } = options;
+  const again = anew?.();
+  const until = again === undefined ? signal : AbortSignal.any([signal, again]);
   let version = since;
-  for await (const { type, object } of client.watch(path, since, signal)) {
+  for await (const { type, object } of client.watch(path, since, until)) {
     if (type === "ADDED" || type === "MODIFIED") put(object);
     else if (type === "DELETED") gone(object);
     version = versionOf(object) ?? version;
   }
+  if (again?.aborted === true) return undefined;
   return version;
 }
 

@@ -97,6 +97,8 @@ export class LiveView implements ClusterView {
   readonly #words = new Map<string, string>();
   #parameters: GuardParameters = readParameters(undefined);
   #hasParameters = false;
+  #newest = 0n;
+  #anew = new AbortController();
 
   constructor(private readonly options: LiveViewOptions) {
     this.#hearing = new Hearing(options.clock);
@@ -105,6 +107,24 @@ export class LiveView implements ClusterView {
   /** Follows everything until the signal comes. */
   async start(): Promise<void> {
     await Promise.all([this.#followNodes(), this.#followLeases(), this.#followPods(), this.#followParameters()]);
+  }
+
+  /**
+   * Lists everything anew if the cluster has gone back in time, as after a
+   * restore of etcd: a watch from a version that is yet to come is silent, and
+   * looks well.
+   *
+   * @throws {ApiError}
+   */
+  async checkHistory(): Promise<void> {
+    const { resourceVersion } = await this.options.client.list("/api/v1/namespaces", { limit: 1 });
+    const version = BigInt(/^[0-9]+$/.test(resourceVersion) ? resourceVersion : "0");
+    if (version < this.#newest) {
+      this.options.log.warn("the cluster's history has gone back: everything is read anew");
+      this.#anew.abort(new Error("history"));
+      this.#anew = new AbortController();
+    }
+    this.#newest = version;
   }
 
   /** To be called whenever the API server has answered. */
@@ -268,6 +288,7 @@ export class LiveView implements ClusterView {
       ...this.options,
       what,
       path,
+      anew: () => this.#anew.signal,
       listing: () => {
         listed = new Set();
         isListing = true;

@@ -86,6 +86,8 @@ function clusterRules({ approvesCsrs, usesCertManager }: ManifestOptions): Rule[
   return [
     { apiGroups: [""], resources: ["nodes"], verbs: [...READ, "patch"] },
     { apiGroups: [""], resources: ["nodes/status"], verbs: ["patch"] },
+    // Its list's version tells whether the cluster was set back.
+    { apiGroups: [""], resources: ["namespaces"], verbs: ["list"] },
     { apiGroups: [""], resources: ["pods"], verbs: READ },
     { apiGroups: [""], resources: ["pods/status"], verbs: ["patch"] },
     { apiGroups: ["", "events.k8s.io"], resources: ["events"], verbs: ["create", "patch", "list"] },

@@ -139,7 +139,7 @@ describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
 
     test("the return: marks of refused evictions are cleaned, taints go", async () => {
       await guarded.hollow.hear("held", "plain");
-      await until("it is well", async () => (await guarded.node("held")).evictingTaints.length === 0, 60_000);
+      await until("it is well", async () => (await guarded.node("held")).taints.length === 0, 60_000);
       await until(
         "no pod of it is marked",
         async () => (await guarded.podsOn("held")).every(({ disruption }) => disruption === undefined),
