@@ -32,6 +32,8 @@ export interface Config {
   /** Credentials for local clients on certificates other than the upstream one's subject, by the certificate's CN. */
   readonly clients: readonly { readonly name: string; readonly credential: Credential }[];
   readonly limits: Limits;
+  /** Whether the guard may ask if a neighbour is heard; see `witness/witness.ts`. */
+  readonly isWitness: boolean;
 }
 
 /** One address to listen on; an IPv6 host stands without brackets. Port 0 picks a free one. */
@@ -147,6 +149,7 @@ const fileSchema = v.strictObject({
   stateDir: optionalText,
   clientCAFile: optionalText,
   adminSocket: optionalText,
+  witness: v.optional(v.boolean()),
   clients: v.optional(v.array(clientSchema)),
   limits: v.optional(limitsSchema),
 });
@@ -201,6 +204,7 @@ export function loadConfig(
     healthListen,
     stateDir,
     adminSocketPath: socketPath(stateDir, env["HOLDFAST_ADMIN_SOCKET"] ?? file.adminSocket, warnings),
+    isWitness: file.witness ?? true,
     clientCaPem: clientCaOf(flags, env, file) ?? kubeconfig.caPem,
     clients,
     limits: limitsOf({ ...file.limits, ...limitsOfEnv(env) }),

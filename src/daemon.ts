@@ -39,6 +39,8 @@ import {
   subjectOf,
   sweepHourly,
 } from "./proxy/own-node.ts";
+import { witnessParts } from "./daemon-witness.ts";
+import { Witness } from "./witness/witness.ts";
 import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "./proxy/own-user.ts";
 import { Proxy } from "./proxy/proxy.ts";
 import { Reconnect } from "./proxy/reconnect.ts";
@@ -222,6 +224,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     observe: (verb, code, seconds) => metrics.observe(verb, code, seconds),
   });
 
+  const witness = new Witness(witnessParts({ upstream, scopes, own, link, clock, log, signal }));
+  const stopWitness = config.isWitness ? witness.start() : () => {};
+
   if (own.kind === "token") {
     ownTokenUser = (await serviceAccountOf(own.read())) ?? textOf(store.getValue("own-token-user"));
     if (ownTokenUser === undefined) {
@@ -313,6 +318,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const end = async () => {
     proxy.stop();
     stopSweeping();
+    stopWitness();
     overlays.flush();
     events.flush();
     sharing.close();

@@ -9,6 +9,7 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { hostname } from "node:os";
+import * as v from "valibot";
 import type { Clock } from "./base/clock.ts";
 import { EdgeError } from "./base/errors.ts";
 import type { Log } from "./base/log.ts";
@@ -26,6 +27,7 @@ import { Leader } from "./guard/leader.ts";
 import { LiveView } from "./guard/live-view.ts";
 import { Reachability } from "./guard/reachability.ts";
 import { keepServingCertificate, type CertificateMaker } from "./guard/serving-certificate.ts";
+import { WitnessPanel } from "./guard/witness-panel.ts";
 import { startWebhook, type ServingKeyPair, type Webhook } from "./guard/webhook.ts";
 import { startHealth } from "./health/health.ts";
 
@@ -69,6 +71,7 @@ export class GuardCertificateError extends EdgeError {
 
 const CERTIFICATE_EVERY_MS = 30_000;
 const ROUND_MS = 1_000;
+const PANEL_EVERY_MS = 3_000;
 const HISTORY_EVERY_MS = 30_000;
 const APPROVE_EVERY_MS = 2_000;
 /** An API server may still know this replica's address for a moment after it has left the Service. */
@@ -122,7 +125,16 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
     health.stop();
     throw error;
   }
-  const reachability = new Reachability({ view, api: client, clock, log, happenings });
+  let clientCaPem: string | undefined;
+  const panel = new WitnessPanel({ view, api: client, clock, log, clientCaPem: () => clientCaPem });
+  const reachability = new Reachability({
+    view,
+    api: client,
+    clock,
+    log,
+    happenings,
+    witness: (node) => panel.verdictOf(node),
+  });
   const approver = options.approvesCsrs
     ? new CsrApprover({ client, clock, log, metrics, happenings, read: readCertificateRequest })
     : undefined;
@@ -134,6 +146,11 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
     pair.keep((next) => serving.webhook?.reload(next)),
     every(ROUND_MS, options, async () => {
       if (leader.isLeader && view.isSynced) await reachability.round();
+    }),
+    every(PANEL_EVERY_MS, options, async () => {
+      if (!leader.isLeader || !view.isSynced) return;
+      clientCaPem ??= await readClientCa(client);
+      await panel.round();
     }),
     ...(approver === undefined
       ? []
@@ -149,6 +166,13 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
   });
   log.info("guard started", { namespace, identity, port: serving.webhook?.port });
   return { port: serving.webhook?.port ?? 0, healthPort: health.port, ended };
+}
+
+/** The CAs by which the API server believes clients, as it publishes them itself. */
+async function readClientCa(api: ReturnType<typeof kubernetesClient>): Promise<string | undefined> {
+  const found = await api.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication");
+  const parsed = v.safeParse(v.object({ data: v.object({ "client-ca-file": v.string() }) }), found);
+  return parsed.success ? parsed.output.data["client-ca-file"] : undefined;
 }
 
 /** Where the serving certificate comes from: files, or our own Secret. */

@@ -19,14 +19,14 @@ const STEPS: readonly (readonly string[])[] = [
   ["cache"],
   ["proxy", "certificates", "guard", "witness", "tunnel", "health"],
   ["config", "config-lines", "kubeconfig", "proxy-url", "manifests"],
-  ["daemon", "daemon-metrics", "daemon-status", "guard-daemon"],
+  ["daemon", "daemon-metrics", "daemon-status", "daemon-witness", "guard-daemon"],
   ["cli"],
   ["main"],
 ];
 /** Top-level files that together are one part. */
 const ONE_PART = [
   ["config", "config-lines", "kubeconfig", "proxy-url"],
-  ["daemon", "daemon-metrics", "daemon-status"],
+  ["daemon", "daemon-metrics", "daemon-status", "daemon-witness"],
 ];
 const DEMO_ENTRY = "src/cli/demo.ts";
 /** All that main.ts may load: everything else waits for its command. */

@@ -49,8 +49,12 @@ export interface LinkView {
   isOnline(): boolean;
   /** How long a caller who can be answered from a copy waits for the API server: less while there is doubt about the link. */
   readonly patienceMs: number;
-  /** Something waits without an answer: have a look now. */
-  suspect(): void;
+  /**
+   * Something waits without an answer: have a look now.
+   *
+   * @param unlessHeardForMs nothing is done if anything was heard within this time. Default 0.
+   */
+  suspect(unlessHeardForMs?: number): void;
   /** Calls back at every change; the returned function ends that. */
   onChange(listener: (isOnline: boolean) => void): () => void;
 }

@@ -85,6 +85,7 @@ interface Following {
 
 /** Without a byte for this long the link is looked at; bookmarks come about once a minute. */
 const SILENCE_SUSPECT_MS = 90_000;
+const SILENCE_CHECK_MS = 30_000;
 /** Without a byte for this long, though the link is well, the watch is opened anew. */
 const SILENCE_REOPEN_MS = 300_000;
 /** A watch that is to vouch for an older moment waits this long for the API server's word. */
@@ -650,10 +651,11 @@ export class Scope {
     const checkSilence = () => {
       const silentMs = clock.monotonicMs() - lastByteMs;
       if (silentMs > SILENCE_REOPEN_MS) return attempt.abort(new UnreachableError("watch silent"));
-      if (silentMs > SILENCE_SUSPECT_MS) link.suspect();
-      cancelSilence = clock.after(30_000, checkSilence);
+      // Quiet resources get no bookmark for minutes; a probe would say no more than kubelet's lease a moment ago, and costs a handshake.
+      if (silentMs > SILENCE_SUSPECT_MS) link.suspect(SILENCE_CHECK_MS);
+      cancelSilence = clock.after(SILENCE_CHECK_MS, checkSilence);
     };
-    let cancelSilence = clock.after(30_000, checkSilence);
+    let cancelSilence = clock.after(SILENCE_CHECK_MS, checkSilence);
     try {
       const answer = await source.watch(this.identity, from, 300 + Math.floor(random() * 300), attempt.signal);
       if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);

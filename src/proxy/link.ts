@@ -115,8 +115,9 @@ export class Link implements LinkView {
     if (this.#state !== "offline") void this.#probeNow();
   }
 
-  suspect(): void {
+  suspect(unlessHeardForMs = 0): void {
     if (this.#state === "offline" || this.#probing !== undefined) return;
+    if (this.parts.clock.monotonicMs() - this.#lastHeardMs < unlessHeardForMs) return;
     this.#isSuspect = true;
     void this.#probeNow();
   }

@@ -92,6 +92,16 @@ export function sweepHourly(clock: Clock, sweep: () => void): () => void {
   return () => cancel();
 }
 
+/** The node as it was last heard of, in whatever form a client asked for it; undefined when nobody follows it. */
+export function lastOwnNode(scopes: Scopes, principal: string, name: string): Uint8Array | undefined {
+  for (const scope of scopes.of(principal, "", "v1", "nodes")) {
+    using rows = scope.rows();
+    if (rows === undefined) continue;
+    for (const { meta, bytes } of rows.items()) if (meta.name === name) return bytes;
+  }
+  return undefined;
+}
+
 /** UIDs of the node's pods; undefined while no list of them is live. */
 export function podUids(scopes: Scopes, principal: string): ReadonlySet<string> | undefined {
   for (const scope of scopes.of(principal, "", "v1", "pods")) {
@@ -118,7 +128,13 @@ export function lastPodUids(scopes: Scopes, principal: string): ReadonlySet<stri
 /** Asks the API server something small with one credential. @throws when there is no answer in time. */
 export async function askSmall(
   upstream: Upstream,
-  request: { readonly method: string; readonly target: string; readonly accept: string; readonly body?: string },
+  request: {
+    readonly method: string;
+    readonly target: string;
+    readonly accept: string;
+    readonly body?: string;
+    readonly contentType?: string;
+  },
   credential: UpstreamCredential,
   deadlineMs: number,
   signal: AbortSignal,
@@ -129,7 +145,7 @@ export async function askSmall(
     headers: [
       ["Accept", request.accept],
       ["Accept-Encoding", "identity"],
-      ...(request.body === undefined ? [] : [["Content-Type", "application/json"] as const]),
+      ...(request.body === undefined ? [] : [["Content-Type", request.contentType ?? "application/json"] as const]),
     ],
     ...(request.body === undefined ? {} : { body: new Uint8Array(Buffer.from(request.body)) }),
     credential,

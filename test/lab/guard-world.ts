@@ -69,6 +69,8 @@ export interface GuardWorldOptions {
 }
 
 export class GuardWorld implements AsyncDisposable {
+  private readonly guards: LabProcess[] = [];
+
   private constructor(
     readonly world: World,
     readonly hollow: HollowNodes,
@@ -123,7 +125,7 @@ export class GuardWorld implements AsyncDisposable {
    *
    * The Deployment itself is set to none: hollow nodes would claim to run it.
    */
-  async startGuards(count: number): Promise<LabProcess[]> {
+  async startGuards(count: number, args: readonly string[] = []): Promise<LabProcess[]> {
     const { world } = this;
     await world.inCloud(["scale", "deployment/holdfast-guard", "-n", GUARD_NAMESPACE, "--replicas=0"]);
     const token = (
@@ -136,8 +138,15 @@ export class GuardWorld implements AsyncDisposable {
         `--listen=${address}:${WEBHOOK_PORT + index}`,
         `--health-listen=127.0.0.1:${HEALTH_PORT + index}`,
       ];
-      return world.startCloudProgram("guard", [holdfastPath, "guard", `--kubeconfig=${kubeconfig}`, ...listen]);
+      return world.startCloudProgram("guard", [
+        holdfastPath,
+        "guard",
+        `--kubeconfig=${kubeconfig}`,
+        ...listen,
+        ...args,
+      ]);
     });
+    this.guards.push(...started);
     await world.apply(...started.map((_, index) => guardEndpoint(address, index)));
     for (const [index, { logPath }] of started.entries())
       await until(
@@ -160,6 +169,11 @@ export class GuardWorld implements AsyncDisposable {
     } catch {
       return undefined;
     }
+  }
+
+  /** What all guards have logged. */
+  guardLogs(): string {
+    return this.guards.map(({ log }) => log).join("\n");
   }
 
   /** Sum of a counter's series over all guards, those whose labels hold all these texts. */

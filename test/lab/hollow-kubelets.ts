@@ -12,6 +12,7 @@
  *   {"silence": ["n1"]}                        stops speaking
  *   {"hear": ["n1"]}                           speaks again
  *   {"fail": ["n1"]}                           the node says of itself that it is not ready
+ *   {"place": ["n1", ADDRESS, PORT]}           its kubelet is there
  *   {"unready": ["shop/web-1"]}                the pod's probe fails
  *
  * Arguments: SERVER CA CERTIFICATE KEY.
@@ -48,7 +49,8 @@ interface Pod {
 
 interface Hollow {
   readonly name: string;
-  readonly address: string;
+  address: string;
+  port: number;
   isHeard: boolean;
   isReady: boolean;
   statusDueMs: number;
@@ -83,7 +85,7 @@ async function start(names: readonly string[], labels: Readonly<Record<string, s
   for (const name of names) {
     addressCount += 1;
     const address = `10.200.${Math.floor(addressCount / 250)}.${(addressCount % 250) + 1}`;
-    nodes.set(name, { name, address, isHeard: true, isReady: true, statusDueMs: 0, started: new Map() });
+    nodes.set(name, { name, address, port: 10_250, isHeard: true, isReady: true, statusDueMs: 0, started: new Map() });
     const metadata = { name, labels: { "kubernetes.io/hostname": name, "kubernetes.io/os": "linux" } };
     await ask("POST", "/api/v1/nodes", { apiVersion: "v1", kind: "Node", metadata }, name);
     // Which a kubelet may not give itself.
@@ -120,6 +122,7 @@ async function postStatus(node: Hollow): Promise<void> {
       condition("Ready", node.isReady ? "True" : "False", node.isReady ? "KubeletReady" : "KubeletNotReady"),
       condition("MemoryPressure", "False", "KubeletHasSufficientMemory"),
     ],
+    daemonEndpoints: { kubeletEndpoint: { Port: node.port } },
     nodeInfo: { kubeletVersion: "v1.37.2" },
   };
   await ask(
@@ -201,6 +204,8 @@ async function obey(order: Record<string, readonly string[]>): Promise<void> {
   each(order["silence"], (node) => (node.isHeard = false));
   each(order["hear"], (node) => Object.assign(node, { isHeard: true, isReady: true, statusDueMs: 0 }));
   each(order["fail"], (node) => Object.assign(node, { isReady: false, statusDueMs: 0 }));
+  const [placed, address = "", port] = order["place"] ?? [];
+  if (placed !== undefined) Object.assign(nodes.get(placed)!, { address, port: Number(port), statusDueMs: 0 });
   for (const pod of order["unready"] ?? []) unready.add(pod);
 }
 

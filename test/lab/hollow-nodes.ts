@@ -46,6 +46,11 @@ export class HollowNodes {
     await this.order({ unready: pods });
   }
 
+  /** The node says that it is at this address, its kubelet at this port. */
+  async place(name: string, address: string, port: number): Promise<void> {
+    await this.order({ place: [name, address, String(port)] });
+  }
+
   private async order(order: object): Promise<void> {
     this.process.write(`${JSON.stringify(order)}\n`);
     const { value } = await this.lines.next();

@@ -29,6 +29,11 @@ export class Network implements AsyncDisposable {
     this.edgeAddress = `10.200.${octet}.2`;
   }
 
+  /** An address of the cable's network that nobody has. */
+  get unusedAddress(): string {
+    return this.edgeAddress.replace(/\d+$/, "77");
+  }
+
   /** Makes both namespaces and the cable. */
   static start(suffix: string): Network {
     const network = new Network(suffix);
