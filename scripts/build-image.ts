@@ -4,6 +4,7 @@
  *
  *   bun run image                           dist/holdfast-image.tar, from freshly built executables
  *   bun run image --binaries dist           from executables that are there
+ *   bun run image --only amd64              for one architecture, where the other's C library is missing
  *   bun run image --output FILE --name registry.example/holdfast:1.2
  *
  * It holds the same /holdfast that nodes run, and under it the C library that
@@ -38,8 +39,12 @@ export interface ImageSource {
   readonly binaries: string;
   /** Default `holdfast.dev/holdfast:VERSION`. */
   readonly name?: string;
+  /** "amd64" or "arm64"; default both. */
+  readonly only?: string;
 }
 
+/** An image's words for what the runtime calls otherwise. */
+const ARCHITECTURES: Readonly<Record<string, string>> = { x64: "amd64", arm64: "arm64" };
 const SOURCE_URL = "https://holdfast.dev";
 
 /**
@@ -47,8 +52,10 @@ const SOURCE_URL = "https://holdfast.dev";
  *
  * @throws when an executable is missing, is not the one its checksum names, or a library it needs is not on this machine.
  */
-export function buildImage({ binaries, name }: ImageSource): OciArchive & { readonly name: string } {
-  const provenance = identify(binaries);
+export function buildImage({ binaries, name, only }: ImageSource): OciArchive & { readonly name: string } {
+  const targets = TARGETS.filter(({ arch }) => only === undefined || only === ARCHITECTURES[arch]);
+  if (targets.length === 0) throw new Error(`Cannot build the image for "${only}": expected amd64 or arm64`);
+  const provenance = identify(binaries, targets);
   const fullName = name ?? `holdfast.dev/holdfast:${provenance.version}`;
   const annotations = {
     "org.opencontainers.image.created": provenance.builtAt,
@@ -61,7 +68,7 @@ export function buildImage({ binaries, name }: ImageSource): OciArchive & { read
     "org.opencontainers.image.version": provenance.version,
   };
   const archive = ociArchive(
-    TARGETS.map((row) => contentsOf(join(binaries, row.name), annotations)),
+    targets.map((row) => contentsOf(join(binaries, row.name), annotations)),
     {
       name: fullName,
       created: provenance.builtAt,
@@ -100,11 +107,11 @@ function contentsOf(path: string, labels: Readonly<Record<string, string>>): Ima
 }
 
 /** All targets are built from one commit in one run; the one that starts here speaks for them. */
-function identify(binaries: string): Provenance {
-  const missing = TARGETS.find(({ name }) => !existsSync(join(binaries, name)));
+function identify(binaries: string, targets: typeof TARGETS): Provenance {
+  const missing = targets.find(({ name }) => !existsSync(join(binaries, name)));
   if (missing !== undefined)
     throw new Error(`Cannot build the image: no ${missing.name} in "${binaries}"; run: bun run build`);
-  const own = TARGETS.find(({ arch }) => arch === process.arch);
+  const own = targets.find(({ arch }) => arch === process.arch);
   if (own === undefined) throw new Error(`Cannot build the image on this machine: no target for "${process.arch}"`);
   const said = Bun.spawnSync([join(binaries, own.name), "version", "-o", "json"], { stdout: "pipe", stderr: "pipe" });
   return JSON.parse(said.stdout.toString()) as Provenance;
@@ -120,7 +127,12 @@ function checkSum(path: string, bytes: Uint8Array): void {
 function main(args: readonly string[]): void {
   const { values } = parseArgs({
     args: [...args],
-    options: { output: { type: "string" }, binaries: { type: "string" }, name: { type: "string" } },
+    options: {
+      output: { type: "string" },
+      binaries: { type: "string" },
+      name: { type: "string" },
+      only: { type: "string" },
+    },
     strict: true,
   });
   if (values.binaries === undefined) run([process.execPath, "scripts/build-targets.ts"]);
@@ -128,6 +140,7 @@ function main(args: readonly string[]): void {
   const image = buildImage({
     binaries: resolve(values.binaries ?? join(projectRoot, "dist")),
     ...(values.name === undefined ? {} : { name: values.name }),
+    ...(values.only === undefined ? {} : { only: values.only }),
   });
   mkdirSync(dirname(output), { recursive: true });
   const partial = `${output}.${process.pid}`;

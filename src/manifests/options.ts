@@ -32,7 +32,7 @@ export const MINIMUM_KUBERNETES = "1.30";
 export function defaultOptions(version: string): ManifestOptions {
   return {
     namespace: GUARD_NAMESPACE,
-    image: `holdfast:${version}`,
+    image: `holdfast.dev/holdfast:${version}`,
     replicas: 2,
     bound: "0",
     controllers: [],
