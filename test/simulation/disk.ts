@@ -109,6 +109,7 @@ class CommittingStore implements Store {
   #lastCommitMs = Number.NEGATIVE_INFINITY;
   #cancelCommit: (() => void) | undefined;
   #cancelBookmarks: (() => void) | undefined;
+  #bookmarksAtMs = 0;
 
   constructor(
     private readonly disk: MemoryDisk,
@@ -168,7 +169,7 @@ class CommittingStore implements Store {
     scopeId: number,
     taken: Map<string, Item>,
     { events }: ListUnderWay,
-    { shape, contentType, resourceVersion, nowMs }: Parameters<ListWriter["commit"]>[0],
+    { shape, contentType, resourceVersion, nowMs, isPartlyTold = false }: Parameters<ListWriter["commit"]>[0],
     onChange: (change: ListChange) => void,
   ): void {
     const row = this.#rows.get(scopeId);
@@ -192,6 +193,7 @@ class CommittingStore implements Store {
       resourceVersion: newest,
       changedAt: newest,
       epoch: newest,
+      isPartlyTold,
       lastContactMs: nowMs,
     };
     this.#save(scopeId);
@@ -225,7 +227,7 @@ class CommittingStore implements Store {
 
   touchScope(
     scopeId: number,
-    { resourceVersion, lastContactMs, lastUsedMs }: Parameters<Store["touchScope"]>[1],
+    { resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Store["touchScope"]>[1],
   ): void {
     const row = this.#rows.get(scopeId);
     if (row === undefined) return;
@@ -235,9 +237,15 @@ class CommittingStore implements Store {
         ...row.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
+        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
     this.#touched.add(scopeId);
-    this.#cancelBookmarks ??= this.clock.after(BOOKMARKS_EVERY_MS, () => this.settle());
+    const withinMs = isPartlyTold === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS;
+    const atMs = this.clock.monotonicMs() + withinMs;
+    if (this.#cancelBookmarks !== undefined && this.#bookmarksAtMs <= atMs) return;
+    this.#cancelBookmarks?.();
+    this.#bookmarksAtMs = atMs;
+    this.#cancelBookmarks = this.clock.after(withinMs, () => this.settle());
   }
 
   getObject(scopeId: number, namespace: string, name: string): Item | undefined {

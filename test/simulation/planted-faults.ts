@@ -127,10 +127,21 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "scope.ts",
-        text: "if (this.#hasUnfinishedDiff && compareResourceVersions(at, epoch) <= 0)",
+        text: "if (isPartlyTold && compareResourceVersions(at, epoch) <= 0)",
         by: "if (false)",
       },
       { file: "scope.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
+    ],
+  },
+  {
+    name: "an unfinished difference is forgotten at a restart",
+    breaks: ["P2"],
+    edits: [
+      {
+        file: "scope.ts",
+        text: "if (record.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();",
+        by: "if (record.listed?.isPartlyTold === true) parts.store.touchScope(record.id, { isPartlyTold: false });",
+      },
     ],
   },
   {
