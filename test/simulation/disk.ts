@@ -54,6 +54,8 @@ const BOOKMARKS_EVERY_MS = 600_000;
 /** The model. */
 export class MemoryDisk implements Disk {
   readonly committed = new Map<number, Row>();
+  /** Named values; each is written at once. */
+  readonly values = new Map<string, Uint8Array>();
 
   open(clock: Clock): Store {
     return new CommittingStore(this, clock);
@@ -101,7 +103,6 @@ interface ListUnderWay {
 /** The contract of src/store in memory, with its commits. */
 class CommittingStore implements Store {
   readonly #rows = new Map<number, Row>();
-  readonly #values = new Map<string, Uint8Array>();
   readonly #lists = new Map<number, Set<ListUnderWay>>();
   readonly #changed = new Set<number>();
   readonly #touched = new Set<number>();
@@ -291,19 +292,19 @@ class CommittingStore implements Store {
   }
 
   getValue(name: string): Uint8Array | undefined {
-    return this.#values.get(name);
+    return this.disk.values.get(name);
   }
 
   putValue(name: string, value: Uint8Array): void {
-    this.#values.set(name, value);
+    this.disk.values.set(name, value);
   }
 
   deleteValue(name: string): void {
-    this.#values.delete(name);
+    this.disk.values.delete(name);
   }
 
   valueNames(prefix: string): string[] {
-    return [...this.#values.keys()].filter((name) => name.startsWith(prefix)).sort();
+    return [...this.disk.values.keys()].filter((name) => name.startsWith(prefix)).sort();
   }
 
   keyedHash(text: string): string {
