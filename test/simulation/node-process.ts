@@ -265,7 +265,7 @@ export class NodeProcess {
       const where = { principal: identity.principal, group: "", version: "v1", ...target };
       const isKept = () =>
         this.scopes.findObject(where, [{ format: "json", as: "object", asVersion: "" }]) !== undefined;
-      const answer = await this.#forward((signal) => this.parts.network.write(identity, apply, signal), isKept);
+      const answer = await this.#forward((signal) => this.parts.network.write(identity, apply, signal), isKept, true);
       if (answer === "fallback") {
         const contentType = "application/strategic-merge-patch+json";
         const { item } = this.overlays!.patchStatus(identity.principal, target, {
@@ -353,6 +353,7 @@ export class NodeProcess {
   async #forward(
     ask: (signal: AbortSignal) => Promise<SourceAnswer>,
     canServe: () => boolean,
+    isWrite = false,
   ): Promise<SourceAnswer | "fallback"> {
     const offline = () => {
       if (canServe()) return "fallback" as const;
@@ -362,8 +363,9 @@ export class NodeProcess {
     const controller = new AbortController();
     const lost = Promise.withResolvers<undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
+    const isPatient = isWrite && this.link.state !== "starting";
     const cancelImpatience = this.#clock.after(this.link.patienceMs, () => {
-      if (!canServe()) return;
+      if (isPatient || !canServe()) return;
       this.link.suspect();
       lost.resolve(undefined);
     });
@@ -375,12 +377,14 @@ export class NodeProcess {
         controller.abort();
         return offline();
       }
-      if (answer.status < 500 || !canServe()) return answer;
+      if (isWrite || answer.status < 500 || !canServe()) return answer;
       controller.abort();
       return "fallback";
     } catch (error) {
-      if (error instanceof this.parts.code.UnreachableError) return offline();
-      throw error;
+      if (!(error instanceof this.parts.code.UnreachableError)) throw error;
+      if (isWrite && canServe() && (await Promise.race([this.link.standsAfterFailure(), lost.promise])) === true)
+        throw new LocalError(503, "the write was not answered");
+      return offline();
     } finally {
       stopListening();
       cancelImpatience();
