@@ -108,6 +108,10 @@ export class Scope {
   #following: Following | undefined;
   #listing: Promise<void> | undefined;
   #isConnected = false;
+  /** What was missed has come, as far as can be told. */
+  #hasCaughtUp = false;
+  /** How long the API server took to answer the present watch. */
+  #answeredInMs = 0;
   /** While an older moment is replayed for a resuming watcher: events up to here are in the rows already. */
   #replayUntil = "";
   /** How far the replay has come; should its watch break off, the next one goes on there. */
@@ -163,6 +167,11 @@ export class Scope {
   /** Whether what it serves is what the API server says now: live, and nothing of ours before the rows. */
   get isCurrent(): boolean {
     return this.state === "live" && !this.isEdited;
+  }
+
+  /** Whether it is current, and what its watch had missed was handed down. */
+  get hasCaughtUp(): boolean {
+    return this.isCurrent && this.#hasCaughtUp;
   }
 
   /** Whether it outgrew its bounds since start; such a scope is passed through. */
@@ -281,7 +290,8 @@ export class Scope {
     const untilMs = this.parts.clock.monotonicMs() + BACKLOG_PATIENCE_MS;
     for (let seen = -1; seen !== this.#ring.nextSeq && this.parts.clock.monotonicMs() < untilMs;) {
       seen = this.#ring.nextSeq;
-      await this.#until(() => false, QUIET_MS);
+      // Events follow the answer's head as far behind as the link is slow.
+      await this.#until(() => false, Math.min(BACKLOG_PATIENCE_MS / 2, Math.max(QUIET_MS, this.#answeredInMs)));
     }
   }
 
@@ -680,6 +690,7 @@ export class Scope {
     };
     let cancelSilence = clock.after(30_000, checkSilence);
     try {
+      const askedMs = clock.monotonicMs();
       const answer = await source.watch(this.identity, from, 300 + Math.floor(random() * 300), attempt.signal);
       if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
       const codec = codecFor(answer.header("content-type") ?? "");
@@ -688,7 +699,8 @@ export class Scope {
           `Cannot watch ${this.identity.resource}: the API server answered in an unknown format`,
         );
       this.#isConnected = true;
-      if (this.isEdited) void this.#returnToTruth(following);
+      this.#answeredInMs = clock.monotonicMs() - askedMs;
+      void this.#returnToTruth(following, attempt);
       following.verdict.resolve(true);
       this.#tellAdvanced();
       const reader = codec.watchReader(this.listed!.shape);
@@ -711,10 +723,13 @@ export class Scope {
   }
 
   /** What changed meanwhile is handed down first, then the edits end. */
-  async #returnToTruth(following: Following): Promise<void> {
-    for (const watcher of this.#watchers) watcher.restart();
+  async #returnToTruth(following: Following, attempt: AbortController): Promise<void> {
+    this.#hasCaughtUp = false;
+    if (this.isEdited) for (const watcher of this.#watchers) watcher.restart();
     await this.#untilQuiet();
-    if (this.#following === following && this.#isConnected) this.endEdits();
+    if (this.#following !== following || !this.#isConnected || this.#attempt !== attempt) return;
+    this.#hasCaughtUp = true;
+    this.endEdits();
   }
 
   /** One frame of the upstream watch. @returns an outcome if the watch cannot go on. */
