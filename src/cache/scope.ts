@@ -291,7 +291,7 @@ export class Scope {
     for (let seen = -1; seen !== this.#ring.nextSeq && this.parts.clock.monotonicMs() < untilMs;) {
       seen = this.#ring.nextSeq;
       // Events follow the answer's head as far behind as the link is slow.
-      await this.#until(() => false, Math.min(BACKLOG_PATIENCE_MS / 2, Math.max(QUIET_MS, this.#answeredInMs)));
+      await this.#until(() => false, Math.min(BACKLOG_PATIENCE_MS / 2, Math.max(QUIET_MS, 2 * this.#answeredInMs)));
     }
   }
 

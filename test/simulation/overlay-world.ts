@@ -74,6 +74,7 @@ class OverlayWorld {
   readonly #own = new Map<string, Said>();
   readonly #saidAtMs = new Map<string, number>();
   readonly #isUrgent = new Set<string>();
+  readonly #inFlight = new Set<string>();
   #process!: NodeProcess;
   #onlineSinceMs = Number.POSITIVE_INFINITY;
   /** The cloud's revision when the link came back. */
@@ -93,7 +94,8 @@ class OverlayWorld {
     const every = options.realStoreEvery ?? 10;
     this.#disk = options.disk?.() ?? (every > 0 && seed % every === every - 1 ? new RealDisk() : new MemoryDisk());
     this.#checks = new OverlayChecks(this.#server, this.#clock);
-    this.#checks.isCut = () => !this.#process.link.isOnline();
+    // While Holdfast has yet to notice that the link is back, a request that went up before may be answered.
+    this.#checks.isCut = () => !this.#process.link.isOnline() && this.#network.mode !== "up";
     this.#checks.isReturned = () =>
       this.#process.link.isOnline() && this.#clock.monotonicMs() - this.#onlineSinceMs > RETURN_MS;
     const { UnreachableError } = this.#code;
@@ -325,6 +327,9 @@ class OverlayWorld {
     const { identity } = client;
     const resource = identity.resource as "pods" | "nodes";
     const process = this.#process;
+    // Kubelet writes an object's statuses one after the other.
+    if (this.#inFlight.has(uid)) return;
+    this.#inFlight.add(uid);
     const before = this.#own.get(uid);
     this.#own.set(uid, said);
     const { phase, ip, isReady, mark } = said;
@@ -338,27 +343,31 @@ class OverlayWorld {
     records.set(uid, told);
     told.said.set(mark, said);
     const apply = () => this.#applied(resource, namespace, name, uid, said);
-    process.patchStatus(identity, { resource, namespace, name }, JSON.stringify(patch), apply).then(
-      (here) => {
-        this.#count(here === undefined ? "status: forwarded" : "status: overlaid");
-        this.#say(
-          () => `kubelet wrote mark ${mark} of ${resource} ${namespace}/${name} ${here === undefined ? "up" : "here"}`,
-        );
-        if (here === undefined) return;
-        if (here.uid !== uid) this.#checks.fail("P1", `a status of ${uid} was laid over ${here.uid}`);
-        if (process.link.isOnline()) return;
-        told.standing = said;
-        this.#saidAtMs.set(uid, this.#clock.monotonicMs());
-        const isUrgent =
-          resource === "pods" && (before?.phase !== phase || before.ip !== ip || before.isReady !== isReady);
-        if (isUrgent) this.#isUrgent.add(uid);
-        else this.#isUrgent.delete(uid);
-        this.#lastWriteMs = this.#clock.monotonicMs();
-        if (resource === "pods" && isTerminal(phase) && isUrgent) told.isFinished = true;
-        this.#checks.item(identity, here, "the answer to a status", true);
-      },
-      (error: unknown) => this.#excused(error),
-    );
+    process
+      .patchStatus(identity, { resource, namespace, name }, JSON.stringify(patch), apply)
+      .then(
+        (here) => {
+          this.#count(here === undefined ? "status: forwarded" : "status: overlaid");
+          this.#say(
+            () =>
+              `kubelet wrote mark ${mark} of ${resource} ${namespace}/${name} ${here === undefined ? "up" : "here"}`,
+          );
+          if (here === undefined) return;
+          if (here.uid !== uid) this.#checks.fail("P1", `a status of ${uid} was laid over ${here.uid}`);
+          if (process.link.isOnline()) return;
+          told.standing = said;
+          this.#saidAtMs.set(uid, this.#clock.monotonicMs());
+          const isUrgent =
+            resource === "pods" && (before?.phase !== phase || before.ip !== ip || before.isReady !== isReady);
+          if (isUrgent) this.#isUrgent.add(uid);
+          else this.#isUrgent.delete(uid);
+          this.#lastWriteMs = this.#clock.monotonicMs();
+          if (resource === "pods" && isTerminal(phase) && isUrgent) told.isFinished = true;
+          this.#checks.item(identity, here, "the answer to a status", true);
+        },
+        (error: unknown) => this.#excused(error),
+      )
+      .finally(() => this.#inFlight.delete(uid));
   }
 
   /** The write as it reaches the API server. */

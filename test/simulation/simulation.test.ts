@@ -7,7 +7,7 @@ import { runSeed } from "./world.ts";
 /** The first seeds of `bun run simulate`; every tenth runs on the real store. */
 const SAMPLE = 400;
 /** The first of those with a kubelet that writes while cut. */
-const KUBELET_SAMPLE = 100;
+const KUBELET_SAMPLE = 200;
 /** Each planted fault is found within so many seeds. */
 const FOUND_WITHIN = 300;
 
