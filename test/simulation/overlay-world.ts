@@ -11,6 +11,7 @@
  * refusals and slow readers, which the other world has.
  */
 
+import type { Scope } from "../../src/cache/scope.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { ApiServer, keyOf, type Version } from "./api-server.ts";
 import { nameOf } from "./checks.ts";
@@ -79,6 +80,8 @@ class OverlayWorld {
   #onlineSinceMs = Number.POSITIVE_INFINITY;
   /** The cloud's revision when the link came back. */
   #returnRevision = 0;
+  /** Copies that somebody watched when the link came back. */
+  #followedAtReturn = new Set<Scope>();
   #lastWriteMs = 0;
   #steps = 0;
   #mark = 0;
@@ -196,6 +199,7 @@ class OverlayWorld {
       this.#onlineSinceMs = isOnline ? this.#clock.monotonicMs() : Number.POSITIVE_INFINITY;
       if (!isOnline) return;
       this.#returnRevision = this.#server.revision;
+      this.#followedAtReturn = new Set([...process.scopes.all()].filter(({ isFollowing }) => isFollowing));
       for (const told of this.#checks.records.values()) told.standing = undefined;
       // Kubelet writes at any moment, also in the first of the return.
       if (this.#random.chance(0.6)) this.#sync();
@@ -376,9 +380,16 @@ class OverlayWorld {
     if (known === undefined) return { status: 404, text: '{"kind":"Status","code":404}' };
     if (known.uid !== uid) return { status: 409, text: '{"kind":"Status","code":409}' };
     for (const { identity } of [this.#pods, this.#nodes]) {
-      const { listed, isFollowing = false } = this.#process.scopes.find(identity) ?? {};
+      const scope = this.#process.scopes.find(identity);
+      const listed = scope?.listed;
       // Kubelet has not come back since Holdfast was killed: nothing can be handed down to it.
-      if (listed === undefined || !isFollowing || this.#network.mode !== "up") continue;
+      if (
+        scope === undefined ||
+        listed === undefined ||
+        !this.#followedAtReturn.has(scope) ||
+        this.#network.mode !== "up"
+      )
+        continue;
       const missed = this.#server
         .eventsAfter(identity, Number(listed.resourceVersion))
         .find(({ version }) => version.revision <= this.#returnRevision);
