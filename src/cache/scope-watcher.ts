@@ -44,6 +44,7 @@ const WRITE_BYTES = 64 * 1024;
 export class ScopeWatcher {
   #cursor: number;
   #begin: string;
+  #taken: number;
   #isBlocked = false;
   #isInitialising = false;
   #isClosed = false;
@@ -56,10 +57,11 @@ export class ScopeWatcher {
     private readonly options: WatcherOptions,
     private readonly onClose: (watcher: ScopeWatcher) => void,
   ) {
-    this.#cursor = options.cursor;
+    this.#cursor = this.#taken = options.cursor;
     this.#begin = options.startAt;
     sink.onDrain(() => {
       this.#isBlocked = false;
+      this.#taken = this.#cursor;
       this.pump();
     });
   }
@@ -72,6 +74,11 @@ export class ScopeWatcher {
   /** The sequence number of the next ring entry this watcher will send. */
   get cursor(): number {
     return this.#cursor;
+  }
+
+  /** Every ring entry before this sequence number has left for the client, and none of them waits in a buffer. */
+  get taken(): number {
+    return this.#taken;
   }
 
   /** Sends initial events if there are any, then follows the ring. */
@@ -103,6 +110,7 @@ export class ScopeWatcher {
         size += entry.frame.length;
       }
       if (frames.length > 0) this.#write(frames.length === 1 ? frames[0]! : Buffer.concat(frames));
+      if (!this.#isBlocked) this.#taken = this.#cursor;
     }
   }
 

@@ -95,6 +95,8 @@ const QUIET_MS = 20;
 const BACKLOG_PATIENCE_MS = 500;
 /** A burst waits this long for watchers that are behind. */
 const KEEP_UP_PATIENCE_MS = 500;
+/** A client that lost its watch is back within this: client-go waits at most 30 s, and up to twice that by chance. */
+const LOST_LISTENER_MS = 300_000;
 /** As the API server waits for its cache to reach an asked resourceVersion. */
 const CATCH_UP_MS = 3_000;
 
@@ -107,6 +109,10 @@ export class Scope {
   #following: Following | undefined;
   #listing: Promise<void> | undefined;
   #isConnected = false;
+  /** What was missed has come, as far as can be told. */
+  #hasCaughtUp = false;
+  /** How long the API server took to answer the present watch. */
+  #answeredInMs = 0;
   /** While an older moment is replayed for a resuming watcher: events up to here are in the rows already. */
   #replayUntil = "";
   /** How far the replay has come; should its watch break off, the next one goes on there. */
@@ -120,7 +126,10 @@ export class Scope {
   #slow = new Set<ScopeWatcher>();
   #hasListHead = false;
   #isOversize = false;
-  #hasUnfinishedDiff = false;
+  /** Who is being told how the last list differed; a client that left half-way may stand at the epoch all the same. */
+  #listeners = new Set<ScopeWatcher>();
+  /** When one of them was last lost half-way, by the monotonic clock. */
+  #lostListenerMs: number | undefined;
   #epochSeq = 0;
   #lastUsedMs: number;
   #cancelLinger: (() => void) | undefined;
@@ -135,6 +144,8 @@ export class Scope {
     this.id = record.id;
     this.identity = record.identity;
     this.#lastUsedMs = record.lastUsedMs;
+    // Whoever was being told when the last process died was lost with it.
+    if (record.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();
     this.#ring = new Ring(parts.limits.ringMaxEvents, parts.limits.ringMaxBytes, record.listed?.changedAt ?? "");
   }
 
@@ -157,6 +168,11 @@ export class Scope {
   /** Whether what it serves is what the API server says now: live, and nothing of ours before the rows. */
   get isCurrent(): boolean {
     return this.state === "live" && !this.isEdited;
+  }
+
+  /** Whether it is current, and what its watch had missed was handed down. */
+  get hasCaughtUp(): boolean {
+    return this.isCurrent && this.#hasCaughtUp;
   }
 
   /** Whether it outgrew its bounds since start; such a scope is passed through. */
@@ -275,7 +291,8 @@ export class Scope {
     const untilMs = this.parts.clock.monotonicMs() + BACKLOG_PATIENCE_MS;
     for (let seen = -1; seen !== this.#ring.nextSeq && this.parts.clock.monotonicMs() < untilMs;) {
       seen = this.#ring.nextSeq;
-      await this.#until(() => false, QUIET_MS);
+      // Events follow the answer's head as far behind as the link is slow.
+      await this.#until(() => false, Math.min(BACKLOG_PATIENCE_MS / 2, Math.max(QUIET_MS, 2 * this.#answeredInMs)));
     }
   }
 
@@ -375,7 +392,8 @@ export class Scope {
       if (this.isFollowing || this.#listing !== undefined || this.#watchers.size > 0) return writer.abort();
       if (head.continueToken !== "" || !isResourceVersion(head.resourceVersion)) return writer.abort();
       const { shape, resourceVersion } = head;
-      writer.commit({ shape, contentType, resourceVersion, nowMs: this.parts.clock.nowMs() }, () => {});
+      const isPartlyTold = this.listed?.isPartlyTold === true;
+      writer.commit({ shape, contentType, resourceVersion, nowMs: this.parts.clock.nowMs(), isPartlyTold }, () => {});
       this.parts.countList("first");
       this.#ring.reset(resourceVersion);
       this.use();
@@ -467,9 +485,25 @@ export class Scope {
   #detached(watcher: ScopeWatcher): void {
     this.#watchers.delete(watcher);
     this.#slow.delete(watcher);
-    // It left before the bookmark that closes a diff: its last resourceVersion may equal the epoch though it saw only a part.
-    if (watcher.cursor <= this.#epochSeq) this.#hasUnfinishedDiff = true;
+    this.#hearListeners();
+    // It left before all of a diff was its own: its last resourceVersion may equal the epoch though it saw only a part.
+    if (this.#listeners.delete(watcher)) this.#lostListenerMs = this.parts.clock.monotonicMs();
     this.use();
+  }
+
+  /**
+   * A list whose difference is being told is kept as partly told, in its own
+   * transaction: should this process die, the next one promises nothing to who
+   * stands at the epoch. Once the last listener has it all, that is taken back;
+   * where one was lost half-way, when it must have been back and got its 410:
+   * for as long as it may come, also who has just listed is sent to list again.
+   */
+  #hearListeners(): void {
+    for (const watcher of this.#listeners) if (watcher.taken >= this.#epochSeq) this.#listeners.delete(watcher);
+    if (this.#listeners.size > 0 || this.listed?.isPartlyTold !== true) return;
+    const { clock, store } = this.parts;
+    if (this.#lostListenerMs !== undefined && clock.monotonicMs() - this.#lostListenerMs < LOST_LISTENER_MS) return;
+    store.touchScope(this.id, { isPartlyTold: false });
   }
 
   /** Makes sure that a watch at this resourceVersion misses nothing, or says 410. */
@@ -483,7 +517,8 @@ export class Scope {
     }
     if (isOnline && this.isEdited) await this.#until(() => !this.isEdited, CATCH_UP_MS);
     if (this.listed === undefined) throw this.#neverObserved();
-    const { epoch } = this.listed;
+    this.#hearListeners();
+    const { epoch, isPartlyTold } = this.listed;
     const resourceVersion = this.servedVersion;
     if (isLocalVersion(at) && !this.isEdited) throw expired(`too old resource version: ${at} (${resourceVersion})`);
     const order = compareResourceVersions(at, resourceVersion);
@@ -493,7 +528,7 @@ export class Scope {
         `The copy kept here ends at resourceVersion ${resourceVersion}, before ${at}, and the API server cannot be reached`,
       );
     }
-    if (this.#hasUnfinishedDiff && compareResourceVersions(at, epoch) <= 0)
+    if (isPartlyTold && compareResourceVersions(at, epoch) <= 0)
       throw expired(`too old resource version: ${at} (${resourceVersion})`);
     if (order === 0) return;
     if (compareResourceVersions(at, epoch) >= 0 && compareResourceVersions(at, this.#ring.floor) >= 0) return;
@@ -657,6 +692,7 @@ export class Scope {
     };
     let cancelSilence = clock.after(SILENCE_CHECK_MS, checkSilence);
     try {
+      const askedMs = clock.monotonicMs();
       const answer = await source.watch(this.identity, from, 300 + Math.floor(random() * 300), attempt.signal);
       if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
       const codec = codecFor(answer.header("content-type") ?? "");
@@ -665,7 +701,8 @@ export class Scope {
           `Cannot watch ${this.identity.resource}: the API server answered in an unknown format`,
         );
       this.#isConnected = true;
-      if (this.isEdited) void this.#returnToTruth(following);
+      this.#answeredInMs = clock.monotonicMs() - askedMs;
+      void this.#returnToTruth(following, attempt);
       following.verdict.resolve(true);
       this.#tellAdvanced();
       const reader = codec.watchReader(this.listed!.shape);
@@ -688,10 +725,13 @@ export class Scope {
   }
 
   /** What changed meanwhile is handed down first, then the edits end. */
-  async #returnToTruth(following: Following): Promise<void> {
-    for (const watcher of this.#watchers) watcher.restart();
+  async #returnToTruth(following: Following, attempt: AbortController): Promise<void> {
+    this.#hasCaughtUp = false;
+    if (this.isEdited) for (const watcher of this.#watchers) watcher.restart();
     await this.#untilQuiet();
-    if (this.#following === following && this.#isConnected) this.endEdits();
+    if (this.#following !== following || !this.#isConnected || this.#attempt !== attempt) return;
+    this.#hasCaughtUp = true;
+    this.endEdits();
   }
 
   /** One frame of the upstream watch. @returns an outcome if the watch cannot go on. */
@@ -927,11 +967,11 @@ export class Scope {
     const hasGoneBack = before !== undefined && compareResourceVersions(resourceVersion, before.resourceVersion) < 0;
     const isTold = this.#watchers.size > 0 && before !== undefined && !hasGoneBack;
     if (!isTold) {
-      writer.commit(state, () => {});
+      // Damage may have come between a difference and its end: who heard the first half is owed its 410 still.
+      writer.commit({ ...state, isPartlyTold: before?.isPartlyTold === true || this.#listeners.size > 0 }, () => {});
       const gone = expired(`too old resource version: the API server's history went back to ${resourceVersion}`).status;
       for (const watcher of [...this.#watchers]) watcher.close(codec.errorEvent(gone));
       this.#ring.reset(resourceVersion);
-      this.#hasUnfinishedDiff = false;
       return;
     }
     // Who began with a newer list than our rows must not be told how these differ.
@@ -939,7 +979,10 @@ export class Scope {
       expired(`too old resource version: the copy kept here ended at ${before.resourceVersion}`).status,
       ({ startAt }) => compareResourceVersions(startAt, before.resourceVersion) > 0,
     );
-    writer.commit(state, (change) => {
+    this.#listeners = new Set(this.#watchers);
+    this.#lostListenerMs = undefined;
+    this.#epochSeq = Number.MAX_SAFE_INTEGER;
+    writer.commit({ ...state, isPartlyTold: true }, (change) => {
       if (change.type === "DELETED")
         this.#ring.append(
           resourceVersion,
@@ -949,9 +992,9 @@ export class Scope {
       for (const watcher of this.#watchers) watcher.pump();
     });
     this.#epochSeq = this.#ring.nextSeq;
-    this.#hasUnfinishedDiff = false;
     this.#ring.append(resourceVersion, codec.bookmark(shape, resourceVersion, false), true);
     this.#tellAdvanced();
+    this.#hearListeners();
   }
 
   #scheduleBookmarks(): void {
@@ -959,6 +1002,7 @@ export class Scope {
     this.#cancelBookmarks = this.parts.clock.after(this.parts.limits.bookmarkIntervalMs, () => {
       this.#cancelBookmarks = undefined;
       if (this.listed === undefined || this.#watchers.size === 0) return;
+      this.#hearListeners();
       for (const watcher of this.#watchers) this.#bookmark(watcher);
       this.#scheduleBookmarks();
     });

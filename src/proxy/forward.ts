@@ -143,6 +143,12 @@ export class Forwarder {
     } catch (error) {
       if (!(error instanceof UnreachableError) || exchange.signal.aborted) throw error;
       if (fallback?.canServe() !== true) throw this.#offline(exchange, error);
+      // One connection broke, the link did not: what was laid over a copy now would be taken off by no return.
+      if (
+        fallback.isOnlyForLoss === true &&
+        (await Promise.race([this.link.standsAfterFailure(), lost.promise])) === true
+      )
+        throw this.#offline(exchange, error);
     } finally {
       stopListening();
       clearTimeout(impatience);

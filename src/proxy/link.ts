@@ -115,6 +115,11 @@ export class Link implements LinkView {
     if (this.#state !== "offline") void this.#probeNow();
   }
 
+  /** After a failure: resolves with whether the link stands all the same, once that is known. */
+  standsAfterFailure(): Promise<boolean> {
+    return this.#state === "offline" ? Promise.resolve(false) : this.#probeNow();
+  }
+
   suspect(unlessHeardForMs = 0): void {
     if (this.#state === "offline" || this.#probing !== undefined) return;
     if (this.parts.clock.monotonicMs() - this.#lastHeardMs < unlessHeardForMs) return;

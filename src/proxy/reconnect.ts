@@ -174,7 +174,8 @@ export class Reconnect {
   async #settled(concerns: (scope: Scope) => boolean): Promise<void> {
     const { clock, link, scopes } = this.parts;
     const untilMs = clock.monotonicMs() + SCOPES_PATIENCE_MS;
-    const isPending = () => [...scopes.all()].some((scope) => concerns(scope) && scope.isFollowing && !scope.isCurrent);
+    const isPending = () =>
+      [...scopes.all()].some((scope) => concerns(scope) && scope.isFollowing && !scope.hasCaughtUp);
     while (isPending() && link.isOnline() && clock.monotonicMs() < untilMs) await this.#after(10);
   }
 

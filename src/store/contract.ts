@@ -62,6 +62,8 @@ export interface ListedState {
   readonly changedAt: string;
   /** resourceVersion of the last list that replaced the rows: resumes below it cannot be vouched for. */
   readonly epoch: string;
+  /** How the last list differed was not, as far as is known, told to its end: a resume at or below the epoch cannot be vouched for. */
+  readonly isPartlyTold: boolean;
   /** Last time the API server spoke on this scope, ms since the epoch. */
   readonly lastContactMs: number;
 }
@@ -97,6 +99,8 @@ export interface ListWriter {
       readonly contentType: string;
       readonly resourceVersion: string;
       readonly nowMs: number;
+      /** Somebody is being told how it differs; written with the list. Default false. */
+      readonly isPartlyTold?: boolean;
     },
     onChange: (change: ListChange) => void,
   ): void;
@@ -166,10 +170,15 @@ export interface Store {
   /** Queues one event's effect. Same bytes as stored: only the resourceVersion moves. */
   putObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void;
   deleteObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void;
-  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. */
+  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That a list's difference was told to its end is held back for a second. */
   touchScope(
     scopeId: number,
-    state: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number },
+    state: {
+      readonly resourceVersion?: string;
+      readonly lastContactMs?: number;
+      readonly lastUsedMs?: number;
+      readonly isPartlyTold?: false;
+    },
   ): void;
   getObject(scopeId: number, namespace: string, name: string): Item | undefined;
   snapshot(scopeId: number): ScopeSnapshot | undefined;

@@ -308,13 +308,17 @@ function clearedOf({ write, database, stagingRows }: StagedListParts): void {
   write(() => clearRows(database(), stagingRows));
 }
 
-function listedAs({ shape, contentType, nowMs }: CommitState, resourceVersion: string): ListedState {
+function listedAs(
+  { shape, contentType, nowMs, isPartlyTold = false }: CommitState,
+  resourceVersion: string,
+): ListedState {
   return {
     shape,
     contentType,
     resourceVersion,
     changedAt: resourceVersion,
     epoch: resourceVersion,
+    isPartlyTold,
     lastContactMs: nowMs,
   };
 }

@@ -15,7 +15,7 @@
 import type { Database } from "bun:sqlite";
 
 /** The version this program writes; kept in `PRAGMA user_version`. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /** Marks a file as ours: "hldf". A stranger's database is set aside, never added to. */
 export const APPLICATION_ID = 0x686c6466;
@@ -78,6 +78,8 @@ const STEPS: readonly string[] = [
   CREATE TABLE quarantine (at INTEGER NOT NULL, what TEXT NOT NULL, value BLOB);
   CREATE TABLE counts (name TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
   `,
+  // Whether a list's difference was told to its end; 1 counts in the row's checksum, 0 does not, so that older rows stand.
+  "ALTER TABLE marks ADD COLUMN partly_told INTEGER NOT NULL DEFAULT 0",
 ];
 
 /** The file was written by a program newer than this one; it is set aside untouched. */

@@ -11,6 +11,7 @@ import type { Shape } from "../kube/codec.ts";
 import { identityText, type ListedState, type ScopeIdentity } from "./contract.ts";
 import type { Tally } from "./object-rows.ts";
 import { textChecksum } from "./packing.ts";
+import { pragma } from "./schema.ts";
 
 /** A scope as its rows say. */
 export interface StoredScope {
@@ -49,6 +50,7 @@ interface Row {
   readonly last_used: number;
   readonly objects: number;
   readonly digest: number;
+  readonly partly_told: number;
   readonly mark_checksum: number;
 }
 
@@ -57,9 +59,12 @@ export function readScopes(database: Database): {
   readonly scopes: StoredScope[];
   readonly damaged: readonly number[];
 } {
+  // A damaged file is read as it is, before any migration.
+  const partlyTold = pragma(database, "user_version") < 2 ? "0 AS partly_told" : "m.partly_told";
   const rows = database
     .query(
-      "SELECT s.id, s.identity, s.head, s.checksum, m.resource_version, m.changed_at, m.last_contact, m.last_used, m.objects, m.digest, m.checksum AS mark_checksum FROM scopes s LEFT JOIN marks m ON m.scope = s.id",
+      "SELECT s.id, s.identity, s.head, s.checksum, m.resource_version, m.changed_at, m.last_contact, m.last_used, m.objects, m.digest, m.checksum AS mark_checksum, " +
+        `${partlyTold} FROM scopes s LEFT JOIN marks m ON m.scope = s.id`,
     )
     .all() as Row[];
   const scopes: StoredScope[] = [];
@@ -84,11 +89,13 @@ function scopeOf(row: Row): StoredScope | undefined {
     last_used: lastUsedMs,
     objects,
     digest,
+    partly_told: partlyTold,
   } = row;
   if (checksum !== textChecksum(id, identity, head)) return undefined;
   if (
     resourceVersion === null ||
-    row.mark_checksum !== textChecksum(id, resourceVersion, changedAt, lastContactMs, lastUsedMs, objects, digest)
+    row.mark_checksum !==
+      textChecksum(id, resourceVersion, changedAt, lastContactMs, lastUsedMs, objects, digest, ...countedOf(partlyTold))
   )
     return undefined;
   const known = v.safeParse(identitySchema, parsed(identity));
@@ -109,7 +116,15 @@ function scopeOf(row: Row): StoredScope | undefined {
     ...scope,
     rows: number,
     tally: { objects, digest },
-    listed: { shape: shape as Shape, contentType, epoch, resourceVersion, changedAt, lastContactMs },
+    listed: {
+      shape: shape as Shape,
+      contentType,
+      epoch,
+      resourceVersion,
+      changedAt,
+      lastContactMs,
+      isPartlyTold: partlyTold !== 0,
+    },
   };
 }
 
@@ -148,11 +163,17 @@ export function saveMarks(
     tally.objects,
     tally.digest,
   ] as const;
+  const partlyTold = Number(listed?.isPartlyTold === true);
   database
     .query(
-      "INSERT OR REPLACE INTO marks (scope, resource_version, changed_at, last_contact, last_used, objects, digest, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO marks (scope, resource_version, changed_at, last_contact, last_used, objects, digest, partly_told, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
-    .run(id, ...fields, textChecksum(id, ...fields));
+    .run(id, ...fields, partlyTold, textChecksum(id, ...fields, ...countedOf(partlyTold)));
+}
+
+/** What the flag adds to a row's checksum: nothing while it is 0, as in rows that were written before there was one. */
+function countedOf(partlyTold: number): number[] {
+  return partlyTold === 0 ? [] : [partlyTold];
 }
 
 /** Removes a scope's own rows; its objects are another matter. */

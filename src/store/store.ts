@@ -144,6 +144,7 @@ export class SqliteStore implements Store {
   #lastTrimMs: number;
   #cancelCommit: (() => void) | undefined;
   #cancelBookmarks: (() => void) | undefined;
+  #bookmarksAtMs = 0;
   #cancelRetry: (() => void) | undefined;
   #quarantined = 0;
   #commits = 0;
@@ -217,11 +218,7 @@ export class SqliteStore implements Store {
 
   touchScope(
     scopeId: number,
-    {
-      resourceVersion,
-      lastContactMs,
-      lastUsedMs,
-    }: { readonly resourceVersion?: string; readonly lastContactMs?: number; readonly lastUsedMs?: number },
+    { resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Store["touchScope"]>[1],
   ): void {
     const scope = this.#scopes.get(scopeId);
     if (scope === undefined) return;
@@ -231,10 +228,11 @@ export class SqliteStore implements Store {
         ...scope.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
+        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
     }
     scope.isTouched = true;
-    this.#scheduleBookmarks();
+    this.#scheduleBookmarks(isPartlyTold === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS);
   }
 
   // ---- objects ----
@@ -450,7 +448,7 @@ export class SqliteStore implements Store {
       // What was said of them cannot be kept anywhere: their rows would be older than their resourceVersion.
       for (const { scope } of queue) this.#unlist(scope);
     }
-    if (this.#responses.isHoldingBack) this.#scheduleBookmarks();
+    if (this.#responses.isHoldingBack) this.#scheduleBookmarks(BOOKMARKS_EVERY_MS);
     this.#maintain();
   }
 
@@ -613,8 +611,12 @@ export class SqliteStore implements Store {
     else this.#cancelCommit = clock.after(waitMs, () => this.flush());
   }
 
-  #scheduleBookmarks(): void {
-    this.#cancelBookmarks ??= this.options.clock.after(BOOKMARKS_EVERY_MS, () => this.settle());
+  #scheduleBookmarks(withinMs: number): void {
+    const atMs = this.options.clock.monotonicMs() + withinMs;
+    if (this.#cancelBookmarks !== undefined && this.#bookmarksAtMs <= atMs) return;
+    this.#cancelBookmarks?.();
+    this.#bookmarksAtMs = atMs;
+    this.#cancelBookmarks = this.options.clock.after(withinMs, () => this.settle());
   }
 
   #hasQueued(scope: Scope): boolean {

@@ -18,6 +18,8 @@ export interface Version {
   readonly app: string;
   readonly node: string;
   readonly value: string;
+  /** More fields, as JSON without braces; "" for none. */
+  readonly extra: string;
 }
 
 interface Change {
@@ -37,7 +39,13 @@ export interface ServerEvent {
   readonly version: Version;
 }
 
-const KINDS: Readonly<Record<string, string>> = { pods: "Pod", configmaps: "ConfigMap", nodes: "Node" };
+const KINDS: Readonly<Record<string, string>> = {
+  pods: "Pod",
+  configmaps: "ConfigMap",
+  nodes: "Node",
+  endpointslices: "EndpointSlice",
+};
+const GROUPS: Readonly<Record<string, string>> = { endpointslices: "discovery.k8s.io/" };
 
 /** One line of history; a restored backup begins another that shares its past. */
 class Timeline {
@@ -73,6 +81,7 @@ export class ApiServer {
   readonly #timelines: Timeline[] = [new Timeline([], 100)];
   readonly #denied = new Map<string, 401 | 403>();
   readonly #returned = new Set<string>();
+  readonly #byValue = new Map<string, Version>();
   #uid = 0;
   #onChange: (change: Change) => void = () => {};
 
@@ -100,7 +109,7 @@ export class ApiServer {
     resource: string,
     namespace: string,
     name: string,
-    fields: { readonly app: string; readonly node: string } | undefined,
+    fields: { readonly app: string; readonly node: string; readonly extra?: string } | undefined,
   ): void {
     const key = keyOf({ namespace, name });
     const before = this.#now.at(resource, this.revision).get(key);
@@ -115,11 +124,13 @@ export class ApiServer {
             name,
             uid: before?.uid ?? `uid-${++this.#uid}`,
             revision,
+            extra: "",
             ...fields,
             value: `${this.#timelines.length}.${revision}`,
           };
     const change = { revision, resource, key, before, now };
     this.#now.changes.push(change);
+    if (now !== undefined) this.#byValue.set(now.value, now);
     this.#onChange(change);
   }
 
@@ -167,7 +178,7 @@ export class ApiServer {
     this.#noteMoment(identity, at);
     const next = page.length < rest.length ? `,"continue":"${at}:${keyOf(page.at(-1)!)}"` : "";
     const kind = KINDS[identity.resource]!;
-    const text = `{"kind":"${kind}List","apiVersion":"v1","metadata":{"resourceVersion":"${at}"${next}},"items":[${page.map(bareText).join(",")}]}\n`;
+    const text = `{"kind":"${kind}List","apiVersion":"${GROUPS[identity.resource] ?? ""}v1","metadata":{"resourceVersion":"${at}"${next}},"items":[${page.map(bareText).join(",")}]}\n`;
     return { text, revision: at };
   }
 
@@ -200,7 +211,7 @@ export class ApiServer {
   /** A bookmark's frame. */
   bookmarkText(identity: ScopeIdentity, revision: number): string {
     this.#noteMoment(identity, revision);
-    return `{"type":"BOOKMARK","object":{"kind":"${KINDS[identity.resource]}","apiVersion":"v1","metadata":{"resourceVersion":"${revision}","creationTimestamp":null}}}\n`;
+    return `{"type":"BOOKMARK","object":{"kind":"${KINDS[identity.resource]}","apiVersion":"${GROUPS[identity.resource] ?? ""}v1","metadata":{"resourceVersion":"${revision}","creationTimestamp":null}}}\n`;
   }
 
   // ---- for the checks ----
@@ -214,6 +225,11 @@ export class ApiServer {
   *truths(identity: Selection, revision: number): Iterable<Map<string, Version>> {
     for (const timeline of this.#timelines.toReversed())
       if (revision <= timeline.revision) yield selected(timeline, identity, revision);
+  }
+
+  /** The version that was written with this value. */
+  versionOf(value: string): Version | undefined {
+    return this.#byValue.get(value);
   }
 
   /** Whether this principal was ever sent this version of the object. */
@@ -278,11 +294,11 @@ function splitToken(token: string): [number, string] {
   return [Number(token.slice(0, at)), token.slice(at + 1)];
 }
 
-function bareText({ namespace, name, uid, revision, app, node, value }: Version): string {
+function bareText({ namespace, name, uid, revision, app, node, value, extra }: Version): string {
   const place = namespace === "" ? "" : `"namespace":"${namespace}",`;
-  return `{"metadata":{"name":"${name}",${place}"uid":"${uid}","resourceVersion":"${revision}","labels":{"app":"${app}"}},"spec":{"nodeName":"${node}"},"value":"${value}"}`;
+  return `{"metadata":{"name":"${name}",${place}"uid":"${uid}","resourceVersion":"${revision}","labels":{"app":"${app}"}},"spec":{"nodeName":"${node}"},"value":"${value}"${extra === "" ? "" : `,${extra}`}}`;
 }
 
 function objectText(version: Version): string {
-  return `{"kind":"${KINDS[version.resource]}","apiVersion":"v1",${bareText(version).slice(1)}\n`;
+  return `{"kind":"${KINDS[version.resource]}","apiVersion":"${GROUPS[version.resource] ?? ""}v1",${bareText(version).slice(1)}\n`;
 }

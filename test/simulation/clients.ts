@@ -160,12 +160,8 @@ export class Reflector {
   reset(): void {
     const { stream, parts, identity, belief, position } = this;
     if (stream === undefined) return;
-    // Not promised yet: a client that read only a part of a relist's difference stands at the epoch all the same,
-    // and the next process does not know of it. It begins anew here.
-    if (stream.isStuck && !parts.checks.isTruth(identity, belief, Number(position))) {
-      parts.count("torn difference");
-      this.#isRestarting = true;
-    }
+    // A part of a relist's difference: where it stands is no moment that ever was.
+    if (stream.isStuck && !parts.checks.isTruth(identity, belief, Number(position))) parts.count("torn difference");
     stream.reset();
   }
 

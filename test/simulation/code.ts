@@ -12,25 +12,29 @@ import { join } from "node:path";
 import * as errors from "../../src/cache/scope-errors.ts";
 import * as source from "../../src/cache/scope-source.ts";
 import * as scopes from "../../src/cache/scopes.ts";
+import * as overlays from "../../src/cache/overlays.ts";
+import * as reconnect from "../../src/proxy/reconnect.ts";
 
 /** The modules a world is built of. */
 export interface Code {
   readonly Scopes: typeof scopes.Scopes;
+  readonly Overlays: typeof overlays.Overlays;
+  readonly Reconnect: typeof reconnect.Reconnect;
   readonly UnreachableError: typeof source.UnreachableError;
   readonly UpstreamRefusedError: typeof errors.UpstreamRefusedError;
   readonly ScopeTooLargeError: typeof errors.ScopeTooLargeError;
 }
 
-/** One text of src/cache replaced by another. */
+/** One text of src/cache or src/proxy replaced by another. */
 export interface Edit {
-  /** In src/cache. */
+  /** In src/cache, or with its folder: "proxy/reconnect.ts". */
   readonly file: string;
   readonly text: string;
   readonly by: string;
 }
 
 /** The code as it is. */
-export const soundCode: Code = { ...errors, ...source, ...scopes };
+export const soundCode: Code = { ...errors, ...source, ...scopes, ...overlays, ...reconnect };
 
 /** The code with edits; the rest of src is shared with the sound one. */
 export async function editedCode(edits: readonly Edit[]): Promise<Code> {
@@ -38,12 +42,13 @@ export async function editedCode(edits: readonly Edit[]): Promise<Code> {
   const folder = mkdtempSync(join(tmpdir(), "holdfast-simulation-"));
   try {
     for (const shared of ["base", "kube", "store"]) symlinkSync(join(src, shared), join(folder, shared));
-    cpSync(join(src, "cache"), join(folder, "cache"), { recursive: true });
+    for (const copied of ["cache", "proxy"]) cpSync(join(src, copied), join(folder, copied), { recursive: true });
     for (const { file, text, by } of edits) {
-      const path = join(folder, "cache", file);
+      const name = file.includes("/") ? file : `cache/${file}`;
+      const path = join(folder, name);
       const before = readFileSync(path, "utf8");
       const times = before.split(text).length - 1;
-      if (times !== 1) throw new Error(`Cannot plant a fault in src/cache/${file}: "${text}" occurs ${times} times`);
+      if (times !== 1) throw new Error(`Cannot plant a fault in src/${name}: "${text}" occurs ${times} times`);
       writeFileSync(
         path,
         before.replace(text, () => by),
@@ -54,6 +59,8 @@ export async function editedCode(edits: readonly Edit[]): Promise<Code> {
       ...((await load("scope-errors.ts")) as typeof errors),
       ...((await load("scope-source.ts")) as typeof source),
       ...((await load("scopes.ts")) as typeof scopes),
+      ...((await load("overlays.ts")) as typeof overlays),
+      ...((await import(join(folder, "proxy", "reconnect.ts"))) as typeof reconnect),
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });

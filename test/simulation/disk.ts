@@ -54,6 +54,8 @@ const BOOKMARKS_EVERY_MS = 600_000;
 /** The model. */
 export class MemoryDisk implements Disk {
   readonly committed = new Map<number, Row>();
+  /** Named values; each is written at once. */
+  readonly values = new Map<string, Uint8Array>();
 
   open(clock: Clock): Store {
     return new CommittingStore(this, clock);
@@ -101,7 +103,6 @@ interface ListUnderWay {
 /** The contract of src/store in memory, with its commits. */
 class CommittingStore implements Store {
   readonly #rows = new Map<number, Row>();
-  readonly #values = new Map<string, Uint8Array>();
   readonly #lists = new Map<number, Set<ListUnderWay>>();
   readonly #changed = new Set<number>();
   readonly #touched = new Set<number>();
@@ -109,6 +110,7 @@ class CommittingStore implements Store {
   #lastCommitMs = Number.NEGATIVE_INFINITY;
   #cancelCommit: (() => void) | undefined;
   #cancelBookmarks: (() => void) | undefined;
+  #bookmarksAtMs = 0;
 
   constructor(
     private readonly disk: MemoryDisk,
@@ -168,7 +170,7 @@ class CommittingStore implements Store {
     scopeId: number,
     taken: Map<string, Item>,
     { events }: ListUnderWay,
-    { shape, contentType, resourceVersion, nowMs }: Parameters<ListWriter["commit"]>[0],
+    { shape, contentType, resourceVersion, nowMs, isPartlyTold = false }: Parameters<ListWriter["commit"]>[0],
     onChange: (change: ListChange) => void,
   ): void {
     const row = this.#rows.get(scopeId);
@@ -192,6 +194,7 @@ class CommittingStore implements Store {
       resourceVersion: newest,
       changedAt: newest,
       epoch: newest,
+      isPartlyTold,
       lastContactMs: nowMs,
     };
     this.#save(scopeId);
@@ -225,7 +228,7 @@ class CommittingStore implements Store {
 
   touchScope(
     scopeId: number,
-    { resourceVersion, lastContactMs, lastUsedMs }: Parameters<Store["touchScope"]>[1],
+    { resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Store["touchScope"]>[1],
   ): void {
     const row = this.#rows.get(scopeId);
     if (row === undefined) return;
@@ -235,9 +238,15 @@ class CommittingStore implements Store {
         ...row.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
+        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
     this.#touched.add(scopeId);
-    this.#cancelBookmarks ??= this.clock.after(BOOKMARKS_EVERY_MS, () => this.settle());
+    const withinMs = isPartlyTold === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS;
+    const atMs = this.clock.monotonicMs() + withinMs;
+    if (this.#cancelBookmarks !== undefined && this.#bookmarksAtMs <= atMs) return;
+    this.#cancelBookmarks?.();
+    this.#bookmarksAtMs = atMs;
+    this.#cancelBookmarks = this.clock.after(withinMs, () => this.settle());
   }
 
   getObject(scopeId: number, namespace: string, name: string): Item | undefined {
@@ -283,19 +292,19 @@ class CommittingStore implements Store {
   }
 
   getValue(name: string): Uint8Array | undefined {
-    return this.#values.get(name);
+    return this.disk.values.get(name);
   }
 
   putValue(name: string, value: Uint8Array): void {
-    this.#values.set(name, value);
+    this.disk.values.set(name, value);
   }
 
   deleteValue(name: string): void {
-    this.#values.delete(name);
+    this.disk.values.delete(name);
   }
 
   valueNames(prefix: string): string[] {
-    return [...this.#values.keys()].filter((name) => name.startsWith(prefix)).sort();
+    return [...this.disk.values.keys()].filter((name) => name.startsWith(prefix)).sort();
   }
 
   keyedHash(text: string): string {

@@ -269,6 +269,15 @@ export class Network {
     return this.#ask(identity, signal, answer, () => {});
   }
 
+  /** A write; `apply` runs at the API server. */
+  write(
+    identity: ScopeIdentity,
+    apply: () => { readonly status: number; readonly text: string },
+    signal: AbortSignal,
+  ): Promise<SourceAnswer> {
+    return this.#ask(identity, signal, apply, () => {});
+  }
+
   watch(
     identity: ScopeIdentity,
     resourceVersion: string,

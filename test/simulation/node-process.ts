@@ -8,7 +8,9 @@
 
 import type { Clock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
+import { isLocalVersion } from "../../src/cache/edits.ts";
 import { listPieces } from "../../src/cache/list-copy.ts";
+import type { Overlays, StatusTarget } from "../../src/cache/overlays.ts";
 import type { Scope, ScopeLimits, ScopeParts, WatchRequest } from "../../src/cache/scope.ts";
 import type { ScopeSource, SourceAnswer } from "../../src/cache/scope-source.ts";
 import type { Scopes } from "../../src/cache/scopes.ts";
@@ -17,6 +19,7 @@ import { MalformedError } from "../../src/kube/codec.ts";
 import { compareResourceVersions } from "../../src/kube/resource-version.ts";
 import { StatusError, resourceVersionTooLarge, unavailable } from "../../src/kube/status-error.ts";
 import { Link } from "../../src/proxy/link.ts";
+import type { NodeWord, Reconnect } from "../../src/proxy/reconnect.ts";
 import type { ScopeIdentity, Store } from "../../src/store/contract.ts";
 import { nameOf } from "./checks.ts";
 import type { VirtualClock } from "./clock.ts";
@@ -41,6 +44,8 @@ export interface ReadObject {
   readonly uid: string;
   readonly revision: number;
   readonly value: string;
+  /** A status, or endpoints, as JSON; "" for none. */
+  readonly body: string;
 }
 
 /** A list as a client reads it. */
@@ -66,6 +71,8 @@ export interface ProcessParts {
   readonly disk: Disk;
   readonly random: () => number;
   readonly limits: ScopeLimits;
+  /** Whose node this is; overlays and the order of the return are for it alone. Default: nobody's. */
+  readonly node?: { readonly principal: string; readonly name: string };
   /** A scope lists upstream, and what it held then. */
   readonly onScopeList: (identity: ScopeIdentity, held: string | undefined) => void;
   /** An answer that is no answer: an exception nobody expected. */
@@ -80,6 +87,8 @@ export class NodeProcess {
   readonly store: Store;
   readonly scopes: Scopes;
   isStopping = false;
+  readonly overlays: Overlays | undefined;
+  readonly #reconnect: Reconnect | undefined;
   #isAlive = true;
   readonly #clock: Clock;
   readonly #credentials = new Set<string>();
@@ -122,9 +131,25 @@ export class NodeProcess {
       log: { ...silentLog, error: (message, fields) => parts.onInternalError(`${message} ${JSON.stringify(fields)}`) },
       limits,
       random,
+      turn: (identity) => this.#reconnect?.turn(identity) ?? Promise.resolve(),
       countList: (reason) => count(`list: ${reason}`),
     };
     this.scopes = new code.Scopes(scopeParts, { retentionMs: 7 * 86_400_000, maxScopes: 64 });
+    const { node } = parts;
+    if (node !== undefined) {
+      const shared = { scopes: this.scopes, clock: this.#clock, log: silentLog };
+      this.overlays = new code.Overlays({ ...shared, store: this.store });
+      this.#reconnect = new code.Reconnect({
+        ...shared,
+        link: this.link,
+        overlays: this.overlays,
+        node: () => node,
+        askNode: (name, signal) => this.#askNode(node.principal, name, signal),
+        afterwards: async () => parts.trace(() => "the return is complete"),
+      });
+      this.overlays.start();
+      this.#reconnect.start(this.#stopped.signal);
+    }
     this.link.start(this.#stopped.signal);
     seams.started?.({ link: this.link, scopes: this.scopes });
   }
@@ -144,6 +169,7 @@ export class NodeProcess {
   stop(): void {
     this.isStopping = true;
     this.scopes.close();
+    this.overlays?.flush();
     this.#stopped.abort();
     this.store.settle();
     this.store.close();
@@ -164,9 +190,9 @@ export class NodeProcess {
           return this.#listCopy(identity, resourceVersion);
         throw error;
       }
-      const held = scope.listed?.resourceVersion ?? "";
+      const held = scope.servedVersion;
       if (resourceVersion !== "0" && compareResourceVersions(held, resourceVersion) < 0 && this.link.isOnline())
-        return this.#listForwarded(identity, resourceVersion, false);
+        if (!isLocalVersion(resourceVersion)) return this.#listForwarded(identity, resourceVersion, false);
       return this.#listCopy(identity, resourceVersion, scope);
     });
   }
@@ -221,6 +247,50 @@ export class NodeProcess {
       if (answer.status !== 200) throw new LocalError(answer.status, text);
       return { object: readObject(JSON.parse(text)), from: undefined };
     });
+  }
+
+  /**
+   * PATCH of a status by kubelet: to the API server, or laid over the copy.
+   *
+   * @returns the object, if it was answered here.
+   */
+  patchStatus(
+    identity: ScopeIdentity,
+    target: StatusTarget,
+    patch: string,
+    apply: () => { readonly status: number; readonly text: string },
+  ): Promise<ReadObject | undefined> {
+    return this.#local(identity.principal, async () => {
+      await this.#reconnect!.mayWrite();
+      const where = { principal: identity.principal, group: "", version: "v1", ...target };
+      const isKept = () =>
+        this.scopes.findObject(where, [{ format: "json", as: "object", asVersion: "" }]) !== undefined;
+      const answer = await this.#forward((signal) => this.parts.network.write(identity, apply, signal), isKept, true);
+      if (answer === "fallback") {
+        const contentType = "application/strategic-merge-patch+json";
+        const { item } = this.overlays!.patchStatus(identity.principal, target, {
+          contentType,
+          body: Buffer.from(patch),
+        });
+        return readObject(parse(item.bytes));
+      }
+      const text = await this.#whole(answer);
+      if (answer.status !== 200) throw new LocalError(answer.status, text);
+      return undefined;
+    });
+  }
+
+  async #askNode(principal: string, name: string, signal: AbortSignal): Promise<NodeWord> {
+    const identity = { principal, group: "", version: "v1", resource: "nodes", namespace: "", fieldSelector: "" };
+    const asked = { ...identity, labelSelector: "", representation: "json" };
+    try {
+      const answer = await this.#ask(signal, () => this.parts.network.get(asked, "", name, signal), false);
+      if (answer.status === 404) return { kind: "gone" };
+      if (answer.status !== 200) return { kind: "unknown" };
+      return { kind: "there", uid: readObject(JSON.parse(await answer.text())).uid };
+    } catch {
+      return { kind: "unknown" };
+    }
   }
 
   /** A client that speaks shows its credential. */
@@ -283,6 +353,7 @@ export class NodeProcess {
   async #forward(
     ask: (signal: AbortSignal) => Promise<SourceAnswer>,
     canServe: () => boolean,
+    isWrite = false,
   ): Promise<SourceAnswer | "fallback"> {
     const offline = () => {
       if (canServe()) return "fallback" as const;
@@ -292,8 +363,9 @@ export class NodeProcess {
     const controller = new AbortController();
     const lost = Promise.withResolvers<undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
+    const isPatient = isWrite && this.link.state !== "starting";
     const cancelImpatience = this.#clock.after(this.link.patienceMs, () => {
-      if (!canServe()) return;
+      if (isPatient || !canServe()) return;
       this.link.suspect();
       lost.resolve(undefined);
     });
@@ -305,12 +377,14 @@ export class NodeProcess {
         controller.abort();
         return offline();
       }
-      if (answer.status < 500 || !canServe()) return answer;
+      if (isWrite || answer.status < 500 || !canServe()) return answer;
       controller.abort();
       return "fallback";
     } catch (error) {
-      if (error instanceof this.parts.code.UnreachableError) return offline();
-      throw error;
+      if (!(error instanceof this.parts.code.UnreachableError)) throw error;
+      if (isWrite && canServe() && (await Promise.race([this.link.standsAfterFailure(), lost.promise])) === true)
+        throw new LocalError(503, "the write was not answered");
+      return offline();
     } finally {
       stopListening();
       cancelImpatience();
@@ -444,12 +518,15 @@ interface Parsed {
     readonly resourceVersion: string;
   };
   readonly value: string;
+  readonly status?: object;
+  readonly endpoints?: object;
 }
 
 /** The fields of an object that the checks look at. */
-export function readObject({ metadata, value }: Parsed): ReadObject {
+export function readObject({ metadata, value, status, endpoints }: Parsed): ReadObject {
   const { namespace = "", name, uid, resourceVersion } = metadata;
-  return { namespace, name, uid, revision: Number(resourceVersion), value };
+  const body = JSON.stringify(status ?? endpoints) ?? "";
+  return { namespace, name, uid, revision: Number(resourceVersion), value, body };
 }
 
 function readList(list: {

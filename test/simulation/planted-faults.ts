@@ -21,6 +21,8 @@ export interface PlantedFault {
   readonly edits?: readonly Edit[];
   readonly seams?: Seams;
   readonly disk?: WorldOptions["disk"];
+  /** It is at large where kubelet writes while cut. Default false. */
+  readonly isKubelets?: boolean;
 }
 
 /** The worlds in which a fault is at large. */
@@ -127,10 +129,21 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "scope.ts",
-        text: "if (this.#hasUnfinishedDiff && compareResourceVersions(at, epoch) <= 0)",
+        text: "if (isPartlyTold && compareResourceVersions(at, epoch) <= 0)",
         by: "if (false)",
       },
       { file: "scope.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
+    ],
+  },
+  {
+    name: "an unfinished difference is forgotten at a restart",
+    breaks: ["P2"],
+    edits: [
+      {
+        file: "scope.ts",
+        text: "if (record.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();",
+        by: "if (record.listed?.isPartlyTold === true) parts.store.touchScope(record.id, { isPartlyTold: false });",
+      },
     ],
   },
   {
@@ -236,6 +249,99 @@ export const plantedFaults: readonly PlantedFault[] = [
         });
       },
     },
+  },
+  {
+    name: "overlays are dropped at a restart",
+    breaks: ["P2"],
+    isKubelets: true,
+    edits: [{ file: "overlays.ts", text: "this.#overlays.set(keyOf(overlay), overlay);", by: "" }],
+  },
+  {
+    name: "edits are kept after the return",
+    breaks: ["P2"],
+    isKubelets: true,
+    edits: [
+      { file: "overlays.ts", text: "for (const scope of this.parts.scopes.all()) scope.endEdits();", by: "" },
+      { file: "scope.ts", text: "this.#hasCaughtUp = true;\n    this.endEdits();", by: "this.#hasCaughtUp = true;" },
+    ],
+  },
+  {
+    name: "the cloud's row is served where kubelet has written",
+    breaks: ["P2"],
+    isKubelets: true,
+    edits: [
+      { file: "edits.ts", text: "edited.meta.uid === item.meta.uid ? edited : item", by: "false ? edited : item" },
+    ],
+  },
+  {
+    name: "an edited item keeps the cloud's resourceVersion",
+    breaks: ["P1", "P2"],
+    isKubelets: true,
+    edits: [{ file: "overlays.ts", text: "this.#versions.next())", by: "row.meta.resourceVersion)" }],
+  },
+  {
+    name: "kubelet's writes go up before the cloud's truth came down",
+    breaks: ["P2"],
+    isKubelets: true,
+    edits: [
+      {
+        file: "proxy/reconnect.ts",
+        text: `if (this.#stage === "all" || !this.parts.link.isOnline()`,
+        by: `if (this.parts.link.isOnline() || !this.parts.link.isOnline()`,
+      },
+    ],
+  },
+  {
+    name: "a copy counts as caught up when its watch is answered",
+    breaks: ["P2"],
+    isKubelets: true,
+    edits: [{ file: "scope.ts", text: "return this.isCurrent && this.#hasCaughtUp;", by: "return this.isCurrent;" }],
+  },
+  {
+    name: "open watches are not told of an edit",
+    breaks: ["P2", "answers"],
+    isKubelets: true,
+    edits: [
+      {
+        file: "scope.ts",
+        text: `this.#ring.append(item.meta.resourceVersion, codec.event(listed.shape, "MODIFIED", item.bytes));`,
+        by: "",
+      },
+    ],
+  },
+  {
+    name: "endpoints follow the address and not the readiness",
+    breaks: ["P2"],
+    isKubelets: true,
+    edits: [{ file: "overlays.ts", text: "isReady: isReady(status) }", by: "isReady: true }" }],
+  },
+  {
+    name: "a finished pod is forgotten at the return",
+    breaks: ["P2"],
+    isKubelets: true,
+    edits: [
+      { file: "overlays.ts", text: "if (isTerminal(overlay.status) && this.#isNews(overlay))", by: "if (false)" },
+    ],
+  },
+  {
+    name: "an overlay is laid over another UID of the same name",
+    breaks: ["P1", "P2"],
+    isKubelets: true,
+    edits: [
+      { file: "overlays.ts", text: "row === undefined || row.meta.uid !== overlay.uid", by: "row === undefined" },
+    ],
+  },
+  {
+    name: "a patch takes the cloud's own conditions away",
+    breaks: ["P1"],
+    isKubelets: true,
+    edits: [
+      {
+        file: "overlays.ts",
+        text: "type === MERGE ? jsonMerge(before, changes)",
+        by: "type !== STRATEGIC || true ? jsonMerge(before, changes)",
+      },
+    ],
   },
 ];
 

@@ -1,10 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import type { Violation } from "./checks.ts";
 import { plantedFaults, worldsWith } from "./planted-faults.ts";
+import { runOverlaySeed } from "./overlay-world.ts";
 import { runSeed } from "./world.ts";
 
 /** The first seeds of `bun run simulate`; every tenth runs on the real store. */
 const SAMPLE = 400;
+/** The first of those with a kubelet that writes while cut. */
+const KUBELET_SAMPLE = 200;
 /** Each planted fault is found within so many seeds. */
 const FOUND_WITHIN = 300;
 
@@ -32,6 +35,21 @@ describe("a simulated node", () => {
       expect({ what, isSeen: (counts.get(what) ?? 0) > 100 }).toEqual({ what, isSeen: true });
   });
 
+  test(`keeps them in ${KUBELET_SAMPLE} worlds where kubelet writes while cut`, () => {
+    const broken: string[] = [];
+    const counts = new Map<string, number>();
+    for (let seed = 0; seed < KUBELET_SAMPLE; seed++) {
+      const { violation, counts: seen } = runOverlaySeed(seed);
+      if (violation !== undefined) broken.push(`seed ${seed}: ${violation.promise}: ${violation.text}`);
+      for (const [what, count] of seen) counts.set(what, (counts.get(what) ?? 0) + count);
+    }
+    expect(broken).toEqual([]);
+    for (const what of ["status: overlaid", "status: forwarded", "link lost", "node: crash", "node: reboot"])
+      expect({ what, isSeen: (counts.get(what) ?? 0) > 100 }).toEqual({ what, isSeen: true });
+    const { trace } = runOverlaySeed(3, { isTraced: true });
+    expect(runOverlaySeed(3, { isTraced: true }).trace).toEqual(trace);
+  });
+
   test("runs the same way every time", () => {
     for (const seed of [1, 7, 9]) {
       const { trace } = runSeed(seed, { isTraced: true });
@@ -45,8 +63,9 @@ describe("a simulated node is caught when", () => {
   for (const fault of plantedFaults) {
     test(fault.name, async () => {
       const options = await worldsWith(fault);
+      const run = fault.isKubelets === true ? runOverlaySeed : runSeed;
       let found: Violation | undefined;
-      for (let seed = 0; seed < FOUND_WITHIN && found === undefined; seed++) found = runSeed(seed, options).violation;
+      for (let seed = 0; seed < FOUND_WITHIN && found === undefined; seed++) found = run(seed, options).violation;
       expect(found).toBeDefined();
       expect(fault.breaks).toContain(found!.promise);
     });

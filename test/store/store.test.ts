@@ -127,6 +127,27 @@ describe("group commit", () => {
     expect(contentOf(store, id)).toEqual(["shop/a@101", "shop/x@100"]);
   });
 
+  test("that a list's difference is being told is on disk with the list, and that it was told a second later", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const id = listedScope(store, [item("a", 1)]);
+    const writer = store.beginList(id);
+    writer.add(item("b", 199));
+    const state = { shape: SHAPE, contentType: "application/json", resourceVersion: "200", nowMs: 1 };
+    writer.commit({ ...state, isPartlyTold: true }, () => {});
+    const onDisk = () => bench.look("SELECT resource_version, partly_told FROM marks");
+    expect(onDisk()).toEqual([{ resource_version: "200", partly_told: 1 }]);
+    expect(store.listedState(id)).toMatchObject({ isPartlyTold: true });
+    const before = store.status().commits;
+    store.touchScope(id, { isPartlyTold: false });
+    bench.clock.pass(999);
+    expect(store.status().commits).toBe(before);
+    bench.clock.pass(1);
+    expect(onDisk()).toEqual([{ resource_version: "200", partly_told: 0 }]);
+    bench.clock.pass(3_600_000);
+    expect(store.status().commits).toBe(before + 1);
+  });
+
   test("bookmarks wait for a real change, for settle, or for ten minutes", () => {
     using bench = new Bench();
     const store = bench.open();

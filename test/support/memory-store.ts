@@ -64,7 +64,7 @@ export class MemoryStore implements Store {
         return itemBytes;
       },
       abort: () => taken.clear(),
-      commit: ({ shape, contentType, resourceVersion, nowMs }, onChange) => {
+      commit: ({ shape, contentType, resourceVersion, nowMs, isPartlyTold = false }, onChange) => {
         const row = this.#rows.get(scopeId);
         if (row === undefined) return;
         const before = row.items;
@@ -76,6 +76,7 @@ export class MemoryStore implements Store {
           resourceVersion,
           changedAt: resourceVersion,
           epoch: resourceVersion,
+          isPartlyTold,
           lastContactMs: nowMs,
         };
         if (isFirst) return;
@@ -109,7 +110,7 @@ export class MemoryStore implements Store {
 
   touchScope(
     scopeId: number,
-    { resourceVersion, lastContactMs, lastUsedMs }: Parameters<Store["touchScope"]>[1],
+    { resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Store["touchScope"]>[1],
   ): void {
     const row = this.#rows.get(scopeId);
     if (row === undefined) return;
@@ -119,6 +120,7 @@ export class MemoryStore implements Store {
         ...row.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
+        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
   }
 
