@@ -18,7 +18,6 @@ import {
   useOf,
   whyPending,
   type AskedCertificate,
-  type CertificateUse,
   type Pending,
   type ReservedAddresses,
 } from "./csr-rules.ts";
@@ -39,7 +38,7 @@ export interface ApproverOptions {
 const REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const PAGE = 500;
 const MOST_PEM_BYTES = 64 * 1024;
-/** Requests looked at in one round: a flood of them must not hold up the next. */
+/** Requests looked at in one round: a flood of them must not hold up the webhook. */
 const MOST_AT_ONCE = 100;
 
 const text = v.nullish(v.string(), "");
@@ -72,6 +71,11 @@ export class CsrApprover {
   readonly #pending: Metric;
   /** Requests that were judged and left, by uid with their version: nothing is said twice. */
   readonly #left = new Map<string, string>();
+  /** What stands in each request, by uid: a request's text never changes. */
+  readonly #parsed = new Map<string, AskedCertificate | Error>();
+  /** When each open request was last looked at, by round: whoever waited longest is next, so nobody can stand in the way. */
+  readonly #lookedAt = new Map<string, number>();
+  #rounds = 0;
 
   constructor(private readonly options: ApproverOptions) {
     this.#approved = options.metrics.counter("holdfast_guard_csr_approved_total", "Certificate requests approved.", {
@@ -82,17 +86,25 @@ export class CsrApprover {
     });
   }
 
-  /** Judges every request that nobody has judged. @throws {ApiError} when they cannot be listed. */
+  /** Judges requests that nobody has judged, some of them again. @throws {ApiError} when they cannot be listed. */
   async round(): Promise<void> {
     const requests = await this.#all();
     const known = new Set(requests.map(({ metadata }) => metadata.uid));
-    for (const uid of this.#left.keys()) if (!known.has(uid)) this.#left.delete(uid);
-    const open = requests.filter(isOpen).slice(0, MOST_AT_ONCE);
+    for (const seen of [this.#left, this.#parsed, this.#lookedAt])
+      for (const uid of seen.keys()) if (!known.has(uid)) seen.delete(uid);
+    const lookedAt = ({ metadata: { uid } }: Request) => this.#lookedAt.get(uid) ?? -1;
+    const open = requests
+      .filter(isOpen)
+      .toSorted((a, b) => lookedAt(a) - lookedAt(b))
+      .slice(0, MOST_AT_ONCE);
     if (open.length === 0) return;
+    this.#rounds += 1;
     const reserved = await this.#reserved();
+    const approvals = this.#approvals(requests);
     for (const request of open) {
+      this.#lookedAt.set(request.metadata.uid, this.#rounds);
       try {
-        await this.#judge(request, requests, reserved);
+        await this.#judge(request, approvals, reserved);
       } catch (error) {
         if (!(error instanceof ApiError && error.isConflict))
           this.options.log.warn("cannot judge a certificate request", {
@@ -103,7 +115,7 @@ export class CsrApprover {
     }
   }
 
-  async #judge(request: Request, all: readonly Request[], reserved: ReservedAddresses): Promise<void> {
+  async #judge(request: Request, approvals: Map<string, number>, reserved: ReservedAddresses): Promise<void> {
     const { metadata, spec } = request;
     const use = useOf(spec.signerName)!;
     const asked = this.#read(request);
@@ -115,7 +127,7 @@ export class CsrApprover {
       asked,
       node,
       reserved,
-      lastApprovedMs: nodeName === undefined ? undefined : this.#lastApprovedMs(all, use, nodeName),
+      lastApprovedMs: nodeName === undefined ? undefined : approvals.get(`${use} ${nodeName}`),
       nowMs: this.options.clock.nowMs(),
     });
     if (pending !== undefined) return this.#leave(request, pending);
@@ -135,8 +147,8 @@ export class CsrApprover {
       spec,
       status,
     });
-    // Two requests of one round: the first counts against the second.
-    (request as { status: unknown }).status = status;
+    // The first of a round counts against the second.
+    approvals.set(`${use} ${nodeName}`, this.options.clock.nowMs());
     this.#approved.add({ use });
     this.options.log.info("certificate request approved", { name: metadata.name, node: nodeName, use });
   }
@@ -157,25 +169,45 @@ export class CsrApprover {
     });
   }
 
-  #read({ spec }: Request): AskedCertificate | Error {
+  #read({ metadata: { uid }, spec }: Request): AskedCertificate | Error {
+    const known = this.#parsed.get(uid);
+    if (known !== undefined) return known;
+    const parsed = this.#parse(spec.request);
+    this.#parsed.set(uid, parsed);
+    return parsed;
+  }
+
+  #parse(request: string): AskedCertificate | Error {
     // Base64 of PEM; what is longer is no request of a kubelet.
-    if (spec.request.length > MOST_PEM_BYTES) return new Error(`expected at most ${MOST_PEM_BYTES} bytes of request`);
+    if (request.length > MOST_PEM_BYTES) return new Error(`expected at most ${MOST_PEM_BYTES} bytes of request`);
     try {
-      return this.options.read(Buffer.from(spec.request, "base64").toString("latin1"));
+      return this.options.read(Buffer.from(request, "base64").toString("latin1"));
     } catch (error) {
       return error as Error;
     }
   }
 
-  #lastApprovedMs(all: readonly Request[], use: CertificateUse, nodeName: string): number | undefined {
-    const times = all.flatMap((request) => {
-      if (useOf(request.spec.signerName) !== use) return [];
+  /** When a request was last approved, by "USE NODE". */
+  #approvals(all: readonly Request[]): Map<string, number> {
+    const approvals = new Map<string, number>();
+    for (const request of all) {
       const approval = request.status?.conditions.find(({ type }) => type === "Approved");
-      if (approval === undefined) return [];
+      if (approval === undefined) continue;
       const asked = this.#read(request);
-      return asked instanceof Error || nodeNamed(asked) !== nodeName ? [] : [Date.parse(approval.lastUpdateTime)];
-    });
-    return times.length === 0 ? undefined : Math.max(...times);
+      const nodeName = asked instanceof Error ? undefined : nodeNamed(asked);
+      if (nodeName === undefined) continue;
+      const key = `${useOf(request.spec.signerName)} ${nodeName}`;
+      // A time that cannot be read counts as now: an approval is an approval.
+      const atMs = Date.parse(approval.lastUpdateTime);
+      approvals.set(
+        key,
+        Math.max(
+          approvals.get(key) ?? Number.NEGATIVE_INFINITY,
+          Number.isNaN(atMs) ? this.options.clock.nowMs() : atMs,
+        ),
+      );
+    }
+    return approvals;
   }
 
   async #all(): Promise<Request[]> {

@@ -65,6 +65,18 @@ export function access(options: ManifestOptions): KubernetesObject[] {
       [{ apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: READ }],
       namespace,
     ),
+    // Where the API server's own addresses stand, which no kubelet may claim.
+    ...(options.approvesCsrs
+      ? namespaced(
+          "default",
+          GUARD_NAME,
+          [
+            { apiGroups: [""], resources: ["services"], resourceNames: ["kubernetes"], verbs: ["get"] },
+            { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"] },
+          ],
+          namespace,
+        )
+      : []),
     ...namespaced(
       "kube-system",
       GUARD_NAME,
@@ -111,7 +123,7 @@ const CSR_RULES: readonly Rule[] = [
   {
     apiGroups: ["certificates.k8s.io"],
     resources: ["certificatesigningrequests/approval"],
-    verbs: ["update", "patch"],
+    verbs: ["update"],
   },
   {
     apiGroups: ["certificates.k8s.io"],
@@ -119,9 +131,6 @@ const CSR_RULES: readonly Rule[] = [
     resourceNames: ["kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"],
     verbs: ["approve"],
   },
-  // Whose addresses no kubelet may claim.
-  { apiGroups: [""], resources: ["services"], resourceNames: ["kubernetes"], verbs: ["get"] },
-  { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"] },
 ];
 
 function clusterRole(rules: readonly Rule[]): KubernetesObject {

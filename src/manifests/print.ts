@@ -132,8 +132,17 @@ function template(object: KubernetesObject, variants: readonly (readonly Kuberne
 /** Objects that only a choice brings. */
 function extras(variants: readonly (readonly KubernetesObject[])[]): string[] {
   const usual = new Set(variants[0]!.map(identity));
-  const more = variants.at(-1)!.filter((object) => !usual.has(identity(object)));
-  return more.map((object) => `{{- if .Values.certManager }}\n---\n${unmarked(yaml(object))}{{- end }}\n`);
+  const [, , approver = [], certManager = []] = variants;
+  return (
+    [
+      [".Values.approveCsrs", approver],
+      [".Values.certManager", certManager],
+    ] as const
+  ).flatMap(([when, objects]) =>
+    objects
+      .filter((object) => !usual.has(identity(object)))
+      .map((object) => `{{- if ${when} }}\n---\n${unmarked(yaml(object))}{{- end }}\n`),
+  );
 }
 
 function withParameters(object: KubernetesObject): KubernetesObject {

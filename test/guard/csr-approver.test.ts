@@ -261,6 +261,28 @@ describe("one an hour", () => {
   });
 });
 
+test("a flood of unfit requests, first by name, stands in nobody's way", async () => {
+  const pem = mintRequest({ subject: nodeSubject("gw-2") });
+  for (let index = 0; index < 350; index++) ask(`a-${String(index).padStart(4, "0")}`, { pem });
+  ask("z", {});
+  for (let round = 0; round < 4; round++) await approver.round();
+  expect(isApproved("z")).toBe(true);
+  // And one that becomes fit later is found again, flood or not.
+  ask("late", serving([ip(192, 168, 1, 9)]));
+  for (let round = 0; round < 4; round++) await approver.round();
+  expect(isApproved("late")).toBe(false);
+  const node = api.objects.get("/api/v1/nodes/gw-1")!;
+  api.put("/api/v1/nodes/gw-1", { ...node, status: { addresses: [{ type: "InternalIP", address: "192.168.1.9" }] } });
+  for (let round = 0; round < 5; round++) await approver.round();
+  expect(isApproved("late")).toBe(true);
+});
+
+test("an approval without a time counts as now", async () => {
+  ask("before", { status: { conditions: [{ type: "Approved" }], certificate: "x" } });
+  expect(await judged({})).toBe(false);
+  expect(left("too-often")).toBe(true);
+});
+
 test("whoever changes the request meanwhile has won", async () => {
   ask("one", {});
   const update = api.update.bind(api);

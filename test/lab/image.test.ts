@@ -64,9 +64,7 @@ describe.skipIf(why !== undefined)(titled("the container image", why), () => {
     let [descriptor] = json("index.json").manifests as Descriptor[];
     let document = JSON.parse(blob(descriptor!).toString());
     while (document.manifests !== undefined) {
-      [descriptor] = (document.manifests as Descriptor[]).filter(
-        ({ platform }) => platform?.architecture === ARCHITECTURE,
-      );
+      descriptor = (document.manifests as Descriptor[]).find(({ platform }) => platform?.architecture === ARCHITECTURE);
       document = JSON.parse(blob(descriptor!).toString());
     }
     return { config: JSON.parse(blob(document.config).toString()), layers: document.layers };
