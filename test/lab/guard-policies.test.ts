@@ -7,6 +7,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { deploymentOn, GuardWorld, SHOP, unchanged } from "./guard-world.ts";
+import { isLong } from "./node-world.ts";
 import { until } from "./processes.ts";
 import { titled, whyWithoutHoldfast } from "./requirements.ts";
 
@@ -16,6 +17,8 @@ const HOLD = { [LABEL]: "hold" };
 describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
   titled("policies alone; controllers with accounts of their own: %p", whyWithoutHoldfast),
   (hasControllerAccounts) => {
+    // What does not depend on who the controllers are is shown once, unless there is time.
+    const testOnce = hasControllerAccounts || isLong ? test : () => undefined;
     let guarded: GuardWorld;
     beforeAll(async () => {
       guarded = await GuardWorld.start({ hasControllerAccounts, manifests: ["--policies-only"] });
@@ -85,11 +88,15 @@ describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
       expect((await guarded.readyEndpoints()).has("failing")).toBe(false);
     }, 120_000);
 
-    test("a probe that fails online takes its pod out of the Service as ever", async () => {
-      const [pod] = await guarded.podsOn("held");
-      await guarded.hollow.failProbes(`${SHOP}/${pod!.name}`);
-      await until("it is out", async () => !(await guarded.readyEndpoints()).has("held"), 30_000);
-    }, 60_000);
+    testOnce(
+      "a probe that fails online takes its pod out of the Service as ever",
+      async () => {
+        const [pod] = await guarded.podsOn("held");
+        await guarded.hollow.failProbes(`${SHOP}/${pod!.name}`);
+        await until("it is out", async () => !(await guarded.readyEndpoints()).has("held"), 30_000);
+      },
+      60_000,
+    );
 
     describe("people win", () => {
       beforeAll(async () => {
@@ -130,33 +137,43 @@ describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
         );
       }, 60_000);
 
-      test("a node deleted by a person is gone, and so are its pods", async () => {
-        const [pod] = await guarded.podsOn("gone");
-        await guarded.world.inCloud(["delete", "node", "gone", "--wait=false"]);
-        await until(
-          "its pod is collected",
-          async () => {
-            const pods = await guarded.pods();
-            return pods.every((one) => one.uid !== pod!.uid || one.isDeleting);
-          },
-          120_000,
-        );
-      }, 150_000);
+      testOnce(
+        "a node deleted by a person is gone, and so are its pods",
+        async () => {
+          const [pod] = await guarded.podsOn("gone");
+          await guarded.world.inCloud(["delete", "node", "gone", "--wait=false"]);
+          await until(
+            "its pod is collected",
+            async () => {
+              const pods = await guarded.pods();
+              return pods.every((one) => one.uid !== pod!.uid || one.isDeleting);
+            },
+            120_000,
+          );
+        },
+        150_000,
+      );
 
-      test("a namespace deleted during the cut", async () => {
-        await guarded.world.createNamespace("short");
-        await guarded.world.apply({ ...deploymentOn("held"), metadata: { name: "held", namespace: "short" } });
-        await until("its pod is there", async () => (await guarded.pods("short")).length === 1);
-        await guarded.hollow.silence("held");
-        await guarded.world.inCloud(["delete", "namespace", "short", "--wait=false"]);
-        await until("its pod is told to go", async () => (await guarded.pods("short")).every((pod) => pod.isDeleting));
-        await guarded.hollow.hear("held");
-        await until(
-          "it is gone, by kubelet's own final delete",
-          async () => (await guarded.refusal(["get", "namespace", "short"])).includes("NotFound"),
-          60_000,
-        );
-      }, 120_000);
+      testOnce(
+        "a namespace deleted during the cut",
+        async () => {
+          await guarded.world.createNamespace("short");
+          await guarded.world.apply({ ...deploymentOn("held"), metadata: { name: "held", namespace: "short" } });
+          await until("its pod is there", async () => (await guarded.pods("short")).length === 1);
+          await guarded.hollow.silence("held");
+          await guarded.world.inCloud(["delete", "namespace", "short", "--wait=false"]);
+          await until("its pod is told to go", async () =>
+            (await guarded.pods("short")).every((pod) => pod.isDeleting),
+          );
+          await guarded.hollow.hear("held");
+          await until(
+            "it is gone, by kubelet's own final delete",
+            async () => (await guarded.refusal(["get", "namespace", "short"])).includes("NotFound"),
+            60_000,
+          );
+        },
+        120_000,
+      );
     });
   },
 );

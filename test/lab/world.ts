@@ -300,12 +300,16 @@ export class World implements AsyncDisposable {
     const { method, path, body, contentType = "application/merge-patch+json", user, groups = [] } = request;
     const files = [this.pki.ca, this.pki.certificate("admin"), this.pki.key("admin")];
     const given = JSON.stringify({ method, url: `${LOOPBACK_URL}${path}`, body, contentType, user, groups, files });
+    // By node:https: fetch would join the groups into one.
     const script = `const { method, url, body, contentType, user, groups, files } = JSON.parse(process.argv[1]);
-      const [ca, cert, key] = await Promise.all(files.map((file) => Bun.file(file).text()));
-      const headers = new Headers({ "Content-Type": contentType, "Impersonate-User": user });
-      for (const group of groups) headers.append("Impersonate-Group", group);
-      const answer = await fetch(url, { method, headers, body: JSON.stringify(body), tls: { ca, cert, key } });
-      process.stdout.write(JSON.stringify({ status: answer.status, body: await answer.text() }));`;
+      const [ca, cert, key] = files.map((file) => require("node:fs").readFileSync(file));
+      const headers = { "Content-Type": contentType, "Impersonate-User": user, "Impersonate-Group": groups };
+      const asked = require("node:https").request(url, { method, headers, ca, cert, key }, (answer) => {
+        let text = "";
+        answer.on("data", (chunk) => (text += chunk));
+        answer.on("end", () => process.stdout.write(JSON.stringify({ status: answer.statusCode, body: text })));
+      });
+      asked.end(JSON.stringify(body));`;
     const command = this.network.within(this.network.cloud, [process.execPath, "-e", script, given]);
     const output = await runProcess(command, { timeoutMs: 20_000 });
     if (output.exitCode !== 0) throw new Error(`Cannot ask ${path}: ${output.stderr.trim()}`);
