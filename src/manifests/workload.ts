@@ -72,7 +72,7 @@ export function workload(options: ManifestOptions): KubernetesObject[] {
           },
         ],
         // The API server, by its address: no names are resolved.
-        egress: [{ ports: [443, 6443, 8443].map((port) => ({ protocol: "TCP", port })) }],
+        egress: [{ ports: [443, 6443, 8443, 16_443].map((port) => ({ protocol: "TCP", port })) }],
       },
     },
     ...(options.usesCertManager ? certManager(namespace) : []),

@@ -10,7 +10,7 @@ import { LabNode } from "./node.ts";
 import { until } from "./processes.ts";
 import { LONG_VARIABLE } from "./requirements.ts";
 import { clusterDns, CONTAINERS, NAMESPACE, staticPod, workload } from "./workload.ts";
-import { type Holdfast, NODE_NAME, startWorld, type World } from "./world.ts";
+import { type Holdfast, NODE_NAME, startWorld, type World, type WorldOptions } from "./world.ts";
 
 /** A pod as the cloud sees it. */
 export interface CloudPod {
@@ -38,8 +38,8 @@ export class NodeWorld implements AsyncDisposable {
   ) {}
 
   /** Starts all of it and waits until every container is ready and known to be so in the cloud. */
-  static async start(): Promise<NodeWorld> {
-    const world = await startWorld({ controllerManager: true, scheduler: true });
+  static async start(options: WorldOptions = {}): Promise<NodeWorld> {
+    const world = await startWorld({ controllerManager: true, scheduler: true, ...options });
     let node: LabNode | undefined;
     try {
       const holdfast = await world.startHoldfast();
