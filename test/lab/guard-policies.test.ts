@@ -18,7 +18,9 @@ describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
   titled("policies alone; controllers with accounts of their own: %p", whyWithoutHoldfast),
   (hasControllerAccounts) => {
     // What does not depend on who the controllers are is shown once, unless there is time.
-    const testOnce = hasControllerAccounts || isLong ? test : () => undefined;
+    const isWhole = hasControllerAccounts || isLong;
+    const testOnce = isWhole ? test : () => undefined;
+    const describeOnce = isWhole ? describe : () => undefined;
     let guarded: GuardWorld;
     beforeAll(async () => {
       guarded = await GuardWorld.start({ hasControllerAccounts, manifests: ["--policies-only"] });
@@ -47,46 +49,62 @@ describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
       expect([ready.has("held"), ready.has("yurt"), ready.has("plain")]).toEqual([true, true, false]);
     }, 240_000);
 
-    test("controllers and API server started anew during the cut know nothing of before, and change nothing", async () => {
-      const before = await guarded.podsOn("held");
-      await guarded.world.restartApiServer();
-      await guarded.world.restartControllerManager();
-      // More nodes away than there, and the controller stops evicting anybody; held ones do not count for it.
-      await guarded.hollow.hear("plain", "bounded");
-      for (const name of ["plain", "bounded"])
-        await until(`${name} is back`, async () => (await guarded.node(name)).evictingTaints.length === 0, 60_000);
-      // The yardstick: a node cut after the restart is given up again.
-      await guarded.addNodes(["late"]);
-      await guarded.hollow.silence("late");
-      await guarded.evicted("late");
-      expect(unchanged(await guarded.podsOn("held"))).toEqual(unchanged(before));
-      expect((await guarded.node("held")).evictingTaints).toEqual([]);
-    }, 240_000);
+    testOnce(
+      "controllers and API server started anew during the cut know nothing of before, and change nothing",
+      async () => {
+        const before = await guarded.podsOn("held");
+        await guarded.world.restartApiServer();
+        await guarded.world.restartControllerManager();
+        // More nodes away than there, and the controller stops evicting anybody; held ones do not count for it.
+        await guarded.hollow.hear("plain", "bounded");
+        for (const name of ["plain", "bounded"])
+          await until(`${name} is back`, async () => (await guarded.node(name)).evictingTaints.length === 0, 60_000);
+        // The yardstick: a node cut after the restart is given up again.
+        await guarded.addNodes(["late"]);
+        await guarded.hollow.silence("late");
+        await guarded.evicted("late");
+        expect(unchanged(await guarded.podsOn("held"))).toEqual(unchanged(before));
+        expect((await guarded.node("held")).evictingTaints).toEqual([]);
+      },
+      240_000,
+    );
 
-    test("the link returns: nothing was touched", async () => {
-      const before = await guarded.podsOn("held");
-      await guarded.hollow.hear("held", "yurt", "late");
-      await until("late is back", async () => (await guarded.node("late")).evictingTaints.length === 0, 60_000);
-      expect(unchanged(await guarded.podsOn("held"))).toEqual(unchanged(before));
-    }, 120_000);
+    testOnce(
+      "the link returns: nothing was touched",
+      async () => {
+        const before = await guarded.podsOn("held");
+        await guarded.hollow.hear("held", "yurt", "late");
+        await until("late is back", async () => (await guarded.node("late")).evictingTaints.length === 0, 60_000);
+        expect(unchanged(await guarded.podsOn("held"))).toEqual(unchanged(before));
+      },
+      120_000,
+    );
 
-    test("bound passed: the returning node lets go of its old pod and is ready again", async () => {
-      await until(
-        "one pod, ready",
-        async () => {
-          const pods = await guarded.podsOn("bounded");
-          return pods.length === 1 && pods[0]!.isReady && !pods[0]!.isDeleting;
-        },
-        60_000,
-      );
-      expect((await guarded.node("bounded")).ready).toBe("True");
-    }, 90_000);
+    testOnce(
+      "bound passed: the returning node lets go of its old pod and is ready again",
+      async () => {
+        await until(
+          "one pod, ready",
+          async () => {
+            const pods = await guarded.podsOn("bounded");
+            return pods.length === 1 && pods[0]!.isReady && !pods[0]!.isDeleting;
+          },
+          60_000,
+        );
+        expect((await guarded.node("bounded")).ready).toBe("True");
+      },
+      90_000,
+    );
 
-    test("not ready by its own word: taken out of the Service and evicted, label or not", async () => {
-      await guarded.hollow.fail("failing");
-      await guarded.evicted("failing");
-      expect((await guarded.readyEndpoints()).has("failing")).toBe(false);
-    }, 120_000);
+    testOnce(
+      "not ready by its own word: taken out of the Service and evicted, label or not",
+      async () => {
+        await guarded.hollow.fail("failing");
+        await guarded.evicted("failing");
+        expect((await guarded.readyEndpoints()).has("failing")).toBe(false);
+      },
+      120_000,
+    );
 
     testOnce(
       "a probe that fails online takes its pod out of the Service as ever",
@@ -98,7 +116,7 @@ describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
       60_000,
     );
 
-    describe("people win", () => {
+    describeOnce("people win", () => {
       beforeAll(async () => {
         await guarded.addNodes(["people", "drained", "gone"], HOLD);
         await guarded.hollow.silence("people", "drained", "gone");
