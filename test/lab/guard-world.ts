@@ -113,11 +113,17 @@ export class GuardWorld implements AsyncDisposable {
     }
   }
 
-  /** `holdfast manifests ARGS | kubectl apply -f -`. */
+  /** `holdfast manifests ARGS | kubectl apply -f -`, and waits until the API server judges by them. */
   async applyManifests(...args: readonly string[]): Promise<void> {
     const { stdout, stderr, exitCode } = await runProcess([holdfastPath, "manifests", ...args]);
     if (exitCode !== 0) throw new Error(`Cannot render the manifests: ${stderr}`);
     await this.world.inCloud(["apply", "-f", "-"], stdout);
+    // It reads them by watches of its own, in the order they were made: the policy on parameters is the last of the list.
+    const patch = JSON.stringify({ data: { bound: "not a duration" } });
+    const probe = ["patch", "configmap", "holdfast-guard", "-n", GUARD_NAMESPACE, "--type=merge", "-p", patch];
+    await until("the policies are in force", async () =>
+      (await this.refusal([...probe, "--dry-run=server"])).includes("expected a duration"),
+    );
   }
 
   /**
