@@ -1,7 +1,6 @@
 /**
  * The configuration files of a lab node's programs, as text.
  */
-import { NODE_NAME } from "./world.ts";
 import type { Pki } from "./pki.ts";
 
 /** Where cluster DNS is asked: a ClusterIP, so that kube-proxy must work too. */
@@ -39,11 +38,11 @@ state = "${directory}/run"
 `;
 }
 
-/** The list that containerd hands to the CNI plugins; each pod gets an address of 10.244.1.0/24. */
-export function bridgeConfig(leasesFolder: string): object {
+/** The list that containerd hands to the CNI plugins; each pod gets an address of the subnet, such as 10.244.1.0/24. */
+export function bridgeConfig(leasesFolder: string, subnet: string): object {
   const ipam = {
     type: "host-local",
-    ranges: [[{ subnet: "10.244.1.0/24" }]],
+    ranges: [[{ subnet }]],
     routes: [{ dst: "0.0.0.0/0" }],
     dataDir: leasesFolder,
   };
@@ -60,6 +59,8 @@ export function bridgeConfig(leasesFolder: string): object {
 /** Kubelet's, with its defaults wherever the machine allows. */
 export function kubeletConfig(node: {
   readonly pki: Pki;
+  /** Its serving certificate's name in the PKI. */
+  readonly serving: string;
   readonly cgroup: string;
   readonly socket: string;
   readonly manifests: string;
@@ -79,20 +80,20 @@ export function kubeletConfig(node: {
     clusterDomain: "cluster.local",
     authentication: { x509: { clientCAFile: pki.ca }, anonymous: { enabled: false }, webhook: { enabled: true } },
     authorization: { mode: "Webhook" },
-    tlsCertFile: pki.certificate("node-serving"),
-    tlsPrivateKeyFile: pki.key("node-serving"),
+    tlsCertFile: pki.certificate(node.serving),
+    tlsPrivateKeyFile: pki.key(node.serving),
     evictionHard: { "nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi" },
   };
 }
 
 /** kube-proxy's, in nftables mode; the conntrack settings are the machine's and stay as they are. */
-export function kubeProxyConfig(kubeconfig: string): object {
+export function kubeProxyConfig(kubeconfig: string, nodeName: string): object {
   return {
     apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
     kind: "KubeProxyConfiguration",
     mode: "nftables",
     clientConnection: { kubeconfig },
-    hostnameOverride: NODE_NAME,
+    hostnameOverride: nodeName,
     clusterCIDR: "10.244.0.0/16",
     conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
     healthzBindAddress: "127.0.0.1:10256",

@@ -22,22 +22,29 @@ import { IMAGE, makeImage } from "./node-image.ts";
 import { type LabProcess, record, runProcess, until } from "./processes.ts";
 import { killShims, unmountBelow } from "./remains.ts";
 import { findProgram } from "./requirements.ts";
-import { NODE_NAME, type World } from "./world.ts";
+import { CLOUD_NODE_NAME, NODE_NAME, type World } from "./world.ts";
+
+/** Where a node stands: beyond the WAN, or beside the API server with a link that nobody cuts. */
+export type Place = "edge" | "cloud";
 
 /** What may stand beside containerd, each at most once. */
 type Part = "kubelet" | "kube-proxy" | "coredns";
 
 export class LabNode implements AsyncDisposable {
   readonly containers: Containers;
+  readonly directory: string;
+  private readonly cgroup: string;
   private readonly parts = new Map<Part, LabProcess>();
   private containerd: LabProcess | undefined;
 
   private constructor(
     private readonly world: World,
-    readonly directory: string,
-    private readonly cgroup: string,
+    readonly place: Place,
     private readonly podNetwork: PodNetwork,
   ) {
+    this.directory = join(world.directory, place === "edge" ? "node" : "cloud-node");
+    // Distinct beyond their beginning, since each clears what is below its own.
+    this.cgroup = this.namespace;
     this.containers = new Containers(this.socket);
   }
 
@@ -46,24 +53,24 @@ export class LabNode implements AsyncDisposable {
    *
    * @param options.kubeconfig kubelet's; default the node's own, straight to the API server.
    * @param options.podNetwork default "host".
+   * @param options.place default "edge".
    */
   static async start(
     world: World,
-    options: { readonly kubeconfig?: string; readonly podNetwork?: PodNetwork } = {},
+    options: { readonly kubeconfig?: string; readonly podNetwork?: PodNetwork; readonly place?: Place } = {},
   ): Promise<LabNode> {
-    const cgroup = world.network.edge.replace("-edge", "");
-    const node = new LabNode(world, join(world.directory, "node"), cgroup, options.podNetwork ?? "host");
+    const node = new LabNode(world, options.place ?? "edge", options.podNetwork ?? "host");
     try {
       for (const folder of ["cni", "manifests", "leases"]) mkdirSync(node.path(folder), { recursive: true });
       record(`cgroup ${node.cgroup}`);
       makeCgroup(node.cgroup);
       node.writePodNetwork();
       await node.startContainerd();
-      await node.importImage();
+      await node.importImage(makeImage(node.path("image")));
       node.startKubelet(options.kubeconfig ?? world.nodeKubeconfig);
       await until(
         "the node has registered",
-        async () => (await world.inCloud(["get", "node", NODE_NAME, "-o", "name"])).trim() !== "",
+        async () => (await world.inCloud(["get", "node", node.name, "-o", "name"])).trim() !== "",
         60_000,
       );
       return node;
@@ -85,6 +92,7 @@ export class LabNode implements AsyncDisposable {
       JSON.stringify(
         kubeletConfig({
           pki: this.world.pki,
+          serving: this.place === "edge" ? "node-serving" : "cloud-node-serving",
           cgroup: this.cgroup,
           socket: this.socket,
           manifests: this.manifests,
@@ -94,8 +102,8 @@ export class LabNode implements AsyncDisposable {
     this.startPart("kubelet", [
       `--config=${config}`,
       `--kubeconfig=${kubeconfig}`,
-      `--hostname-override=${NODE_NAME}`,
-      `--node-ip=${this.world.network.edgeAddress}`,
+      `--hostname-override=${this.name}`,
+      `--node-ip=${this.address}`,
       `--root-dir=${this.path("kubelet")}`,
       `--cert-dir=${this.path("pki")}`,
       "--v=2",
@@ -109,13 +117,13 @@ export class LabNode implements AsyncDisposable {
 
   /** Starts kube-proxy in nftables mode. */
   startKubeProxy(kubeconfig: string): void {
-    const config = this.write("kube-proxy.json", JSON.stringify(kubeProxyConfig(kubeconfig)));
+    const config = this.write("kube-proxy.json", JSON.stringify(kubeProxyConfig(kubeconfig, this.name)));
     this.startPart("kube-proxy", [`--config=${config}`]);
   }
 
   /** Starts CoreDNS on port 53 of the node's address. */
   startCoreDns(kubeconfig: string): void {
-    const config = this.write("Corefile", corefile(this.world.network.edgeAddress, kubeconfig));
+    const config = this.write("Corefile", corefile(this.address, kubeconfig));
     this.startPart("coredns", ["-conf", config]);
   }
 
@@ -160,6 +168,19 @@ export class LabNode implements AsyncDisposable {
     unmountBelow(this.directory);
   }
 
+  /** Of its Node object. */
+  get name(): string {
+    return this.place === "edge" ? NODE_NAME : CLOUD_NODE_NAME;
+  }
+
+  private get namespace(): string {
+    return this.world.network[this.place];
+  }
+
+  private get address(): string {
+    return this.place === "edge" ? this.world.network.edgeAddress : this.world.network.cloudAddress;
+  }
+
   private get socket(): string {
     return this.path("containerd.sock");
   }
@@ -174,7 +195,12 @@ export class LabNode implements AsyncDisposable {
   }
 
   private startPart(part: Part, flags: readonly string[]): void {
-    this.parts.set(part, this.world.startOnNode(part, [programPath(part), ...flags]));
+    this.parts.set(part, this.world.startOnNode(this.partName(part), [programPath(part), ...flags], this.namespace));
+  }
+
+  /** Names its log. */
+  private partName(part: string): string {
+    return this.place === "edge" ? part : `cloud-${part}`;
   }
 
   private async stopPart(part: Part, signal: NodeJS.Signals): Promise<void> {
@@ -184,31 +210,34 @@ export class LabNode implements AsyncDisposable {
 
   private writePodNetwork(): void {
     if (this.podNetwork === "bridge")
-      this.write("cni/10-lab.conflist", JSON.stringify(bridgeConfig(this.path("leases"))));
+      this.write(
+        "cni/10-lab.conflist",
+        JSON.stringify(bridgeConfig(this.path("leases"), this.place === "edge" ? "10.244.1.0/24" : "10.244.2.0/24")),
+      );
   }
 
   private async startContainerd(): Promise<void> {
     const plugin = findProgram("host-local");
     const pluginsFolder = plugin === undefined ? undefined : dirname(plugin);
     const config = this.write("containerd.toml", containerdConfig(this.directory, this.socket, IMAGE, pluginsFolder));
-    this.containerd = this.world.startOnNode("containerd", ["containerd", "-c", config]);
+    this.containerd = this.world.startOnNode(this.partName("containerd"), ["containerd", "-c", config], this.namespace);
     await until("containerd answers", async () => (await this.containers.ctr(["version"])).exitCode === 0);
   }
 
-  private async importImage(): Promise<void> {
-    const imported = await this.containers.ctr(["images", "import", makeImage(this.path("image"))]);
-    if (imported.exitCode !== 0) throw new Error(`Cannot import the lab's image: ${imported.stderr}`);
+  /** Brings an image archive onto the node. */
+  async importImage(archive: string): Promise<void> {
+    const imported = await this.containers.ctr(["images", "import", archive], 120_000);
+    if (imported.exitCode !== 0) throw new Error(`Cannot import ${archive}: ${imported.stderr}`);
   }
 
   /** Rules and bridge are the kernel's; leases are files, whose counter alone survives: no pod gets its old address. */
   private async clearNetwork(): Promise<void> {
     if (this.podNetwork === "host") return;
-    const { edge } = this.world.network;
     for (const command of [
       ["nft", "flush", "ruleset"],
       ["ip", "link", "del", "cni0"],
     ])
-      await runProcess(this.world.network.within(edge, command));
+      await runProcess(this.world.network.within(this.namespace, command));
     const leases = this.path("leases/lab");
     for (const name of existsSync(leases) ? readdirSync(leases) : [])
       if (/^\d+\./.test(name)) rmSync(join(leases, name));

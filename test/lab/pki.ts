@@ -36,11 +36,12 @@ export class Pki {
  * Mints the CA, the servers' and the clients' certificates and the service-account keys.
  *
  * @param addresses of the cloud and of the edge, which their serving certificates name.
+ * @param names of the node there, and of that at the edge.
  */
 export function mintPki(
   directory: string,
   addresses: { readonly cloud: string; readonly edge: string },
-  nodeName: string,
+  names: { readonly cloud: string; readonly edge: string },
 ): Pki {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const pki = new Pki(directory);
@@ -65,7 +66,17 @@ export function mintPki(
     pki.ca,
     ...caExtensions,
   ]);
-  const node = `/O=system:nodes/CN=system:node:${nodeName}`;
+  const nodes = [
+    { prefix: "node", name: names.edge, address: addresses.edge },
+    { prefix: "cloud-node", name: names.cloud, address: addresses.cloud },
+  ].flatMap(({ prefix, name, address }): Leaf[] => {
+    const subject = `/O=system:nodes/CN=system:node:${name}`;
+    const alternativeNames = [`DNS:${name}`, "IP:127.0.0.1", `IP:${address}`];
+    return [
+      { name: prefix, subject, usage: "clientAuth" },
+      { name: `${prefix}-serving`, subject, usage: "serverAuth", alternativeNames },
+    ];
+  });
   const leaves: readonly Leaf[] = [
     {
       name: "apiserver",
@@ -84,13 +95,7 @@ export function mintPki(
     { name: "admin", subject: "/O=system:masters/CN=admin", usage: "clientAuth" },
     { name: "controller-manager", subject: "/CN=system:kube-controller-manager", usage: "clientAuth" },
     { name: "scheduler", subject: "/CN=system:kube-scheduler", usage: "clientAuth" },
-    { name: "node", subject: node, usage: "clientAuth" },
-    {
-      name: "node-serving",
-      subject: node,
-      usage: "serverAuth",
-      alternativeNames: [`DNS:${nodeName}`, "IP:127.0.0.1", `IP:${addresses.edge}`],
-    },
+    ...nodes,
   ];
   for (const leaf of leaves) mintLeaf(pki, leaf);
   mintKey(pki.key("service-account"));

@@ -27,7 +27,9 @@ import { mintPki, type Pki } from "./pki.ts";
 import { LAB_DIR_VARIABLE, LabProcess, type Output, runProcess, startProcess, until } from "./processes.ts";
 import { holdfastPath } from "./requirements.ts";
 
+/** The node beyond the WAN, and that beside the API server where a test starts one. */
 export const NODE_NAME = "edge1";
+export const CLOUD_NODE_NAME = "cloud1";
 const SLOW_DEVICE = "slow0";
 /** The API server as its neighbours in the cloud reach it, whatever the link does. */
 export const LOOPBACK_URL = "https://127.0.0.1:6443";
@@ -77,7 +79,11 @@ export class World implements AsyncDisposable {
     private readonly options: WorldOptions,
   ) {
     this.audit = new Audit(directory, network.edgeAddress);
-    this.pki = mintPki(join(directory, "pki"), { cloud: network.cloudAddress, edge: network.edgeAddress }, NODE_NAME);
+    this.pki = mintPki(
+      join(directory, "pki"),
+      { cloud: network.cloudAddress, edge: network.edgeAddress },
+      { cloud: CLOUD_NODE_NAME, edge: NODE_NAME },
+    );
     this.cloudKubeconfig = this.kubeconfig(LOOPBACK_URL, this.certificateOf("admin"));
     this.adminKubeconfig = this.kubeconfig(this.apiServerUrl, this.certificateOf("admin"));
     this.nodeKubeconfig = this.kubeconfig(this.apiServerUrl, this.certificateOf("node"));
@@ -387,12 +393,12 @@ export class World implements AsyncDisposable {
   }
 
   /**
-   * Starts a part of the node at the edge, its output in a log.
+   * Starts a part of a node, at the edge where nothing else is said, its output in a log.
    *
    * By nsenter: `ip netns exec` mounts a fresh /sys, which hides the cgroups.
    */
-  startOnNode(name: string, command: readonly string[]): LabProcess {
-    const entered = ["nsenter", `--net=/run/netns/${this.network.edge}`, ...command];
+  startOnNode(name: string, command: readonly string[], namespace = this.network.edge): LabProcess {
+    const entered = ["nsenter", `--net=/run/netns/${namespace}`, ...command];
     return this.own(startProcess(name, entered, { logPath: join(this.directory, `${name}.log`) }));
   }
 
