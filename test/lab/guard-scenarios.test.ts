@@ -18,7 +18,17 @@ const CUT_MS = isLong ? 600_000 : 20_000;
 describe.skipIf(whyWithoutHoldfast !== undefined)(titled("a whole cluster's troubles", whyWithoutHoldfast), () => {
   let guarded: GuardWorld;
   beforeAll(async () => {
-    guarded = await GuardWorld.start({ manifests: [] });
+    const leases = { "lease-duration": "6s", "renew-deadline": "4s", "retry-period": "1s" };
+    guarded = await GuardWorld.start({
+      manifests: [],
+      world: {
+        controllerManagerArguments: [
+          "--leader-elect=true",
+          ...Object.entries(leases).map(([name, value]) => `--leader-elect-${name}=${value}`),
+        ],
+      },
+    });
+    guarded.world.startStandbyControllerManager();
     await guarded.startGuards(2);
     await guarded.setParameters({ silentAfter: "10s" });
     await guarded.addNodes(DARK, LABELS);
@@ -58,6 +68,24 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("a whole cluster's trou
     await guarded.world.inCloud(["uncordon", "dark-1"]);
     expect(unchanged(await darkPods())).toEqual(unchanged(before));
   }, 30_000);
+
+  test("the controllers fail over: the new leader knows nothing of the nodes, and evicts nothing held", async () => {
+    const before = await darkPods();
+    const leader = async () =>
+      await guarded.world.inCloud(
+        "get lease kube-controller-manager -n kube-system -o jsonpath={.spec.holderIdentity}".split(" "),
+      );
+    const first = await leader();
+    await guarded.world.failOverControllers();
+    await until("the standby leads", async () => (await leader()) !== first, 60_000);
+    // The yardstick: what nobody holds is given up by the new leader.
+    await guarded.hollow.silence("well-1");
+    await guarded.evicted("well-1");
+    expect(unchanged(await darkPods())).toEqual(unchanged(before));
+    const ready = await guarded.readyEndpoints();
+    expect(DARK.filter((name) => !ready.has(name))).toEqual([]);
+    await guarded.hollow.hear("well-1");
+  }, 240_000);
 
   test("etcd is set back: the guard reads everything anew, and nothing is evicted", async () => {
     const before = await darkPods();

@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { GuardWorld, SHOP, unchanged } from "./guard-world.ts";
 import { measured, seconds } from "./node-world.ts";
-import { type LabProcess, until } from "./processes.ts";
+import { type LabProcess, runProcess, until } from "./processes.ts";
 import { titled, whyWithoutHoldfast } from "./requirements.ts";
 
 const HOLD = { "node-restriction.kubernetes.io/holdfast": "hold" };
@@ -51,6 +51,84 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("policies and two guard
     expect(said).toContain("held: its silence evicts nothing");
     expect(said).toContain("policy holdfast-node-ready");
   }, 180_000);
+
+  describe("hostile requests, through the API server", () => {
+    const NODE_CONTROLLER = { user: "system:serviceaccount:kube-system:node-controller", groups: ["system:masters"] };
+    const STRATEGIC = "application/strategic-merge-patch+json";
+    const pathOf = (name: string) => `/api/v1/namespaces/${SHOP}/pods/${name}`;
+    const condition = (type: string, status: string, reason: string) => ({
+      status: { phase: "Running", conditions: [{ type, status, reason, lastTransitionTime: "2026-01-01T00:00:00Z" }] },
+    });
+    async function patchStatus(name: string, body: object, as: { user: string; groups: readonly string[] }) {
+      const path = `${pathOf(name)}/status`;
+      return await guarded.world.requestInCloud({ method: "PATCH", path, body, contentType: STRATEGIC, ...as });
+    }
+    const ADMIN = { user: "admin", groups: ["system:masters"] };
+
+    test("a review of 3 MB is judged like any other", async () => {
+      const env = Array.from({ length: 14 }, (_, index) => ({ name: `E${index}`, value: "x".repeat(100_000) }));
+      await guarded.world.inCloud(
+        ["create", "-f", "-"],
+        JSON.stringify({
+          apiVersion: "v1",
+          kind: "Pod",
+          metadata: { name: "heavy", namespace: SHOP },
+          spec: { nodeName: "held", containers: [{ name: "app", image: "none", env }] },
+        }),
+      );
+      expect((await patchStatus("heavy", condition("Ready", "True", ""), ADMIN)).status).toBe(200);
+      const { status, body } = await patchStatus("heavy", condition("Ready", "False", ""), NODE_CONTROLLER);
+      expect({ status, says: /Cannot mark as not ready pod ."shop\/heavy/.test(body) }).toEqual({
+        status: 403,
+        says: true,
+      });
+      await guarded.world.inCloud(["delete", "pod", "heavy", "-n", SHOP, "--grace-period=0", "--force"]);
+    }, 60_000);
+
+    test("1,000 evictions at once, dry runs: none passes, and the guard answers the next one", async () => {
+      const [pod] = await guarded.podsOn("held");
+      const marked = condition("DisruptionTarget", "True", "DeletionByTaintManager");
+      expect((await patchStatus(pod!.name, marked, ADMIN)).status).toBe(200);
+      const eviction = { method: "DELETE", path: `${pathOf(pod!.name)}?dryRun=All`, body: {}, ...NODE_CONTROLLER };
+      const counts = new Map<number, number>();
+      for (const { status } of await guarded.world.requestsInCloud(eviction, 1_000))
+        counts.set(status, (counts.get(status) ?? 0) + 1);
+      measured("1,000 evictions of a held pod at once, answers by status", JSON.stringify([...counts]));
+      // 429 is the API server's own limit.
+      expect([...counts.keys()].filter((status) => status !== 403 && status !== 429)).toEqual([]);
+      expect(counts.get(403)).toBeGreaterThan(0);
+      expect((await guarded.world.requestInCloud(eviction)).status).toBe(403);
+      const nobody = { ...eviction, user: "nobody-we-know" };
+      expect((await guarded.world.requestInCloud(nobody)).status).toBe(200);
+      expect((await guarded.podsOn("held")).map(({ uid, isDeleting }) => [uid, isDeleting])).toEqual([
+        [pod!.uid, false],
+      ]);
+    }, 90_000);
+
+    test("what is no review, straight to its port: refused in words, and it goes on", async () => {
+      const post = async (body: string) => {
+        const script = `const answer = await fetch(process.argv[1], { method: "POST", body: process.argv[2], headers: { "Content-Type": "application/json" }, tls: { rejectUnauthorized: false } });
+          process.stdout.write(answer.status + " " + (await answer.text()));`;
+        const url = `https://${guarded.world.network.cloudAddress}:10443/validate/pods-delete`;
+        const { network } = guarded.world;
+        const output = await runProcess(network.within(network.cloud, [process.execPath, "-e", script, url, body]));
+        return output.stdout + output.stderr;
+      };
+      for (const body of [
+        "",
+        "{",
+        "[]",
+        "null",
+        JSON.stringify({ apiVersion: "admission.k8s.io/v1beta1", kind: "AdmissionReview", request: { uid: "u" } }),
+        JSON.stringify({ apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview" }),
+      ])
+        expect({ body, answer: await post(body) }).toEqual({
+          body,
+          answer: expect.stringMatching(/^4\d\d .*"kind":"Status"/s),
+        });
+      expect(await guarded.guardAnswer(0, "/readyz")).toBeDefined();
+    }, 60_000);
+  });
 
   test("the bound passes: released, and the control plane does what it would", async () => {
     await until("it is released", async () => (await guarded.node("bounded")).labels[RELEASED] === "bound", 90_000);
@@ -147,23 +225,15 @@ describe.skipIf(whyWithoutHoldfast !== undefined).each([true, false])(
       );
     }, 120_000);
 
-    test("all guards dead: evictions by the node controller's own account wait, others go on", async () => {
+    test("all guards dead, and no policy: nothing is held, and nothing waits for them", async () => {
       for (const guard of guards) await guard.stop("SIGKILL");
       await until("its new pod is ready", async () => {
         const pods = await guarded.podsOn("held");
         return pods.length === 1 && pods[0]!.isReady;
       });
-      const before = await guarded.podsOn("held");
+      const [before] = await guarded.podsOn("held");
       await guarded.hollow.silence("held");
-      await until("it is tainted", async () => (await guarded.node("held")).evictingTaints.length > 0, 60_000);
-      if (!hasControllerAccounts) return await guarded.evicted("held", before[0]!.uid);
-      await until(
-        "the controller has tried",
-        async () => (await guarded.podsOn("held")).some(({ disruption }) => disruption !== undefined),
-        60_000,
-      );
-      expect((await guarded.podsOn("held")).filter(({ isDeleting }) => isDeleting)).toEqual([]);
-      expect((await guarded.podsOn("held")).map(({ uid }) => uid)).toEqual(before.map(({ uid }) => uid));
+      await guarded.evicted("held", before!.uid);
     }, 150_000);
   },
 );

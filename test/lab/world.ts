@@ -51,6 +51,23 @@ export interface KubectlOptions {
   readonly timeoutMs?: number;
 }
 
+/** A request to the API server in anybody's name. */
+export interface CloudRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly body: object;
+  /** Default a merge patch. */
+  readonly contentType?: string;
+  readonly user: string;
+  readonly groups?: readonly string[];
+}
+
+/** Its answer, whatever it is. */
+export interface CloudAnswer {
+  readonly status: number;
+  readonly body: string;
+}
+
 /** One started `holdfast run`. */
 export interface Holdfast extends AsyncDisposable {
   readonly stateDir: string;
@@ -71,6 +88,7 @@ export class World implements AsyncDisposable {
   private etcd: LabProcess | undefined;
   private apiServer: LabProcess | undefined;
   private controllerManager: LabProcess | undefined;
+  private standby: LabProcess | undefined;
   private fileCount = 0;
 
   private constructor(
@@ -251,6 +269,18 @@ export class World implements AsyncDisposable {
     await this.startApiServer();
   }
 
+  /** Starts a second controller manager that waits for the first one's lease; both must elect a leader. */
+  startStandbyControllerManager(): void {
+    this.standby = this.startControllers(["--secure-port=10357"]);
+  }
+
+  /** Kills the controllers that lead; the standby takes over when their lease has run out. */
+  async failOverControllers(): Promise<void> {
+    if (this.standby === undefined) throw new Error("No standby was started");
+    await this.controllerManager?.stop("SIGKILL");
+    [this.controllerManager, this.standby] = [this.standby, undefined];
+  }
+
   /** Ends the controllers at once and starts them anew: they know nothing of what they saw. */
   async restartControllerManager(): Promise<void> {
     await this.controllerManager?.stop("SIGKILL");
@@ -295,29 +325,40 @@ export class World implements AsyncDisposable {
    *
    * @returns status and body, whatever they are; kubectl would read before it writes.
    */
-  async requestInCloud(request: {
-    readonly method: string;
-    readonly path: string;
-    readonly body: object;
-    readonly contentType?: string;
-    readonly user: string;
-    readonly groups?: readonly string[];
-  }): Promise<{ readonly status: number; readonly body: string }> {
+  async requestInCloud(request: CloudRequest): Promise<CloudAnswer> {
+    return (await this.requestsInCloud(request, 1))[0]!;
+  }
+
+  /** The same request so many times at once. @returns the answers in any order. */
+  async requestsInCloud(request: CloudRequest, count: number): Promise<CloudAnswer[]> {
     const { method, path, body, contentType = "application/merge-patch+json", user, groups = [] } = request;
     const files = [this.pki.ca, this.pki.certificate("admin"), this.pki.key("admin")];
-    const given = JSON.stringify({ method, url: `${LOOPBACK_URL}${path}`, body, contentType, user, groups, files });
+    const given = JSON.stringify({
+      count,
+      method,
+      url: `${LOOPBACK_URL}${path}`,
+      body,
+      contentType,
+      user,
+      groups,
+      files,
+    });
     // By node:https: fetch would join the groups into one.
-    const script = `const { method, url, body, contentType, user, groups, files } = JSON.parse(process.argv[1]);
+    const script = `const { count, method, url, body, contentType, user, groups, files } = JSON.parse(process.argv[1]);
       const [ca, cert, key] = files.map((file) => require("node:fs").readFileSync(file));
       const headers = { "Content-Type": contentType, "Impersonate-User": user, "Impersonate-Group": groups };
-      const asked = require("node:https").request(url, { method, headers, ca, cert, key }, (answer) => {
-        let text = "";
-        answer.on("data", (chunk) => (text += chunk));
-        answer.on("end", () => process.stdout.write(JSON.stringify({ status: answer.statusCode, body: text })));
+      const ask = () => new Promise((resolve, reject) => {
+        const asked = require("node:https").request(url, { method, headers, ca, cert, key }, (answer) => {
+          let text = "";
+          answer.on("data", (chunk) => (text += chunk));
+          answer.on("end", () => resolve({ status: answer.statusCode, body: text }));
+        });
+        asked.on("error", reject);
+        asked.end(JSON.stringify(body));
       });
-      asked.end(JSON.stringify(body));`;
+      process.stdout.write(JSON.stringify(await Promise.all(Array.from({ length: count }, ask))));`;
     const command = this.network.within(this.network.cloud, [process.execPath, "-e", script, given]);
-    const output = await runProcess(command, { timeoutMs: 20_000 });
+    const output = await runProcess(command, { timeoutMs: 60_000 });
     if (output.exitCode !== 0) throw new Error(`Cannot ask ${path}: ${output.stderr.trim()}`);
     return JSON.parse(output.stdout);
   }
@@ -446,10 +487,15 @@ export class World implements AsyncDisposable {
   }
 
   private startControllerManager(): void {
+    this.controllerManager = this.startControllers();
+  }
+
+  private startControllers(more: readonly string[] = []): LabProcess {
     const kubeconfig = this.kubeconfig(LOOPBACK_URL, this.certificateOf("controller-manager"));
-    this.controllerManager = this.startInCloud("kube-controller-manager", [
+    return this.startInCloud("kube-controller-manager", [
       ...controllerManagerArguments(this.pki, kubeconfig),
       ...(this.options.controllerManagerArguments ?? []),
+      ...more,
     ]);
   }
 

@@ -65,6 +65,14 @@ describe("the objects", () => {
     expect(kinds.at(-1)).toBe("MutatingWebhookConfiguration");
   });
 
+  test("no webhook fails closed: the taint manager forgets what waits, from nodes that nobody holds too", () => {
+    const webhooks = [...find("ValidatingWebhookConfiguration"), ...find("MutatingWebhookConfiguration")].flatMap(
+      (one) => (one as KubernetesObject & { webhooks: { name: string; failurePolicy: string }[] }).webhooks,
+    );
+    expect(webhooks.length).toBeGreaterThan(4);
+    expect(webhooks.filter(({ failurePolicy }) => failurePolicy !== "Ignore").map(({ name }) => name)).toEqual([]);
+  });
+
   test("policies deny and never mutate, fail closed, and let kubelets pass", () => {
     const policies = find("ValidatingAdmissionPolicy");
     expect(policies.length).toBeGreaterThan(4);
