@@ -83,6 +83,17 @@ interface Following {
   refusal?: UpstreamRefusedError | ScopeTooLargeError;
 }
 
+/**
+ * How long a watch is asked to last: as client-go does, and for one object as
+ * kubelet does, which keeps one open for each ConfigMap and Secret of its pods.
+ *
+ * @param share in [0, 1), spreads them.
+ */
+function watchSeconds({ fieldSelector }: ScopeIdentity, share: number): number {
+  const least = fieldSelector.startsWith("metadata.name=") ? 1_800 : 300;
+  return least + Math.floor(share * least);
+}
+
 /** Without a byte for this long the link is looked at; bookmarks come about once a minute. */
 const SILENCE_SUSPECT_MS = 90_000;
 const SILENCE_CHECK_MS = 30_000;
@@ -693,7 +704,7 @@ export class Scope {
     let cancelSilence = clock.after(SILENCE_CHECK_MS, checkSilence);
     try {
       const askedMs = clock.monotonicMs();
-      const answer = await source.watch(this.identity, from, 300 + Math.floor(random() * 300), attempt.signal);
+      const answer = await source.watch(this.identity, from, watchSeconds(this.identity, random()), attempt.signal);
       if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
       const codec = codecFor(answer.header("content-type") ?? "");
       if (codec === undefined)

@@ -16,6 +16,18 @@ describe("a scope", () => {
     expect(scope.state).toBe("live");
   });
 
+  test("asks its watch to last as client-go does, and for one object as kubelet does", async () => {
+    for (const [selector, least] of [
+      ["", 300],
+      ["metadata.name=settings", 1_800],
+    ] as const) {
+      const { server, open, watch } = startModel();
+      await watch(open(selector).scope, "", { stream: true });
+      expect(server.watchSeconds).toHaveLength(1);
+      expect(server.watchSeconds[0]).toBeWithin(least, 2 * least);
+    }
+  });
+
   test("says nothing at a cut and only what changed at the return, without a list", async () => {
     const { server, clock, open, watch, cut, heal } = startModel();
     server.put("a", "1");

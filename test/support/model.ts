@@ -74,6 +74,8 @@ export class ModelServer implements ScopeSource {
   lists = 0;
   watches: ModelWatch[] = [];
   watchRequests: string[] = [];
+  /** How long each was asked to last. */
+  watchSeconds: number[] = [];
   isReachable = true;
   refuse: { status: number; reason: string } | undefined;
   #objects = new Map<string, Stored>();
@@ -134,10 +136,11 @@ export class ModelServer implements ScopeSource {
   async watch(
     _identity: ScopeIdentity,
     resourceVersion: string,
-    _timeoutSeconds: number,
+    timeoutSeconds: number,
     signal: AbortSignal,
   ): Promise<SourceAnswer> {
     this.watchRequests.push(resourceVersion);
+    this.watchSeconds.push(timeoutSeconds);
     if (!this.isReachable) throw new UnreachableError("cut");
     if (this.refuse !== undefined)
       return answer(this.refuse.status, [`{"kind":"Status","reason":"${this.refuse.reason}"}`]);
@@ -299,9 +302,9 @@ export function startModel(limits: Partial<ScopeLimits> = {}) {
     labelSelector: "",
     representation: "json",
   };
-  const open = () => {
+  const open = (fieldSelector = "") => {
     const scopes = new Scopes(parts, { retentionMs: 1e9, maxScopes: 10 });
-    return { scopes, scope: scopes.open(identity)! };
+    return { scopes, scope: scopes.open({ ...identity, fieldSelector })! };
   };
   const cut = () => {
     server.isReachable = false;
