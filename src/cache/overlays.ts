@@ -47,6 +47,8 @@ interface Overlay extends StatusTarget {
   readonly status: Fields;
   /** Labels and annotations as the status write left them. */
   readonly metadata: Fields;
+  /** True: a link returned since, and only its terminal phase is remembered, until the cloud knows it too. */
+  readonly isRemembered?: boolean;
 }
 
 interface OverlayParts {
@@ -136,6 +138,7 @@ export class Overlays {
     for (const scope of this.parts.scopes.all()) scope.endEdits();
     for (const [key, overlay] of this.#overlays) {
       if (isTerminal(overlay.status) && this.#isNews(overlay)) {
+        this.#overlays.set(key, { ...overlay, isRemembered: true });
         this.#save(key, 0);
         continue;
       }
@@ -144,9 +147,10 @@ export class Overlays {
     this.#endpoints.ended();
   }
 
-  /** A terminal phase that was kept is dropped once the cloud knows it or the pod is gone. */
+  /** A terminal phase that is remembered is dropped once the cloud knows it or the pod is gone; what was said in this cut stays. */
   settle(): void {
-    for (const [key, overlay] of this.#overlays) if (!this.#isNews(overlay)) this.#forget(key);
+    for (const [key, overlay] of this.#overlays)
+      if (overlay.isRemembered === true && !this.#isNews(overlay)) this.#forget(key);
   }
 
   /** The node's object is another now, or gone: what was said of the old one is void. */

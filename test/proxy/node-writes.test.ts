@@ -178,6 +178,23 @@ describe("a status written while cut", () => {
     watch.close();
   });
 
+  test("of a pod that the cloud knows to be finished is kept over two restarts in one cut", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const job = "/api/v1/namespaces/shop/pods/job-0";
+    const watch = await client.watch(`${PODS}&${STREAM}`);
+    world.apiServer.put({ ...pod("job-0"), status: { ...pod("job-0").status, phase: "Succeeded" } } as never);
+    await watch.until((events) => events.some(({ object }) => object.status?.phase === "Succeeded"));
+    watch.close();
+    await world.cut();
+    await client.request("PATCH", `${job}/status`, status({ message: "said while cut" }));
+    for (const _restart of ["first", "second"]) {
+      await world.edge.restart();
+      await world.cut();
+      expect((await client.get(job)).json().status).toMatchObject({ phase: "Succeeded", message: "said while cut" });
+    }
+  });
+
   test("is refused for another UID, another node, another caller, and a body that is no patch", async () => {
     await using world = await startNode([node("edge2")]);
     const { client } = world.edge;
