@@ -39,6 +39,7 @@ import type {
 import { identityText } from "./contract.ts";
 import { Dictionaries } from "./dictionaries.ts";
 import { ScopeDamagedError } from "./errors.ts";
+import { isHeartbeat } from "./heartbeat.ts";
 import { StagedList } from "./list-writer.ts";
 import {
   clearRows,
@@ -591,19 +592,25 @@ export class SqliteStore implements Store {
     const scope = this.#scopes.get(scopeId);
     if (scope?.listed === undefined) return;
     const key = objectKey(meta.namespace, meta.name);
+    const isLazy =
+      item !== undefined &&
+      scope.identity.resource === "nodes" &&
+      isHeartbeat(this.getObject(scopeId, meta.namespace, meta.name), item);
     this.#queue.set(`${scopeId}\n${key}`, { scope, key, item });
     this.#queuedBytes += item?.bytes.length ?? 0;
     for (const list of scope.lists) list.overtake(key, resourceVersion);
     scope.listed = { ...scope.listed, resourceVersion, changedAt: resourceVersion, lastContactMs: nowMs };
-    this.#queueGrew();
+    this.#queueGrew(isLazy);
   }
 
-  #queueGrew(): void {
+  /** @param isLazy what was queued can wait as long as bookmarks do. */
+  #queueGrew(isLazy = false): void {
     if (
       this.#queue.size + this.#responses.queued >= MAX_QUEUED ||
       this.#queuedBytes + this.#responses.queuedBytes >= MAX_QUEUED_BYTES
     )
       return this.flush();
+    if (isLazy) return this.#scheduleBookmarks(BOOKMARKS_EVERY_MS);
     if (this.#cancelCommit !== undefined) return;
     const { clock } = this.options;
     const waitMs = COMMIT_EVERY_MS - (clock.monotonicMs() - this.#lastCommitMs);

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
+import type { Item } from "../../src/kube/codec.ts";
+import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { ScopeDamagedError } from "../../src/store/errors.ts";
 import { Bench, PODS, SECRETS, SHAPE, contentOf, item, list, listedScope, numbered, spoken } from "./support.ts";
 
@@ -175,6 +177,61 @@ describe("group commit", () => {
     );
     store.flush();
     expect(onDisk()).toBe("301");
+  });
+
+  describe("a node's heartbeat", () => {
+    const NODES: ScopeIdentity = { ...PODS, resource: "nodes", fieldSelector: "metadata.name=edge-1" };
+    const node = (version: number, { beat = "10:00:00Z", labels = {}, uid = "u" } = {}): Item => ({
+      meta: { namespace: "", name: "edge-1", uid, resourceVersion: String(version) },
+      bytes: Buffer.from(
+        JSON.stringify({
+          metadata: {
+            name: "edge-1",
+            uid,
+            resourceVersion: String(version),
+            labels,
+            managedFields: [{ manager: "kubelet", time: `2026-01-01T${beat}`, fieldsType: "FieldsV1" }],
+          },
+          status: { conditions: [{ type: "Ready", status: "True", lastHeartbeatTime: `2026-01-01T${beat}` }] },
+        }),
+      ),
+    });
+    /** Puts it, lets two seconds pass. @returns whether it is on disk. */
+    function isWritten(change: Item, before = node(1)): boolean {
+      using bench = new Bench();
+      const store = bench.open();
+      const id = listedScope(store, [before], 1, NODES);
+      store.putObject(id, change, change.meta.resourceVersion, 1);
+      bench.clock.pass(2_000);
+      const [row] = bench.look("SELECT resource_version FROM marks") as { resource_version: string }[];
+      const isOnDisk = row!.resource_version === change.meta.resourceVersion;
+      // Read at once in any case, and written with what else is to be written.
+      expect(store.getObject(id, "", "edge-1")).toEqual(change);
+      store.settle();
+      expect(bench.look("SELECT resource_version FROM marks")).toEqual([
+        { resource_version: change.meta.resourceVersion },
+      ]);
+      return isOnDisk;
+    }
+
+    test("alone waits for the bookmarks; whatever else changed does not", () => {
+      expect(isWritten(node(2, { beat: "10:05:00Z" }))).toBe(false);
+      expect(isWritten(node(2, { beat: "10:05:00Z", labels: { cordoned: "yes" } }))).toBe(true);
+      expect(isWritten(node(2, { beat: "10:05:00Z", uid: "another" }))).toBe(true);
+    });
+
+    test("takes a change that came before it along", () => {
+      using bench = new Bench();
+      const store = bench.open();
+      const id = listedScope(store, [node(1)], 1, NODES);
+      store.putObject(id, node(2, { labels: { cordoned: "yes" } }), "2", 1);
+      // Within the second that commits are apart.
+      store.putObject(id, node(3, { labels: { cordoned: "no" } }), "3", 1);
+      store.putObject(id, node(4, { labels: { cordoned: "no" }, beat: "10:05:00Z" }), "4", 1);
+      expect(bench.look("SELECT resource_version FROM marks")).toEqual([{ resource_version: "2" }]);
+      bench.clock.pass(2_000);
+      expect(bench.look("SELECT resource_version FROM marks")).toEqual([{ resource_version: "4" }]);
+    });
   });
 
   test("the same bytes again move only the resourceVersion", () => {
