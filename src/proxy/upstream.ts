@@ -1,9 +1,12 @@
 /**
  * Ask the API server.
  *
- * Lists, gets and writes go over HTTP/1.1, watches over HTTP/2 where the API
- * server speaks it (many watches, one connection). `fetch` normalises paths:
- * a target it would change goes out through node:https byte for byte.
+ * Watches and writes go over HTTP/2 where the API server speaks it: many
+ * watches share a connection, heads that repeat cost a few bytes, and a write
+ * whose connection breaks is not sent again (over HTTP/1.1 `fetch` repeats a
+ * PUT and a DELETE). Lists and gets go over HTTP/1.1, because over HTTP/2 the
+ * runtime reads megabytes ahead of a slow reader. `fetch` normalises paths: a
+ * target it would change goes out through node:https byte for byte.
  *
  * Each credential has its own connections; a caller on a token never travels
  * on a connection that carries our certificate. After a cut all connections
@@ -29,7 +32,7 @@ export interface UpstreamRequest {
   readonly body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
   readonly credential: UpstreamCredential;
   readonly signal: AbortSignal;
-  /** Watches: HTTP/2, and never a deadline. */
+  /** Its answer never ends by itself. */
   readonly isWatch?: boolean;
   /** May be sent to another API server when one does not answer: only for reads. */
   readonly mayRetry?: boolean;
@@ -127,7 +130,7 @@ export class Upstream {
     const waiting = setTimeout(this.options.onWaiting, HEAD_PATIENCE_MS);
     try {
       if (!survivesUrl(server, request.target)) return await this.#sendExactly(server, request);
-      if (request.isWatch === true && this.#isHttp2.get(server) !== false) {
+      if (isForHttp2(request) && this.#isHttp2.get(server) !== false) {
         try {
           return await this.#fetch(server, request, "http2");
         } catch (error) {
@@ -197,6 +200,11 @@ export class Upstream {
     else outgoing.end(request.body);
     return promise;
   }
+}
+
+function isForHttp2({ method, body, isWatch, isProbe }: UpstreamRequest): boolean {
+  if (isProbe === true || body instanceof ReadableStream) return false;
+  return isWatch === true || (method !== "GET" && method !== "HEAD");
 }
 
 /** The headers with the credential's Authorization; callers leave theirs out. */

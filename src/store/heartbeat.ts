@@ -1,24 +1,67 @@
 /**
- * Which change of an object is a heartbeat and nothing more.
+ * Which change of a Node is a heartbeat and nothing more.
  *
  * A kubelet writes its node's status every five minutes to say that it is
  * alive. Every copy of the node would be written to the card for it, and after
  * a power cut nobody misses the minutes: the watch goes on from the older row.
  */
 
-import type { Item } from "../kube/codec.ts";
+import { joinBytes } from "../kube/byte-buffer.ts";
+import { MalformedError, type Item } from "../kube/codec.ts";
+import { fieldsOf } from "../kube/protobuf-wire.ts";
 
 /** What a heartbeat changes: the version, the conditions' times and those of the field managers. */
 const BEATS = /"(?:resourceVersion|lastHeartbeatTime)":"[^"]*"|"time":"[^"]*"(?=,"fieldsType")/g;
+/** The same by protobuf's numbers; `true` is such a field, anything else a message that may hold one. */
+const BEAT_FIELDS: Beats = { 1: { 6: true, 17: { 4: true } }, 3: { 4: { 3: true } } };
 const BRACE = 0x7b;
+/** No field has the number 0, so it can end a message. */
+const END = Uint8Array.of(0);
 
-/** Whether a later state of an object differs from an earlier one by its heartbeat alone; false where that cannot be told. */
+interface Beats {
+  readonly [number: number]: true | Beats;
+}
+
+/**
+ * Whether a later state of a Node differs from an earlier one by its heartbeat
+ * alone; false where that cannot be told.
+ *
+ * Source: k8s.io/api/core/v1 and k8s.io/apimachinery/pkg/apis/meta/v1, generated.proto.
+ */
 export function isHeartbeat(before: Item | undefined, after: Item): boolean {
   if (before === undefined || before.meta.uid !== after.meta.uid) return false;
-  if (before.bytes[0] !== BRACE || after.bytes[0] !== BRACE) return false;
-  return still(before) === still(after);
+  const isJson = after.bytes[0] === BRACE;
+  if (isJson !== (before.bytes[0] === BRACE)) return false;
+  try {
+    return isJson ? still(before) === still(after) : isSame(stillMessage(before.bytes), stillMessage(after.bytes));
+  } catch (error) {
+    if (error instanceof MalformedError) return false;
+    throw error;
+  }
 }
 
 function still({ bytes }: Item): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8").replace(BEATS, "");
+}
+
+function stillMessage(bytes: Uint8Array): Uint8Array {
+  return joinBytes([...stillParts(bytes, 0, bytes.length, BEAT_FIELDS)]);
+}
+
+function* stillParts(bytes: Uint8Array, from: number, to: number, beats: Beats): Generator<Uint8Array, void> {
+  for (const field of fieldsOf(bytes, from, to)) {
+    const inner = beats[field.number];
+    if (inner === true) continue;
+    if (inner === undefined || field.wireType !== 2) {
+      yield bytes.subarray(field.at, field.end);
+      continue;
+    }
+    yield Uint8Array.of(field.number);
+    yield* stillParts(bytes, field.start, field.end, inner);
+    yield END;
+  }
+}
+
+function isSame(one: Uint8Array, other: Uint8Array): boolean {
+  return Buffer.compare(one, other) === 0;
 }

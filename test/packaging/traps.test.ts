@@ -301,6 +301,26 @@ describe("this runtime", () => {
     link.close();
   });
 
+  test("fetch repeats a PUT on a kept connection that breaks over HTTP/1.1, and not over HTTP/2", async () => {
+    const seen: string[] = [];
+    using one = await served((request, response) => {
+      seen.push(request.method);
+      if (request.method === "GET") return void response.end("ok");
+      request.resume().on("end", () => (request.stream?.session ?? request.socket).destroy());
+    });
+    one.server.on("sessionError", () => {});
+    const ask = async (protocol: string, method: string) => {
+      const body = method === "GET" ? {} : { body: new Uint8Array(100) };
+      const how = { method, ...body, protocol, tls: lax };
+      return (await fetch(one.url, how as RequestInit)).text();
+    };
+    for (const protocol of ["http1.1", "http2"]) {
+      await ask(protocol, "GET");
+      await expect(ask(protocol, "PUT")).rejects.toThrow();
+    }
+    expect(seen).toEqual(["GET", "PUT", "PUT", "GET", "PUT"]);
+  });
+
   test("process.exit drops what a pipe has not taken yet, so commands write synchronously", async () => {
     const script = 'process.stdout.write("x".repeat(1_000_000)); process.exit(0);';
     // wc reads nothing before the writer has ended, so the pipe's 64 KB are all there is room for.

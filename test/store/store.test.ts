@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Item } from "../../src/kube/codec.ts";
+import { message, text, varint } from "../../src/kube/protobuf-wire.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { ScopeDamagedError } from "../../src/store/errors.ts";
 import { Bench, PODS, SECRETS, SHAPE, contentOf, item, list, listedScope, numbered, spoken } from "./support.ts";
@@ -179,28 +180,22 @@ describe("group commit", () => {
     expect(onDisk()).toBe("301");
   });
 
-  describe("a node's heartbeat", () => {
+  describe.each([["JSON"], ["protobuf"]] as const)("a node's heartbeat in %s", (format) => {
     const NODES: ScopeIdentity = { ...PODS, resource: "nodes", fieldSelector: "metadata.name=edge-1" };
-    const node = (version: number, { beat = "10:00:00Z", labels = {}, uid = "u" } = {}): Item => ({
+    const node = (
+      version: number,
+      { beat = 0, label = "none", uid = "u", ready = "True", transition = 0 }: NodeChange = {},
+    ): Item => ({
       meta: { namespace: "", name: "edge-1", uid, resourceVersion: String(version) },
-      bytes: Buffer.from(
-        JSON.stringify({
-          metadata: {
-            name: "edge-1",
-            uid,
-            resourceVersion: String(version),
-            labels,
-            managedFields: [{ manager: "kubelet", time: `2026-01-01T${beat}`, fieldsType: "FieldsV1" }],
-          },
-          status: { conditions: [{ type: "Ready", status: "True", lastHeartbeatTime: `2026-01-01T${beat}` }] },
-        }),
+      bytes: Uint8Array.from(
+        (format === "JSON" ? jsonNode : protobufNode)({ version, beat, label, uid, ready, transition }),
       ),
     });
     /** Puts it, lets two seconds pass. @returns whether it is on disk. */
-    function isWritten(change: Item, before = node(1)): boolean {
+    function isWritten(change: Item): boolean {
       using bench = new Bench();
       const store = bench.open();
-      const id = listedScope(store, [before], 1, NODES);
+      const id = listedScope(store, [node(1)], 1, NODES);
       store.putObject(id, change, change.meta.resourceVersion, 1);
       bench.clock.pass(2_000);
       const [row] = bench.look("SELECT resource_version FROM marks") as { resource_version: string }[];
@@ -215,19 +210,21 @@ describe("group commit", () => {
     }
 
     test("alone waits for the bookmarks; whatever else changed does not", () => {
-      expect(isWritten(node(2, { beat: "10:05:00Z" }))).toBe(false);
-      expect(isWritten(node(2, { beat: "10:05:00Z", labels: { cordoned: "yes" } }))).toBe(true);
-      expect(isWritten(node(2, { beat: "10:05:00Z", uid: "another" }))).toBe(true);
+      expect(isWritten(node(2, { beat: 300 }))).toBe(false);
+      expect(isWritten(node(2, { beat: 300, label: "cordoned" }))).toBe(true);
+      expect(isWritten(node(2, { beat: 300, ready: "False" }))).toBe(true);
+      expect(isWritten(node(2, { beat: 300, transition: 300 }))).toBe(true);
+      expect(isWritten(node(2, { beat: 300, uid: "another" }))).toBe(true);
     });
 
     test("takes a change that came before it along", () => {
       using bench = new Bench();
       const store = bench.open();
       const id = listedScope(store, [node(1)], 1, NODES);
-      store.putObject(id, node(2, { labels: { cordoned: "yes" } }), "2", 1);
+      store.putObject(id, node(2, { label: "cordoned" }), "2", 1);
       // Within the second that commits are apart.
-      store.putObject(id, node(3, { labels: { cordoned: "no" } }), "3", 1);
-      store.putObject(id, node(4, { labels: { cordoned: "no" }, beat: "10:05:00Z" }), "4", 1);
+      store.putObject(id, node(3), "3", 1);
+      store.putObject(id, node(4, { beat: 300 }), "4", 1);
       expect(bench.look("SELECT resource_version FROM marks")).toEqual([{ resource_version: "2" }]);
       bench.clock.pass(2_000);
       expect(bench.look("SELECT resource_version FROM marks")).toEqual([{ resource_version: "4" }]);
@@ -630,4 +627,49 @@ describe("the folder", () => {
 
 function writtenBytes(): number {
   return Number(/^wchar: (\d+)/m.exec(readFileSync("/proc/self/io", "utf8"))![1]);
+}
+
+interface NodeChange {
+  readonly beat?: number;
+  readonly label?: string;
+  readonly uid?: string;
+  readonly ready?: string;
+  readonly transition?: number;
+}
+
+type NodeState = Required<NodeChange> & { readonly version: number };
+
+/** Times are seconds after ten o'clock. */
+function jsonNode({ version, beat, label, uid, ready, transition }: NodeState): Uint8Array {
+  const time = (seconds: number) => new Date(Date.UTC(2026, 0, 1, 10, 0, seconds)).toISOString();
+  return Buffer.from(
+    JSON.stringify({
+      metadata: {
+        name: "edge-1",
+        uid,
+        resourceVersion: String(version),
+        labels: { state: label },
+        managedFields: [{ manager: "kubelet", time: time(beat), fieldsType: "FieldsV1" }],
+      },
+      status: {
+        conditions: [
+          { type: "Ready", status: ready, lastHeartbeatTime: time(beat), lastTransitionTime: time(transition) },
+        ],
+      },
+    }),
+  );
+}
+
+function protobufNode({ version, beat, label, uid, ready, transition }: NodeState): Uint8Array {
+  const time = (number: number, seconds: number) => message(number, [varint(1, 1_767_261_600 + seconds)]);
+  return Buffer.concat([
+    message(1, [
+      text(1, "edge-1"),
+      text(5, uid),
+      text(6, String(version)),
+      message(11, [text(1, "state"), text(2, label)]),
+      message(17, [text(1, "kubelet"), time(4, beat), text(6, "FieldsV1")]),
+    ]),
+    message(3, [message(4, [text(1, "Ready"), text(2, ready), time(3, beat), time(4, transition)])]),
+  ]);
 }
