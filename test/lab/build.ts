@@ -12,6 +12,15 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 
+/** Minor releases that may stand in for the lab's own kubelet or API server, and the patch release of each (`releases/MINOR/go.mod`). */
+export const RELEASES: Readonly<Record<string, string>> = { "1.34": "v1.34.4", "1.35": "v1.35.4", "1.36": "v1.36.3" };
+
+/** Set by `run.ts --kubelet MINOR` and `--kube-apiserver MINOR`: a key of RELEASES. */
+export const RELEASE_VARIABLES: Readonly<Record<string, string>> = {
+  kubelet: "HOLDFAST_LAB_KUBELET",
+  "kube-apiserver": "HOLDFAST_LAB_KUBE_APISERVER",
+};
+
 const KUBERNETES_VERSION = "v1.37.2";
 
 /** What go.mod of every module asks for. */
@@ -20,14 +29,21 @@ const GO_VERSION = { major: 1, minor: 26 };
 interface Program {
   readonly name: string;
   /** Folder of the Go module, as seen from this one. */
-  readonly module: "cluster" | "coredns" | "informers" | "slow-link" | "../kube/strategic-merge-oracle";
+  readonly module: string;
   readonly target: string;
+  /** Kubernetes' own programs: the release to stamp into them. */
+  readonly version?: string;
 }
 
 const PROGRAMS: readonly Program[] = [
   { name: "etcd", module: "cluster", target: "./etcd" },
   ...["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy"].map(
-    (name): Program => ({ name, module: "cluster", target: `k8s.io/kubernetes/cmd/${name}` }),
+    (name): Program => ({
+      name,
+      module: "cluster",
+      target: `k8s.io/kubernetes/cmd/${name}`,
+      version: KUBERNETES_VERSION,
+    }),
   ),
   { name: "coredns", module: "coredns", target: "." },
   { name: "informers", module: "informers", target: "." },
@@ -38,9 +54,26 @@ const PROGRAMS: readonly Program[] = [
 /** Where the programs lie: HOLDFAST_LAB_BIN, else .cache/lab-bin of the repository. */
 export const programsDir = resolve(process.env["HOLDFAST_LAB_BIN"] ?? join(import.meta.dir, "../../.cache/lab-bin"));
 
-/** The path of one built program. */
+/** The path of one built program; of the older release where one was asked for. */
 export function programPath(name: string): string {
-  return join(programsDir, name);
+  const release = releaseOf(name);
+  return join(programsDir, release === undefined ? name : `${name}-${release}`);
+}
+
+/** The minor release that was asked for of a program; undefined for the lab's own. @throws {Error} when it is none of RELEASES. */
+function releaseOf(name: string): string | undefined {
+  const release = process.env[RELEASE_VARIABLES[name] ?? ""];
+  if (release === undefined) return undefined;
+  if (Object.hasOwn(RELEASES, release)) return release;
+  throw new Error(`Cannot use ${name} "${release}": known releases are ${Object.keys(RELEASES).join(", ")}`);
+}
+
+/** What is to be built: the older programs in place of the lab's own where they were asked for. */
+function programs(): Program[] {
+  return PROGRAMS.map((program) => {
+    const release = releaseOf(program.name);
+    return release === undefined ? program : { ...program, module: `releases/${release}`, version: RELEASES[release]! };
+  });
 }
 
 /**
@@ -68,13 +101,13 @@ export function whyNotBuildable(): string | undefined {
 export function buildPrograms(): void {
   mkdirSync(programsDir, { recursive: true });
   const go = Bun.which("go") ?? "go";
-  for (const program of PROGRAMS) {
+  for (const program of programs()) {
     const directory = join(import.meta.dir, program.module);
     const flags = ["-trimpath", "-buildvcs=false", "-ldflags", linkerFlags(program)];
     const key = buildKey(directory, [output(go, ["env", "GOVERSION", "GOARCH"], directory), ...flags]);
     const keyPath = `${programPath(program.name)}.key`;
     if (existsSync(programPath(program.name)) && existsSync(keyPath) && readFileSync(keyPath, "utf8") === key) continue;
-    console.log(`lab: building ${program.name}`);
+    console.log(`lab: building ${program.name}${program.version === undefined ? "" : ` ${program.version}`}`);
     output(go, ["build", ...flags, "-o", programPath(program.name), program.target], directory);
     writeFileSync(keyPath, key);
   }
@@ -85,11 +118,11 @@ export function buildPrograms(): void {
  * server takes itself for v0.0.0 and turns features off, without the second every
  * User-Agent says so.
  */
-function linkerFlags(program: Program): string {
-  if (!program.target.startsWith("k8s.io/kubernetes/")) return "-s -w";
-  const [major, minor] = KUBERNETES_VERSION.slice(1).split(".");
+function linkerFlags({ version }: Program): string {
+  if (version === undefined) return "-s -w";
+  const [major, minor] = version.slice(1).split(".");
   const stamps = {
-    gitVersion: KUBERNETES_VERSION,
+    gitVersion: version,
     gitMajor: major,
     gitMinor: minor,
     gitTreeState: "clean",

@@ -6,6 +6,9 @@
  * What is there but fails to build is a failure.
  *
  * With --long, links stay bad for minutes; without it, as in CI, for seconds.
+ * With --kubelet 1.34 (or 1.35, 1.36) nodes run that release's kubelet, with
+ * --kube-apiserver 1.34 the cloud that release's API server; three minutes
+ * each to build.
  *
  * Other arguments are handed to `bun test`; a path among them replaces ./test/lab.
  * HOLDFAST_LAB_BIN: where the cluster's programs are kept. HOLDFAST_LAB_BINARY:
@@ -16,7 +19,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ensureDependencies, run } from "../../scripts/setup.ts";
-import { buildPrograms } from "./build.ts";
+import { buildPrograms, RELEASE_VARIABLES } from "./build.ts";
 import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
 import {
   CLOCK_PROGRAMS,
@@ -31,10 +34,12 @@ import {
 const LONG = "--long";
 const ROOT = join(import.meta.dir, "../..");
 
-process.exitCode = await main(
-  process.argv.slice(2).filter((arg) => arg !== LONG),
-  process.argv.includes(LONG),
-);
+const args = process.argv.slice(2).filter((arg) => arg !== LONG);
+for (const [program, variable] of Object.entries(RELEASE_VARIABLES)) {
+  const at = args.indexOf(`--${program}`);
+  if (at >= 0) process.env[variable] = args.splice(at, 2)[1] ?? "";
+}
+process.exitCode = await main(args, process.argv.includes(LONG));
 
 async function main(args: readonly string[], isLong: boolean): Promise<number> {
   const missing = whyNotRunnable();
