@@ -33,7 +33,9 @@ export function isHeartbeat(before: Item | undefined, after: Item): boolean {
   const isJson = after.bytes[0] === BRACE;
   if (isJson !== (before.bytes[0] === BRACE)) return false;
   try {
-    return isJson ? still(before) === still(after) : isSame(stillMessage(before.bytes), stillMessage(after.bytes));
+    return isJson
+      ? still(before) === still(after)
+      : Buffer.compare(stillMessage(before.bytes), stillMessage(after.bytes)) === 0;
   } catch (error) {
     if (error instanceof MalformedError) return false;
     throw error;
@@ -60,8 +62,4 @@ function* stillParts(bytes: Uint8Array, from: number, to: number, beats: Beats):
     yield* stillParts(bytes, field.start, field.end, inner);
     yield END;
   }
-}
-
-function isSame(one: Uint8Array, other: Uint8Array): boolean {
-  return Buffer.compare(one, other) === 0;
 }

@@ -13,7 +13,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { join, resolve } from "node:path";
 
 /** Minor releases that may stand in for the lab's own kubelet or API server, and the patch release of each (`releases/MINOR/go.mod`). */
-export const RELEASES: Readonly<Record<string, string>> = { "1.34": "v1.34.4", "1.35": "v1.35.4", "1.36": "v1.36.3" };
+const RELEASES: Readonly<Record<string, string>> = { "1.34": "v1.34.4", "1.35": "v1.35.4", "1.36": "v1.36.3" };
 
 /** Set by `run.ts --kubelet MINOR` and `--kube-apiserver MINOR`: a key of RELEASES. */
 export const RELEASE_VARIABLES: Readonly<Record<string, string>> = {

@@ -7,8 +7,8 @@
  *
  * With --long, links stay bad for minutes; without it, as in CI, for seconds.
  * With --kubelet 1.34 (or 1.35, 1.36) nodes run that release's kubelet, with
- * --kube-apiserver 1.34 the cloud that release's API server; three minutes
- * each to build.
+ * --kube-apiserver 1.34 the cloud that release's API server; about a minute
+ * each to build when its modules are at hand.
  *
  * Other arguments are handed to `bun test`; a path among them replaces ./test/lab.
  * HOLDFAST_LAB_BIN: where the cluster's programs are kept. HOLDFAST_LAB_BINARY:
