@@ -129,7 +129,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     onBytes: (bytes) => metrics.shared(bytes),
   });
   // The scopes are made before what decides when they may ask.
-  const order: { reconnect?: Reconnect } = {};
+  const order: { reconnect?: Reconnect; overlays?: Overlays } = {};
   const scopeParts: ScopeParts = {
     store,
     source: sharing,
@@ -140,6 +140,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     random,
     turn: (identity) => order.reconnect?.turn(identity) ?? Promise.resolve(),
     isBarred: (principal) => order.reconnect?.isRefused === true && principal === nodeOf(own)?.principal,
+    isVoid: (localVersion) => order.overlays?.isVoid(localVersion) === true,
     countList: (reason) => metrics.upstreamList(reason),
   };
   const scopes = new Scopes(scopeParts, { retentionMs: config.limits.retentionMs, maxScopes: MAX_SCOPES });
@@ -172,6 +173,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     subjectOf,
   );
   const overlays = new Overlays({ store, scopes, clock, log });
+  order.overlays = overlays;
   const events = new EventRing(store, clock, log);
   const tokens = new TokenVault(store, clock, log);
   const reconnect = new Reconnect({

@@ -9,8 +9,10 @@
  *
  *   5 000 000 000 000 000  +  generation * 2^20  +  count
  *
- * A generation is one run of Holdfast that edited something, so that what a
- * client saw before a restart is never above what it sees after.
+ * A generation is one run of Holdfast that edited something, or what is left of
+ * it after the link's return, so that what a client saw before a restart is
+ * never above what it sees after, and that an edit from before a return is
+ * known for what it is: rows may have gone since.
  */
 
 import type { Item } from "../kube/codec.ts";
@@ -21,6 +23,8 @@ import type { ListedState, ScopeSnapshot, Store } from "../store/contract.ts";
 const FIRST_LOCAL = 5_000_000_000_000_000;
 const GENERATION_SPAN = 2 ** 20;
 const GENERATION_VALUE = "edit-generation";
+/** The first generation since the link was last there; kept, because a client may come back after a restart. */
+const FLOOR_VALUE = "edit-floor";
 
 /** Whether a resourceVersion was made here and not by an API server. */
 export function isLocalVersion(resourceVersion: string): boolean {
@@ -30,18 +34,42 @@ export function isLocalVersion(resourceVersion: string): boolean {
 /** Hands out resourceVersions for edited items; they grow across restarts. */
 export class LocalVersions {
   #last = 0;
+  #floor: number | undefined;
 
   constructor(private readonly store: Store) {}
 
   /** The next one. */
   next(): string {
     if (this.#last === 0) {
-      const stored = Number(Buffer.from(this.store.getValue(GENERATION_VALUE) ?? []).toString("latin1"));
-      const generation = (Number.isSafeInteger(stored) && stored > 0 ? stored : 0) + 1;
+      const generation = this.#stored(GENERATION_VALUE) + 1;
       this.store.putValue(GENERATION_VALUE, Buffer.from(String(generation)));
       this.#last = FIRST_LOCAL + generation * GENERATION_SPAN;
     }
     return String(++this.#last);
+  }
+
+  /** The link is there: whoever is told of edits from before may have missed what the API server says now. */
+  voidAll(): void {
+    const next = this.#stored(GENERATION_VALUE) + 1;
+    if (this.#floorGeneration() === next) return;
+    this.#last = 0;
+    this.#floor = next;
+    this.store.putValue(FLOOR_VALUE, Buffer.from(String(next)));
+  }
+
+  /** Whether one of ours is from before the link was last there. */
+  isVoid(resourceVersion: string): boolean {
+    const floor = String(FIRST_LOCAL + this.#floorGeneration() * GENERATION_SPAN);
+    return compareResourceVersions(resourceVersion, floor) < 0;
+  }
+
+  #floorGeneration(): number {
+    return (this.#floor ??= this.#stored(FLOOR_VALUE));
+  }
+
+  #stored(name: string): number {
+    const stored = Number(Buffer.from(this.store.getValue(name) ?? []).toString("latin1"));
+    return Number.isSafeInteger(stored) && stored > 0 ? stored : 0;
   }
 }
 

@@ -147,6 +147,16 @@ export class Overlays {
     this.#endpoints.ended();
   }
 
+  /** The link is there again, though nothing was handed down yet. */
+  linkUp(): void {
+    this.#versions.voidAll();
+  }
+
+  /** Whether a resourceVersion of an edited item is from before the link was last there. */
+  isVoid(localVersion: string): boolean {
+    return this.#versions.isVoid(localVersion);
+  }
+
   /** A terminal phase that is remembered is dropped once the cloud knows it or the pod is gone; what was said in this cut stays. */
   settle(): void {
     for (const [key, overlay] of this.#overlays)

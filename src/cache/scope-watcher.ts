@@ -55,7 +55,7 @@ export class ScopeWatcher {
     private readonly shape: Shape,
     private readonly sink: WatchSink,
     private readonly options: WatcherOptions,
-    private readonly onClose: (watcher: ScopeWatcher) => void,
+    private readonly onLeft: (watcher: ScopeWatcher, isGone: boolean) => void,
   ) {
     this.#cursor = this.#taken = options.cursor;
     this.#begin = options.startAt;
@@ -132,14 +132,13 @@ export class ScopeWatcher {
     if (lastFrame !== undefined && !this.#isBlocked) this.sink.write(lastFrame);
     this.#isClosed = true;
     this.sink.end();
-    this.onClose(this);
+    this.onLeft(this, false);
   }
 
-  /** The client went away. */
+  /** The client went away, or has taken the end of a closed stream. */
   gone(): void {
-    if (this.#isClosed) return;
     this.#isClosed = true;
-    this.onClose(this);
+    this.onLeft(this, true);
   }
 
   #write(bytes: Uint8Array): void {

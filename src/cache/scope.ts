@@ -57,6 +57,8 @@ export interface ScopeParts {
   readonly turn?: (identity: ScopeIdentity) => Promise<void>;
   /** Whether the API server refuses this principal's credential, which is ours: as good as a cut for its scopes. */
   readonly isBarred?: (principal: string) => boolean;
+  /** Whether an edited item's resourceVersion is from before the link was last there. */
+  readonly isVoid?: (localVersion: string) => boolean;
   /** Counts for metrics: why a list went upstream. */
   readonly countList: (reason: "first" | "expired" | "rollback") => void;
 }
@@ -103,7 +105,9 @@ const SILENCE_REOPEN_MS = 300_000;
 const VERDICT_PATIENCE_MS = 1_800;
 /** A watch taken up again has brought what was missed when nothing came for this long, within these bounds. */
 const QUIET_MS = 20;
-const BACKLOG_PATIENCE_MS = 500;
+const QUIET_MOST_MS = 250;
+/** How long a reader waits for a backlog to end, and how long the truth may take to be handed down before edits end. */
+const BACKLOG_PATIENCE_MS = { read: 500, truth: 3_000 } as const;
 /** A burst waits this long for watchers that are behind. */
 const KEEP_UP_PATIENCE_MS = 500;
 /** A client that lost its watch is back within this: client-go waits at most 30 s, and up to twice that by chance. */
@@ -293,17 +297,17 @@ export class Scope {
     if (!isSettled() && this.#listing !== undefined && this.#hasListHead) await this.#listing.catch(() => {});
     if (following.refusal !== undefined) throw following.refusal;
     if (this.listed === undefined) throw this.#neverObserved();
-    if (this.state === "live") await this.#untilQuiet();
+    if (this.state === "live") await this.#untilQuiet(BACKLOG_PATIENCE_MS.read);
     else this.parts.log.info("scope served from its copy", { resource: this.identity.resource });
   }
 
   /** The API server sends what a resumed watch has missed at once; who reads first would get the past. */
-  async #untilQuiet(): Promise<void> {
-    const untilMs = this.parts.clock.monotonicMs() + BACKLOG_PATIENCE_MS;
+  async #untilQuiet(patienceMs: number): Promise<void> {
+    const untilMs = this.parts.clock.monotonicMs() + patienceMs;
     for (let seen = -1; seen !== this.#ring.nextSeq && this.parts.clock.monotonicMs() < untilMs;) {
       seen = this.#ring.nextSeq;
       // Events follow the answer's head as far behind as the link is slow.
-      await this.#until(() => false, Math.min(BACKLOG_PATIENCE_MS / 2, Math.max(QUIET_MS, 2 * this.#answeredInMs)));
+      await this.#until(() => false, Math.min(QUIET_MOST_MS, Math.max(QUIET_MS, 2 * this.#answeredInMs)));
     }
   }
 
@@ -475,7 +479,7 @@ export class Scope {
           ? {}
           : { initial: { snapshot, withEndBookmark: request.sendInitialEvents && request.allowBookmarks } }),
       },
-      (closed) => this.#detached(closed),
+      (left, isGone) => this.#detached(left, isGone),
     );
     this.#watchers.add(watcher);
     this.#scheduleBookmarks();
@@ -493,13 +497,14 @@ export class Scope {
     };
   }
 
-  #detached(watcher: ScopeWatcher): void {
-    this.#watchers.delete(watcher);
+  /** @param isGone false while a client that does not read has the stream's end still before it. */
+  #detached(watcher: ScopeWatcher, isGone: boolean): void {
+    const wasWatching = this.#watchers.delete(watcher);
     this.#slow.delete(watcher);
     this.#hearListeners();
     // It left before all of a diff was its own: its last resourceVersion may equal the epoch though it saw only a part.
-    if (this.#listeners.delete(watcher)) this.#lostListenerMs = this.parts.clock.monotonicMs();
-    this.use();
+    if (isGone && this.#listeners.delete(watcher)) this.#lostListenerMs = this.parts.clock.monotonicMs();
+    if (wasWatching) this.use();
   }
 
   /**
@@ -531,7 +536,8 @@ export class Scope {
     this.#hearListeners();
     const { epoch, isPartlyTold } = this.listed;
     const resourceVersion = this.servedVersion;
-    if (isLocalVersion(at) && !this.isEdited) throw expired(`too old resource version: ${at} (${resourceVersion})`);
+    if (isLocalVersion(at) && (!this.isEdited || this.parts.isVoid?.(at) === true))
+      throw expired(`too old resource version: ${at} (${resourceVersion})`);
     const order = compareResourceVersions(at, resourceVersion);
     if (order > 0) {
       if (isOnline && !this.isEdited) return;
@@ -739,7 +745,7 @@ export class Scope {
   async #returnToTruth(following: Following, attempt: AbortController): Promise<void> {
     this.#hasCaughtUp = false;
     if (this.isEdited) for (const watcher of this.#watchers) watcher.restart();
-    await this.#untilQuiet();
+    await this.#untilQuiet(BACKLOG_PATIENCE_MS.truth);
     if (this.#following !== following || !this.#isConnected || this.#attempt !== attempt) return;
     this.#hasCaughtUp = true;
     this.endEdits();

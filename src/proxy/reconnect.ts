@@ -114,6 +114,7 @@ export class Reconnect {
 
   async #return(): Promise<void> {
     const { overlays, log, afterwards } = this.parts;
+    overlays.linkUp();
     this.#attempt?.abort(new Error("begun anew"));
     const attempt = new AbortController();
     this.#attempt = attempt;

@@ -14,7 +14,7 @@ import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { keyOf } from "./api-server.ts";
 import { nameOf, type Belief, type Checks, type WatchCheck } from "./checks.ts";
 import type { Random, VirtualClock } from "./clock.ts";
-import { LocalError, readObject, type NodeProcess } from "./node-process.ts";
+import { LocalError, nextOrder, readObject, type NodeProcess } from "./node-process.ts";
 
 /** What a client is given. */
 export interface ClientParts {
@@ -79,7 +79,7 @@ class ClientStream implements WatchSink {
   end(): void {
     if (this.isOver) return;
     if (this.isStuck) this.#isEndBuffered = true;
-    else this.#over();
+    else this.#took();
   }
 
   /** The client reads this many more writes, and then no more for now. */
@@ -94,7 +94,7 @@ class ClientStream implements WatchSink {
     if (!this.isStuck) return;
     this.isStuck = false;
     for (const bytes of this.#buffered.splice(0)) this.#deliver(bytes);
-    if (this.#isEndBuffered) this.#over();
+    if (this.#isEndBuffered) this.#took();
     else this.#resume();
   }
 
@@ -110,6 +110,12 @@ class ClientStream implements WatchSink {
     if (this.isOver) return;
     this.check?.gone();
     this.#over();
+  }
+
+  /** The client has taken the end of the stream, and the server knows. */
+  #took(): void {
+    this.#over();
+    this.detach();
   }
 
   #over(): void {
@@ -258,6 +264,7 @@ export class Reflector {
     let events = 0;
     let code: number | undefined;
     let initial: Belief | undefined = isInitial ? new Map() : undefined;
+    const asked = nextOrder();
 
     const onLine = (type: string, object: StreamObject) => {
       this.#say(() => `<- ${type} ${type === "ERROR" ? object.code : JSON.stringify(object.metadata)}`);
@@ -284,7 +291,7 @@ export class Reflector {
       const item = readObject(object);
       check.event(type as "ADDED", item);
       if (initial !== undefined) {
-        initial.set(keyOf(item), item);
+        initial.set(keyOf(item), { ...item, asked });
         return;
       }
       count("event");

@@ -46,6 +46,15 @@ export interface ReadObject {
   readonly value: string;
   /** A status, or endpoints, as JSON; "" for none. */
   readonly body: string;
+  /** When it was asked for, as `nextOrder` counts; undefined for what was not. */
+  readonly asked?: number;
+}
+
+let order = 0;
+
+/** Counts questions and answers: of two that overlap in time either may be the first. */
+export function nextOrder(): number {
+  return ++order;
 }
 
 /** A list as a client reads it. */
@@ -132,6 +141,7 @@ export class NodeProcess {
       limits,
       random,
       turn: (identity) => this.#reconnect?.turn(identity) ?? Promise.resolve(),
+      isVoid: (localVersion) => this.overlays?.isVoid(localVersion) === true,
       countList: (reason) => count(`list: ${reason}`),
     };
     this.scopes = new code.Scopes(scopeParts, { retentionMs: 7 * 86_400_000, maxScopes: 64 });
@@ -177,7 +187,13 @@ export class NodeProcess {
   }
 
   /** LIST: "" asks for the most recent, "0" for any, N for one not older. */
-  list(identity: ScopeIdentity, resourceVersion: string): Promise<ReadList> {
+  async list(identity: ScopeIdentity, resourceVersion: string): Promise<ReadList> {
+    const asked = nextOrder();
+    const { revision, items } = await this.#list(identity, resourceVersion);
+    return { revision, items: items.map((item) => ({ ...item, asked })) };
+  }
+
+  #list(identity: ScopeIdentity, resourceVersion: string): Promise<ReadList> {
     return this.#local(identity.principal, async () => {
       if (resourceVersion === "") return this.#listForwarded(identity, "", true);
       if (!this.link.isOnline()) return this.#listCopy(identity, resourceVersion);
@@ -215,7 +231,18 @@ export class NodeProcess {
   }
 
   /** GET of one object. @returns undefined for the API server's own 404, and which scope it came from if it came from one. */
-  get(
+  async get(
+    identity: ScopeIdentity,
+    namespace: string,
+    name: string,
+    resourceVersion: string,
+  ): Promise<{ readonly object: ReadObject | undefined; readonly from: ScopeIdentity | undefined }> {
+    const asked = nextOrder();
+    const { object, from } = await this.#get(identity, namespace, name, resourceVersion);
+    return { object: object === undefined ? undefined : { ...object, asked }, from };
+  }
+
+  #get(
     identity: ScopeIdentity,
     namespace: string,
     name: string,

@@ -20,7 +20,7 @@ import { Random, VirtualClock, settle } from "./clock.ts";
 import { soundCode, type Code } from "./code.ts";
 import { MemoryDisk, RealDisk, type Disk } from "./disk.ts";
 import { Network } from "./network.ts";
-import { LocalError, NodeProcess } from "./node-process.ts";
+import { LocalError, NodeProcess, nextOrder } from "./node-process.ts";
 import { LOCAL, OverlayChecks, bodyOf, isTerminal, type Said, type Told } from "./overlay-checks.ts";
 import type { Outcome, WorldOptions } from "./world.ts";
 
@@ -334,7 +334,6 @@ class OverlayWorld {
     // Kubelet writes an object's statuses one after the other.
     if (this.#inFlight.has(uid)) return;
     this.#inFlight.add(uid);
-    const before = this.#own.get(uid);
     this.#own.set(uid, said);
     const { phase, ip, isReady, mark } = said;
     const ready = isReady ? "True" : "False";
@@ -343,9 +342,16 @@ class OverlayWorld {
       status: { phase, podIP: ip, mark, conditions: [{ type: "Ready", status: ready }] },
     };
     const records = this.#checks.records;
-    const told: Told = records.get(uid) ?? { said: new Map(), standing: undefined, durableMark: 0, isFinished: false };
+    const told: Told = records.get(uid) ?? {
+      said: new Map(),
+      standing: undefined,
+      standingSince: 0,
+      durableMark: 0,
+      isFinished: false,
+    };
     records.set(uid, told);
     told.said.set(mark, said);
+    const before = told.standing ?? shownBy(client.belief.get(keyOf({ namespace, name })));
     const apply = () => this.#applied(resource, namespace, name, uid, said);
     process
       .patchStatus(identity, { resource, namespace, name }, JSON.stringify(patch), apply)
@@ -360,6 +366,7 @@ class OverlayWorld {
           if (here.uid !== uid) this.#checks.fail("P1", `a status of ${uid} was laid over ${here.uid}`);
           if (process.link.isOnline()) return;
           told.standing = said;
+          told.standingSince = nextOrder();
           this.#saidAtMs.set(uid, this.#clock.monotonicMs());
           const isUrgent =
             resource === "pods" && (before?.phase !== phase || before.ip !== ip || before.isReady !== isReady);
@@ -530,6 +537,13 @@ function statusText(said: Said | undefined, cloud: number): string {
   const conditions = conditionsOf(said === undefined ? "False" : said.isReady ? "True" : "False", cloud);
   const own = said === undefined ? { phase: "Pending" } : { phase: said.phase, podIP: said.ip, mark: said.mark };
   return `"status":${JSON.stringify({ ...own, conditions })}`;
+}
+
+/** What a reader is shown already; a write that repeats it may be lost with the process. */
+function shownBy(item: { readonly body: string } | undefined): Pick<Said, "phase" | "ip" | "isReady"> | undefined {
+  if (item === undefined) return undefined;
+  const status = JSON.parse(item.body) as Status;
+  return { phase: status.phase ?? "", ip: status.podIP ?? "", isReady: readyOf(status) === "True" };
 }
 
 function conditionsOf(ready: string, cloud: number) {

@@ -23,6 +23,8 @@ export interface PlantedFault {
   readonly disk?: WorldOptions["disk"];
   /** It is at large where kubelet writes while cut. Default false. */
   readonly isKubelets?: boolean;
+  /** It needs so rare a meeting of things that only this world is tried. */
+  readonly seed?: number;
 }
 
 /** The worlds in which a fault is at large. */
@@ -134,6 +136,26 @@ export const plantedFaults: readonly PlantedFault[] = [
       },
       { file: "scope.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
     ],
+  },
+  {
+    name: "a client that has yet to read the end of its stream is taken for gone",
+    breaks: ["P2"],
+    seed: 1820,
+    edits: [{ file: "scope.ts", text: "if (isGone && this.#listeners", by: "if (this.#listeners" }],
+  },
+  {
+    name: "an edit from before a return is vouched for in the next cut",
+    breaks: ["P2"],
+    isKubelets: true,
+    seed: 1737,
+    edits: [{ file: "scope.ts", text: "(!this.isEdited || this.parts.isVoid?.(at) === true)", by: "!this.isEdited" }],
+  },
+  {
+    name: "a backlog is given half a second, however much comes",
+    breaks: ["P2"],
+    isKubelets: true,
+    seed: 441,
+    edits: [{ file: "scope.ts", text: "read: 500, truth: 3_000", by: "read: 500, truth: 500" }],
   },
   {
     name: "an unfinished difference is forgotten at a restart",
