@@ -314,6 +314,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     ports: listeners.map(({ port }) => port).join(","),
     health: health.port,
     scopes: [...scopes.all()].length,
+    profile: process.env["HOLDFAST_PROFILE"] ?? "default",
   });
 
   const ended = Promise.withResolvers<void>();

@@ -125,6 +125,25 @@ describe.skipIf(!existsSync(binary))("the binary (needs dist/)", () => {
     expect(environment.some((entry) => /^BUN_(OPTIONS|INSPECT|BE_BUN)=/.test(entry))).toBe(false);
   });
 
+  test.each([
+    { profile: "small", isJitOff: true },
+    { profile: "default", isJitOff: false },
+  ])("the $profile profile decides about the just-in-time compiler", async ({ profile, isJitOff }) => {
+    await using apiServer = await startApiServer();
+    await using holdfast = await startBinary({ ...adminOf(apiServer), env: { HOLDFAST_PROFILE: profile } });
+    const environment = readFileSync(`/proc/${holdfast.pid}/environ`, "utf8").split("\0");
+    expect(environment.includes("BUN_JSC_useJIT=0")).toBe(isJitOff);
+    // Code made at run time lies in pages that may be written and executed.
+    const madeCode = readFileSync(`/proc/${holdfast.pid}/maps`, "utf8").match(/ rwxp .*/g) ?? [];
+    expect(madeCode.length === 0).toBe(isJitOff);
+  });
+
+  test("an unknown profile is refused by its name", () => {
+    const result = Bun.spawnSync([binary, "run"], { env: { ...process.env, HOLDFAST_PROFILE: "tiny" } });
+    expect(result.exitCode).toBe(1);
+    expect(result.stderr.toString()).toContain('HOLDFAST_PROFILE "tiny"');
+  });
+
   test("holds three hundred upstream watches at once", async () => {
     await using apiServer = await startApiServer();
     await using holdfast = await startBinary(adminOf(apiServer));
