@@ -147,6 +147,8 @@ export class Scope {
   #lostListenerMs: number | undefined;
   #epochSeq = 0;
   #lastUsedMs: number;
+  /** By the monotonic clock; undefined while this process has not seen it used. */
+  #usedAtMs: number | undefined;
   #cancelLinger: (() => void) | undefined;
   #cancelBookmarks: (() => void) | undefined;
   #advanced = new Set<() => void>();
@@ -210,9 +212,10 @@ export class Scope {
     return this.#watchers.size;
   }
 
-  /** Last time a client used it, ms since the epoch. */
-  get lastUsedMs(): number {
-    return this.#lastUsedMs;
+  /** For how long no client has used it, in ms; a clock that is set meanwhile neither ages nor renews what this process saw used. */
+  get unusedMs(): number {
+    const { clock } = this.parts;
+    return this.#usedAtMs === undefined ? clock.nowMs() - this.#lastUsedMs : clock.monotonicMs() - this.#usedAtMs;
   }
 
   /** The content's state, or undefined while nothing was committed. */
@@ -232,9 +235,12 @@ export class Scope {
 
   /** Notes that a client used the scope, and keeps it followed for the linger time. */
   use(): void {
-    const now = this.parts.clock.nowMs();
-    if (now - this.#lastUsedMs > 60_000) this.parts.store.touchScope(this.id, { lastUsedMs: now });
-    this.#lastUsedMs = now;
+    const { clock, store } = this.parts;
+    this.#usedAtMs = clock.monotonicMs();
+    // A clock that stands before the last use was never set: what it says would make the scope decades old.
+    const nowMs = Math.max(clock.nowMs(), this.#lastUsedMs);
+    if (nowMs - this.#lastUsedMs > 60_000) store.touchScope(this.id, { lastUsedMs: nowMs });
+    this.#lastUsedMs = nowMs;
     this.#cancelLinger?.();
     this.#cancelLinger = this.parts.clock.after(this.parts.limits.lingerMs, () => this.#stopIfUnused());
   }

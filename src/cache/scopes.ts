@@ -165,7 +165,7 @@ export class Scopes {
     let oldest: Scope | undefined;
     for (const scope of this.#byKey.values()) {
       if (scope.watcherCount > 0) continue;
-      if (oldest === undefined || scope.lastUsedMs < oldest.lastUsedMs) oldest = scope;
+      if (oldest === undefined || scope.unusedMs > oldest.unusedMs) oldest = scope;
     }
     if (oldest === undefined) return false;
     this.#drop(oldest);
@@ -181,9 +181,9 @@ export class Scopes {
   #scheduleSweep(): void {
     this.#cancelSweep = this.parts.clock.after(3_600_000, () => {
       if (this.parts.link.isOnline()) {
-        const limit = this.parts.clock.nowMs() - this.options.retentionMs;
         for (const scope of [...this.#byKey.values()]) {
-          if (scope.watcherCount === 0 && !scope.isFollowing && scope.lastUsedMs < limit) this.#drop(scope);
+          if (scope.watcherCount === 0 && !scope.isFollowing && scope.unusedMs > this.options.retentionMs)
+            this.#drop(scope);
         }
       }
       this.#scheduleSweep();

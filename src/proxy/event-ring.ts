@@ -38,9 +38,15 @@ const MAX_AGE_MS = 3_600_000;
 const FIRST_SAVE_MS = 5_000;
 const SAVE_EVERY_MS = 600_000;
 
+/** An event in the ring. */
+interface RingEntry extends WaitingEvent {
+  /** When this process took it in, by the monotonic clock; undefined for one of an earlier process. */
+  readonly takenMs?: number;
+}
+
 /** The ring; survives a restart. */
 export class EventRing {
-  #events: WaitingEvent[];
+  #events: RingEntry[];
   #cancelSave: (() => void) | undefined;
   #lastSaveMs = Number.NEGATIVE_INFINITY;
   #dropped = 0;
@@ -66,7 +72,9 @@ export class EventRing {
   /** Takes one in; the oldest give way. @returns false when it is larger than the ring. */
   push(event: Omit<WaitingEvent, "atMs" | "body"> & { readonly body: Uint8Array }): boolean {
     if (event.body.length > MAX_BYTES / 4) return false;
-    const entry = { ...event, body: Buffer.from(event.body).toString("base64"), atMs: this.clock.nowMs() };
+    const { clock } = this;
+    const body = Buffer.from(event.body).toString("base64");
+    const entry: RingEntry = { ...event, body, atMs: clock.nowMs(), takenMs: clock.monotonicMs() };
     const path = pathOf(entry.target);
     if (event.method === "PATCH") {
       this.#events = this.#events.filter(
@@ -87,7 +95,9 @@ export class EventRing {
   async replay(send: (event: WaitingEvent) => Promise<ReplayOutcome>): Promise<void> {
     let sent = 0;
     for (const event of [...this.#events]) {
-      const ageMs = this.clock.nowMs() - event.atMs;
+      // A machine that boots in 1970 has its time when the link is back: by that the events of the cut are decades old.
+      const { takenMs } = event;
+      const ageMs = takenMs === undefined ? this.clock.nowMs() - event.atMs : this.clock.monotonicMs() - takenMs;
       const outcome = ageMs > MAX_AGE_MS ? "refused" : await send(event);
       if (outcome === "unreachable") break;
       if (outcome === "later") continue;
@@ -105,7 +115,11 @@ export class EventRing {
     this.#cancelSave = undefined;
     this.#lastSaveMs = this.clock.monotonicMs();
     if (this.#events.length === 0) this.store.deleteValue(VALUE_NAME);
-    else this.store.putValue(VALUE_NAME, Buffer.from(JSON.stringify(this.#events)));
+    else {
+      // Another process counts from another start.
+      const events = this.#events.map(({ takenMs: _, ...event }) => event);
+      this.store.putValue(VALUE_NAME, Buffer.from(JSON.stringify(events)));
+    }
   }
 
   #saveLater(): void {

@@ -44,7 +44,7 @@ const FLAP_WINDOW_MS = 60_000;
 /** The link's state machine. */
 export class Link implements LinkView {
   #state: LinkState = "starting";
-  #sinceMs: number;
+  #changedMs: number;
   #startedMs: number;
   #lastHeardMs: number;
   #listeners = new Set<(isOnline: boolean) => void>();
@@ -58,7 +58,7 @@ export class Link implements LinkView {
   #stopped = new AbortController();
 
   constructor(private readonly parts: LinkParts) {
-    this.#sinceMs = parts.clock.nowMs();
+    this.#changedMs = parts.clock.monotonicMs();
     this.#startedMs = parts.clock.monotonicMs();
     this.#lastHeardMs = parts.clock.monotonicMs();
   }
@@ -68,9 +68,10 @@ export class Link implements LinkView {
     return this.#state;
   }
 
-  /** Since when, ms since the epoch. */
+  /** Since when, ms since the epoch by the clock as it is set now. */
   get sinceMs(): number {
-    return this.#sinceMs;
+    const { clock } = this.parts;
+    return clock.nowMs() - (clock.monotonicMs() - this.#changedMs);
   }
 
   get patienceMs(): number {
@@ -184,7 +185,7 @@ export class Link implements LinkView {
     const { clock, log } = this.parts;
     const wasStarting = this.#state === "starting";
     this.#state = state;
-    this.#sinceMs = clock.nowMs();
+    this.#changedMs = clock.monotonicMs();
     this.#changesMs = [...this.#changesMs.slice(-9), clock.monotonicMs()];
     if (state === "offline") log.warn("link to the API server lost", { reason });
     else log.info("link to the API server up");

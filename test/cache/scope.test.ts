@@ -1,6 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { answer, settle, startModel } from "../support/model.ts";
 
+const NOW_MS = Date.UTC(2026, 10, 24);
+const DAY_MS = 86_400_000;
+
 describe("a scope", () => {
   test("streams what is there, marks the end, then follows", async () => {
     const { server, open, watch } = startModel();
@@ -26,6 +29,36 @@ describe("a scope", () => {
       expect(server.watchSeconds).toHaveLength(1);
       expect(server.watchSeconds[0]).toBeWithin(least, 2 * least);
     }
+  });
+
+  test("that was used in 1970, before the clock was set, is not the older for it", async () => {
+    const { server, clock, open, watch, link } = startModel();
+    server.put("a", "1");
+    const retentionMs = 7 * DAY_MS;
+    clock.wallShiftMs = NOW_MS;
+    const before = open("", retentionMs);
+    (await watch(before.scope, "", { stream: true })).detach();
+    await clock.pass(600_000);
+    before.scopes.close();
+
+    clock.wallShiftMs = 0;
+    link.turn(false);
+    const booted = open("", retentionMs);
+    booted.scope.use();
+    await clock.pass(600_000);
+    clock.wallShiftMs = NOW_MS;
+    link.turn(true);
+    await clock.pass(2 * 3_600_000);
+    expect(booted.scopes.find(booted.scope.identity)).toBe(booted.scope);
+    booted.scopes.close();
+
+    const later = open("", retentionMs);
+    await clock.pass(2 * 3_600_000);
+    expect(later.scopes.find(later.scope.identity)).toBe(later.scope);
+    await clock.pass(8 * DAY_MS);
+    expect(later.scopes.find(later.scope.identity)).toBeUndefined();
+    expect(later.scope.listed).toBeUndefined();
+    later.scopes.close();
   });
 
   test("says nothing at a cut and only what changed at the return, without a list", async () => {

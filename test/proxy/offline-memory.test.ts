@@ -14,6 +14,7 @@ import { MemoryStore } from "../support/memory-store.ts";
 import { ManualClock } from "../support/model.ts";
 
 const EVENT = { principal: "p", method: "POST" as const, contentType: "application/json" };
+const NOW_MS = Date.UTC(2026, 10, 24);
 const EVENTS = "/api/v1/namespaces/shop/events";
 
 describe("the ring of events", () => {
@@ -37,6 +38,26 @@ describe("the ring of events", () => {
     });
     expect(sent.map(({ body }) => Buffer.from(body, "base64").toString())).toEqual(["late"]);
     expect(new EventRing(store, clock, silentLog).size).toBe(0);
+  });
+
+  test("of a cut that began in 1970 go up when the time has jumped, and those of an earlier process by their date", async () => {
+    const [store, clock] = [new MemoryStore(), new ManualClock()];
+    clock.wallShiftMs = NOW_MS - 20_000;
+    const earlier = new EventRing(store, clock, silentLog);
+    earlier.push({ ...EVENT, target: EVENTS, body: Buffer.from("before the boot") });
+    earlier.flush();
+    clock.wallShiftMs = 0;
+    const ring = new EventRing(store, clock, silentLog);
+    ring.push({ ...EVENT, target: EVENTS, body: Buffer.from("in 1970") });
+    await clock.pass(600_000);
+    clock.wallShiftMs = NOW_MS;
+    const sent: string[] = [];
+    await ring.replay(async ({ body }) => {
+      sent.push(Buffer.from(body, "base64").toString());
+      return "sent";
+    });
+    expect(sent).toEqual(["before the boot", "in 1970"]);
+    expect(ring.dropped).toBe(0);
   });
 
   test("stops at an unreachable API server and goes on from there", async () => {

@@ -15,10 +15,12 @@ import { MemoryStore } from "./memory-store.ts";
 /** Time that passes only when `pass` is called. */
 export class ManualClock implements Clock {
   #nowMs = 1_000_000;
+  /** How far the wall clock is off; timers and monotonic time do not care. */
+  wallShiftMs = 0;
   #tasks: { atMs: number; task: () => void }[] = [];
 
   nowMs(): number {
-    return this.#nowMs;
+    return this.#nowMs + this.wallShiftMs;
   }
 
   monotonicMs(): number {
@@ -302,8 +304,8 @@ export function startModel(limits: Partial<ScopeLimits> = {}) {
     labelSelector: "",
     representation: "json",
   };
-  const open = (fieldSelector = "") => {
-    const scopes = new Scopes(parts, { retentionMs: 1e9, maxScopes: 10 });
+  const open = (fieldSelector = "", retentionMs = 1e9) => {
+    const scopes = new Scopes(parts, { retentionMs, maxScopes: 10 });
     return { scopes, scope: scopes.open({ ...identity, fieldSelector })! };
   };
   const cut = () => {
