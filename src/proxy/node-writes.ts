@@ -7,6 +7,7 @@
  *   service-account token         the kept one, for pods in the node's list
  *   own node POST                 409 when it is known
  *   token and access reviews      a decision that still stands
+ *   own CSINode                   refused; online its answer is kept for reads
  *
  * Everything else is refused by the forwarder. Online each of them goes up as
  * it came, and what must be known for a cut is learned from the answer.
@@ -20,7 +21,7 @@ import type { FoundObject, Scopes } from "../cache/scopes.ts";
 import { MalformedError } from "../kube/codec.ts";
 import { StatusError } from "../kube/status-error.ts";
 import { readTokenSpec } from "../kube/token-request.ts";
-import { mediaType } from "../kube/representation.ts";
+import { mediaType, representationKey } from "../kube/representation.ts";
 import type { Store } from "../store/contract.ts";
 import type { EventRing } from "./event-ring.ts";
 import type { Exchange } from "./exchange.ts";
@@ -32,7 +33,7 @@ import type { CopyServer } from "./serve.ts";
 import type { TokenOwner, TokenVault } from "./token-vault.ts";
 
 /** Which answer a write has while offline. */
-export type NodeWrite = "lease" | "status" | "event" | "token" | "node" | "review";
+export type NodeWrite = "lease" | "status" | "event" | "token" | "node" | "review" | "csinode";
 
 /** What these answers are made of. */
 export interface NodeWriteParts {
@@ -44,6 +45,7 @@ export interface NodeWriteParts {
   readonly events: EventRing;
   readonly tokens: TokenVault;
   readonly reviews: ReviewMemory;
+  readonly nowMs: () => number;
 }
 
 interface Write {
@@ -75,6 +77,10 @@ export function nodeWriteOf(info: RequestInfo, caller: Caller): NodeWrite | unde
   if (group === "coordination.k8s.io" && resource === "leases" && namespace === LEASE_NAMESPACE && subresource === "")
     return (verb === "create" && name === "") || (name === nodeName && (verb === "get" || verb === "update"))
       ? "lease"
+      : undefined;
+  if (group === "storage.k8s.io" && resource === "csinodes")
+    return (verb === "create" && name === "") || (name === nodeName && (verb === "update" || verb === "patch"))
+      ? "csinode"
       : undefined;
   if (group !== "") return undefined;
   if (verb === "patch" && subresource === "status")
@@ -112,12 +118,12 @@ export class NodeWrites {
     const { fallback, learn } = this.#row(kind, write);
     return this.parts.forwarder.forward(exchange, caller, {
       sent,
-      fallback: { ...fallback, isOnlyForLoss: true },
+      ...(fallback === undefined ? {} : { fallback: { ...fallback, isOnlyForLoss: true } }),
       tap: learn === undefined ? passing : new LearningTap(passing, learn),
     });
   }
 
-  #row(kind: NodeWrite, write: Write): { fallback: Fallback; learn?: (answer: Answer) => void } {
+  #row(kind: NodeWrite, write: Write): { fallback?: Fallback; learn?: (answer: Answer) => void } {
     switch (kind) {
       case "lease":
         return this.#leaseRow(write);
@@ -131,6 +137,8 @@ export class NodeWrites {
         return { fallback: this.#nodeFallback(write) };
       case "review":
         return this.#reviewRow(write);
+      case "csinode":
+        return { learn: (answer) => this.#keepCsiNode(write, answer) };
     }
   }
 
@@ -259,6 +267,25 @@ export class NodeWrites {
         throw alreadyExists("nodes", caller.nodeName!);
       },
     };
+  }
+
+  // ---- CSINode ----
+
+  /**
+   * Kubelet reads its CSINode at its start, where there may be none yet, and
+   * writes it then and for each driver that comes: without the answers to these
+   * writes the one it must find at its next start would never have been seen.
+   */
+  #keepCsiNode({ exchange, info, caller }: Write, { contentType, body }: Answer): void {
+    const { group, version, resource } = info;
+    const key = {
+      principal: caller.principal,
+      target: `/apis/${group}/${version}/${resource}/${caller.nodeName!}`,
+      accept: representationKey(exchange.accepted),
+    };
+    const headers = { "content-type": contentType, "cache-control": "no-cache, private" };
+    const kept = { status: 200, headers, body, storedAtMs: this.parts.nowMs() };
+    this.parts.store.putResponse(key, kept, { isSecret: false });
   }
 
   // ---- reviews ----

@@ -18,7 +18,7 @@ import type { Exchange } from "./exchange.ts";
 import type { AnswerTap, Forwarder } from "./forward.ts";
 import type { Caller, Identifier } from "./identify.ts";
 import type { Link } from "./link.ts";
-import type { NodeWrites } from "./node-writes.ts";
+import type { NodeWrite, NodeWrites } from "./node-writes.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { route } from "./route.ts";
 import type { ScopeUpstream } from "./scope-upstream.ts";
@@ -138,7 +138,7 @@ export class Proxy {
     const way = route(info, caller, exchange.accepted, isPretty(exchange, info));
     switch (way.kind) {
       case "node-write":
-        if (way.write === "status" || way.write === "lease" || way.write === "node") await this.parts.mayWrite();
+        if (WAITING_WRITES.has(way.write)) await this.parts.mayWrite();
         return this.parts.nodeWrites.serve(exchange, info, caller, way.write, this.#writeTap(info, caller));
       case "forward":
         if (caller.nodeName !== undefined && info.verb !== "get") await this.parts.mayWrite();
@@ -309,6 +309,9 @@ function isSameCollection(a: ScopeIdentity, b: ScopeIdentity): boolean {
     a.labelSelector === b.labelSelector
   );
 }
+
+/** Node writes that wait, after a cut, until what the cloud decided meanwhile has come down. */
+const WAITING_WRITES: ReadonlySet<NodeWrite> = new Set<NodeWrite>(["status", "lease", "node", "csinode"]);
 
 /** The API server indents for curl and Wget, and when asked. */
 function isPretty(exchange: Exchange, { query }: RequestInfo): boolean {

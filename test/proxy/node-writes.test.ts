@@ -256,6 +256,40 @@ describe("kubelet's other writes while cut", () => {
     expect((await client.request("DELETE", POD)).status).toBe(503);
   });
 
+  test("its CSINode is known from its own writes, and is gone when it deleted it", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const path = `/apis/storage.k8s.io/v1/csinodes/${NODE}`;
+    const send = (method: string, target: string, object: object) =>
+      client.request(method, target, { headers: JSON_BODY, body: JSON.stringify(object) });
+    const csiNode = {
+      kind: "CSINode",
+      apiVersion: "storage.k8s.io/v1",
+      metadata: { name: NODE },
+      spec: { drivers: [] },
+    };
+    expect((await client.get(`${path}?resourceVersion=0`)).status).toBe(404);
+    const created = await send("POST", path.slice(0, -NODE.length - 1), csiNode);
+    expect(created.status).toBe(201);
+
+    await world.cut();
+    expect((await client.get(`${path}?resourceVersion=0`)).json()).toEqual(created.json());
+    await world.heal();
+    const drivers = [{ name: "disk.example.com", nodeID: NODE, topologyKeys: null }];
+    const updated = await send("PUT", path, { ...created.json(), spec: { drivers } });
+    expect(updated.json().spec.drivers).toEqual(drivers);
+    await world.cut();
+    await world.edge.restart();
+    await world.cut();
+    expect((await client.get(path)).json()).toEqual(updated.json());
+    expect((await send("PUT", path, updated.json())).status).toBe(503);
+
+    await world.heal();
+    expect((await client.request("DELETE", path)).status).toBe(200);
+    await world.cut();
+    expect((await client.get(path)).status).toBe(503);
+  });
+
   test("events are taken, and go up once when the link is back", async () => {
     await using world = await startNode();
     const { client } = world.edge;
