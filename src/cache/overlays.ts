@@ -18,7 +18,8 @@ import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Item } from "../kube/codec.ts";
-import { jsonMerge, PatchError, strategicMerge, type Json } from "../kube/strategic-merge.ts";
+import { type Json, parseExact, rewritten, writeExact } from "../kube/exact-json.ts";
+import { jsonMerge, PatchError, strategicMerge } from "../kube/strategic-merge.ts";
 import { StatusError } from "../kube/status-error.ts";
 import type { Store } from "../store/contract.ts";
 import { LocalVersions } from "./edits.ts";
@@ -175,7 +176,7 @@ export class Overlays {
     for (const key of this.#unsaved) {
       const overlay = this.#overlays.get(key);
       if (overlay !== undefined)
-        this.parts.store.putValue(VALUE_PREFIX + key, Buffer.from(JSON.stringify(overlay)), { isSecret: false });
+        this.parts.store.putValue(VALUE_PREFIX + key, Buffer.from(writeExact(overlay)), { isSecret: false });
     }
     this.#unsaved.clear();
   }
@@ -244,7 +245,7 @@ function isPlainJson({ identity, listed }: Scope): boolean {
 }
 
 function parse(bytes: Uint8Array): Fields {
-  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8")) as Fields;
+  return parseExact(bytes) as Fields;
 }
 
 /** The object after the patch, with everything put back that a status write cannot change. */
@@ -331,7 +332,7 @@ function laidOver(row: Item, overlay: Overlay, resourceVersion: string): Item {
     if (value === undefined) delete metadata[field];
     else metadata[field] = value;
   }
-  const bytes = Buffer.from(JSON.stringify({ ...object, metadata, status: overlay.status }));
+  const bytes = rewritten(row.bytes, object, { ...object, metadata, status: overlay.status });
   return { meta: { ...row.meta, resourceVersion }, bytes };
 }
 

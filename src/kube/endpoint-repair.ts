@@ -3,8 +3,8 @@
  *
  * After a reboot while cut the pods of this node have other addresses and no
  * controller says so. An endpoint is this node's pod's when its targetRef
- * carries the pod's UID; nothing else of the object is touched, and in
- * protobuf every other field keeps its bytes and its place.
+ * carries the pod's UID; nothing else of the object is touched: every other
+ * field keeps its bytes and its place.
  *
  *   EndpointSlice     metadata = 1, endpoints = 2, ports = 3, addressType = 4
  *   Endpoint          addresses = 1, conditions = 2, targetRef = 4
@@ -19,7 +19,7 @@
  */
 
 import { joinBytes } from "./byte-buffer.ts";
-import { MalformedError } from "./codec.ts";
+import { parseExact, rewritten as rewrittenJson } from "./exact-json.ts";
 import { fieldsOf, fieldText, message, text, varint, type Field } from "./protobuf-wire.ts";
 
 /** What the node knows of one of its own pods. */
@@ -84,13 +84,9 @@ interface JsonSubset {
 }
 
 function repairJson(resource: EndpointResource, bytes: Uint8Array, pods: Pods): Uint8Array | undefined {
-  let object: { addressType?: string; endpoints?: JsonEndpoint[] | null; subsets?: JsonSubset[] | null };
-  try {
-    object = JSON.parse(Buffer.from(bytes).toString("utf8"));
-  } catch (cause) {
-    throw new MalformedError("Cannot read endpoints: not JSON", { cause });
-  }
-  const before = JSON.stringify(object);
+  const before = parseExact(bytes);
+  const after = parseExact(bytes);
+  const object = after as { addressType?: string; endpoints?: JsonEndpoint[] | null; subsets?: JsonSubset[] | null };
   if (resource === "endpointslices") {
     const isIpv6 = object.addressType === "IPv6";
     if (isIpv6 || object.addressType === "IPv4")
@@ -99,8 +95,7 @@ function repairJson(resource: EndpointResource, bytes: Uint8Array, pods: Pods): 
   } else {
     for (const subset of object.subsets ?? []) repairJsonSubset(subset, pods);
   }
-  const after = JSON.stringify(object);
-  return after === before ? undefined : Buffer.from(after);
+  return Bun.deepEquals(before, after, true) ? undefined : rewrittenJson(bytes, before, after);
 }
 
 function podOf(reference: JsonAddress["targetRef"], pods: Pods): LocalPod | undefined {

@@ -14,11 +14,12 @@
  *                                        of these that it preceded
  *
  * The code follows Go's step by step, oddities included, since kubelet computes
- * its next patch from what it believes the server made of the last one. Two
+ * its next patch from what it believes the server made of the last one. Three
  * things differ on purpose. Directives that Go leaves lying in the result go, as
- * the API server drops them when it decodes its result into the type. And where
+ * the API server drops them when it decodes its result into the type. Where
  * Go's outcome hangs on the random order of its maps (one list both added to and
- * deleted from), here the deletion comes first. What the API server does after
+ * deleted from), here the deletion comes first. And 1.0 is the integer 1, also
+ * where items are compared (`exact-json.ts`). What the API server does after
  * merging is not done here: defaults, validation, and cutting podIPs to podIP
  * where its first entry is another.
  *
@@ -27,10 +28,8 @@
  * Source: k8s.io/apimachinery/pkg/util/strategicpatch 0.37; RFC 7386.
  */
 import { EdgeError } from "../base/errors.ts";
+import type { Json } from "./exact-json.ts";
 import { type FieldRule, type FieldRules, MERGE_KEYS, ruleOf } from "./merge-keys.ts";
-
-/** Any JSON value, not to be written to. */
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
 /** A patch that does not follow the format; becomes 400 or 422. */
 export class PatchError extends EdgeError {
@@ -50,7 +49,7 @@ export class PatchError extends EdgeError {
 }
 
 /** Working copy: a Map has no prototype to pollute, and may be changed. */
-type Value = null | boolean | number | string | Value[] | Fields;
+type Value = null | boolean | number | bigint | string | Value[] | Fields;
 type Fields = Map<string, Value>;
 
 const PATCH = "$patch";
@@ -440,12 +439,13 @@ function asMap(value: Value): Fields {
   return value;
 }
 
-/** Numbers with a fraction are a type of their own in Go. */
+/** Integers within 64 bits are one type in Go, other numbers another. */
 function goType(value: Value): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "list";
   if (value instanceof Map) return "map";
-  return typeof value === "number" && !Number.isInteger(value) ? "float" : typeof value;
+  if (typeof value === "bigint") return "number";
+  return typeof value === "number" && !Number.isSafeInteger(value) ? "float" : typeof value;
 }
 
 function unknownDirective(): PatchError {

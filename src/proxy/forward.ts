@@ -51,6 +51,8 @@ export interface ForwardOptions {
   readonly accept?: string;
   /** The request's body, when it was read already. */
   readonly sent?: RequestBody;
+  /** A write whose answer may be a long list. */
+  readonly hasLongAnswer?: boolean;
 }
 
 /** Headers that belong to one connection (RFC 9110 section 7.6.1); those named in Connection join them. */
@@ -134,6 +136,7 @@ export class Forwarder {
         credential: caller.credential,
         signal: controller.signal,
         mayRetry: isRead,
+        ...(options.hasLongAnswer === true ? { hasLongAnswer: true } : {}),
       });
       asking.catch(() => {});
       const response = await Promise.race([asking, lost.promise]);

@@ -19,6 +19,7 @@
 import type { Overlays, StatusTarget } from "../cache/overlays.ts";
 import type { FoundObject, Scopes } from "../cache/scopes.ts";
 import { MalformedError } from "../kube/codec.ts";
+import { parseExact, writeExact } from "../kube/exact-json.ts";
 import { StatusError } from "../kube/status-error.ts";
 import { readTokenSpec } from "../kube/token-request.ts";
 import { mediaType, representationKey } from "../kube/representation.ts";
@@ -385,7 +386,7 @@ function tokenOwner(info: RequestInfo, body: Uint8Array): TokenOwner | undefined
 function patchedEvent({ group, version, namespace, name }: RequestInfo, patch: Uint8Array): Answer {
   let changes: { metadata?: object };
   try {
-    changes = JSON.parse(Buffer.from(patch).toString("utf8")) as { metadata?: object };
+    changes = parseExact(patch) as { metadata?: object };
     if (changes === null || typeof changes !== "object") throw new TypeError("not an object");
   } catch (cause) {
     throw new StatusError(
@@ -395,7 +396,7 @@ function patchedEvent({ group, version, namespace, name }: RequestInfo, patch: U
   }
   const apiVersion = group === "" ? version : `${group}/${version}`;
   const event = { kind: "Event", apiVersion, ...changes, metadata: { ...changes.metadata, name, namespace } };
-  return { contentType: "application/json", body: Buffer.from(JSON.stringify(event)) };
+  return { contentType: "application/json", body: Buffer.from(writeExact(event)) };
 }
 
 function alreadyExists(resource: string, name: string): StatusError {

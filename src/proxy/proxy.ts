@@ -142,7 +142,10 @@ export class Proxy {
         return this.parts.nodeWrites.serve(exchange, info, caller, way.write, this.#writeTap(info, caller));
       case "forward":
         if (caller.nodeName !== undefined && info.verb !== "get") await this.parts.mayWrite();
-        return forwarder.forward(exchange, caller, { tap: this.#writeTap(info, caller) });
+        return forwarder.forward(exchange, caller, {
+          tap: this.#writeTap(info, caller),
+          hasLongAnswer: info.verb === "deletecollection",
+        });
       case "recorded":
         return this.#recorded(exchange, info, caller, way.isObject);
       case "watch":

@@ -3,10 +3,14 @@
  *
  * Watches and writes go over HTTP/2 where the API server speaks it: many
  * watches share a connection, heads that repeat cost a few bytes, and a write
- * whose connection breaks is not sent again (over HTTP/1.1 `fetch` repeats a
- * PUT and a DELETE). Lists and gets go over HTTP/1.1, because over HTTP/2 the
- * runtime reads megabytes ahead of a slow reader. `fetch` normalises paths: a
- * target it would change goes out through node:https byte for byte.
+ * whose connection breaks is not sent again. Lists and gets go over HTTP/1.1,
+ * because over HTTP/2 the runtime reads megabytes ahead of a slow reader.
+ *
+ * What `fetch` would change or repeat goes through node:https
+ * (`exact-client.ts`): targets that it would normalise, headers that it would
+ * join, and writes over HTTP/1.1, where it sends a PUT and a DELETE again. That
+ * is every write where HTTP/2 is not to be had, which it never is through an
+ * HTTP proxy; and a deletecollection's, whose answer is a list.
  *
  * Each credential has its own connections; a caller on a token never travels
  * on a connection that carries our certificate. After a cut all connections
@@ -14,6 +18,7 @@
  */
 
 import { UnreachableError } from "../cache/scope-source.ts";
+import type { ExactClient } from "./exact-client.ts";
 
 /** What a request is made with. */
 export interface UpstreamCredential {
@@ -36,6 +41,8 @@ export interface UpstreamRequest {
   readonly isWatch?: boolean;
   /** May be sent to another API server when one does not answer: only for reads. */
   readonly mayRetry?: boolean;
+  /** Its answer may be megabytes that are read slowly, as a deletecollection's is. */
+  readonly hasLongAnswer?: boolean;
   /** A new connection, closed afterwards. */
   readonly isProbe?: boolean;
 }
@@ -53,7 +60,8 @@ export interface UpstreamOptions {
   readonly onWaiting: () => void;
 }
 
-interface TlsMaterial {
+/** What a TLS connection to an API server is made with. */
+export interface TlsMaterial {
   readonly ca: string;
   readonly cert?: string;
   readonly key?: string;
@@ -68,6 +76,8 @@ export class Upstream {
   #generation = 0;
   #tls = new Map<string, TlsMaterial>();
   #isHttp2 = new Map<string, boolean>();
+  /** For each TLS configuration and server. */
+  #exactClients = new Map<TlsMaterial, Map<string, ExactClient>>();
 
   constructor(private readonly options: UpstreamOptions) {}
 
@@ -80,6 +90,8 @@ export class Upstream {
   renewConnections(): void {
     this.#generation++;
     this.#tls.clear();
+    for (const clients of this.#exactClients.values()) for (const client of clients.values()) client.leaveBehind();
+    this.#exactClients.clear();
   }
 
   /**
@@ -129,8 +141,8 @@ export class Upstream {
   async #send(server: string, request: UpstreamRequest): Promise<Response> {
     const waiting = setTimeout(this.options.onWaiting, HEAD_PATIENCE_MS);
     try {
-      if (!survivesUrl(server, request.target)) return await this.#sendExactly(server, request);
-      if (isForHttp2(request) && this.#isHttp2.get(server) !== false) {
+      if (!survivesFetch(server, request)) return await this.#sendExactly(server, request);
+      if (isForHttp2(request) && this.#mayHaveHttp2(server)) {
         try {
           return await this.#fetch(server, request, "http2");
         } catch (error) {
@@ -138,10 +150,21 @@ export class Upstream {
           this.#isHttp2.set(server, false);
         }
       }
+      // Over HTTP/1.1 fetch would send it again when a kept connection breaks.
+      if (isWrite(request)) return await this.#sendExactly(server, request);
       return await this.#fetch(server, request, "http1.1");
     } finally {
       clearTimeout(waiting);
     }
+  }
+
+  /**
+   * Through a proxy there is none. It must not even be tried: behind a proxy
+   * with TLS, fetch sends the request over HTTP/1.1 first and says
+   * HTTP2Unsupported then.
+   */
+  #mayHaveHttp2(server: string): boolean {
+    return this.options.proxyFor(server) === undefined && this.#isHttp2.get(server) !== false;
   }
 
   #fetch(server: string, request: UpstreamRequest, protocol: "http2" | "http1.1"): Promise<Response> {
@@ -162,55 +185,39 @@ export class Upstream {
     } as RequestInit);
   }
 
-  /** Byte for byte, for targets that a URL parser would change. */
+  /** Over node:https: byte for byte, and once. */
   async #sendExactly(server: string, request: UpstreamRequest): Promise<Response> {
-    const [https, { Readable }] = await Promise.all([import("node:https"), import("node:stream")]);
-    const url = new URL(server);
+    const { ExactClient } = await import("./exact-client.ts");
     const tls = this.tlsFor(request.credential);
-    const { promise, resolve, reject } = Promise.withResolvers<Response>();
-    const outgoing = https.request(
-      {
-        host: url.hostname.replace(/^\[|\]$/g, ""),
-        port: url.port === "" ? 443 : Number(url.port),
-        method: request.method,
-        path: request.target,
-        headers: Object.fromEntries(headersOf(request)),
-        agent: false,
-        ca: tls.ca,
-        ...(tls.cert === undefined ? {} : { cert: tls.cert, key: tls.key }),
-        ...(tls.serverName === undefined ? {} : { servername: tls.serverName }),
-        signal: request.signal,
-      },
-      (incoming) => {
-        const status = incoming.statusCode ?? 502;
-        const headers = new Headers();
-        for (let i = 0; i + 1 < incoming.rawHeaders.length; i += 2)
-          headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
-        const hasBody = status >= 200 && status !== 204 && status !== 304;
-        resolve(
-          new Response(hasBody ? (Readable.toWeb(incoming) as unknown as ReadableStream<Uint8Array>) : null, {
-            status: Math.max(status, 200),
-            headers,
-          }),
-        );
-      },
-    );
-    outgoing.on("error", reject);
-    if (request.body instanceof ReadableStream) Readable.fromWeb(request.body as never).pipe(outgoing);
-    else outgoing.end(request.body);
-    return promise;
+    let clients = this.#exactClients.get(tls);
+    if (clients === undefined) this.#exactClients.set(tls, (clients = new Map()));
+    let client = clients.get(server);
+    if (client === undefined)
+      clients.set(server, (client = new ExactClient({ server, tls, proxy: this.options.proxyFor(server) })));
+    return client.request({ ...request, headers: headersOf(request) });
   }
 }
 
-function isForHttp2({ method, body, isWatch, isProbe }: UpstreamRequest): boolean {
-  if (isProbe === true || body instanceof ReadableStream) return false;
-  return isWatch === true || (method !== "GET" && method !== "HEAD");
+function isForHttp2(request: UpstreamRequest): boolean {
+  if (request.isProbe === true || request.hasLongAnswer === true || request.body instanceof ReadableStream)
+    return false;
+  return request.isWatch === true || isWrite(request);
+}
+
+function isWrite({ method }: UpstreamRequest): boolean {
+  return method !== "GET" && method !== "HEAD";
 }
 
 /** The headers with the credential's Authorization; callers leave theirs out. */
 function headersOf({ headers, credential }: UpstreamRequest): [string, string][] {
   const { authorization } = credential;
   return (authorization === undefined ? headers : [...headers, ["Authorization", authorization]]) as [string, string][];
+}
+
+/** Whether `fetch` leaves the request as it is: a header that is there twice means something else when joined (Impersonate-Group). */
+function survivesFetch(server: string, { target, headers }: UpstreamRequest): boolean {
+  const names = new Set(headers.map(([name]) => name.toLowerCase()));
+  return names.size === headers.length && survivesUrl(server, target);
 }
 
 /** Whether a URL parser leaves the target as it is. */

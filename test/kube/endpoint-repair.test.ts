@@ -161,6 +161,18 @@ for (const [format, slice] of [
   });
 }
 
+test("an EndpointSlice in JSON keeps every byte but the address and the readiness", () => {
+  const whole =
+    '{"metadata":{"name":"web","generation":9007199254740993},"endpoints":[{"addresses":["10.0.0.1"],' +
+    '"conditions":{"ready":true,"serving":true,"terminating":false},"targetRef":{"kind":"Pod","uid":"mine"},"weight": 1.0},' +
+    '{"addresses":["10.0.9.9"],"zone":"\\u003ca"}],"addressType":"IPv4","ports":[{"port":1e2,"port":80}]}';
+  const pods = podsOf({ uid: "mine", ips: ["10.0.0.7"], isReady: false });
+  const made = repairEndpoints("endpointslices", "json", Buffer.from(whole), pods)!;
+  expect(Buffer.from(made).toString()).toBe(
+    whole.replace("10.0.0.1", "10.0.0.7").replace('"ready":true,"serving":true', '"ready":false,"serving":false'),
+  );
+});
+
 describe("Endpoints", () => {
   const uids = podsOf({ uid: "a", ips: ["10.0.0.7"], isReady: true }, { uid: "b", ips: ["10.0.0.8"], isReady: false });
 

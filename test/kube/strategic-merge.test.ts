@@ -3,7 +3,8 @@
  * everywhere else is what `test/lab/strategic-merge.test.ts` shows.
  */
 import { describe, expect, test } from "bun:test";
-import { type Json, jsonMerge, PatchError, strategicMerge } from "../../src/kube/strategic-merge.ts";
+import { type Json, writeExact } from "../../src/kube/exact-json.ts";
+import { jsonMerge, PatchError, strategicMerge } from "../../src/kube/strategic-merge.ts";
 
 interface Case {
   readonly title: string;
@@ -226,6 +227,16 @@ const CASES: readonly Case[] = [
     expected: { status: { conditions: [ready] } },
   },
   {
+    title: "an integer above 2^53 keeps its digits, and is a key like any other",
+    original: { status: { observedGeneration: 9007199254740993n, finalizers: [9007199254740993n] } },
+    patch: {
+      status: { startedAt: 9223372036854775807n, "$deleteFromPrimitiveList/finalizers": [9007199254740993n] },
+    },
+    expected: {
+      status: { observedGeneration: 9007199254740993n, startedAt: 9223372036854775807n, finalizers: [] },
+    },
+  },
+  {
     title: "a field unknown to this release merges as a map and is replaced as a list",
     original: { status: { newMap: { a: 1, b: 1 }, newList: [{ name: "a" }] } },
     patch: { status: { newMap: { b: 2 }, newList: [{ name: "b" }] } },
@@ -235,11 +246,11 @@ const CASES: readonly Case[] = [
 
 describe("strategicMerge", () => {
   test.each(CASES.map((row) => [row.title, row] as const))("%s", (_, { kind = "Pod", original, patch, expected }) => {
-    const before = JSON.stringify([original, patch]);
+    const before = writeExact([original, patch]);
 
     expect(strategicMerge(original, patch, kind)).toStrictEqual(expected);
 
-    expect(JSON.stringify([original, patch])).toBe(before);
+    expect(writeExact([original, patch])).toBe(before);
   });
 
   const REFUSED: readonly { title: string; original: Json; patch: Json; statusCode: 400 | 422 }[] = [

@@ -85,6 +85,8 @@ async function startNode(extra: readonly object[] = []): Promise<World> {
   };
 }
 
+/** A number as it is spelled. */
+const digits = (text: string) => (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON(text);
 const status = (changes: object) => ({ headers: STRATEGIC, body: JSON.stringify({ status: changes }) });
 const names = (events: readonly { readonly type: string; readonly object: any }[]) =>
   events.map(({ type, object }) => `${type} ${object.metadata?.name ?? object.code}`);
@@ -127,6 +129,30 @@ describe("a status written while cut", () => {
     await late.until((events) => events.some(({ object }) => object.metadata?.resourceVersion === versions[2]));
     late.close();
     watch.close();
+  });
+
+  test("changes no byte of the object around it, and no digit of a large number within", async () => {
+    const exact = pod("exact-0");
+    Object.assign(exact.spec, { terminationGracePeriodSeconds: digits("9007199254740993"), tomorrow: digits("1.0") });
+    Object.assign(exact.status, { observedGeneration: digits("9007199254740995") });
+    await using world = await startNode([exact]);
+    const { client } = world.edge;
+    const path = "/api/v1/namespaces/shop/pods/exact-0";
+    const before = (await client.get(path)).body.toString();
+    expect(before).toContain('"tomorrow":1.0');
+
+    await world.cut();
+    const body = '{"status":{"message":"<one>","startedAt":9007199254740997}}';
+    const written = await client.request("PATCH", `${path}/status`, { headers: STRATEGIC, body });
+    const { resourceVersion } = written.json().metadata;
+    const expected = before
+      .replace(/"resourceVersion":"[0-9]+"/, `"resourceVersion":"${resourceVersion}"`)
+      .replace(/\}\}\n$/, ',"message":"\\u003cone\\u003e","startedAt":9007199254740997}}\n');
+    expect(written.body.toString()).toBe(expected);
+
+    await world.edge.restart();
+    await world.cut();
+    expect((await client.get(path)).body.toString().replace(/50000000[0-9]+/, resourceVersion)).toBe(expected);
   });
 
   test("is kept over a restart; at the return the cloud's truth comes down, and then 410", async () => {

@@ -1,40 +1,11 @@
 import { expect, test } from "bun:test";
-import * as net from "node:net";
 import { startApiServer } from "../../src/demo/api-server/api-server.ts";
 import { eventually } from "../support/client.ts";
+import { startConnectProxy } from "../support/connect-proxy.ts";
 import { configMap, startEdge } from "../support/edge.ts";
 
 const LIST = "/api/v1/namespaces/shop/configmaps";
 const STREAM = `${LIST}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true`;
-
-/** An HTTP proxy that knows CONNECT and counts it. */
-async function startConnectProxy() {
-  const targets: string[] = [];
-  const sockets = new Set<net.Socket>();
-  const server = net.createServer((client) => {
-    sockets.add(client);
-    client.on("error", () => client.destroy());
-    client.once("data", (head: Buffer) => {
-      const [, host = "", port = ""] = /^CONNECT ([^:]+):(\d+) /.exec(head.toString("latin1")) ?? [];
-      targets.push(`${host}:${port}`);
-      const upstream = net.connect(Number(port), host, () => {
-        client.write("HTTP/1.1 200 Connection established\r\n\r\n");
-        client.pipe(upstream).pipe(client);
-      });
-      sockets.add(upstream);
-      upstream.on("error", () => client.destroy());
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    url: `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`,
-    targets,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      server.close();
-    },
-  };
-}
 
 test("everything goes up through the kubeconfig's proxy-url: requests, watches, upgrades", async () => {
   await using apiServer = await startApiServer({ objects: [configMap("a")] });
