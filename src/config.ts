@@ -72,6 +72,8 @@ export interface Limits {
   readonly retentionMs: number;
   /** How often watchers get a bookmark. Default 45s. */
   readonly bookmarkIntervalMs: number;
+  /** Kubelet's lease goes up at most this often while nothing but its renewTime changes. Default 0: each renewal. */
+  readonly leaseIntervalMs: number;
 }
 
 /** Flags of `run`, as given. */
@@ -137,6 +139,7 @@ const limitsSchema = v.strictObject({
   linger: durationFrom(0, "576h at most", TIMER_MAX_MS),
   retention: durationFrom(60_000, "1m at least"),
   bookmarkInterval: durationFrom(1_000, "from 1s to 576h", TIMER_MAX_MS),
+  leaseInterval: durationFrom(0, "30s at most: the control plane waits 40s or 50s", 30_000),
 });
 const clientSchema = v.strictObject({ name: v.string(), kubeconfig: v.string() });
 const fileSchema = v.strictObject({
@@ -260,6 +263,7 @@ function limitsOf(file: NonNullable<FileConfig["limits"]> = {}): Limits {
     lingerMs: file.linger ?? 5 * 60_000,
     retentionMs: file.retention ?? 168 * 3_600_000,
     bookmarkIntervalMs: file.bookmarkInterval ?? 45_000,
+    leaseIntervalMs: file.leaseInterval ?? 0,
   };
 }
 

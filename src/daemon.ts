@@ -25,6 +25,7 @@ import { EventRing } from "./proxy/event-ring.ts";
 import { Identifier, upstreamCredential } from "./proxy/identify.ts";
 import { Link } from "./proxy/link.ts";
 import { listen, type Listener } from "./proxy/listen.ts";
+import { NodeLease } from "./proxy/node-lease.ts";
 import { NodeWrites } from "./proxy/node-writes.ts";
 import {
   askNode,
@@ -221,6 +222,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       events,
       tokens,
       reviews,
+      lease: new NodeLease(store, clock, config.limits.leaseIntervalMs),
       nowMs: () => clock.nowMs(),
     }),
     mayWrite: () => reconnect.mayWrite(),

@@ -24,6 +24,7 @@ import { StatusError } from "../kube/status-error.ts";
 import { readTokenSpec } from "../kube/token-request.ts";
 import { mediaType, representationKey } from "../kube/representation.ts";
 import type { Store } from "../store/contract.ts";
+import type { NodeLease } from "./node-lease.ts";
 import type { EventRing } from "./event-ring.ts";
 import type { Exchange } from "./exchange.ts";
 import { requestBody, type AnswerTap, type Fallback, type Forwarder } from "./forward.ts";
@@ -46,6 +47,7 @@ export interface NodeWriteParts {
   readonly events: EventRing;
   readonly tokens: TokenVault;
   readonly reviews: ReviewMemory;
+  readonly lease: NodeLease;
   readonly nowMs: () => number;
 }
 
@@ -63,7 +65,6 @@ interface Answer {
 }
 
 const LEASE_NAMESPACE = "kube-node-lease";
-const LEASE_VALUE = "lease";
 
 /** Which of the table's rows a request is; undefined for none. A table, like the one in `route.ts`. */
 export function nodeWriteOf(info: RequestInfo, caller: Caller): NodeWrite | undefined {
@@ -93,9 +94,6 @@ export function nodeWriteOf(info: RequestInfo, caller: Caller): NodeWrite | unde
 
 /** Answers them. */
 export class NodeWrites {
-  #lease: Answer | undefined;
-  #isLeaseSaved = false;
-
   constructor(private readonly parts: NodeWriteParts) {}
 
   /** Forwards the write; if there is nobody to forward it to, answers it. @param passing sees the answer too. */
@@ -116,6 +114,9 @@ export class NodeWrites {
       body,
       contentType: mediaType(exchange.header("content-type") ?? ""),
     };
+    const renewal = { contentType: write.contentType, body };
+    if (kind === "lease" && info.verb === "update" && this.parts.lease.isEarly(renewal))
+      return answerWith(exchange, 200, this.parts.lease.echo(renewal));
     const { fallback, learn } = this.#row(kind, write);
     return this.parts.forwarder.forward(exchange, caller, {
       sent,
@@ -146,34 +147,17 @@ export class NodeWrites {
   // ---- lease ----
 
   #leaseRow({ exchange, info, caller, body, contentType }: Write) {
+    const { lease } = this.parts;
     const isUpdate = info.verb === "update";
-    const canServe = () => isUpdate || this.#keptLease(caller) !== undefined;
+    if (isUpdate) lease.goesUp();
+    const canServe = () => isUpdate || lease.kept(caller.nodeName!) !== undefined;
     const serve = async () => {
-      if (isUpdate) {
-        this.#lease = { contentType, body };
-        return answerWith(exchange, 200, this.#lease);
-      }
+      if (isUpdate) return answerWith(exchange, 200, lease.echo({ contentType, body }));
       if (info.verb === "create") throw alreadyExists("leases.coordination.k8s.io", caller.nodeName!);
-      return answerWith(exchange, 200, this.#keptLease(caller)!);
+      return answerWith(exchange, 200, lease.kept(caller.nodeName!)!);
     };
-    const learn = (answer: Answer) => {
-      this.#lease = answer;
-      if (this.#isLeaseSaved) return;
-      this.#isLeaseSaved = true;
-      const head = Buffer.from(`${JSON.stringify({ node: caller.nodeName, contentType: answer.contentType })}\n`);
-      this.parts.store.putValue(LEASE_VALUE, Buffer.concat([head, answer.body]));
-    };
+    const learn = (answer: Answer) => lease.answered(caller.nodeName!, answer, isUpdate);
     return { fallback: { canServe, serve }, learn };
-  }
-
-  #keptLease(caller: Caller): Answer | undefined {
-    if (this.#lease !== undefined) return this.#lease;
-    const value = this.parts.store.getValue(LEASE_VALUE);
-    if (value === undefined) return undefined;
-    const headEnd = value.indexOf(0x0a);
-    const head = JSON.parse(Buffer.from(value.subarray(0, headEnd)).toString("utf8")) as Record<string, string>;
-    if (head["node"] !== caller.nodeName) return undefined;
-    return (this.#lease = { contentType: head["contentType"]!, body: value.subarray(headEnd + 1) });
   }
 
   // ---- status ----

@@ -87,6 +87,7 @@ test("with a kubeconfig alone, everything else has its default", () => {
       lingerMs: 300_000,
       retentionMs: 604_800_000,
       bookmarkIntervalMs: 45_000,
+      leaseIntervalMs: 0,
     },
   });
 });

@@ -1,0 +1,77 @@
+/**
+ * Kubelet's lease: echoed while the link is cut, and not stored.
+ *
+ * Kept is the API server's last answer, for a GET while cut and, the first of
+ * each run, on disk for a reboot. Where bytes are dear, `leaseInterval` lets a
+ * renewal go up only so often: one that changes nothing else and comes sooner
+ * is answered with itself, as while cut. That is half of an idle node's
+ * traffic, and it costs as much of the control plane's patience (40 or 50 s
+ * since the last renewal), so nothing is held back unless it is asked for.
+ * A renewal that failed is never followed by an echo.
+ */
+
+import type { Clock } from "../base/clock.ts";
+import { isRenewal } from "../kube/lease.ts";
+import type { Store } from "../store/contract.ts";
+
+/** A body with its type. */
+export interface LeaseAnswer {
+  readonly contentType: string;
+  readonly body: Uint8Array;
+}
+
+const LEASE_VALUE = "lease";
+
+/** The lease of this node, as it was last answered. */
+export class NodeLease {
+  #answer: LeaseAnswer | undefined;
+  #isSaved = false;
+  /** The API server's last answer to a renewal and when it came; undefined after a renewal that has none. */
+  #renewed: (LeaseAnswer & { readonly atMs: number }) | undefined;
+
+  /** @param intervalMs at most how often renewals go up; 0 sends each. */
+  constructor(
+    private readonly store: Store,
+    private readonly clock: Clock,
+    private readonly intervalMs: number,
+  ) {}
+
+  /** What a GET is answered with while cut. */
+  kept(nodeName: string): LeaseAnswer | undefined {
+    if (this.#answer !== undefined) return this.#answer;
+    const value = this.store.getValue(LEASE_VALUE);
+    if (value === undefined) return undefined;
+    const headEnd = value.indexOf(0x0a);
+    const head = JSON.parse(Buffer.from(value.subarray(0, headEnd)).toString("utf8")) as Record<string, string>;
+    if (head["node"] !== nodeName) return undefined;
+    return (this.#answer = { contentType: head["contentType"]!, body: value.subarray(headEnd + 1) });
+  }
+
+  /** Takes a renewal for its own answer. */
+  echo(renewal: LeaseAnswer): LeaseAnswer {
+    return (this.#answer = renewal);
+  }
+
+  /** Whether a renewal may be answered here though the link is well. */
+  isEarly(renewal: LeaseAnswer): boolean {
+    const renewed = this.#renewed;
+    if (this.intervalMs === 0 || renewed === undefined) return false;
+    if (this.clock.monotonicMs() - renewed.atMs >= this.intervalMs) return false;
+    return renewed.contentType === renewal.contentType && isRenewal(renewed.body, renewal.body);
+  }
+
+  /** A request for it goes up; until it is answered nothing is known. */
+  goesUp(): void {
+    this.#renewed = undefined;
+  }
+
+  /** The API server's answer. @param isRenewed to a renewal. */
+  answered(nodeName: string, answer: LeaseAnswer, isRenewed: boolean): void {
+    this.#answer = answer;
+    if (isRenewed) this.#renewed = { ...answer, atMs: this.clock.monotonicMs() };
+    if (this.#isSaved) return;
+    this.#isSaved = true;
+    const head = Buffer.from(`${JSON.stringify({ node: nodeName, contentType: answer.contentType })}\n`);
+    this.store.putValue(LEASE_VALUE, Buffer.concat([head, answer.body]));
+  }
+}
