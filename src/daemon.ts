@@ -139,6 +139,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     log,
     limits: config.limits,
     random,
+    phase: random(),
     turn: (identity) => order.reconnect?.turn(identity) ?? Promise.resolve(),
     isBarred: (principal) => order.reconnect?.isRefused === true && principal === nodeOf(own)?.principal,
     isVoid: (localVersion) => order.overlays?.isVoid(localVersion) === true,

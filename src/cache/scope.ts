@@ -31,6 +31,7 @@ import { RolledBackError, ScopeTooLargeError, StoppedError, UpstreamRefusedError
 import { UnreachableError, type LinkView, type ScopeSource } from "./scope-source.ts";
 import { ScopeWatcher, type WatchSink } from "./scope-watcher.ts";
 import { readWholeList } from "./upstream-list.ts";
+import { watchSeconds } from "./watch-length.ts";
 
 /** Bounds and times of scopes; units in the names. */
 export interface ScopeLimits {
@@ -51,8 +52,10 @@ export interface ScopeParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: ScopeLimits;
-  /** In [0, 1); spreads retries and timeouts. */
+  /** In [0, 1); spreads retries. */
   readonly random: () => number;
+  /** In [0, 1), drawn once: where the grid begins on which upstream watches end. Default 0. */
+  readonly phase?: number;
   /** Resolves when a scope may ask the API server again after the link's return; at once when there is no order to keep. */
   readonly turn?: (identity: ScopeIdentity) => Promise<void>;
   /** Whether the API server refuses this principal's credential, which is ours: as good as a cut for its scopes. */
@@ -83,17 +86,6 @@ interface Following {
   readonly verdict: PromiseWithResolvers<boolean>;
   /** Why it ended for good. */
   refusal?: UpstreamRefusedError | ScopeTooLargeError;
-}
-
-/**
- * How long a watch is asked to last: as client-go does, and for one object as
- * kubelet does, which keeps one open for each ConfigMap and Secret of its pods.
- *
- * @param share in [0, 1), spreads them.
- */
-function watchSeconds({ fieldSelector }: ScopeIdentity, share: number): number {
-  const least = fieldSelector.startsWith("metadata.name=") ? 1_800 : 300;
-  return least + Math.floor(share * least);
 }
 
 /** Without a byte for this long the link is looked at; bookmarks come about once a minute. */
@@ -703,7 +695,7 @@ export class Scope {
 
   /** Opens the watch and reads it to its end. */
   async #followOnce(following: Following, from: string, attempt: AbortController): Promise<FollowOutcome> {
-    const { clock, link, source, random } = this.parts;
+    const { clock, link, source, phase = 0 } = this.parts;
     const stopListening = link.onChange((isOnline) => isOnline || attempt.abort(new UnreachableError("link lost")));
     let lastByteMs = clock.monotonicMs();
     const checkSilence = () => {
@@ -716,7 +708,8 @@ export class Scope {
     let cancelSilence = clock.after(SILENCE_CHECK_MS, checkSilence);
     try {
       const askedMs = clock.monotonicMs();
-      const answer = await source.watch(this.identity, from, watchSeconds(this.identity, random()), attempt.signal);
+      const seconds = watchSeconds(this.identity, askedMs, phase);
+      const answer = await source.watch(this.identity, from, seconds, attempt.signal);
       if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
       const codec = codecFor(answer.header("content-type") ?? "");
       if (codec === undefined)

@@ -1,0 +1,40 @@
+/**
+ * How long an upstream watch is asked to last: until its next tick.
+ *
+ * The API server sends each watch a bookmark a minute after it began, and so
+ * on. Thirty watches that began each in a second of its own cost thirty
+ * packets a minute and as many acknowledgements, most of an idle node's
+ * bytes; those that began in the same second get theirs in one burst, which
+ * fits into a few. So all watches of a node end on one grid, and are opened
+ * again together. Where the grid begins is drawn for each run, lest nodes that
+ * were switched on together ask together.
+ *
+ *   collections    4 to 12 minutes at first, then 8 (client-go: 5 to 10)
+ *   one object     20 to 60 minutes, then 40 (kubelet: 30 to 60)
+ *
+ * Source: k8s.io/apiserver storage/cacher, bookmarks by the second.
+ */
+
+import type { ScopeIdentity } from "../store/contract.ts";
+
+/** Ticks of collections and of single objects; the longer is a multiple of the shorter, so that they meet. */
+const COLLECTION_TICK_SECONDS = 480;
+const OBJECT_TICK_SECONDS = 2_400;
+
+/**
+ * How long a watch that begins now is asked to last, in seconds.
+ *
+ * @param nowMs by the monotonic clock.
+ * @param phase in [0, 1), the same for all watches of this run.
+ * @returns a whole number, at least half a tick and less than one and a half.
+ */
+export function watchSeconds(
+  { fieldSelector }: Pick<ScopeIdentity, "fieldSelector">,
+  nowMs: number,
+  phase: number,
+): number {
+  const tick = fieldSelector.startsWith("metadata.name=") ? OBJECT_TICK_SECONDS : COLLECTION_TICK_SECONDS;
+  const past = (nowMs / 1_000 + phase * OBJECT_TICK_SECONDS) % tick;
+  const left = Math.ceil(tick - past);
+  return left >= tick / 2 ? left : left + tick;
+}
