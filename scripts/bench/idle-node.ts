@@ -5,8 +5,9 @@
  *   --cut MINUTES      how long the one behind Holdfast is watched while cut, default 60
  *   --settle MINUTES   before anything is counted, default 3
  *   --profile          also what the bytes are: requests, connections
+ *   --thrifty          a third node, behind a Holdfast with leaseInterval 20s and the small profile
  *
- * Two worlds stand side by side: one node asks its API server directly, the
+ * Two worlds (with --thrifty three) stand side by side: one node asks its API server directly, the
  * other through Holdfast (compiled). Both have a stock kubelet, kube-proxy and
  * CoreDNS and the same twenty pods. Bytes are those of the cable, both ways,
  * headers and all, as the kernel counts them on the edge's end of the veth
@@ -31,6 +32,7 @@ import { connectionsOf, requestsOf } from "./idle-profile.ts";
 import { cpuSecondsOf, memoryOf, writtenBytesOf } from "./process.ts";
 
 const PODS = 20;
+const THRIFTY = { HOLDFAST_LEASE_INTERVAL: "20s", HOLDFAST_PROFILE: "small" };
 const MINUTE_MS = 60_000;
 const SECONDS_PER_DAY = 86_400;
 /** Every request, and not only reads: the profile counts writes too. */
@@ -65,8 +67,9 @@ async function main(): Promise<void> {
   process.env[LAB_DIR_VARIABLE] = directory;
   const edges: Edge[] = [];
   try {
-    for (const name of ["direct", "holdfast"]) edges.push(await startEdge(name, directory));
-    await measure(edges[0]!, edges[1]!);
+    const names = ["direct", "holdfast", ...(process.argv.includes("--thrifty") ? ["thrifty"] : [])];
+    for (const name of names) edges.push(await startEdge(name, directory));
+    await measure(edges[0]!, edges[1]!, edges.slice(1));
   } finally {
     for (const { node, world } of edges) {
       await node[Symbol.asyncDispose]();
@@ -77,18 +80,25 @@ async function main(): Promise<void> {
   }
 }
 
-async function measure(direct: Edge, behind: Edge): Promise<void> {
+async function measure(direct: Edge, behind: Edge, all: readonly Edge[]): Promise<void> {
   const holdfast = behind.holdfast!;
   const fileSystem = Bun.spawnSync(["stat", "-f", "-c", "%T", holdfast.stateDir]).stdout.toString().trim();
   console.log(`${PODS} pods a node; state in ${holdfast.stateDir} (${fileSystem})`);
   await Bun.sleep(option("--settle", 3) * MINUTE_MS);
 
-  const before = { direct: read(direct), behind: read(behind), holdfast: costOf(holdfast) };
+  const before = { direct: read(direct), behind: read(behind) };
+  const befores = all.map((edge) => ({
+    edge,
+    direct: before.direct,
+    behind: read(edge),
+    cost: costOf(edge.holdfast!),
+  }));
   const onlineMs = option("--online", 60) * MINUTE_MS;
-  await everyTenMinutes(onlineMs, () => report(direct, behind, before));
+  const tell = () => befores.forEach((one) => report(direct, one.edge, one));
+  await everyTenMinutes(onlineMs, tell);
   console.log("online, whole:");
-  report(direct, behind, before);
-  disk("online", before.holdfast, holdfast, 10);
+  tell();
+  for (const { edge, cost } of befores) disk(`online, ${edge.name}`, cost, edge.holdfast!, 10);
   if (process.argv.includes("--profile")) {
     for (const [edge, from] of [
       [direct, before.direct],
@@ -116,16 +126,12 @@ async function everyTenMinutes(lengthMs: number, tell: () => void): Promise<void
   }
 }
 
-function report(
-  direct: Edge,
-  behind: Edge,
-  before: { readonly direct: Reading; readonly behind: Reading; readonly holdfast: Cost },
-): void {
+function report(direct: Edge, behind: Edge, before: { readonly direct: Reading; readonly behind: Reading }): void {
   const [d, h] = [since(before.direct, read(direct)), since(before.behind, read(behind))];
   line("idle WAN traffic against direct", "x0.5", `x${(h.bytesPerMinute / d.bytesPerMinute).toFixed(2)}`);
   for (const [name, rate] of [
     ["direct", d],
-    ["holdfast", h],
+    [behind.name, h],
   ] as const)
     console.log(
       `    ${name}: ${rate.bytesPerMinute.toFixed(0)} B and ${rate.packetsPerMinute.toFixed(0)} packets a minute, over ${rate.minutes.toFixed(1)} min`,
@@ -184,7 +190,8 @@ async function startEdge(name: string, directory: string): Promise<Edge> {
     scheduler: true,
     apiServerArguments: [`--audit-policy-file=${policy}`],
   });
-  const holdfast = name === "direct" ? undefined : await world.startHoldfast();
+  const holdfast =
+    name === "direct" ? undefined : await world.startHoldfast({ env: name === "thrifty" ? THRIFTY : {} });
   const kubeconfigOf = (credential: Parameters<World["proxyKubeconfig"]>[1]) =>
     holdfast === undefined
       ? world.kubeconfig(world.apiServerUrl, credential)

@@ -7,6 +7,8 @@ import { join } from "node:path";
 
 /** Its name, for `image:` beside `imagePullPolicy: Never`. */
 export const IMAGE = "docker.io/local/app:1";
+/** A name that a test may give it too, so that a pod's image can change. */
+export const NEXT_IMAGE = "docker.io/local/app:2";
 
 const SHELL_WORDS = [
   ..."sh sleep cat echo seq date ls mkdir touch test hostname env".split(" "),
