@@ -33,7 +33,7 @@ interface Row {
   readonly purpose: string;
   /** By verb and resource. */
   readonly answers: Readonly<Record<string, Answer>>;
-  /** Sent where no recorded request asks this. */
+  /** Sent where no recorded request asks this; plain lists follow from the streaming ones. */
   readonly byTheFacts?: Readonly<Record<string, RecordedRequest>>;
 }
 
@@ -291,15 +291,35 @@ function asked({ method, target }: RecordedRequest): string {
   return `${verb} ${resource}${subresource === "" ? "" : `/${subresource}`}`;
 }
 
-/** What a row asks that the recording does not. */
-function missing({ answers, byTheFacts = {} }: Row, { requests }: Recording): string[] {
+/** What a row asks that the recording does not, by what it asks. */
+function unheard({ answers, byTheFacts = {} }: Row, { requests }: Recording): [what: string, RecordedRequest[]][] {
   const heard = new Set(requests.map(asked));
-  return Object.keys(answers).filter((what) => !heard.has(what) && byTheFacts[what] !== undefined);
+  return Object.keys(answers)
+    .filter((what) => !heard.has(what))
+    .map((what): [string, RecordedRequest[]] => {
+      const fact = byTheFacts[what];
+      return [what, fact === undefined ? fallenBack(what, requests) : [fact]];
+    })
+    .filter(([, facts]) => facts.length > 0);
+}
+
+/** A streaming list that fails in any way is followed by a plain one, which may not come in a recording. */
+function fallenBack(what: string, requests: readonly RecordedRequest[]): RecordedRequest[] {
+  const streams = requests.filter((request) => asked(request).replace(/^watch /, "list ") === what);
+  const targets = new Set(
+    streams.map(({ target }) => {
+      const { pathname, searchParams } = new URL(target, "https://api.invalid");
+      const field = searchParams.get("fieldSelector");
+      const selector = field === null ? "" : `fieldSelector=${encodeURIComponent(field)}&`;
+      return `${pathname}?${selector}limit=500&resourceVersion=0`;
+    }),
+  );
+  return [...targets].map((target) => ({ ...streams[0]!, target }));
 }
 
 function title(row: Row, recording: Recording): string {
-  const unheard = missing(row, recording);
-  return `row ${row.row}, ${row.purpose}${unheard.length === 0 ? "" : ` (by the facts: ${unheard.join(", ")})`}`;
+  const facts = unheard(row, recording).map(([what]) => what);
+  return `row ${row.row}, ${row.purpose}${facts.length === 0 ? "" : ` (by the facts: ${facts.join(", ")})`}`;
 }
 
 /** Kubelet deleted it: the API server no longer has it. */
@@ -334,7 +354,7 @@ interface Run {
 /** Everything once online, once while cut, once more after a restart. */
 async function run(replay: Replay): Promise<Run> {
   const { recording } = replay;
-  const facts = TABLE.flatMap((row) => missing(row, recording).map((what) => row.byTheFacts![what]!));
+  const facts = TABLE.flatMap((row) => unheard(row, recording).flatMap(([, requests]) => requests));
   const requests = [...recording.requests, ...facts];
   const inTurn = async <T>(ask: (request: RecordedRequest) => Promise<T>) => {
     const answers: T[] = [];
