@@ -548,6 +548,33 @@ export function contractSuite(name: string, connect: () => Promise<Target>): voi
         expect((await send(`/api/v1/nodes/${title}`, { method: "DELETE" })).json.status).toBe("Success");
       });
 
+      test.each(nodeResources(id, namespace))("what a kubelet reads of %s, in both formats", async (_, one) => {
+        const { path, kind, object } = one;
+        const body = kind === "ClusterTrustBundle" ? { ...object, spec: { trustBundle: client.target.ca } } : object;
+        const name = object.metadata.name;
+        const made = await create(path, body);
+        expect(made).toMatchObject(kind === "ClusterTrustBundle" ? object : body);
+
+        const { json } = await client.get(`${path}/${name}`);
+        const { apiVersion, raw, ...envelope } = openEnvelope(
+          (await client.get(`${path}/${name}`, { accept: PROTOBUF })).bytes,
+        );
+        const decoded = decode(raw, messageOf(apiVersion.split("/").at(-2) ?? "", kind)!);
+        expect({ ...envelope, apiVersion, spec: decoded["spec"] }).toEqual({ kind, apiVersion, spec: json.spec });
+        const selected = await client.get(`${path}?fieldSelector=${encodeURIComponent(`metadata.name=${name}`)}`);
+        expect([selected.json.kind, selected.json.items.length]).toEqual([`${kind}List`, 1]);
+        await send(`${path}/${name}`, { method: "DELETE" });
+      });
+
+      test("device slices are selected by node, and go all at once", async () => {
+        const path = "/apis/resource.k8s.io/v1/resourceslices";
+        for (const node of ["left", "right"]) await create(path, resourceSlice(`${node}-${id}`, `${node}-${id}`));
+        const ofNode = (node: string) => `${path}?fieldSelector=${encodeURIComponent(`spec.nodeName=${node}-${id}`)}`;
+        expect((await client.get(ofNode("left"))).json.items).toHaveLength(1);
+        for (const node of ["left", "right"]) await send(ofNode(node), { method: "DELETE" });
+        expect((await client.get(ofNode("right"))).json.items).toEqual([]);
+      });
+
       test("a method that the path does not know is 405, a format that is none 415", async () => {
         expect((await send("/api/v1/configmaps", { method: "POST", body: configMap("x") })).json.reason).toBe(
           "MethodNotAllowed",
@@ -1097,3 +1124,51 @@ const gizmo = (group: string, title: string) => ({
   metadata: { name: title },
   spec: { size: 1 },
 });
+
+/** Objects beside pods and their configuration, as small as the API server takes them. */
+function nodeResources(id: string, namespace: string) {
+  const metadata = { name: `contract-${id}` };
+  const rows = [
+    {
+      kind: "PersistentVolume",
+      path: "/api/v1/persistentvolumes",
+      spec: { capacity: { storage: "1Gi" }, accessModes: ["ReadWriteOnce"], hostPath: { path: "/srv/volume" } },
+    },
+    {
+      kind: "PersistentVolumeClaim",
+      path: `/api/v1/namespaces/${namespace}/persistentvolumeclaims`,
+      spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } }, storageClassName: "none" },
+    },
+    {
+      kind: "VolumeAttachment",
+      path: "/apis/storage.k8s.io/v1/volumeattachments",
+      spec: { attacher: "csi.example.com", source: { persistentVolumeName: "some" }, nodeName: "some-node" },
+    },
+    {
+      kind: "ResourceClaim",
+      path: `/apis/resource.k8s.io/v1/namespaces/${namespace}/resourceclaims`,
+      spec: {
+        devices: {
+          requests: [
+            {
+              name: "gpu",
+              exactly: { deviceClassName: "gpu.example.com", allocationMode: "ExactCount", count: 1 },
+            },
+          ],
+        },
+      },
+    },
+    {
+      kind: "ResourceSlice",
+      path: "/apis/resource.k8s.io/v1/resourceslices",
+      spec: resourceSlice("", "some-node").spec,
+    },
+    { kind: "ClusterTrustBundle", path: "/apis/certificates.k8s.io/v1/clustertrustbundles", spec: {} },
+  ];
+  return rows.map(({ kind, path, spec }) => [kind, { kind, path, object: { metadata, spec } }] as const);
+}
+
+function resourceSlice(name: string, nodeName: string) {
+  const pool = { name: nodeName, generation: 1, resourceSliceCount: 1 };
+  return { metadata: { name }, spec: { driver: "gpu.example.com", pool, nodeName, devices: [{ name: "gpu-0" }] } };
+}

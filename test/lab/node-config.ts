@@ -59,8 +59,8 @@ export function bridgeConfig(leasesFolder: string, subnet: string): object {
 /** Kubelet's, with its defaults wherever the machine allows. */
 export function kubeletConfig(node: {
   readonly pki: Pki;
-  /** Its serving certificate's name in the PKI. */
-  readonly serving: string;
+  /** Its serving certificate's name in the PKI; undefined where it asks the cluster for one. */
+  readonly serving: string | undefined;
   readonly cgroup: string;
   readonly socket: string;
   readonly manifests: string;
@@ -80,8 +80,9 @@ export function kubeletConfig(node: {
     clusterDomain: "cluster.local",
     authentication: { x509: { clientCAFile: pki.ca }, anonymous: { enabled: false }, webhook: { enabled: true } },
     authorization: { mode: "Webhook" },
-    tlsCertFile: pki.certificate(node.serving),
-    tlsPrivateKeyFile: pki.key(node.serving),
+    ...(node.serving === undefined
+      ? { serverTLSBootstrap: true }
+      : { tlsCertFile: pki.certificate(node.serving), tlsPrivateKeyFile: pki.key(node.serving) }),
     evictionHard: { "nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi" },
   };
 }

@@ -61,11 +61,12 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
 
       edge.world.cut();
       const logFrom = edge.node.log("kubelet").length;
-      const restartedMs = performance.now();
+      const [restartedMs, restartedAt] = [performance.now(), Date.now()];
       await scenario.happens(edge);
       if (scenario.restartsKubelet) {
         await edge.kubeletKnows(logFrom, before.staying);
         measured(`${scenario.title}: until kubelet knew its pods`, seconds(performance.now() - restartedMs));
+        await edge.kubeletSaysReady(restartedAt);
       }
       await Bun.sleep(QUIET_MS);
       expect(identities(await edge.node.containers.running())).toEqual(before.identities);

@@ -199,6 +199,24 @@ export class NodeWorld implements AsyncDisposable {
     );
   }
 
+  /** Waits until kubelet has reported its node after this moment, and found it ready; whatever the link does. */
+  async kubeletSaysReady(sinceMs: number, timeoutMs = 60_000): Promise<void> {
+    await until(
+      "kubelet's own word of its node is that it is ready",
+      async () => {
+        // Raw: nobody has asked for discovery in the node's name before the cut.
+        const { stdout } = await this.world.kubectl(["get", "--raw", `/api/v1/nodes/${NODE_NAME}`], {
+          kubeconfig: this.kubeconfigs.kubelet,
+        });
+        const { conditions } = (JSON.parse(stdout) as RawNode).status;
+        const ready = conditions.find((condition) => condition.type === "Ready");
+        // Kubernetes' times have whole seconds.
+        return ready?.status === "True" && Date.parse(ready.lastHeartbeatTime) > sinceMs - 1_000;
+      },
+      timeoutMs,
+    );
+  }
+
   /** Lists, streaming ones included, that reached the API server after the mark. */
   fullReadsSince(mark: number): AuditedRequest[] {
     return this.world.audit.since(mark).filter((request) => request.verb === "list" || request.isStreamingList);
@@ -230,6 +248,12 @@ interface RawPod {
   readonly status: {
     readonly phase: string;
     readonly conditions?: readonly { type: string; status: string; lastTransitionTime: string }[];
+  };
+}
+
+interface RawNode {
+  readonly status: {
+    readonly conditions: readonly { type: string; status: string; lastHeartbeatTime: string }[];
   };
 }
 

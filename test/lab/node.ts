@@ -41,6 +41,7 @@ export class LabNode implements AsyncDisposable {
     private readonly world: World,
     readonly place: Place,
     private readonly podNetwork: PodNetwork,
+    private readonly asksForServing: boolean,
   ) {
     this.directory = join(world.directory, place === "edge" ? "node" : "cloud-node");
     // Distinct beyond their beginning, since each clears what is below its own.
@@ -54,12 +55,20 @@ export class LabNode implements AsyncDisposable {
    * @param options.kubeconfig kubelet's; default the node's own, straight to the API server.
    * @param options.podNetwork default "host".
    * @param options.place default "edge".
+   * @param options.asksForServing kubelet asks the cluster for its serving
+   *   certificate, and answers nobody until one is approved; default false.
    */
   static async start(
     world: World,
-    options: { readonly kubeconfig?: string; readonly podNetwork?: PodNetwork; readonly place?: Place } = {},
+    options: {
+      readonly kubeconfig?: string;
+      readonly podNetwork?: PodNetwork;
+      readonly place?: Place;
+      readonly asksForServing?: boolean;
+    } = {},
   ): Promise<LabNode> {
-    const node = new LabNode(world, options.place ?? "edge", options.podNetwork ?? "host");
+    const { place = "edge", podNetwork = "host", asksForServing = false } = options;
+    const node = new LabNode(world, place, podNetwork, asksForServing);
     try {
       for (const folder of ["cni", "manifests", "leases"]) mkdirSync(node.path(folder), { recursive: true });
       record(`cgroup ${node.cgroup}`);
@@ -92,7 +101,7 @@ export class LabNode implements AsyncDisposable {
       JSON.stringify(
         kubeletConfig({
           pki: this.world.pki,
-          serving: this.place === "edge" ? "node-serving" : "cloud-node-serving",
+          serving: this.asksForServing ? undefined : this.place === "edge" ? "node-serving" : "cloud-node-serving",
           cgroup: this.cgroup,
           socket: this.socket,
           manifests: this.manifests,

@@ -25,11 +25,14 @@ const PACKAGES: Record<string, string> = {
   "events.": "api/events/v1",
   "networking.": "api/networking/v1",
   "node.": "api/node/v1",
+  "resource.": "api/resource/v1",
   "storage.": "api/storage/v1",
 };
 
 const ROOTS = (
   "Pod Node Service ConfigMap Secret Event Namespace ServiceAccount Endpoints apps.Deployment discovery.EndpointSlice coordination.Lease " +
+  "PersistentVolume PersistentVolumeClaim storage.VolumeAttachment resource.ResourceClaim resource.ResourceSlice " +
+  "certificates.ClusterTrustBundle certificates.PodCertificateRequest " +
   "storage.CSINode storage.CSIDriver node.RuntimeClass networking.ServiceCIDR events.Event certificates.CertificateSigningRequest " +
   "authentication.TokenRequest authentication.TokenReview authentication.SelfSubjectReview authorization.SelfSubjectAccessReview " +
   "authorization.SubjectAccessReview meta.Status meta.ListMeta meta.DeleteOptions meta.PartialObjectMetadata"

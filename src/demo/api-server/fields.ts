@@ -25,6 +25,13 @@ Endpoints metadata:1:meta.ObjectMeta:o subsets:2:*EndpointSubset:o
 apps.Deployment metadata:1:meta.ObjectMeta:o spec:2:apps.DeploymentSpec:o status:3:apps.DeploymentStatus:o
 discovery.EndpointSlice metadata:1:meta.ObjectMeta:o addressType:4:s endpoints:2:*discovery.Endpoint ports:3:*discovery.EndpointPort
 coordination.Lease metadata:1:meta.ObjectMeta:o spec:2:coordination.LeaseSpec:o
+PersistentVolume metadata:1:meta.ObjectMeta:o spec:2:PersistentVolumeSpec:o status:3:PersistentVolumeStatus:o
+PersistentVolumeClaim metadata:1:meta.ObjectMeta:o spec:2:PersistentVolumeClaimSpec:o status:3:PersistentVolumeClaimStatus:o
+storage.VolumeAttachment metadata:1:meta.ObjectMeta:o spec:2:storage.VolumeAttachmentSpec status:3:storage.VolumeAttachmentStatus:o
+resource.ResourceClaim metadata:1:meta.ObjectMeta:o spec:2:resource.ResourceClaimSpec status:3:resource.ResourceClaimStatus:o
+resource.ResourceSlice metadata:1:meta.ObjectMeta:o spec:2:resource.ResourceSliceSpec
+certificates.ClusterTrustBundle metadata:1:meta.ObjectMeta:o spec:2:certificates.ClusterTrustBundleSpec
+certificates.PodCertificateRequest metadata:1:meta.ObjectMeta:o spec:2:certificates.PodCertificateRequestSpec status:3:certificates.PodCertificateRequestStatus:o
 storage.CSINode metadata:1:meta.ObjectMeta:o spec:2:storage.CSINodeSpec status:3:storage.CSINodeStatus:o
 storage.CSIDriver metadata:1:meta.ObjectMeta:o spec:2:storage.CSIDriverSpec
 node.RuntimeClass metadata:1:meta.ObjectMeta:o handler:2:s overhead:3:node.Overhead:op scheduling:4:node.Scheduling:op
@@ -59,6 +66,18 @@ apps.DeploymentStatus observedGeneration:1:i:o replicas:2:i:o updatedReplicas:3:
 discovery.Endpoint addresses:1:*s conditions:2:discovery.EndpointConditions:o hostname:3:s:op targetRef:4:ObjectReference:op deprecatedTopology:5:%s:o nodeName:6:s:op zone:7:s:op hints:8:discovery.EndpointHints:op
 discovery.EndpointPort name:1:s:op protocol:2:s:op port:3:i:op appProtocol:4:s:op
 coordination.LeaseSpec holderIdentity:1:s:op leaseDurationSeconds:2:i:op acquireTime:3:u:op renewTime:4:u:op leaseTransitions:5:i:op strategy:6:s:op preferredHolder:7:s:op
+PersistentVolumeSpec capacity:1:%q:o :2:PersistentVolumeSource:^ accessModes:3:*s:o claimRef:4:ObjectReference:op persistentVolumeReclaimPolicy:5:s:o storageClassName:6:s:o mountOptions:7:*s:o volumeMode:8:s:op nodeAffinity:9:VolumeNodeAffinity:op volumeAttributesClassName:10:s:op
+PersistentVolumeStatus phase:1:s:o message:2:s:o reason:3:s:o lastPhaseTransitionTime:4:t:op
+PersistentVolumeClaimSpec accessModes:1:*s:o selector:4:meta.LabelSelector:op resources:2:VolumeResourceRequirements:o volumeName:3:s:o storageClassName:5:s:op volumeMode:6:s:op dataSource:7:TypedLocalObjectReference:op dataSourceRef:8:TypedObjectReference:op volumeAttributesClassName:9:s:op
+PersistentVolumeClaimStatus phase:1:s:o accessModes:2:*s:o capacity:3:%q:o conditions:4:*PersistentVolumeClaimCondition:o~type allocatedResources:5:%q:o allocatedResourceStatuses:7:%s:o currentVolumeAttributesClassName:8:s:op modifyVolumeStatus:9:ModifyVolumeStatus:op healthStatus:10:VolumeHealthStatus:op
+storage.VolumeAttachmentSpec attacher:1:s source:2:storage.VolumeAttachmentSource nodeName:3:s
+storage.VolumeAttachmentStatus attached:1:b attachmentMetadata:2:%s:o attachError:3:storage.VolumeError:op detachError:4:storage.VolumeError:op
+resource.ResourceClaimSpec devices:1:resource.DeviceClaim
+resource.ResourceClaimStatus allocation:1:resource.AllocationResult:op reservedFor:2:*resource.ResourceClaimConsumerReference:o~uid devices:4:*resource.AllocatedDeviceStatus:o
+resource.ResourceSliceSpec driver:1:s pool:2:resource.ResourcePool nodeName:3:s:op nodeSelector:4:NodeSelector:op allNodes:5:b:op devices:6:*resource.Device:o perDeviceNodeSelection:7:b:op sharedCounters:8:*resource.CounterSet:o partitionTypeAttribute:9:s:op skipNodeOperations:10:*s:o
+certificates.ClusterTrustBundleSpec signerName:1:s:o trustBundle:2:s
+certificates.PodCertificateRequestSpec signerName:1:s podName:2:s podUID:3:s serviceAccountName:4:s serviceAccountUID:5:s nodeName:6:s nodeUID:7:s maxExpirationSeconds:8:i:op stubPKCS10Request:12:y unverifiedUserAnnotations:11:%s:o
+certificates.PodCertificateRequestStatus conditions:1:*meta.Condition:o~type certificateChain:2:s:o notBefore:4:t:op beginRefreshAt:5:t:op notAfter:6:t:op
 storage.CSINodeSpec drivers:1:*storage.CSINodeDriver:~name
 storage.CSINodeStatus storageHealth:1:*storage.StorageHealth:o~name
 storage.CSIDriverSpec attachRequired:1:b:op podInfoOnMount:2:b:op volumeLifecycleModes:3:*s:o storageCapacity:4:b:op fsGroupPolicy:5:s:op tokenRequests:6:*storage.TokenRequest:o requiresRepublish:7:b:op seLinuxMount:8:b:op nodeAllocatableUpdatePeriodSeconds:9:i:op serviceAccountTokenInSecrets:10:b:op preventPodSchedulingIfMissing:11:b:op
@@ -131,6 +150,24 @@ apps.DeploymentStrategy type:1:s:o rollingUpdate:2:apps.RollingUpdateDeployment:
 apps.DeploymentCondition type:1:s status:2:s lastUpdateTime:6:t lastTransitionTime:7:t reason:4:s:o message:5:s:o
 discovery.EndpointConditions ready:1:b:op serving:2:b:op terminating:3:b:op
 discovery.EndpointHints forZones:1:*discovery.ForZone:o forNodes:2:*discovery.ForNode:o
+PersistentVolumeSource gcePersistentDisk:1:GCEPersistentDiskVolumeSource:op awsElasticBlockStore:2:AWSElasticBlockStoreVolumeSource:op hostPath:3:HostPathVolumeSource:op glusterfs:4:GlusterfsPersistentVolumeSource:op nfs:5:NFSVolumeSource:op rbd:6:RBDPersistentVolumeSource:op iscsi:7:ISCSIPersistentVolumeSource:op cinder:8:CinderPersistentVolumeSource:op cephfs:9:CephFSPersistentVolumeSource:op fc:10:FCVolumeSource:op flocker:11:FlockerVolumeSource:op flexVolume:12:FlexPersistentVolumeSource:op azureFile:13:AzureFilePersistentVolumeSource:op vsphereVolume:14:VsphereVirtualDiskVolumeSource:op quobyte:15:QuobyteVolumeSource:op azureDisk:16:AzureDiskVolumeSource:op photonPersistentDisk:17:PhotonPersistentDiskVolumeSource:op portworxVolume:18:PortworxVolumeSource:op scaleIO:19:ScaleIOPersistentVolumeSource:op local:20:LocalVolumeSource:op storageos:21:StorageOSPersistentVolumeSource:op csi:22:CSIPersistentVolumeSource:op
+VolumeNodeAffinity required:1:NodeSelector:op
+VolumeResourceRequirements limits:1:%q:o requests:2:%q:o
+TypedLocalObjectReference apiGroup:1:s:p kind:2:s name:3:s
+TypedObjectReference apiGroup:1:s:p kind:2:s name:3:s namespace:4:s:op
+PersistentVolumeClaimCondition type:1:s status:2:s lastProbeTime:3:t lastTransitionTime:4:t reason:5:s:o message:6:s:o
+ModifyVolumeStatus targetVolumeAttributesClassName:1:s:o status:2:s
+VolumeHealthStatus healthConditions:1:*VolumeHealthCondition:o~status lastTransitionTime:2:t
+storage.VolumeAttachmentSource persistentVolumeName:1:s:op inlineVolumeSpec:2:PersistentVolumeSpec:op
+storage.VolumeError time:1:t message:2:s:o errorCode:3:i:op
+resource.DeviceClaim requests:1:*resource.DeviceRequest constraints:2:*resource.DeviceConstraint:o config:3:*resource.DeviceClaimConfiguration:o
+resource.AllocationResult devices:1:resource.DeviceAllocationResult:o nodeSelector:3:NodeSelector:op allocationTimestamp:5:t:op
+resource.ResourceClaimConsumerReference apiGroup:1:s:o resource:3:s name:4:s uid:5:s
+resource.AllocatedDeviceStatus driver:1:s pool:2:s device:3:s shareID:7:s:op conditions:4:*meta.Condition data:5:r:op networkData:6:resource.NetworkDeviceData:op
+resource.ResourcePool name:1:s generation:2:i resourceSliceCount:3:i
+NodeSelector nodeSelectorTerms:1:*NodeSelectorTerm
+resource.Device name:1:s attributes:2:%resource.DeviceAttribute:o capacity:3:%resource.DeviceCapacity:o consumesCounters:4:*resource.DeviceCounterConsumption:o nodeName:5:s:op nodeSelector:6:NodeSelector:op allNodes:7:b:op taints:8:*resource.DeviceTaint:o bindsToNode:9:b:op bindingConditions:10:*s:o bindingFailureConditions:11:*s:o allowMultipleAllocations:12:b:op nodeAllocatableResources:14:%resource.NodeAllocatableResource:o
+resource.CounterSet name:1:s counters:2:%resource.Counter:o
 storage.CSINodeDriver name:1:s nodeID:2:s topologyKeys:3:*s allocatable:4:storage.VolumeNodeResources:op
 storage.StorageHealth name:1:s healthConditions:2:*storage.StorageHealthCondition:o
 storage.TokenRequest audience:1:s expirationSeconds:2:i:op
@@ -180,17 +217,47 @@ meta.LabelSelectorRequirement key:1:s operator:2:s values:3:*s:o
 apps.RollingUpdateDeployment maxUnavailable:1:x:op maxSurge:2:x:op
 discovery.ForZone name:1:s
 discovery.ForNode name:1:s
+GCEPersistentDiskVolumeSource pdName:1:s fsType:2:s:o partition:3:i:o readOnly:4:b:o
+AWSElasticBlockStoreVolumeSource volumeID:1:s fsType:2:s:o partition:3:i:o readOnly:4:b:o
+HostPathVolumeSource path:1:s type:2:s:op
+GlusterfsPersistentVolumeSource endpoints:1:s path:2:s readOnly:3:b:o endpointsNamespace:4:s:op
+NFSVolumeSource server:1:s path:2:s readOnly:3:b:o
+RBDPersistentVolumeSource monitors:1:*s image:2:s fsType:3:s:o pool:4:s:o user:5:s:o keyring:6:s:o secretRef:7:SecretReference:op readOnly:8:b:o
+ISCSIPersistentVolumeSource targetPortal:1:s iqn:2:s lun:3:i iscsiInterface:4:s:o fsType:5:s:o readOnly:6:b:o portals:7:*s:o chapAuthDiscovery:8:b:o chapAuthSession:11:b:o secretRef:10:SecretReference:op initiatorName:12:s:op
+CinderPersistentVolumeSource volumeID:1:s fsType:2:s:o readOnly:3:b:o secretRef:4:SecretReference:op
+CephFSPersistentVolumeSource monitors:1:*s path:2:s:o user:3:s:o secretFile:4:s:o secretRef:5:SecretReference:op readOnly:6:b:o
+FCVolumeSource targetWWNs:1:*s:o lun:2:i:op fsType:3:s:o readOnly:4:b:o wwids:5:*s:o
+FlockerVolumeSource datasetName:1:s:o datasetUUID:2:s:o
+FlexPersistentVolumeSource driver:1:s fsType:2:s:o secretRef:3:SecretReference:op readOnly:4:b:o options:5:%s:o
+AzureFilePersistentVolumeSource secretName:1:s shareName:2:s readOnly:3:b:o secretNamespace:4:s:p
+VsphereVirtualDiskVolumeSource volumePath:1:s fsType:2:s:o storagePolicyName:3:s:o storagePolicyID:4:s:o
+QuobyteVolumeSource registry:1:s volume:2:s readOnly:3:b:o user:4:s:o group:5:s:o tenant:6:s:o
+AzureDiskVolumeSource diskName:1:s diskURI:2:s cachingMode:3:s:op fsType:4:s:op readOnly:5:b:op kind:6:s:op
+PhotonPersistentDiskVolumeSource pdID:1:s fsType:2:s:o
+PortworxVolumeSource volumeID:1:s fsType:2:s:o readOnly:3:b:o
+ScaleIOPersistentVolumeSource gateway:1:s system:2:s secretRef:3:SecretReference:p sslEnabled:4:b:o protectionDomain:5:s:o storagePool:6:s:o storageMode:7:s:o volumeName:8:s:o fsType:9:s:o readOnly:10:b:o
+LocalVolumeSource path:1:s fsType:2:s:op
+StorageOSPersistentVolumeSource volumeName:1:s:o volumeNamespace:2:s:o fsType:3:s:o readOnly:4:b:o secretRef:5:ObjectReference:op
+CSIPersistentVolumeSource driver:1:s volumeHandle:2:s readOnly:3:b:o fsType:4:s:o volumeAttributes:5:%s:o controllerPublishSecretRef:6:SecretReference:op nodeStageSecretRef:7:SecretReference:op nodePublishSecretRef:8:SecretReference:op controllerExpandSecretRef:9:SecretReference:op nodeExpandSecretRef:10:SecretReference:op
+resource.DeviceRequest name:1:s exactly:2:resource.ExactDeviceRequest:op firstAvailable:3:*resource.DeviceSubRequest:o
+resource.DeviceConstraint requests:1:*s:o matchAttribute:2:s:op distinctAttribute:3:s:op
+resource.DeviceClaimConfiguration requests:1:*s:o :2:resource.DeviceConfiguration:^
+resource.DeviceAllocationResult results:1:*resource.DeviceRequestAllocationResult:o config:2:*resource.DeviceAllocationConfiguration:o
+resource.NetworkDeviceData interfaceName:1:s:o ips:2:*s:o hardwareAddress:3:s:o
+NodeSelectorTerm matchExpressions:1:*NodeSelectorRequirement:o matchFields:2:*NodeSelectorRequirement:o
+resource.DeviceAttribute int:2:i:op bool:3:b:op string:4:s:op version:5:s:op ints:6:*i:o bools:7:*b:o strings:8:*s:o versions:9:*s:o
+resource.DeviceCapacity value:1:q requestPolicy:2:resource.CapacityRequestPolicy:op
+resource.DeviceCounterConsumption counterSet:1:s counters:2:%resource.Counter:o compatibilityGroups:3:*s:o
+resource.DeviceTaint key:1:s value:2:s:o effect:3:s timeAdded:4:t:op
+resource.NodeAllocatableResource mapping:3:resource.NodeAllocatableMapping:op overhead:4:resource.NodeAllocatableOverhead:op
+resource.Counter value:1:q
 storage.VolumeNodeResources count:1:i:op
 storage.StorageHealthCondition status:1:s reason:2:s message:3:s:o accessMode:4:s:op volumeMode:5:s:op lastTransitionTime:6:t
 authorization.FieldSelectorAttributes rawSelector:1:s:o requirements:2:*meta.FieldSelectorRequirement:o
 authorization.LabelSelectorAttributes rawSelector:1:s:o requirements:2:*meta.LabelSelectorRequirement:o
-HostPathVolumeSource path:1:s type:2:s:op
 EmptyDirVolumeSource medium:1:s:o sizeLimit:2:q:op mode:3:i:op
-GCEPersistentDiskVolumeSource pdName:1:s fsType:2:s:o partition:3:i:o readOnly:4:b:o
-AWSElasticBlockStoreVolumeSource volumeID:1:s fsType:2:s:o partition:3:i:o readOnly:4:b:o
 GitRepoVolumeSource repository:1:s revision:2:s:o directory:3:s:o
 SecretVolumeSource secretName:1:s:o items:2:*KeyToPath:o defaultMode:3:i:op optional:4:b:op defaultUser:5:i:op
-NFSVolumeSource server:1:s path:2:s readOnly:3:b:o
 ISCSIVolumeSource targetPortal:1:s iqn:2:s lun:3:i iscsiInterface:4:s:o fsType:5:s:o readOnly:6:b:o portals:7:*s:o chapAuthDiscovery:8:b:o chapAuthSession:11:b:o secretRef:10:LocalObjectReference:op initiatorName:12:s:op
 GlusterfsVolumeSource endpoints:1:s path:2:s readOnly:3:b:o
 PersistentVolumeClaimVolumeSource claimName:1:s readOnly:2:b:o
@@ -198,17 +265,10 @@ RBDVolumeSource monitors:1:*s image:2:s fsType:3:s:o pool:4:s:o user:5:s:o keyri
 FlexVolumeSource driver:1:s fsType:2:s:o secretRef:3:LocalObjectReference:op readOnly:4:b:o options:5:%s:o
 CinderVolumeSource volumeID:1:s fsType:2:s:o readOnly:3:b:o secretRef:4:LocalObjectReference:op
 CephFSVolumeSource monitors:1:*s path:2:s:o user:3:s:o secretFile:4:s:o secretRef:5:LocalObjectReference:op readOnly:6:b:o
-FlockerVolumeSource datasetName:1:s:o datasetUUID:2:s:o
 DownwardAPIVolumeSource items:1:*DownwardAPIVolumeFile:o defaultMode:2:i:op defaultUser:3:i:op
-FCVolumeSource targetWWNs:1:*s:o lun:2:i:op fsType:3:s:o readOnly:4:b:o wwids:5:*s:o
 AzureFileVolumeSource secretName:1:s shareName:2:s readOnly:3:b:o
 ConfigMapVolumeSource :1:LocalObjectReference:^ items:2:*KeyToPath:o defaultMode:3:i:op optional:4:b:op defaultUser:5:i:op
-VsphereVirtualDiskVolumeSource volumePath:1:s fsType:2:s:o storagePolicyName:3:s:o storagePolicyID:4:s:o
-QuobyteVolumeSource registry:1:s volume:2:s readOnly:3:b:o user:4:s:o group:5:s:o tenant:6:s:o
-AzureDiskVolumeSource diskName:1:s diskURI:2:s cachingMode:3:s:op fsType:4:s:op readOnly:5:b:op kind:6:s:op
-PhotonPersistentDiskVolumeSource pdID:1:s fsType:2:s:o
 ProjectedVolumeSource sources:1:*VolumeProjection defaultMode:2:i:op defaultUser:3:i:op
-PortworxVolumeSource volumeID:1:s fsType:2:s:o readOnly:3:b:o
 ScaleIOVolumeSource gateway:1:s system:2:s secretRef:3:LocalObjectReference:p sslEnabled:4:b:o protectionDomain:5:s:o storagePool:6:s:o storageMode:7:s:o volumeName:8:s:o fsType:9:s:o readOnly:10:b:o
 StorageOSVolumeSource volumeName:1:s:o volumeNamespace:2:s:o fsType:3:s:o readOnly:4:b:o secretRef:5:LocalObjectReference:op
 CSIVolumeSource driver:1:s readOnly:2:b:op fsType:3:s:op volumeAttributes:4:%s:o nodePublishSecretRef:5:LocalObjectReference:op
@@ -221,7 +281,6 @@ ContainerRestartRuleOnExitCodes operator:1:s:o values:2:*i:o
 ProbeHandler exec:1:ExecAction:op httpGet:2:HTTPGetAction:op tcpSocket:3:TCPSocketAction:op grpc:4:GRPCAction:op
 LifecycleHandler exec:1:ExecAction:op httpGet:2:HTTPGetAction:op tcpSocket:3:TCPSocketAction:op sleep:4:SleepAction:op
 Capabilities add:1:*s:o drop:2:*s:o
-NodeSelector nodeSelectorTerms:1:*NodeSelectorTerm
 PreferredSchedulingTerm weight:1:i preference:2:NodeSelectorTerm
 PodAffinityTerm labelSelector:1:meta.LabelSelector:op namespaces:2:*s:o topologyKey:3:s namespaceSelector:4:meta.LabelSelector:op matchLabelKeys:5:*s:o mismatchLabelKeys:6:*s:o
 WeightedPodAffinityTerm weight:1:i podAffinityTerm:2:PodAffinityTerm
@@ -232,6 +291,16 @@ VolumeStatus image:1:ImageVolumeStatus:op
 LinuxContainerUser uid:1:i gid:2:i supplementalGroups:3:*i:o
 ResourceHealth resourceID:1:s health:2:s:o message:6:s:op
 PortStatus port:1:i protocol:2:s error:3:s:op
+SecretReference name:1:s:o namespace:2:s:o
+resource.ExactDeviceRequest deviceClassName:1:s selectors:2:*resource.DeviceSelector:o allocationMode:3:s:o count:4:i:o adminAccess:5:b:op tolerations:6:*resource.DeviceToleration:o capacity:7:resource.CapacityRequirements:op derivedAttributes:8:*resource.DeviceDerivedAttribute:o
+resource.DeviceSubRequest name:1:s deviceClassName:2:s selectors:3:*resource.DeviceSelector:o allocationMode:4:s:o count:5:i:o tolerations:6:*resource.DeviceToleration:o capacity:7:resource.CapacityRequirements:op derivedAttributes:8:*resource.DeviceDerivedAttribute:o
+resource.DeviceConfiguration opaque:1:resource.OpaqueDeviceConfiguration:op
+resource.DeviceRequestAllocationResult request:1:s driver:2:s pool:3:s device:4:s adminAccess:5:b:op tolerations:6:*resource.DeviceToleration:o bindingConditions:7:*s:o bindingFailureConditions:8:*s:o shareID:9:s:op consumedCapacity:10:%q:o skipNodeOperations:11:*s:o
+resource.DeviceAllocationConfiguration source:1:s requests:2:*s:o :3:resource.DeviceConfiguration:^
+NodeSelectorRequirement key:1:s operator:2:s values:3:*s:o
+resource.CapacityRequestPolicy default:1:q:p validValues:3:*q:o validRange:4:resource.CapacityRequestPolicyRange:op
+resource.NodeAllocatableMapping capacityKey:1:s:op capacityMultiplier:2:q:op deviceMultiplier:3:q:op
+resource.NodeAllocatableOverhead perPod:1:q:op perContainer:2:q:op
 meta.FieldSelectorRequirement key:1:s operator:2:s values:3:*s:o
 KeyToPath key:1:s path:2:s mode:3:i:op user:4:i:op
 DownwardAPIVolumeFile path:1:s fieldRef:2:ObjectFieldSelector:op resourceFieldRef:3:ResourceFieldSelector:op mode:4:i:op user:5:i:op
@@ -247,18 +316,19 @@ HTTPGetAction path:1:s:o port:2:x host:3:s:o scheme:4:s:o httpHeaders:5:*HTTPHea
 TCPSocketAction port:1:x host:2:s:o
 GRPCAction port:1:i service:2:s:p mode:3:s:op
 SleepAction seconds:1:i
-NodeSelectorTerm matchExpressions:1:*NodeSelectorRequirement:o matchFields:2:*NodeSelectorRequirement:o
 ImageVolumeStatus imageRef:1:s:o
+resource.DeviceSelector cel:1:resource.CELDeviceSelector:op
+resource.DeviceToleration key:1:s:o operator:2:s:o value:3:s:o effect:4:s:o tolerationSeconds:5:i:op
+resource.CapacityRequirements requests:1:%q:o
+resource.DeviceDerivedAttribute name:1:s expression:2:s
+resource.OpaqueDeviceConfiguration driver:1:s parameters:2:r
+resource.CapacityRequestPolicyRange min:1:q:op max:2:q:op step:3:q:op
 SecretProjection :1:LocalObjectReference:^ items:2:*KeyToPath:o optional:4:b:op
 DownwardAPIProjection items:1:*DownwardAPIVolumeFile:o
 ConfigMapProjection :1:LocalObjectReference:^ items:2:*KeyToPath:o optional:4:b:op
 ServiceAccountTokenProjection audience:1:s:o expirationSeconds:2:i:op path:3:s user:4:i:op
 ClusterTrustBundleProjection name:1:s:op signerName:2:s:op labelSelector:3:meta.LabelSelector:op optional:5:b:op path:4:s user:6:i:op
 PodCertificateProjection signerName:1:s:o keyType:2:s:o maxExpirationSeconds:3:i:op credentialBundlePath:4:s:o keyPath:5:s:o certificateChainPath:6:s:o userAnnotations:7:%s:o user:8:i:op
-PersistentVolumeClaimSpec accessModes:1:*s:o selector:4:meta.LabelSelector:op resources:2:VolumeResourceRequirements:o volumeName:3:s:o storageClassName:5:s:op volumeMode:6:s:op dataSource:7:TypedLocalObjectReference:op dataSourceRef:8:TypedObjectReference:op volumeAttributesClassName:9:s:op
 HTTPHeader name:1:s value:2:s
-NodeSelectorRequirement key:1:s operator:2:s values:3:*s:o
-VolumeResourceRequirements limits:1:%q:o requests:2:%q:o
-TypedLocalObjectReference apiGroup:1:s:p kind:2:s name:3:s
-TypedObjectReference apiGroup:1:s:p kind:2:s name:3:s namespace:4:s:op
+resource.CELDeviceSelector expression:1:s
 `;

@@ -371,7 +371,7 @@ function withStatusOf(resource: Resource, present: JsonObject, given: JsonObject
 }
 
 const hasGeneration = ({ isCustom, resource }: Resource) =>
-  isCustom || ["deployments", "pods", "endpointslices"].includes(resource);
+  isCustom || ["deployments", "pods", "endpointslices", "resourceslices"].includes(resource);
 
 function checkType(resource: Resource, given: JsonObject): void {
   const kind = textAt(given, "kind");
