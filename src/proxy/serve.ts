@@ -136,16 +136,22 @@ export class CopyServer {
     exchange.response.end(body);
   }
 
-  /** What answers a GET while offline: the object from a scope or a recorded answer, whichever was heard last. */
+  /**
+   * What answers a GET while offline: the object from a scope or a recorded answer, whichever was heard last.
+   *
+   * @param doubtedAtMs recordings of objects up to then do not count.
+   */
   kept(
     exchange: Exchange,
     info: RequestInfo,
     caller: Caller,
     isObject: boolean,
+    doubtedAtMs = 0,
   ): FoundObject | StoredResponse | undefined {
     // What a recording says of its object's age is not read: it vouches for no moment.
     const isRecent = !isObject || vouchesFor("0", info.query.get("resourceVersion") ?? "");
-    const recorded = isRecent ? this.#recorded(exchange, info, caller) : undefined;
+    const known = isRecent ? this.#recorded(exchange, info, caller) : undefined;
+    const recorded = info.resource !== "" && (known?.storedAtMs ?? 0) <= doubtedAtMs ? undefined : known;
     if (!isObject) return recorded;
     const found = this.findObject(exchange, info, caller, () => true);
     if (recorded === undefined) return found;
