@@ -46,6 +46,7 @@ import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "./proxy/own
 import { Proxy } from "./proxy/proxy.ts";
 import { Reconnect } from "./proxy/reconnect.ts";
 import { ReviewMemory } from "./proxy/review-memory.ts";
+import { Refusals } from "./proxy/refusals.ts";
 import { ScopeUpstream } from "./proxy/scope-upstream.ts";
 import { CopyServer } from "./proxy/serve.ts";
 import { ServiceAccounts } from "./proxy/service-accounts.ts";
@@ -128,6 +129,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     clock,
     log,
     onBytes: (bytes) => metrics.shared(bytes),
+    onForbidden: (identity) => void refusals.collectionRefused(identity, true),
   });
   // The scopes are made before what decides when they may ask.
   const order: { reconnect?: Reconnect; overlays?: Overlays } = {};
@@ -147,6 +149,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   };
   const scopes = new Scopes(scopeParts, { retentionMs: config.limits.retentionMs, maxScopes: MAX_SCOPES });
   sharing.serve(scopes);
+  const refusals = new Refusals({ scopes, source: sources, store, clock, log });
   const refusedTokens = new Set<string>();
   let ownTokenUser: string | undefined;
   const serviceAccounts = new ServiceAccounts({
@@ -232,6 +235,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     copies,
     store,
     upgrades: { upstream, proxyFor: config.upstream.proxyFor, onFailure },
+    refusals,
     refusedTokens,
     onRefused: (principal, status, info) => sharing.refused(principal, status, info),
     clock,

@@ -68,6 +68,8 @@ export interface SharingParts {
   readonly log: Log;
   /** Bytes of lists and events that came from a base, uncompressed. */
   readonly onBytes: (bytes: number) => void;
+  /** The API server refused a scope's own list or watch with 403. */
+  readonly onForbidden?: (identity: ScopeIdentity) => void;
 }
 
 /** How a scope is fed at present. */
@@ -269,6 +271,7 @@ export class SharingSource implements ScopeSource {
   #observe(identity: ScopeIdentity, verb: ReadVerb, status: number): void {
     const { fieldSelector, labelSelector, principal } = identity;
     if (status === 401 || status === 403) this.refused(principal, status, identity);
+    if (status === 403) this.parts.onForbidden?.(identity);
     if (fieldSelector !== "" || labelSelector !== "") return;
     if (status === 200 || status === 403) this.#permissions.observed(principal, verb, identity, status === 200);
   }

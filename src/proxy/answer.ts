@@ -55,6 +55,7 @@ function answerRefusal(exchange: Exchange, refusal: UpstreamRefusedError): void 
   const headers: Record<string, string | number> = {
     "Content-Type": refusal.contentType,
     "Content-Length": Buffer.byteLength(refusal.body),
+    "Cache-Control": "no-cache, private",
   };
   if (refusal.retryAfterSeconds !== undefined) headers["Retry-After"] = refusal.retryAfterSeconds;
   response.writeHead(refusal.status, headers);

@@ -19,6 +19,7 @@ import type { AnswerTap, Forwarder } from "./forward.ts";
 import type { Caller, Identifier } from "./identify.ts";
 import type { Link } from "./link.ts";
 import type { NodeWrite, NodeWrites } from "./node-writes.ts";
+import type { Refusals } from "./refusals.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { route } from "./route.ts";
 import type { ScopeUpstream } from "./scope-upstream.ts";
@@ -41,6 +42,7 @@ export interface ProxyParts {
   readonly mayWrite: () => Promise<void>;
   readonly store: Store;
   readonly upgrades: UpgradeParts;
+  readonly refusals: Refusals;
   readonly refusedTokens: Set<string>;
   /** Told of every request that ended in 401 or 403: what its caller had proven is in doubt. */
   readonly onRefused: (principal: string, status: 401 | 403, info: RequestInfo) => void;
@@ -171,7 +173,7 @@ export class Proxy {
       await scope.ensureFresh();
     } catch (error) {
       if (error instanceof ScopeTooLargeError) return this.parts.forwarder.forward(exchange, caller);
-      this.#refusedBy(error, caller, identity);
+      await this.#refusedBy(error, caller, identity);
       const kept = this.parts.copies.scopeFor(identity, exchange);
       if (error instanceof StatusError && kept?.listed !== undefined)
         return this.parts.copies.list(exchange, info, kept);
@@ -213,30 +215,36 @@ export class Proxy {
       await copies.watch(exchange, info, scope);
     } catch (error) {
       if (error instanceof ScopeTooLargeError) return forwarder.forward(exchange, caller);
-      this.#refusedBy(error, caller, identity);
+      await this.#refusedBy(error, caller, identity);
       throw error;
     }
   }
 
   async #recorded(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): Promise<void> {
     const { copies, forwarder } = this.parts;
-    if (isObject && info.query.get("resourceVersion") === "0") {
+    const { refusals } = this.parts;
+    const kept = () =>
+      refusals.isRefused(caller.principal, info)
+        ? undefined
+        : copies.kept(exchange, info, caller, isObject, refusals.doubtedAtMs(caller.principal));
+    const isProven = caller.isOwn || refusals.isProven(caller.principal, info);
+    if (isObject && isProven && info.query.get("resourceVersion") === "0") {
       const live = copies.findObject(exchange, info, caller, (scope) => scope.state === "live");
       if (live !== undefined) return copies.object(exchange, live);
     }
     const serve = async () => {
-      const kept = copies.kept(exchange, info, caller, isObject)!;
-      if ("item" in kept) copies.object(exchange, kept);
-      else copies.recorded(exchange, kept);
+      const found = kept()!;
+      if ("item" in found) copies.object(exchange, found);
+      else copies.recorded(exchange, found);
     };
     return forwarder.forward(exchange, caller, {
       tap: this.#recordTap(exchange, info, caller, isObject),
-      fallback: { canServe: () => copies.kept(exchange, info, caller, isObject) !== undefined, serve },
+      fallback: { canServe: () => kept() !== undefined, serve },
     });
   }
 
   #recordTap(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): RecordTap {
-    const { clock, copies, store } = this.parts;
+    const { clock, copies, refusals, store } = this.parts;
     const best = exchange.accepted.slice(0, 1);
     return new RecordTap({
       store,
@@ -247,9 +255,14 @@ export class Proxy {
         isObject &&
         copies.findObject({ ...exchange, accepted: best }, info, caller, (scope) => scope.state === "live") !==
           undefined,
-      onRefused: (status) => {
-        if (status === 401) this.#refused(401, caller, undefined);
-        else store.deleteResponsesForPath(caller.principal, info.path);
+      onRefused: async (status) => {
+        if (status === 401) return this.#refused(401, caller, undefined);
+        const isKept = isObject && copies.kept(exchange, info, caller, isObject) !== undefined;
+        store.deleteResponsesForPath(caller.principal, info.path);
+        if (isObject) await refusals.objectRefused(caller.principal, info, isKept);
+      },
+      onAllowed: () => {
+        if (isObject) refusals.allowed(caller.principal, info);
       },
       onGone: () => store.deleteResponsesForPath(caller.principal, info.path),
     });
@@ -260,7 +273,7 @@ export class Proxy {
     const { refusedTokens, store } = this.parts;
     const isWrite = info.verb === "create" || info.verb === "update" || info.verb === "patch" || info.verb === "delete";
     const onStatus = (status: number) => {
-      if (status === 401) this.#refused(401, caller, undefined);
+      if (status === 401) void this.#refused(401, caller, undefined);
       else refusedTokens.delete(caller.credential.id);
       const objectPath = info.subresource === "" ? info.path : info.path.slice(0, -info.subresource.length - 1);
       if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun"))
@@ -277,16 +290,16 @@ export class Proxy {
     return (resourceVersion) => scopes.noticeResourceVersion(group, resource, resourceVersion, held);
   }
 
-  #refusedBy(error: unknown, caller: Caller, identity: ScopeIdentity): void {
+  async #refusedBy(error: unknown, caller: Caller, identity: ScopeIdentity): Promise<void> {
     const status = (error as { status?: unknown }).status;
-    if (status === 401 || status === 403) this.#refused(status, caller, identity);
+    if (status === 401 || status === 403) await this.#refused(status, caller, identity);
   }
 
   /** Takes back what a caller could once read. Our own certificate refused is our trouble, not theirs: what runs must go on. */
-  #refused(status: 401 | 403, caller: Caller, identity: ScopeIdentity | undefined): void {
-    const { log, refusedTokens, scopes, sources } = this.parts;
+  async #refused(status: 401 | 403, caller: Caller, identity: ScopeIdentity | undefined): Promise<void> {
+    const { log, refusals, refusedTokens, scopes, sources } = this.parts;
     if (status === 403) {
-      if (identity !== undefined) scopes.forget(caller.principal, (other) => isSameCollection(other, identity));
+      if (identity !== undefined) await refusals.collectionRefused(identity);
       return;
     }
     if (caller.principal.startsWith("certificate:")) {
@@ -301,16 +314,6 @@ export class Proxy {
     if (this.parts.serviceAccounts.refused(id)) return;
     scopes.forget(caller.principal, () => true);
   }
-}
-
-function isSameCollection(a: ScopeIdentity, b: ScopeIdentity): boolean {
-  return (
-    a.group === b.group &&
-    a.resource === b.resource &&
-    a.namespace === b.namespace &&
-    a.fieldSelector === b.fieldSelector &&
-    a.labelSelector === b.labelSelector
-  );
 }
 
 /** Node writes that wait, after a cut, until what the cloud decided meanwhile has come down. */

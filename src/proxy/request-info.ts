@@ -55,7 +55,7 @@ export function requestInfo(method: string, target: string): RequestInfo {
     if (segment.includes(".") && /(^|\/)\.\.?(\/|$)/.test(segment))
       throw badRequest("The path must not contain dot segments");
   }
-  const query = mark < 0 ? NO_QUERY : new URLSearchParams(target.slice(mark + 1));
+  const query = mark < 0 ? NO_QUERY : readQuery(target.slice(mark + 1));
   const base = { method, target, path, query };
   const verb = VERBS[method] ?? "connect";
   const isCore = segments[0] === "api";
@@ -84,9 +84,28 @@ export function requestInfo(method: string, target: string): RequestInfo {
   };
 }
 
+/** Whether a query parameter switches something on, as Go reads it: "yes" and "" do; undefined when it is not there. */
+export function flag(query: URLSearchParams, name: string): boolean | undefined {
+  const value = query.get(name)?.toLowerCase();
+  return value === undefined ? undefined : value !== "false" && value !== "0";
+}
+
+/** Go drops a pair with ";" or a bad escape in it; URLSearchParams would read it. */
+function readQuery(text: string): URLSearchParams {
+  const isOdd = (part: string) => /;|%(?![0-9A-Fa-f]{2})/.test(part);
+  return new URLSearchParams(
+    isOdd(text)
+      ? text
+          .split("&")
+          .filter((pair) => !isOdd(pair))
+          .join("&")
+      : text,
+  );
+}
+
+/** Beside a name in the path, `watch` means nothing. */
 function verbOf(verb: Verb, name: string, query: URLSearchParams): Verb {
-  if (verb === "get" && (query.get("watch") === "true" || query.get("watch") === "1")) return "watch";
-  if (verb === "get" && name === "") return "list";
+  if (verb === "get" && name === "") return flag(query, "watch") === true ? "watch" : "list";
   if (verb === "delete" && name === "") return "deletecollection";
   return verb;
 }

@@ -19,7 +19,7 @@
 
 import type { Caller } from "./identify.ts";
 import { nodeWriteOf, type NodeWrite } from "./node-writes.ts";
-import type { RequestInfo } from "./request-info.ts";
+import { flag, type RequestInfo } from "./request-info.ts";
 import type { Representation } from "../kube/representation.ts";
 import { representationKey } from "../kube/representation.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
@@ -107,13 +107,13 @@ function keptPath(path: string): boolean {
 /** The API server refuses some combinations with 422; it is the one to say so. */
 function isValidWatch(query: URLSearchParams): boolean {
   if (!/^(0|[1-9][0-9]*)?$/.test(query.get("resourceVersion") ?? "")) return false;
-  const sends = query.get("sendInitialEvents");
+  if ((query.get("continue") ?? "") !== "") return false;
   const match = query.get("resourceVersionMatch") ?? "";
-  if (sends === null || sends === "false" || sends === "0") return match === "" && sends === null;
-  return (sends === "true" || sends === "1") && match === "NotOlderThan";
+  const sends = flag(query, "sendInitialEvents");
+  return sends === undefined ? match === "" : sends && match === "NotOlderThan";
 }
 
-/** The scope a list or watch belongs to. A watch of one name is a watch with a field selector. */
+/** The scope a list or watch belongs to. */
 function scopeIdentity(info: RequestInfo, principal: string, accepted: readonly Representation[]): ScopeIdentity {
   const { group, version, resource, query } = info;
   const plainJson = accepted.find(({ format, as }) => format === "json" && as === "object");
@@ -121,8 +121,6 @@ function scopeIdentity(info: RequestInfo, principal: string, accepted: readonly 
     JSON_PREFERRED.has(`${group}/${resource}`) && accepted[0]!.as === "object" && plainJson !== undefined
       ? [plainJson]
       : accepted;
-  const fields = query.get("fieldSelector") ?? "";
-  const byName = info.name === "" ? "" : `metadata.name=${info.name}`;
   const includeObject = query.get("includeObject");
   return {
     principal,
@@ -130,7 +128,7 @@ function scopeIdentity(info: RequestInfo, principal: string, accepted: readonly 
     version,
     resource,
     namespace: resource === "namespaces" ? "" : info.namespace,
-    fieldSelector: [byName, fields].filter((part) => part !== "").join(","),
+    fieldSelector: query.get("fieldSelector") ?? "",
     labelSelector: query.get("labelSelector") ?? "",
     representation:
       representationKey(kept) +

@@ -14,7 +14,7 @@ import type { ResponseKey, ScopeIdentity, Store, StoredResponse } from "../store
 import { breakOff, writePieces } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Caller } from "./identify.ts";
-import type { RequestInfo } from "./request-info.ts";
+import { flag, type RequestInfo } from "./request-info.ts";
 
 /** Serves kept copies. */
 export class CopyServer {
@@ -39,7 +39,9 @@ export class CopyServer {
         )
           continue;
         const { listed } = scope;
-        if (listed !== undefined && isKeptAs(listed, representation)) return scope;
+        if (listed === undefined || !isKeptAs(listed, representation)) continue;
+        if (representation.as !== "Table" || includeObjectOf(scope.identity) === includeObjectOf(identity))
+          return scope;
       }
     }
     return exact;
@@ -91,11 +93,10 @@ export class CopyServer {
     // As the API server: half an hour at least when the client does not say.
     const timeoutMs =
       seconds === null || Number(seconds) === 0 ? (1_800 + this.random() * 1_800) * 1_000 : Number(seconds) * 1_000;
-    const isTrue = (name: string) => query.get(name) === "true" || query.get(name) === "1";
     return {
       resourceVersion: query.get("resourceVersion") ?? "",
-      sendInitialEvents: isTrue("sendInitialEvents"),
-      allowBookmarks: isTrue("allowWatchBookmarks"),
+      sendInitialEvents: flag(query, "sendInitialEvents") === true,
+      allowBookmarks: flag(query, "allowWatchBookmarks") === true,
       timeoutMs: Math.min(timeoutMs, 2 ** 31 - 1),
     };
   }
@@ -109,10 +110,15 @@ export class CopyServer {
   ): FoundObject | undefined {
     const { group, version, resource, name } = info;
     const namespace = resource === "namespaces" ? "" : info.namespace;
+    const included = info.query.get("includeObject") ?? "Metadata";
+    const notBefore = info.query.get("resourceVersion") ?? "";
     return this.scopes.findObject(
       { principal: caller.principal, group, version, resource, namespace, name },
       exchange.accepted,
-      isUsable,
+      (scope) =>
+        isUsable(scope) &&
+        vouchesFor(scope.servedVersion, notBefore) &&
+        (scope.listed?.shape.listKind !== "Table" || includeObjectOf(scope.identity) === included),
     );
   }
 
@@ -130,14 +136,22 @@ export class CopyServer {
     exchange.response.end(body);
   }
 
-  /** What answers a GET while offline: the object from a scope or a recorded answer, whichever was heard last. */
+  /**
+   * What answers a GET while offline: the object from a scope or a recorded answer, whichever was heard last.
+   *
+   * @param doubtedAtMs recordings of objects up to then do not count.
+   */
   kept(
     exchange: Exchange,
     info: RequestInfo,
     caller: Caller,
     isObject: boolean,
+    doubtedAtMs = 0,
   ): FoundObject | StoredResponse | undefined {
-    const recorded = this.#recorded(exchange, info, caller);
+    // What a recording says of its object's age is not read: it vouches for no moment.
+    const isRecent = !isObject || vouchesFor("0", info.query.get("resourceVersion") ?? "");
+    const known = isRecent ? this.#recorded(exchange, info, caller) : undefined;
+    const recorded = info.resource !== "" && (known?.storedAtMs ?? 0) <= doubtedAtMs ? undefined : known;
     if (!isObject) return recorded;
     const found = this.findObject(exchange, info, caller, () => true);
     if (recorded === undefined) return found;
@@ -209,12 +223,13 @@ function checkListOptions({ query }: RequestInfo, held: string): void {
     throw expired(
       "The provided continue parameter is too old: the pages it belongs to are not kept while the API server cannot be reached; list again without it",
     );
-  if (query.has("sendInitialEvents") || (match !== "" && resourceVersion === "")) {
+  const isKnownMatch = match === "" || match === "NotOlderThan" || (match === "Exact" && resourceVersion !== "0");
+  if (query.has("sendInitialEvents") || (match !== "" && resourceVersion === "") || !isKnownMatch) {
     throw new StatusError({
       code: 422,
       reason: "Invalid",
       message:
-        "ListOptions.meta.k8s.io is invalid: resourceVersionMatch is forbidden without resourceVersion, and sendInitialEvents for list",
+        'ListOptions.meta.k8s.io is invalid: resourceVersionMatch is Exact or NotOlderThan, forbidden without resourceVersion, and Exact for resourceVersion "0"; sendInitialEvents is forbidden for list',
     });
   }
   if (resourceVersion === "" || resourceVersion === "0") return;
@@ -222,8 +237,19 @@ function checkListOptions({ query }: RequestInfo, held: string): void {
     throw badRequest(`Invalid value: "${resourceVersion.slice(0, 64)}": resourceVersion is not a decimal number`);
   const order = compareResourceVersions(resourceVersion, held);
   const isExact = match === "Exact" || (match === "" && (query.get("limit") ?? "0") !== "0");
-  if (isExact && order !== 0) throw expired(`too old resource version: ${resourceVersion} (${held})`);
+  if (isExact && order < 0) throw expired(`too old resource version: ${resourceVersion} (${held})`);
   if (order > 0) throw resourceVersionTooLarge(resourceVersion, held);
+}
+
+/** Whether what stands at one resourceVersion is not older than another, as asked for: "" and "0" ask for nothing. */
+function vouchesFor(held: string, asked: string): boolean {
+  if (asked === "" || asked === "0") return true;
+  return /^[1-9][0-9]*$/.test(asked) && compareResourceVersions(held, asked) >= 0;
+}
+
+/** What a Table's rows carry of their objects. */
+function includeObjectOf({ representation }: ScopeIdentity): string {
+  return representation.split(";includeObject=")[1] ?? "Metadata";
 }
 
 function neverListed({ resource, group, namespace }: RequestInfo): StatusError {

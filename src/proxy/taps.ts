@@ -13,8 +13,8 @@ import type { ResponseKey, Store } from "../store/contract.ts";
 import type { AnswerTap } from "./forward.ts";
 import { decodeBody } from "./serve.ts";
 
-/** Told of refusals. */
-export type OnRefused = (status: 401 | 403) => void;
+/** Told of refusals. The caller hears of its own when this has resolved. */
+export type OnRefused = (status: 401 | 403) => Promise<void> | void;
 
 /** Told of a resourceVersion that the API server has just now given out. */
 export type OnResourceVersion = (resourceVersion: string) => void;
@@ -37,6 +37,7 @@ export class ListTap implements AnswerTap {
   #status = 0;
   #isFirst = true;
   #isPlain = true;
+  #refusal: Promise<void> | void = undefined;
 
   constructor(
     private readonly scope: Scope | undefined,
@@ -47,7 +48,10 @@ export class ListTap implements AnswerTap {
 
   head(status: number, headers: Headers): boolean {
     this.#status = status;
-    if (status === 401 || status === 403) this.onRefused(status);
+    if (status === 401 || status === 403) {
+      this.#refusal = this.onRefused(status);
+      return true;
+    }
     if (status !== 200) return false;
     const encoding = headers.get("content-encoding");
     this.#isPlain = encoding === null;
@@ -63,6 +67,7 @@ export class ListTap implements AnswerTap {
   }
 
   chunk(bytes: Uint8Array): void {
+    if (this.#status !== 200) return;
     if (this.#isFirst && this.#isPlain) tellVersion(bytes, this.onResourceVersion);
     this.#isFirst = false;
     if (this.#gunzip !== undefined) this.#gunzip.write(bytes);
@@ -70,6 +75,8 @@ export class ListTap implements AnswerTap {
   }
 
   async end(): Promise<void> {
+    await this.#refusal;
+    if (this.#status !== 200) return;
     if (this.#gunzip !== undefined) {
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#gunzip.once("end", resolve);
@@ -79,7 +86,7 @@ export class ListTap implements AnswerTap {
     }
     this.adoption?.end();
     // Paged or pretty-printed, it could not be adopted: the scope lists for itself, behind the client's back.
-    if (this.#status === 200 && this.scope?.isFollowing === false) this.scope.ensureFresh().catch(() => {});
+    if (this.scope?.isFollowing === false) this.scope.ensureFresh().catch(() => {});
   }
 
   abort(): void {
@@ -130,6 +137,8 @@ export interface RecordOptions {
   /** A scope answers this object already: nothing needs recording. */
   readonly isKept: () => boolean;
   readonly onRefused: OnRefused;
+  /** Called at 200. */
+  readonly onAllowed: () => void;
   /** Called at 404: the recording is withdrawn. */
   readonly onGone: () => void;
 }
@@ -141,13 +150,19 @@ export class RecordTap implements AnswerTap {
   #headers: Record<string, string> = {};
   #encoding: string | null = null;
   #isGivenUp = false;
+  #refusal: Promise<void> | void = undefined;
 
   constructor(private readonly options: RecordOptions) {}
 
   head(status: number, headers: Headers): boolean {
-    if (status === 401 || status === 403) this.options.onRefused(status);
+    if (status === 401 || status === 403) {
+      this.#refusal = this.options.onRefused(status);
+      this.#isGivenUp = true;
+      return true;
+    }
     if (status === 404) this.options.onGone();
     if (status !== 200) return false;
+    this.options.onAllowed();
     this.#encoding = headers.get("content-encoding");
     for (const name of RECORDED_HEADERS) {
       const value = headers.get(name);
@@ -162,8 +177,8 @@ export class RecordTap implements AnswerTap {
     if (!this.#isGivenUp) this.#parts.push(bytes);
   }
 
-  end(): void {
-    if (this.#isGivenUp) return;
+  end(): Promise<void> | void {
+    if (this.#isGivenUp) return this.#refusal;
     const parts = this.#parts;
     // After the client has its answer: recording must not cost it a millisecond.
     setImmediate(() => this.#record(parts.length === 1 ? parts[0]! : Buffer.concat(parts)));

@@ -1062,6 +1062,13 @@ export function contractSuite(name: string, connect: () => Promise<Target>): voi
         });
       });
 
+      test("watch=yes is a watch, watch=False a list, and beside a name in the path it means nothing", async () => {
+        using watch = await client.watch(`${configMaps}?watch=yes&timeoutSeconds=1&${named("made")}`);
+        expect((await watch.next()).type).toBe("ADDED");
+        expect((await client.get(`${configMaps}?watch=False`)).json.kind).toBe("ConfigMapList");
+        expect((await client.get(`${configMaps}/made?watch=true`)).json.kind).toBe("ConfigMap");
+      });
+
       test("only the first event of a Table watch carries the columns", async () => {
         await create(configMaps, configMap("tabled"));
         using watch = await client.watch(`${configMaps}?watch=1&resourceVersion=0&${named("tabled")}`, {

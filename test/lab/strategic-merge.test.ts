@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { MERGE_KEYS } from "../../src/kube/merge-keys.ts";
-import type { Json } from "../../src/kube/exact-json.ts";
+import { type Json, parseExact, writeExact } from "../../src/kube/exact-json.ts";
 import { PatchError, strategicMerge } from "../../src/kube/strategic-merge.ts";
 import { programPath } from "./build.ts";
 import { LAB_DIR_VARIABLE, type LabProcess, startProcess } from "./processes.ts";
@@ -38,8 +38,17 @@ interface Shapes {
 }
 
 const NAMES = ["a", "b", "c", "d", "e"];
+/** What a double cannot tell apart, both ends of 64 bits, and what Go keeps in a double itself. */
+const LARGE: readonly Json[] = [
+  9007199254740992n,
+  9007199254740993n,
+  -9007199254740993n,
+  9223372036854775807n,
+  -9223372036854775808n,
+  9223372036854775808,
+];
 const text: Shape = { of: "scalar", values: fc.constantFrom("x", "y", "z") };
-const count: Shape = { of: "scalar", values: fc.constantFrom<Json>(0, 1, 2) };
+const count: Shape = { of: "scalar", values: fc.constantFrom<Json>(0, 1, 2, ...LARGE) };
 const labels: Shape = { of: "labels" };
 const set: Shape = { of: "set" };
 const object = (fields: Shapes): Shape => ({ of: "object", fields });
@@ -62,7 +71,7 @@ const CONDITIONS = list("type", { status: text, reason: text, message: text });
 const CONTAINERS = list("name", {
   image: text,
   env: list("name", { value: text, valueFrom: object({ fieldRef: object({ fieldPath: text }) }) }),
-  ports: list("containerPort", { hostPort: count, protocol: text }, [80, 443, 8080]),
+  ports: list("containerPort", { hostPort: count, protocol: text }, [80, 443, 9007199254740993n]),
   volumeMounts: list("mountPath", { name: text }),
   volumeDevices: list("devicePath", { name: text }),
   resources: object({ limits: labels }),
@@ -155,6 +164,7 @@ const ODD: fc.Arbitrary<Json> = fc.constantFrom<Json>(
   null,
   true,
   0.5,
+  9007199254740993n,
   "odd",
   [],
   {},
@@ -315,10 +325,10 @@ class Oracle implements AsyncDisposable {
   }
 
   private async ask(request: object): Promise<ReturnType<typeof JSON.parse>> {
-    this.process.write(`${JSON.stringify(request)}\n`);
+    this.process.write(`${writeExact(request)}\n`);
     const { value, done } = await this.lines.next();
     if (done === true) throw new Error(`The oracle has ended: ${this.process.log}`);
-    return JSON.parse(value);
+    return parseExact(Buffer.from(value)) as ReturnType<typeof JSON.parse>;
   }
 }
 
@@ -340,13 +350,13 @@ const UNKNOWN_FIELD = /unable to find api field|data type is not struct|expected
 
 /** @returns whether this case decided anything. */
 async function expectSame(oracle: Oracle, kind: Kind, original: Json, patch: Json): Promise<boolean> {
-  const before = JSON.stringify([original, patch]);
+  const before = writeExact([original, patch]);
   const ours = canonical(outcomeOf(kind, original, patch));
   let theirs = await oracle.merge(kind, original, patch, 2);
   // Decided by chance, there are more outcomes than a few runs show.
   if (!theirs.some((outcome) => canonical(outcome) === ours)) theirs = await oracle.merge(kind, original, patch, 300);
 
-  expect(JSON.stringify([original, patch])).toBe(before);
+  expect(writeExact([original, patch])).toBe(before);
   if (theirs.some(({ error }) => error !== undefined && UNKNOWN_FIELD.test(error))) return false;
   expect(theirs.map(canonical)).toContain(ours);
   return true;
@@ -363,7 +373,7 @@ function outcomeOf(kind: Kind, original: Json, patch: Json): Outcome {
 
 /** As text, the keys in order; one error is as good as another. */
 function canonical(outcome: Outcome): string {
-  return outcome.error === undefined ? JSON.stringify(sorted(outcome.result ?? null)) : "error";
+  return outcome.error === undefined ? writeExact(sorted(outcome.result ?? null)) : "error";
 }
 
 function sorted(value: Json): Json {

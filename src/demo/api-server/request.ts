@@ -66,7 +66,7 @@ function verbOf(method: string, name: string, query: URLSearchParams): string {
 }
 
 /** Whether a query parameter switches something on. */
-export const isTrue = (value: string | null) => value !== null && value !== "false" && value !== "0";
+export const isTrue = (value: string | null) => value !== null && value.toLowerCase() !== "false" && value !== "0";
 
 function nameSelected(query: URLSearchParams): string {
   return /(?:^|,)metadata\.name==?([^,]+)/.exec(query.get("fieldSelector") ?? "")?.[1] ?? "";
