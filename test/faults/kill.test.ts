@@ -95,5 +95,5 @@ test.skipIf(!existsSync(binary))(
     }
     expect(answeredOffline).toBe(KILLS / 10);
   },
-  180_000,
+  300_000,
 );

@@ -162,7 +162,7 @@ describe.skipIf(!existsSync(binary))("the binary (needs dist/)", () => {
     apiServer.put({ kind: "ConfigMap", apiVersion: "v1", metadata: { name: "x-299", namespace: "default" } });
     await watches[299]!.until((events) => events.some(({ object }) => object.metadata.name === "x-299"), 15_000);
     for (const watch of watches) watch.close();
-  });
+  }, 60_000);
 
   test("takes request heads of 100 KB", async () => {
     await using apiServer = await startApiServer();
