@@ -36,6 +36,7 @@ import {
   lastPodUids,
   nodeOf,
   podUids,
+  registerNode,
   sendEvent,
   subjectOf,
   sweepHourly,
@@ -45,6 +46,7 @@ import { Witness } from "./witness/witness.ts";
 import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "./proxy/own-user.ts";
 import { Proxy } from "./proxy/proxy.ts";
 import { Reconnect } from "./proxy/reconnect.ts";
+import { Registration } from "./proxy/registration.ts";
 import { ReviewMemory } from "./proxy/review-memory.ts";
 import { Refusals } from "./proxy/refusals.ts";
 import { ScopeUpstream } from "./proxy/scope-upstream.ts";
@@ -179,6 +181,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   );
   const overlays = new Overlays({ store, scopes, clock, log });
   order.overlays = overlays;
+  const registration = new Registration(store, log);
   const events = new EventRing(store, clock, log);
   const tokens = new TokenVault(store, clock, log);
   const reconnect = new Reconnect({
@@ -189,6 +192,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     log,
     node: () => nodeOf(own),
     askNode: (name, askSignal) => askNode(upstream, upstreamCredential("own", own), name, askSignal),
+    nodeMet: (isThere, askSignal) =>
+      registration.met(isThere, (sent) => registerNode(upstream, upstreamCredential("own", own), sent, askSignal)),
     afterwards: () =>
       events.replay((event) => {
         const isOurs = event.principal === nodeOf(own)?.principal;
@@ -227,6 +232,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
       tokens,
       reviews,
       lease: new NodeLease(store, clock, config.limits.leaseIntervalMs),
+      registration,
       nowMs: () => clock.nowMs(),
     }),
     mayWrite: () => reconnect.mayWrite(),

@@ -27,6 +27,7 @@ import type { Store } from "../store/contract.ts";
 import type { NodeLease } from "./node-lease.ts";
 import type { EventRing } from "./event-ring.ts";
 import type { Exchange } from "./exchange.ts";
+import type { Registration } from "./registration.ts";
 import { requestBody, type AnswerTap, type Fallback, type Forwarder } from "./forward.ts";
 import type { Caller } from "./identify.ts";
 import type { RequestInfo } from "./request-info.ts";
@@ -48,6 +49,7 @@ export interface NodeWriteParts {
   readonly tokens: TokenVault;
   readonly reviews: ReviewMemory;
   readonly lease: NodeLease;
+  readonly registration: Registration;
   readonly nowMs: () => number;
 }
 
@@ -245,10 +247,11 @@ export class NodeWrites {
 
   // ---- node ----
 
-  #nodeFallback({ caller }: Write): Fallback {
+  #nodeFallback({ caller, contentType, body }: Write): Fallback {
     return {
       canServe: () => this.#object(caller, "nodes", "", caller.nodeName!) !== undefined,
       serve: async () => {
+        this.parts.registration.answered({ contentType, body });
         throw alreadyExists("nodes", caller.nodeName!);
       },
     };

@@ -9,6 +9,7 @@ import type { Credential } from "../kube/credential.ts";
 import type { ReplayOutcome, WaitingEvent } from "./event-ring.ts";
 import { certificatePrincipal, nodeNameOf } from "./identify.ts";
 import type { NodeWord } from "./reconnect.ts";
+import type { RegistrationBody } from "./registration.ts";
 import type { Upstream, UpstreamCredential } from "./upstream.ts";
 
 /** The node our own certificate makes us. */
@@ -48,6 +49,33 @@ export async function askNode(
     return metadata?.uid === undefined ? { kind: "unknown" } : { kind: "there", uid: metadata.uid };
   } catch {
     return { kind: "unknown" };
+  }
+}
+
+/** Registers our own node with what kubelet sent. @returns the status; undefined when nobody answered. */
+export async function registerNode(
+  upstream: Upstream,
+  credential: UpstreamCredential,
+  { contentType, body }: RegistrationBody,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  try {
+    const response = await upstream.request({
+      method: "POST",
+      target: "/api/v1/nodes",
+      headers: [
+        ["Content-Type", contentType],
+        ["Accept", "application/json"],
+        ["Accept-Encoding", "identity"],
+      ],
+      body: new Uint8Array(body),
+      credential,
+      signal,
+    });
+    await response.arrayBuffer();
+    return response.status;
+  } catch {
+    return undefined;
   }
 }
 

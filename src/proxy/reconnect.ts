@@ -41,6 +41,8 @@ export interface ReconnectParts {
   /** The principal and name of our own node; undefined when our credential is not a node's. */
   readonly node: () => { readonly principal: string; readonly name: string } | undefined;
   readonly askNode: (name: string, signal: AbortSignal) => Promise<NodeWord>;
+  /** The API server has said whether our own node is there; whoever registered it while cut is waited for. */
+  readonly nodeMet?: (isThere: boolean, signal: AbortSignal) => Promise<void>;
   /** Sends up what waited. */
   readonly afterwards: () => Promise<void>;
 }
@@ -152,7 +154,7 @@ export class Reconnect {
     const giveUp = () => asking.abort(new Error("no answer"));
     const cancel = this.parts.clock.after(NODE_PATIENCE_MS, giveUp);
     signal.addEventListener("abort", giveUp, { once: true });
-    const word = await this.parts.askNode(node.name, asking.signal).finally(cancel);
+    const word = await this.#askNode(node.name, asking.signal).finally(cancel);
     if (signal.aborted) return;
     if (word.kind === "refused" && !this.#isRefused)
       this.parts.log.error(
@@ -169,6 +171,12 @@ export class Reconnect {
     if (word.kind !== "gone" && !isAnother) return;
     this.parts.log.warn("the node was deleted in the cluster meanwhile", { node: node.name, isMadeAnew: isAnother });
     this.parts.overlays.forgetNode();
+  }
+
+  async #askNode(name: string, signal: AbortSignal): Promise<NodeWord> {
+    const word = await this.parts.askNode(name, signal);
+    if (word.kind === "there" || word.kind === "gone") await this.parts.nodeMet?.(word.kind === "there", signal);
+    return word;
   }
 
   /** Resolves when each of these scopes that is followed shows the cloud's truth, or they have had their time. */

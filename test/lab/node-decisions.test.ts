@@ -48,8 +48,13 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
       const configured = await edge.containerOf("configured");
       expect((await node.containers.exec(configured, ["cat", "/secret/password"])).stdout).toBe(SECRET_TEXT);
 
+      const logFrom = node.log("kubelet").length;
       const healedMs = performance.now();
       world.heal();
+      await until("kubelet has been told of the changed image", () =>
+        node.log("kubelet").slice(logFrom).includes(`"SyncLoop UPDATE" source="api" pods=["${NAMESPACE}/lone"]`),
+      );
+      measured("link back until kubelet has been told of a change", seconds(performance.now() - healedMs));
       const after = await until("the changed image runs", async () => {
         const now = await running();
         return now["lone/app"] !== undefined && now["lone/app"] !== before["lone/app"] ? now : undefined;
@@ -104,8 +109,12 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(
       const uid = await nodeField(".metadata.uid");
       world.cut();
       await world.inCloud(["delete", "node", NODE_NAME]);
-      // As an operator would: kubelet registers at its start and never again.
+      // Kubelet registers at its start and never again: what it is told now is all it will ask.
+      const logFrom = edge.node.log("kubelet").length;
       await edge.restartKubelet();
+      await until("kubelet was told that its node exists", () =>
+        edge.node.log("kubelet").slice(logFrom).includes("Node was previously registered"),
+      );
       world.heal();
       const healedMs = performance.now();
       await until(

@@ -247,6 +247,65 @@ describe("a status written while cut", () => {
   });
 });
 
+describe("a node that the cloud deleted while the link was cut", () => {
+  const uidOf = (world: World) =>
+    (world.apiServer.object("Node", "", NODE)?.["metadata"] as { uid: string } | undefined)?.uid;
+  const register = async (world: World) => {
+    const body = JSON.stringify({ ...node(NODE), metadata: { name: NODE, labels: { from: "kubelet" } } });
+    const post = await world.edge.client.request("POST", "/api/v1/nodes", { headers: JSON_BODY, body });
+    expect(post.status).toBe(409);
+  };
+
+  test.each([{ restarts: false }, { restarts: true }])(
+    "is registered anew with what kubelet sent meanwhile; Holdfast restarted: $restarts",
+    async ({ restarts }) => {
+      await using world = await startNode();
+      const before = uidOf(world);
+      await world.cut();
+      await register(world);
+      world.apiServer.remove("Node", "", NODE);
+      if (restarts) await world.edge.restart();
+      await world.heal();
+      const uid = await eventually(
+        () => uidOf(world),
+        (now) => now !== undefined,
+      );
+      expect(uid).not.toBe(before);
+      expect(world.apiServer.object("Node", "", NODE)).toMatchObject({ metadata: { labels: { from: "kubelet" } } });
+      expect(
+        world.apiServer.requests.filter(({ method, target }) => method === "POST" && target === "/api/v1/nodes"),
+      ).toHaveLength(1);
+    },
+  );
+
+  test("is left alone when kubelet did not ask, and when it is still there", async () => {
+    await using world = await startNode();
+    await world.cut();
+    await register(world);
+    await world.heal();
+    // Writes go up once the node has been asked for.
+    const lease = {
+      kind: "Lease",
+      apiVersion: "coordination.k8s.io/v1",
+      metadata: { name: NODE, namespace: "kube-node-lease" },
+    };
+    const created = await world.edge.client.request("POST", LEASE.slice(0, -NODE.length - 1), {
+      headers: JSON_BODY,
+      body: JSON.stringify(lease),
+    });
+    expect(created.status).toBe(201);
+    await world.cut();
+    world.apiServer.remove("Node", "", NODE);
+    await world.heal();
+    const put = await world.edge.client.request("PUT", LEASE, {
+      headers: JSON_BODY,
+      body: JSON.stringify(created.json()),
+    });
+    expect(put.status).toBe(200);
+    expect(uidOf(world)).toBeUndefined();
+  });
+});
+
 describe("kubelet's other writes while cut", () => {
   test("its lease is echoed, its node exists, CSINode and deletions are 503", async () => {
     await using world = await startNode();
