@@ -117,7 +117,8 @@ interface Scope extends StoredScope {
 const COMMIT_EVERY_MS = 1_000;
 const MAX_QUEUED = 100;
 const MAX_QUEUED_BYTES = 1024 * 1024;
-const BOOKMARKS_EVERY_MS = 600_000;
+/** What only moves time waits so long for company; a lost link writes it at once. */
+const BOOKMARKS_EVERY_MS = 1_200_000;
 const RETRY_DISK_MS = 60_000;
 const TRIM_EVERY_MS = 60_000;
 const KEPT_IN_QUARANTINE = 20;
