@@ -61,7 +61,10 @@ const isEventPatch = ({ method, target }: RecordedRequest) => method === "PATCH"
 
 /** The target without what a kubelet draws or counts. */
 function settled(target: string): string {
-  return target.replace(/(?<=[?&]resourceVersion=)[1-9][0-9]*/, "N").replace(/(?<=[?&]timeoutSeconds=)[0-9]+/, "420");
+  return target
+    .replace(/(?<=[?&]resourceVersion=)[1-9][0-9]*/, "N")
+    .replace(/(?<=[?&]timeoutSeconds=)[0-9]+/, "420")
+    .replace(/(?<=[?&]timeout=)[0-9]+m[0-9]+s/, "7m0s");
 }
 
 /** The recording with nothing of its run in it. @throws {Error} where something of it is left. */
