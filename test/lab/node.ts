@@ -22,6 +22,7 @@ import { IMAGE, makeImage } from "./node-image.ts";
 import { type LabProcess, record, runProcess, until } from "./processes.ts";
 import { killShims, unmountBelow } from "./remains.ts";
 import { findProgram } from "./requirements.ts";
+import type { WrongClock } from "./wrong-clock.ts";
 import { CLOUD_NODE_NAME, NODE_NAME, type World } from "./world.ts";
 
 /** Where a node stands: beyond the WAN, or beside the API server with a link that nobody cuts. */
@@ -85,8 +86,12 @@ export class LabNode implements AsyncDisposable {
     return this.path("manifests");
   }
 
-  /** Starts kubelet; the flags of `node.start` otherwise. */
-  startKubelet(kubeconfig: string): void {
+  /**
+   * Starts kubelet; the flags of `node.start` otherwise.
+   *
+   * @param clock is its clock, where given.
+   */
+  startKubelet(kubeconfig: string, clock?: WrongClock): void {
     const config = this.write(
       "kubelet.json",
       JSON.stringify(
@@ -99,7 +104,7 @@ export class LabNode implements AsyncDisposable {
         }),
       ),
     );
-    this.startPart("kubelet", [
+    const flags = [
       `--config=${config}`,
       `--kubeconfig=${kubeconfig}`,
       `--hostname-override=${this.name}`,
@@ -107,7 +112,9 @@ export class LabNode implements AsyncDisposable {
       `--root-dir=${this.path("kubelet")}`,
       `--cert-dir=${this.path("pki")}`,
       "--v=2",
-    ]);
+    ];
+    if (clock === undefined) this.startPart("kubelet", flags);
+    else this.startPart("kubelet", flags, "kubelet-clock", clock.goEnv);
   }
 
   /** Ends kubelet; what it started runs on. */
@@ -194,8 +201,14 @@ export class LabNode implements AsyncDisposable {
     return this.path(name);
   }
 
-  private startPart(part: Part, flags: readonly string[]): void {
-    this.parts.set(part, this.world.startOnNode(this.partName(part), [programPath(part), ...flags], this.namespace));
+  private startPart(
+    part: Part,
+    flags: readonly string[],
+    program: string = part,
+    env: Readonly<Record<string, string>> = {},
+  ): void {
+    const command = [programPath(program), ...flags];
+    this.parts.set(part, this.world.startOnNode(this.partName(part), command, this.namespace, env));
   }
 
   /** Names its log. */

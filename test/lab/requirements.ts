@@ -4,7 +4,7 @@
  * by name and with the reason, and never as passed or failed.
  */
 import { existsSync } from "node:fs";
-import { whyNotBuildable } from "./build.ts";
+import { isBuilt, whyNotBuildable } from "./build.ts";
 
 /** Set by `run.ts`: "ready", or the reason why the lab cannot run here. */
 export const STATE_VARIABLE = "HOLDFAST_LAB";
@@ -85,6 +85,12 @@ export const whyWithoutPodNetwork: string | undefined = whyWithoutNode ?? firstM
 /** Why the tests with a wrong clock are skipped. */
 export const whyWithoutClock: string | undefined =
   whyWithoutHoldfast ?? (fakeClockLibrary === undefined ? "libfaketime is not installed" : undefined);
+
+/** Why the tests with a kubelet whose clock is wrong are skipped: building it takes minutes. */
+export const whyWithoutNodeClock: string | undefined =
+  whyWithoutPodNetwork ??
+  whyWithoutClock ??
+  (isBuilt("kubelet-clock") ? undefined : "kubelet-clock is not built; --long builds it");
 
 function firstMissing(programs: Readonly<Record<string, string>>): string | undefined {
   const missing = Object.keys(programs).find((program) => findProgram(program) === undefined);
