@@ -40,7 +40,7 @@ interface Program {
 
 const PROGRAMS: readonly Program[] = [
   { name: "etcd", module: "cluster", target: "./etcd" },
-  ...["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy"].map(
+  ...["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy", "kubeadm"].map(
     kubernetes,
   ),
   { ...kubernetes("kubelet"), name: "kubelet-clock", hasOwnClock: true },

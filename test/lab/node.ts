@@ -232,7 +232,15 @@ export class LabNode implements AsyncDisposable {
   private async startContainerd(): Promise<void> {
     const plugin = findProgram("host-local");
     const pluginsFolder = plugin === undefined ? undefined : dirname(plugin);
-    const config = this.write("containerd.toml", containerdConfig(this.directory, this.socket, IMAGE, pluginsFolder));
+    const text = containerdConfig({
+      root: this.path("containerd"),
+      state: this.path("run"),
+      socket: this.socket,
+      cniFolder: this.path("cni"),
+      pauseImage: IMAGE,
+      pluginsFolder,
+    });
+    const config = this.write("containerd.toml", text);
     this.containerd = this.world.startOnNode(this.partName("containerd"), ["containerd", "-c", config], this.namespace);
     await until("containerd answers", async () => (await this.containers.ctr(["version"])).exitCode === 0);
   }
