@@ -11,6 +11,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { clockOverlay } from "./clock-overlay.ts";
 
 /** Minor releases that may stand in for the lab's own kubelet or API server, and the patch release of each (`releases/MINOR/go.mod`). */
 const RELEASES: Readonly<Record<string, string>> = { "1.34": "v1.34.4", "1.35": "v1.35.4", "1.36": "v1.36.3" };
@@ -33,23 +34,25 @@ interface Program {
   readonly target: string;
   /** Kubernetes' own programs: the release to stamp into them. */
   readonly version?: string;
+  /** Its wall clock can be set while it runs; takes minutes to build, for every package is compiled anew. Default false. */
+  readonly hasOwnClock?: boolean;
 }
 
 const PROGRAMS: readonly Program[] = [
   { name: "etcd", module: "cluster", target: "./etcd" },
-  ...["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy"].map(
-    (name): Program => ({
-      name,
-      module: "cluster",
-      target: `k8s.io/kubernetes/cmd/${name}`,
-      version: KUBERNETES_VERSION,
-    }),
+  ...["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy", "kubeadm"].map(
+    kubernetes,
   ),
+  { ...kubernetes("kubelet"), name: "kubelet-clock", hasOwnClock: true },
   { name: "coredns", module: "coredns", target: "." },
   { name: "informers", module: "informers", target: "." },
   { name: "strategic-merge-oracle", module: "../kube/strategic-merge-oracle", target: "." },
   { name: "slow-link", module: "slow-link", target: "." },
 ];
+
+function kubernetes(name: string): Program {
+  return { name, module: "cluster", target: `k8s.io/kubernetes/cmd/${name}`, version: KUBERNETES_VERSION };
+}
 
 /** Where the programs lie: HOLDFAST_LAB_BIN, else .cache/lab-bin of the repository. */
 export const programsDir = resolve(process.env["HOLDFAST_LAB_BIN"] ?? join(import.meta.dir, "../../.cache/lab-bin"));
@@ -82,9 +85,8 @@ function programs(): Program[] {
  * @returns undefined when Go is there and new enough, or may fetch a toolchain that is.
  */
 export function whyNotBuildable(): string | undefined {
-  const go = Bun.which("go");
-  if (go === null) return "Go is not installed";
-  const [version = "", toolchain = ""] = output(go, ["env", "GOVERSION", "GOTOOLCHAIN"], import.meta.dir).split("\n");
+  if (Bun.which("go") === null) return "Go is not installed";
+  const [version = "", toolchain = ""] = go(["env", "GOVERSION", "GOTOOLCHAIN"]).split("\n");
   const [, major, minor] = /^go(\d+)\.(\d+)/.exec(version) ?? [];
   const isNewEnough =
     Number(major) > GO_VERSION.major || (Number(major) === GO_VERSION.major && Number(minor) >= GO_VERSION.minor);
@@ -96,21 +98,44 @@ export function whyNotBuildable(): string | undefined {
 /**
  * Builds what is missing or out of date.
  *
+ * @param withOwnClocks also the programs whose clock can be set; else those are left as they are.
  * @throws {Error} with the compiler's words, when a build fails.
  */
-export function buildPrograms(): void {
+export function buildPrograms(withOwnClocks = false): void {
   mkdirSync(programsDir, { recursive: true });
-  const go = Bun.which("go") ?? "go";
   for (const program of programs()) {
-    const directory = join(import.meta.dir, program.module);
-    const flags = ["-trimpath", "-buildvcs=false", "-ldflags", linkerFlags(program)];
-    const key = buildKey(directory, [output(go, ["env", "GOVERSION", "GOARCH"], directory), ...flags]);
-    const keyPath = `${programPath(program.name)}.key`;
-    if (existsSync(programPath(program.name)) && existsSync(keyPath) && readFileSync(keyPath, "utf8") === key) continue;
+    if (program.hasOwnClock === true && !withOwnClocks) continue;
+    const key = buildKey(program);
+    if (isCurrent(program, key)) continue;
     console.log(`lab: building ${program.name}${program.version === undefined ? "" : ` ${program.version}`}`);
-    output(go, ["build", ...flags, "-o", programPath(program.name), program.target], directory);
-    writeFileSync(keyPath, key);
+    const overlay = program.hasOwnClock === true ? ["-overlay", clockOverlay(programsDir, go(["env", "GOROOT"]))] : [];
+    const built = ["-o", programPath(program.name), program.target];
+    go(["build", ...buildFlags(program), ...overlay, ...built], folderOf(program));
+    writeFileSync(keyPath(program), key);
   }
+}
+
+/** Whether a program is there as its sources are now. */
+export function isBuilt(name: string): boolean {
+  const program = programs().find((program) => program.name === name);
+  return program !== undefined && isCurrent(program, buildKey(program));
+}
+
+function isCurrent(program: Program, key: string): boolean {
+  const isThere = existsSync(programPath(program.name)) && existsSync(keyPath(program));
+  return isThere && readFileSync(keyPath(program), "utf8") === key;
+}
+
+function keyPath({ name }: Program): string {
+  return `${programPath(name)}.key`;
+}
+
+function folderOf({ module }: Program): string {
+  return join(import.meta.dir, module);
+}
+
+function buildFlags(program: Program): string[] {
+  return ["-trimpath", "-buildvcs=false", "-ldflags", linkerFlags(program)];
 }
 
 /**
@@ -135,8 +160,12 @@ function linkerFlags({ version }: Program): string {
   return ["-s", "-w", ...settings].join(" ");
 }
 
-function buildKey(directory: string, settings: readonly string[]): string {
-  const hash = createHash("sha256").update(settings.join("\0"));
+function buildKey(program: Program): string {
+  const directory = folderOf(program);
+  const hash = createHash("sha256").update(
+    [go(["env", "GOVERSION", "GOARCH"], directory), ...buildFlags(program)].join("\0"),
+  );
+  if (program.hasOwnClock === true) hash.update(readFileSync(join(import.meta.dir, "clock-overlay.ts")));
   for (const path of readdirSync(directory, { recursive: true, encoding: "utf8" }).sort()) {
     const full = join(directory, path);
     if (statSync(full).isFile()) hash.update(`\0${path}\0`).update(readFileSync(full));
@@ -144,10 +173,9 @@ function buildKey(directory: string, settings: readonly string[]): string {
   return hash.digest("hex");
 }
 
-function output(program: string, args: readonly string[], directory: string): string {
-  const done = Bun.spawnSync([program, ...args], { cwd: directory, stdout: "pipe", stderr: "pipe" });
-  if (!done.success)
-    throw new Error(`Cannot run ${program} ${args[0]} in ${directory}: ${done.stderr.toString().trim()}`);
+function go(args: readonly string[], directory = import.meta.dir): string {
+  const done = Bun.spawnSync([Bun.which("go") ?? "go", ...args], { cwd: directory, stdout: "pipe", stderr: "pipe" });
+  if (!done.success) throw new Error(`Cannot run go ${args[0]} in ${directory}: ${done.stderr.toString().trim()}`);
   return done.stdout.toString().trim();
 }
 

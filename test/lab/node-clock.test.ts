@@ -2,17 +2,16 @@
  * A machine without a clock battery boots while the link is cut: it is 1970
  * until the network tells the time, which then jumps by half a century.
  *
- * Holdfast alone lives in that time, by libfaketime; the machine's clock stays
- * as it is, and so kubelet, which asks the kernel directly, cannot be fooled.
+ * Holdfast alone lives in that time, by libfaketime; the machine's clock stays as
+ * it is. node-clock-kubelet.test.ts has a kubelet that lives there too.
  */
 import { describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import type { LabCredential } from "./kubeconfig.ts";
 import { until } from "./processes.ts";
-import { fakeClockLibrary, titled, whyWithoutClock } from "./requirements.ts";
+import { titled, whyWithoutClock } from "./requirements.ts";
 import { NODE_NAME, startWorld, type World } from "./world.ts";
 import { IMAGE } from "./node-image.ts";
+import { WrongClock } from "./wrong-clock.ts";
 
 const NAMESPACE = "shop";
 const PODS = `/api/v1/pods?fieldSelector=spec.nodeName%3D${NODE_NAME}`;
@@ -44,8 +43,8 @@ describe.skipIf(whyWithoutClock !== undefined)(titled("a clock that is wrong", w
 
       world.cut();
       await first.stop("SIGKILL");
-      const clock = new FakeClock(world.directory);
-      clock.startAt("1970-01-01 00:01:00");
+      const clock = new WrongClock(world.directory);
+      clock.set(60_000);
       const holdfast = await world.startHoldfast({ stateDir: first.stateDir, env: clock.env });
       expect(holdfast.process.log).toContain('"time":"1970-01-01');
       expect(await read()).toEqual(["before"]);
@@ -71,34 +70,6 @@ describe.skipIf(whyWithoutClock !== undefined)(titled("a clock that is wrong", w
     },
   );
 });
-
-/** A clock for one process and its children, told by a file. */
-class FakeClock {
-  private readonly file: string;
-
-  constructor(directory: string) {
-    this.file = join(directory, "clock");
-  }
-
-  get env(): Record<string, string> {
-    return {
-      LD_PRELOAD: fakeClockLibrary ?? "",
-      FAKETIME_TIMESTAMP_FILE: this.file,
-      FAKETIME_NO_CACHE: "1",
-      // The monotonic clock does not jump on a real machine either.
-      FAKETIME_DONT_FAKE_MONOTONIC: "1",
-      TZ: "UTC",
-    };
-  }
-
-  startAt(time: string): void {
-    writeFileSync(this.file, `@${time}\n`);
-  }
-
-  tellTheTruth(): void {
-    writeFileSync(this.file, "+0\n");
-  }
-}
 
 async function namesOfPods(world: World, kubeconfig: string): Promise<string[]> {
   const got = await world.kubectl(["get", "--raw", PODS], { kubeconfig });

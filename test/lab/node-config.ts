@@ -9,31 +9,35 @@ export const DNS_ADDRESS = "10.96.0.10";
 /** How pods are connected: "host" shares the node's network, "bridge" gives each its own address. */
 export type PodNetwork = "host" | "bridge";
 
-/** containerd's own; everything of it below the node's folder. */
-export function containerdConfig(
-  directory: string,
-  socket: string,
-  pauseImage: string,
-  pluginsFolder: string | undefined,
-): string {
-  const plugins = pluginsFolder === undefined ? "" : `bin_dir = "${pluginsFolder}"`;
+/** containerd's own. */
+export function containerdConfig(node: {
+  /** What stays over a reboot. */
+  readonly root: string;
+  /** What does not. */
+  readonly state: string;
+  readonly socket: string;
+  readonly cniFolder: string;
+  readonly pauseImage: string;
+  readonly pluginsFolder: string | undefined;
+}): string {
+  const plugins = node.pluginsFolder === undefined ? "" : `bin_dir = "${node.pluginsFolder}"`;
   return `version = 2
-root = "${directory}/containerd"
-state = "${directory}/run"
+root = "${node.root}"
+state = "${node.state}"
 [grpc]
-  address = "${socket}"
+  address = "${node.socket}"
 [plugins."io.containerd.grpc.v1.cri"]
   # Without CAP_SYS_RESOURCE every sandbox would fail.
   restrict_oom_score_adj = true
   # Below the state folder, so that a reboot finds and clears them.
   netns_mounts_under_state_dir = true
-  sandbox_image = "${pauseImage}"
+  sandbox_image = "${node.pauseImage}"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     default_runtime_name = "runc"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    conf_dir = "${directory}/cni"
+    conf_dir = "${node.cniFolder}"
     ${plugins}
 `;
 }

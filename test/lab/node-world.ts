@@ -10,6 +10,7 @@ import { LabNode } from "./node.ts";
 import { until } from "./processes.ts";
 import { LONG_VARIABLE } from "./requirements.ts";
 import { clusterDns, CONTAINERS, NAMESPACE, staticPod, workload } from "./workload.ts";
+import type { WrongClock } from "./wrong-clock.ts";
 import { type Holdfast, NODE_NAME, startWorld, type World, type WorldOptions } from "./world.ts";
 
 /** A pod as the cloud sees it. */
@@ -86,9 +87,10 @@ export class NodeWorld implements AsyncDisposable {
     await this.startHoldfast();
   }
 
-  /** Starts Holdfast on the state it had. */
-  async startHoldfast(): Promise<void> {
-    this.current = await this.world.startHoldfast({ stateDir: this.current.stateDir });
+  /** Starts Holdfast on the state it had. @param clock is its clock, where given. */
+  async startHoldfast(clock?: WrongClock): Promise<void> {
+    const { stateDir } = this.current;
+    this.current = await this.world.startHoldfast({ stateDir, ...(clock === undefined ? {} : { env: clock.env }) });
   }
 
   async restartKubelet(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
@@ -96,8 +98,9 @@ export class NodeWorld implements AsyncDisposable {
     this.startKubelet();
   }
 
-  startKubelet(): void {
-    this.node.startKubelet(this.kubeconfigs.kubelet);
+  /** @param clock is its clock, where given. */
+  startKubelet(clock?: WrongClock): void {
+    this.node.startKubelet(this.kubeconfigs.kubelet, clock);
   }
 
   /** kube-proxy and CoreDNS. */

@@ -22,6 +22,7 @@ import { IMAGE, makeImage } from "./node-image.ts";
 import { type LabProcess, record, runProcess, until } from "./processes.ts";
 import { killShims, unmountBelow } from "./remains.ts";
 import { findProgram } from "./requirements.ts";
+import type { WrongClock } from "./wrong-clock.ts";
 import { CLOUD_NODE_NAME, NODE_NAME, type World } from "./world.ts";
 
 /** Where a node stands: beyond the WAN, or beside the API server with a link that nobody cuts. */
@@ -94,8 +95,12 @@ export class LabNode implements AsyncDisposable {
     return this.path("manifests");
   }
 
-  /** Starts kubelet; the flags of `node.start` otherwise. */
-  startKubelet(kubeconfig: string): void {
+  /**
+   * Starts kubelet; the flags of `node.start` otherwise.
+   *
+   * @param clock is its clock, where given.
+   */
+  startKubelet(kubeconfig: string, clock?: WrongClock): void {
     const config = this.write(
       "kubelet.json",
       JSON.stringify(
@@ -108,7 +113,7 @@ export class LabNode implements AsyncDisposable {
         }),
       ),
     );
-    this.startPart("kubelet", [
+    const flags = [
       `--config=${config}`,
       `--kubeconfig=${kubeconfig}`,
       `--hostname-override=${this.name}`,
@@ -116,7 +121,9 @@ export class LabNode implements AsyncDisposable {
       `--root-dir=${this.path("kubelet")}`,
       `--cert-dir=${this.path("pki")}`,
       "--v=2",
-    ]);
+    ];
+    if (clock === undefined) this.startPart("kubelet", flags);
+    else this.startPart("kubelet", flags, "kubelet-clock", clock.goEnv);
   }
 
   /** Ends kubelet; what it started runs on. */
@@ -203,8 +210,14 @@ export class LabNode implements AsyncDisposable {
     return this.path(name);
   }
 
-  private startPart(part: Part, flags: readonly string[]): void {
-    this.parts.set(part, this.world.startOnNode(this.partName(part), [programPath(part), ...flags], this.namespace));
+  private startPart(
+    part: Part,
+    flags: readonly string[],
+    program: string = part,
+    env: Readonly<Record<string, string>> = {},
+  ): void {
+    const command = [programPath(program), ...flags];
+    this.parts.set(part, this.world.startOnNode(this.partName(part), command, this.namespace, env));
   }
 
   /** Names its log. */
@@ -228,7 +241,15 @@ export class LabNode implements AsyncDisposable {
   private async startContainerd(): Promise<void> {
     const plugin = findProgram("host-local");
     const pluginsFolder = plugin === undefined ? undefined : dirname(plugin);
-    const config = this.write("containerd.toml", containerdConfig(this.directory, this.socket, IMAGE, pluginsFolder));
+    const text = containerdConfig({
+      root: this.path("containerd"),
+      state: this.path("run"),
+      socket: this.socket,
+      cniFolder: this.path("cni"),
+      pauseImage: IMAGE,
+      pluginsFolder,
+    });
+    const config = this.write("containerd.toml", text);
     this.containerd = this.world.startOnNode(this.partName("containerd"), ["containerd", "-c", config], this.namespace);
     await until("containerd answers", async () => (await this.containers.ctr(["version"])).exitCode === 0);
   }

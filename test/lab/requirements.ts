@@ -3,8 +3,10 @@
  * every test file, so that a machine without it reports each test as skipped,
  * by name and with the reason, and never as passed or failed.
  */
-import { existsSync } from "node:fs";
-import { whyNotBuildable } from "./build.ts";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { isBuilt, whyNotBuildable } from "./build.ts";
 
 /** Set by `run.ts`: "ready", or the reason why the lab cannot run here. */
 export const STATE_VARIABLE = "HOLDFAST_LAB";
@@ -85,6 +87,27 @@ export const whyWithoutPodNetwork: string | undefined = whyWithoutNode ?? firstM
 /** Why the tests with a wrong clock are skipped. */
 export const whyWithoutClock: string | undefined =
   whyWithoutHoldfast ?? (fakeClockLibrary === undefined ? "libfaketime is not installed" : undefined);
+
+/** Why the tests with a kubelet whose clock is wrong are skipped: building it takes minutes. */
+export const whyWithoutNodeClock: string | undefined =
+  whyWithoutPodNetwork ??
+  whyWithoutClock ??
+  (isBuilt("kubelet-clock") ? undefined : "kubelet-clock is not built; --long builds it");
+
+/** Why the tests with a whole machine in namespaces are skipped. */
+export const whyWithoutMachine: string | undefined =
+  whyWithoutPodNetwork ?? (mayLayOverlays() ? undefined : "may not lay an overlay over a folder");
+
+/** Tried, not guessed: it depends on the file system below the temporary folder. */
+function mayLayOverlays(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), "hf-overlay-"));
+  for (const name of ["upper", "work"]) mkdirSync(join(folder, name));
+  const options = `lowerdir=/etc,upperdir=${folder}/upper,workdir=${folder}/work`;
+  const lay = ["mount", "-t", "overlay", "overlay", "-o", options, "/etc"];
+  const isLaid = Bun.spawnSync(["unshare", "--mount", "--pid", "--uts", "--fork", ...lay]).success;
+  rmSync(folder, { recursive: true, force: true });
+  return isLaid;
+}
 
 function firstMissing(programs: Readonly<Record<string, string>>): string | undefined {
   const missing = Object.keys(programs).find((program) => findProgram(program) === undefined);

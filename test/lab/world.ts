@@ -438,9 +438,14 @@ export class World implements AsyncDisposable {
    *
    * By nsenter: `ip netns exec` mounts a fresh /sys, which hides the cgroups.
    */
-  startOnNode(name: string, command: readonly string[], namespace = this.network.edge): LabProcess {
+  startOnNode(
+    name: string,
+    command: readonly string[],
+    namespace = this.network.edge,
+    env: Readonly<Record<string, string>> = {},
+  ): LabProcess {
     const entered = ["nsenter", `--net=/run/netns/${namespace}`, ...command];
-    return this.own(startProcess(name, entered, { logPath: join(this.directory, `${name}.log`) }));
+    return this.own(startProcess(name, entered, { logPath: join(this.directory, `${name}.log`), env }));
   }
 
   /** Starts any program at the edge, with stdin and stdout for the caller. */
