@@ -155,11 +155,11 @@ describe("who may read", () => {
 });
 
 describe("what is passed on", () => {
-  test("raw targets reach the API server as sent; dot segments and // are 400", async () => {
+  test("raw targets reach the API server as sent; dot segments, // and encoded slashes are 400", async () => {
     await using apiServer = await startApiServer();
     await using edge = await startEdge({ apiServer });
     for (const target of [
-      "/api/v1/namespaces/shop/configmaps/a%2Fb",
+      "/api/v1/namespaces/shop/services/a/proxy/b%2Fc",
       "/apis/x/y?q=a+b|c&d=%22",
       '/apis/x/y?q="a"',
       "/apis/x/a|b%3A",
@@ -173,7 +173,14 @@ describe("what is passed on", () => {
     const badEscape = "/api/v1/namespaces/shop/configmaps/%zz";
     const [here, there] = [await edge.client.get(badEscape), await direct.get(badEscape)];
     expect([here.status, here.body.toString()]).toEqual([there.status, there.body.toString()]);
-    for (const target of ["/api/v1/../../healthz", "/api/%2e%2e/x", "/api//v1", "//api/v1", "/api/v1/./pods"])
+    for (const target of [
+      "/api/v1/../../healthz",
+      "/api/%2e%2e/x",
+      "/api//v1",
+      "//api/v1",
+      "/api/v1/./pods",
+      `${LIST}/a%2Fb`,
+    ])
       expect((await edge.client.get(target)).status).toBe(400);
   });
 
