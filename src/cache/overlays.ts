@@ -266,7 +266,7 @@ function merged(before: Fields, patch: { contentType: string; body: Uint8Array }
     after = (
       type === MERGE ? jsonMerge(before, changes) : strategicMerge(before, changes, KINDS[target.resource])
     ) as Fields;
-    if (typeof (after["status"] ?? {}) !== "object") throw new PatchError("status would not be an object");
+    refuseMisshapen(after);
   } catch (error) {
     if (error instanceof StatusError) throw error;
     throw new StatusError(
@@ -287,6 +287,24 @@ function merged(before: Fields, patch: { contentType: string; body: Uint8Array }
   }
   const { status, ...rest } = before;
   return { ...rest, metadata, status: withOneTruth((after["status"] ?? status ?? {}) as Fields) };
+}
+
+/** The API server decodes the outcome into the type; what is read of it here must be what the type says. */
+function refuseMisshapen({ metadata = {}, status = {} }: Fields): void {
+  const isMap = (value: Json): value is Fields => typeof value === "object" && value !== null && !Array.isArray(value);
+  const isListOf = (value: Json | undefined, isItem: (item: Json) => boolean) =>
+    value === undefined || value === null || (Array.isArray(value) && value.every(isItem));
+  const isText = (value: Json) => typeof value === "string";
+  const isMapOfTexts = (value: Json | undefined) =>
+    value === undefined || value === null || (isMap(value) && Object.values(value).every(isText));
+  if (!isMap(metadata)) throw new PatchError("metadata would not be an object");
+  if (!isMap(status)) throw new PatchError("status would not be an object");
+  for (const name of ["labels", "annotations"])
+    if (!isMapOfTexts(metadata[name])) throw new PatchError(`metadata.${name} would not be a map of strings`);
+  if (!isListOf(metadata["finalizers"], isText))
+    throw new PatchError("metadata.finalizers would not be a list of strings");
+  for (const name of ["podIPs", "conditions"])
+    if (!isListOf(status[name], isMap)) throw new PatchError(`status.${name} would not be a list of objects`);
 }
 
 /** As the API server does after merging: where podIPs does not begin with podIP, podIP stands alone. */

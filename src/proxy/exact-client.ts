@@ -79,8 +79,8 @@ export class ExactClient {
       },
     );
     outgoing.on("error", (error) => {
-      const isRead = method === "GET" || method === "HEAD";
-      if (isRead && outgoing.reusedSocket && !signal.aborted) resolve(this.request(request));
+      const mayRepeat = (method === "GET" || method === "HEAD") && !(body instanceof ReadableStream);
+      if (mayRepeat && outgoing.reusedSocket && !signal.aborted) resolve(this.request(request));
       else reject(error);
     });
     send(outgoing, body).catch(reject);

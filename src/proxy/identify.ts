@@ -196,7 +196,8 @@ export class Identifier {
 function peerSubject(peer: PeerCertificate | undefined): Omit<PeerSubject, "isTimeless"> | undefined {
   if (peer?.subject === undefined || peer.valid_to === undefined) return undefined;
   const { CN, O } = peer.subject as unknown as { CN?: string | string[]; O?: string | string[] };
-  const name = Array.isArray(CN) ? CN[0] : CN;
+  // Of several the last one counts, as in Go: the API server must take the bearer for the same user.
+  const name = Array.isArray(CN) ? CN.at(-1) : CN;
   if (name === undefined || name === "") return undefined;
   const groups = O === undefined ? [] : Array.isArray(O) ? O : [O];
   return {

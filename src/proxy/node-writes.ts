@@ -20,7 +20,8 @@ import type { Overlays, StatusTarget } from "../cache/overlays.ts";
 import type { FoundObject, Scopes } from "../cache/scopes.ts";
 import { MalformedError } from "../kube/codec.ts";
 import { parseExact, writeExact } from "../kube/exact-json.ts";
-import { StatusError } from "../kube/status-error.ts";
+import { badRequest, StatusError } from "../kube/status-error.ts";
+import { openEnvelope } from "../kube/protobuf-wire.ts";
 import { readTokenSpec } from "../kube/token-request.ts";
 import { mediaType, representationKey } from "../kube/representation.ts";
 import type { Store } from "../store/contract.ts";
@@ -66,6 +67,7 @@ interface Answer {
   readonly body: Uint8Array;
 }
 
+const PROTOBUF = "application/vnd.kubernetes.protobuf";
 const LEASE_NAMESPACE = "kube-node-lease";
 
 /** Which of the table's rows a request is; undefined for none. A table, like the one in `route.ts`. */
@@ -154,7 +156,10 @@ export class NodeWrites {
     if (isUpdate) lease.goesUp();
     const canServe = () => isUpdate || lease.kept(caller.nodeName!) !== undefined;
     const serve = async () => {
-      if (isUpdate) return answerWith(exchange, 200, lease.echo({ contentType, body }));
+      if (isUpdate) {
+        requireObject("lease", { contentType, body });
+        return answerWith(exchange, 200, lease.echo({ contentType, body }));
+      }
       if (info.verb === "create") throw alreadyExists("leases.coordination.k8s.io", caller.nodeName!);
       return answerWith(exchange, 200, lease.kept(caller.nodeName!)!);
     };
@@ -186,6 +191,7 @@ export class NodeWrites {
     return {
       canServe: () => this.#isKnown(caller) && (!isPatch || takesJson),
       serve: async () => {
+        if (!isPatch) requireObject("event", { contentType, body });
         const method = isPatch ? "PATCH" : "POST";
         // The patched event itself may never have been here: what is known of it is its name and the change.
         const answer = isPatch ? patchedEvent(info, body) : { contentType, body };
@@ -384,6 +390,18 @@ function patchedEvent({ group, version, namespace, name }: RequestInfo, patch: U
   const apiVersion = group === "" ? version : `${group}/${version}`;
   const event = { kind: "Event", apiVersion, ...changes, metadata: { ...changes.metadata, name, namespace } };
   return { contentType: "application/json", body: Buffer.from(writeExact(event)) };
+}
+
+/** What is taken for its own answer must at least be an object: the API server would refuse the rest. */
+function requireObject(what: string, { contentType, body }: Answer): void {
+  try {
+    if (contentType === PROTOBUF) return void openEnvelope(body, 0, body.length);
+    const object = parseExact(body);
+    if (typeof object === "object" && object !== null && !Array.isArray(object)) return;
+  } catch (error) {
+    if (!(error instanceof MalformedError)) throw error;
+  }
+  throw badRequest(`Cannot take the ${what}: the body is not an object in ${contentType || "JSON"}`);
 }
 
 function alreadyExists(resource: string, name: string): StatusError {

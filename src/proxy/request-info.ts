@@ -55,6 +55,8 @@ export function requestInfo(method: string, target: string): RequestInfo {
     if (segment.includes(".") && /(^|\/)\.\.?(\/|$)/.test(segment))
       throw badRequest("The path must not contain dot segments");
   }
+  if ((segments[0] === "api" || segments[0] === "apis") && hasHiddenSlash(segments))
+    throw badRequest("The path must not contain encoded slashes");
   const query = mark < 0 ? NO_QUERY : readQuery(target.slice(mark + 1));
   const base = { method, target, path, query };
   const verb = VERBS[method] ?? "connect";
@@ -108,6 +110,14 @@ function verbOf(verb: Verb, name: string, query: URLSearchParams): Verb {
   if (verb === "get" && name === "") return flag(query, "watch") === true ? "watch" : "list";
   if (verb === "delete" && name === "") return "deletecollection";
   return verb;
+}
+
+/** The API server decodes before it splits, so that namespaces/shop%2Fsecrets is a list of secrets to it; behind `proxy` the path is another server's. */
+function hasHiddenSlash(segments: readonly string[]): boolean {
+  const resourceAt = segments[0] === "api" ? 2 : 3;
+  const subresourceAt = resourceAt + (segments[resourceAt] === "namespaces" ? 4 : 2);
+  const own = segments[subresourceAt] === "proxy" ? segments.slice(0, subresourceAt) : segments;
+  return own.some((segment) => segment.includes("/"));
 }
 
 /** Bad escapes stay as they are: the API server is the one to refuse them. */

@@ -56,6 +56,8 @@ interface Bearer {
   provenAtMs: number | undefined;
   /** When it was last looked at. */
   checkedAtMs: number;
+  /** Whether the API server could be asked then. */
+  wasOnline: boolean;
   wasListed: boolean;
 }
 
@@ -115,7 +117,9 @@ export class ServiceAccounts {
   isSettled(token: string): boolean {
     if (this.#others.has(token)) return true;
     const bearer = this.#bearers.get(token);
-    return bearer !== undefined && this.parts.clock.monotonicMs() - bearer.checkedAtMs < CHECK_MS;
+    // What counts is another at the cut and at the return.
+    if (bearer === undefined || bearer.wasOnline !== this.parts.isOnline()) return false;
+    return this.parts.clock.monotonicMs() - bearer.checkedAtMs < CHECK_MS;
   }
 
   /**
@@ -162,11 +166,15 @@ export class ServiceAccounts {
       principal: claims.principal,
       provenAtMs: undefined,
       checkedAtMs: nowMs,
+      wasOnline: false,
       wasListed: false,
     };
     const isVouchedFor = isListed === true && claims.audiences.some((audience) => this.#accepted().has(audience));
     const hasVanished = bearer.wasListed && isListed !== true;
-    if (this.parts.isOnline() && (hasVanished || !isProven(bearer, isListed === true, nowMs))) {
+    const isOnline = this.parts.isOnline();
+    // Its pod was seen to go before the cut: the API server would not take it any more.
+    if (!isOnline && hasVanished) return void this.#bearers.delete(token);
+    if (isOnline && (hasVanished || !isProven(bearer, isListed === true, nowMs))) {
       const outcome = await this.#prove(token, bearer, isVouchedFor ? this.parts.patienceMs() : DEADLINE_MS);
       if (outcome === "other") return this.#isOther(token);
       if (outcome === "proven") bearer.provenAtMs = this.parts.clock.monotonicMs();
@@ -174,6 +182,7 @@ export class ServiceAccounts {
     // Without a proof of this process the node's own list must vouch for the pod, and a former proof for the audience.
     if (bearer.provenAtMs === undefined && !isVouchedFor) return;
     bearer.wasListed = isListed === true;
+    bearer.wasOnline = isOnline;
     bearer.checkedAtMs = nowMs;
     if (known !== undefined) return;
     if (this.#bearers.size >= MAX_BEARERS) this.#bearers.delete(this.#bearers.keys().next().value!);

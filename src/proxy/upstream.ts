@@ -214,10 +214,15 @@ function headersOf({ headers, credential }: UpstreamRequest): [string, string][]
   return (authorization === undefined ? headers : [...headers, ["Authorization", authorization]]) as [string, string][];
 }
 
-/** Whether `fetch` leaves the request as it is: a header that is there twice means something else when joined (Impersonate-Group). */
-function survivesFetch(server: string, { target, headers }: UpstreamRequest): boolean {
-  const names = new Set(headers.map(([name]) => name.toLowerCase()));
-  return names.size === headers.length && survivesUrl(server, target);
+/**
+ * Whether `fetch` takes the request and leaves it as it is: a header that is
+ * there twice means something else when joined (Impersonate-Group), and a read
+ * with a body it refuses.
+ */
+function survivesFetch(server: string, request: UpstreamRequest): boolean {
+  if (request.body !== undefined && !isWrite(request)) return false;
+  const names = new Set(request.headers.map(([name]) => name.toLowerCase()));
+  return names.size === request.headers.length && survivesUrl(server, request.target);
 }
 
 /** Whether a URL parser leaves the target as it is. */

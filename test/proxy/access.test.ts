@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { startApiServer } from "../../src/demo/api-server/api-server.ts";
 import { mintCluster } from "../../src/demo/api-server/mint.ts";
+import { Identifier } from "../../src/proxy/identify.ts";
 import { Client, eventually } from "../support/client.ts";
 import { configMap, startEdge } from "../support/edge.ts";
 
@@ -50,6 +51,19 @@ describe("who may read", () => {
     expect(reply.status).toBe(403);
     expect(reply.json().message).toContain('clients: [{name: "kube-proxy"');
     expect((await expired.get(LIST)).status).toBe(401);
+  });
+
+  test("a certificate with two names is its last one, as it is to the API server", () => {
+    const own = { kind: "certificate", read: () => ({ certPem: "own", keyPem: "own" }) } as const;
+    const node = { name: "system:node:a", groups: ["system:nodes"] };
+    const identifier = new Identifier({ own, clients: [] } as never, () => node);
+    const identify = (CN: string[]) => {
+      const getPeerCertificate = () => ({ subject: { CN, O: "system:nodes" }, valid_to: "Jan  1 00:00:00 2100 GMT" });
+      const socket = { authorized: true, getPeerCertificate };
+      return identifier.identify({ headers: [], header: () => undefined, socket } as never);
+    };
+    expect(identify(["system:node:evil", "system:node:a"])).toMatchObject({ isOwn: true, nodeName: "a" });
+    expect(() => identify(["system:node:a", "system:node:evil"])).toThrow('"system:node:evil" cannot be passed on');
   });
 
   test("a token reads offline only what that token read online", async () => {
@@ -141,11 +155,11 @@ describe("who may read", () => {
 });
 
 describe("what is passed on", () => {
-  test("raw targets reach the API server as sent; dot segments and // are 400", async () => {
+  test("raw targets reach the API server as sent; dot segments, // and encoded slashes are 400", async () => {
     await using apiServer = await startApiServer();
     await using edge = await startEdge({ apiServer });
     for (const target of [
-      "/api/v1/namespaces/shop/configmaps/a%2Fb",
+      "/api/v1/namespaces/shop/services/a/proxy/b%2Fc",
       "/apis/x/y?q=a+b|c&d=%22",
       '/apis/x/y?q="a"',
       "/apis/x/a|b%3A",
@@ -159,7 +173,14 @@ describe("what is passed on", () => {
     const badEscape = "/api/v1/namespaces/shop/configmaps/%zz";
     const [here, there] = [await edge.client.get(badEscape), await direct.get(badEscape)];
     expect([here.status, here.body.toString()]).toEqual([there.status, there.body.toString()]);
-    for (const target of ["/api/v1/../../healthz", "/api/%2e%2e/x", "/api//v1", "//api/v1", "/api/v1/./pods"])
+    for (const target of [
+      "/api/v1/../../healthz",
+      "/api/%2e%2e/x",
+      "/api//v1",
+      "//api/v1",
+      "/api/v1/./pods",
+      `${LIST}/a%2Fb`,
+    ])
       expect((await edge.client.get(target)).status).toBe(400);
   });
 

@@ -221,6 +221,28 @@ describe("a status written while cut", () => {
     }
   });
 
+  test("that the type could not hold is 422, and changes nothing", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    await world.cut();
+    const before = (await client.get(POD)).json();
+    for (const [path, changes] of [
+      [POD, { status: { podIPs: { a: 1 } } }],
+      [POD, { status: { podIPs: [null] } }],
+      [POD, { status: { conditions: 7 } }],
+      [POD, { status: ["x"] }],
+      [POD, { metadata: "x" }],
+      [POD, { metadata: { labels: { a: 1 } } }],
+      [POD, { metadata: { finalizers: "x" } }],
+      [`/api/v1/nodes/${NODE}`, { status: { conditions: "x" } }],
+    ] as const) {
+      const headers = { "Content-Type": "application/merge-patch+json" };
+      const reply = await client.request("PATCH", `${path}/status`, { headers, body: JSON.stringify(changes) });
+      expect([JSON.stringify(changes), reply.status]).toEqual([JSON.stringify(changes), 422]);
+    }
+    expect((await client.get(POD)).json()).toEqual(before);
+  });
+
   test("is refused for another UID, another node, another caller, and a body that is no patch", async () => {
     await using world = await startNode([node("edge2")]);
     const { client } = world.edge;
@@ -373,6 +395,26 @@ describe("kubelet's other writes while cut", () => {
     expect((await client.request("DELETE", path)).status).toBe(200);
     await world.cut();
     expect((await client.get(path)).status).toBe(503);
+  });
+
+  test("a lease and an event that are no objects are 400", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    await world.cut();
+    for (const [method, path] of [
+      ["PUT", LEASE],
+      ["POST", "/api/v1/namespaces/shop/events"],
+    ] as const)
+      for (const [contentType, body] of [
+        ["application/json", ""],
+        ["application/json", "{nope"],
+        ["application/json", "[]"],
+        ["application/vnd.kubernetes.protobuf", "{}"],
+      ] as const) {
+        const reply = await client.request(method, path, { headers: { "Content-Type": contentType }, body });
+        expect([path, body, reply.status]).toEqual([path, body, 400]);
+      }
+    expect((await client.get(LEASE)).status).toBe(503);
   });
 
   test("events are taken, and go up once when the link is back", async () => {

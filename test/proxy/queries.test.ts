@@ -40,6 +40,34 @@ test.each([
   expect(requestInfo("GET", `${LIST}?${query}`).verb).toBe(verb as "list");
 });
 
+test.each([
+  "/api/v1/namespaces/shop%2Fsecrets",
+  "/api/v1/namespaces/shop%2fsecrets/s",
+  "/api/v1%2Fsecrets",
+  "/apis/apps%2Fv1/deployments",
+  "/api/v1/namespaces/shop/pods/a%2Fproxy",
+  "/api/v1/namespaces/proxy/secrets%2Fs",
+])("%s means another thing to the API server, which decodes first, and is refused", (path) => {
+  expect(() => requestInfo("GET", path)).toThrow("encoded slashes");
+});
+
+test("a path behind a proxy subresource may hold encoded slashes", () => {
+  expect(requestInfo("GET", "/api/v1/namespaces/shop/services/web/proxy/a%2Fb")).toMatchObject({
+    resource: "services",
+    name: "web",
+  });
+});
+
+test("a read with a body is a read", async () => {
+  await using apiServer = await startApiServer({ objects: [configMap("a")] });
+  await using edge = await startEdge({ apiServer });
+  for (const headers of [{ "Content-Length": "2" }, { "Transfer-Encoding": "chunked" }]) {
+    const reply = await edge.client.request("GET", `${LIST}/a`, { headers, body: "{}" });
+    expect(reply.status).toBe(200);
+  }
+  expect(apiServer.count({ verb: "get", resource: "configmaps" })).toBe(2);
+});
+
 test("a name in the path makes it a get, whatever the query says of watching", async () => {
   await using apiServer = await startApiServer({ objects: [configMap("a"), configMap("b")] });
   await using edge = await startEdge({ apiServer });

@@ -51,6 +51,7 @@ async function startNode(): Promise<World> {
   const kubeconfig = apiServer.kubeconfig({ user: `system:node:${NODE}`, groups: ["system:nodes"], keyPair });
   const edge = await startEdge({ apiServer, kubeconfig });
   const kubelet = edge.clientWith(keyPair);
+  Object.assign(edge, { client: kubelet });
   expect((await kubelet.get(PODS)).status).toBe(200);
   const isOffline = async (wanted: boolean) => {
     await eventually(
@@ -199,6 +200,23 @@ describe("a token dies with its pod", () => {
     await world.cut();
     expect((await a.get(SERVICES)).status).toBe(401);
     expect((await follow(b)).names).toEqual(["late", "web"]);
+  });
+
+  test("also when the pod went just before the cut, and its token did not come in between", async () => {
+    await using world = await startNode();
+    const { apiServer, edge } = world;
+    const a = edge.clientWith({ token: world.token("kube-proxy-a") });
+    const b = edge.clientWith({ token: world.token("kube-proxy-b") });
+    await follow(a);
+    await follow(b);
+    const pods = await edge.client.watch(`${PODS}&watch=true&resourceVersion=0`);
+    apiServer.remove("Pod", "kube-system", "kube-proxy-a");
+    await pods.until((events) => events.some(({ type }) => type === "DELETED"));
+    await world.cut();
+
+    expect((await a.get(`${SERVICES}?resourceVersion=0`)).status).toBe(503);
+    expect((await follow(b)).names).toEqual(["web"]);
+    pods.close();
   });
 
   test("and when the last of a service account is refused, nothing of it is kept", async () => {
