@@ -154,7 +154,7 @@ describe("a start", () => {
       expect(contentOf(store, store.openScope(PODS, 1).id)).toHaveLength(7);
       expect(store.verify().damaged).toBe(0);
     }
-  });
+  }, 60_000);
 
   test("saves the scopes that the damage did not hit", () => {
     using bench = new Bench();
