@@ -10,10 +10,14 @@ import { joinBytes } from "../kube/byte-buffer.ts";
 import { MalformedError, type Item } from "../kube/codec.ts";
 import { fieldsOf } from "../kube/protobuf-wire.ts";
 
-/** What a heartbeat changes: the version, the conditions' times and those of the field managers. */
-const BEATS = /"(?:resourceVersion|lastHeartbeatTime)":"[^"]*"|"time":"[^"]*"(?=,"fieldsType")/g;
+/**
+ * What a heartbeat changes: the version, the conditions' times, and the field
+ * managers, whose times move and who stand in the order of their times. What a
+ * manager really changed shows elsewhere in the object.
+ */
+const BEATS: ReadonlySet<string> = new Set(["resourceVersion", "managedFields", "lastHeartbeatTime"]);
 /** The same by protobuf's numbers; `true` is such a field, anything else a message that may hold one. */
-const BEAT_FIELDS: Beats = { 1: { 6: true, 17: { 4: true } }, 3: { 4: { 3: true } } };
+const BEAT_FIELDS: Beats = { 1: { 6: true, 17: true }, 3: { 4: { 3: true } } };
 const BRACE = 0x7b;
 /** No field has the number 0, so it can end a message. */
 const END = Uint8Array.of(0);
@@ -34,16 +38,18 @@ export function isHeartbeat(before: Item | undefined, after: Item): boolean {
   if (isJson !== (before.bytes[0] === BRACE)) return false;
   try {
     return isJson
-      ? still(before) === still(after)
+      ? Bun.deepEquals(still(before), still(after))
       : Buffer.compare(stillMessage(before.bytes), stillMessage(after.bytes)) === 0;
   } catch (error) {
-    if (error instanceof MalformedError) return false;
+    if (error instanceof MalformedError || error instanceof SyntaxError) return false;
     throw error;
   }
 }
 
-function still({ bytes }: Item): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8").replace(BEATS, "");
+/** Numbers that a double cannot tell apart stand nowhere in a Node that kubelet writes. */
+function still({ bytes }: Item): unknown {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8");
+  return JSON.parse(text, (name, value: unknown) => (BEATS.has(name) ? undefined : value));
 }
 
 function stillMessage(bytes: Uint8Array): Uint8Array {

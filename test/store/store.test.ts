@@ -640,6 +640,15 @@ interface NodeChange {
 type NodeState = Required<NodeChange> & { readonly version: number };
 
 /** Times are seconds after ten o'clock. */
+/** Managers stand in the order of their times: kubelet's heartbeat moves it behind the other. */
+function managersAt(beat: number): [manager: string, seconds: number][] {
+  const managers: [string, number][] = [
+    ["kubelet", beat],
+    ["kube-controller-manager", 4],
+  ];
+  return managers.sort(([, a], [, b]) => a - b);
+}
+
 function jsonNode({ version, beat, label, uid, ready, transition }: NodeState): Uint8Array {
   const time = (seconds: number) => new Date(Date.UTC(2026, 0, 1, 10, 0, seconds)).toISOString();
   return Buffer.from(
@@ -649,7 +658,11 @@ function jsonNode({ version, beat, label, uid, ready, transition }: NodeState): 
         uid,
         resourceVersion: String(version),
         labels: { state: label },
-        managedFields: [{ manager: "kubelet", time: time(beat), fieldsType: "FieldsV1" }],
+        managedFields: managersAt(beat).map(([manager, seconds]) => ({
+          manager,
+          time: time(seconds),
+          fieldsType: "FieldsV1",
+        })),
       },
       status: {
         conditions: [
@@ -668,7 +681,9 @@ function protobufNode({ version, beat, label, uid, ready, transition }: NodeStat
       text(5, uid),
       text(6, String(version)),
       message(11, [text(1, "state"), text(2, label)]),
-      message(17, [text(1, "kubelet"), time(4, beat), text(6, "FieldsV1")]),
+      ...managersAt(beat).map(([manager, seconds]) =>
+        message(17, [text(1, manager), time(4, seconds), text(6, "FieldsV1")]),
+      ),
     ]),
     message(3, [message(4, [text(1, "Ready"), text(2, ready), time(3, beat), time(4, transition)])]),
   ]);
