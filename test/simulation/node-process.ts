@@ -140,7 +140,7 @@ export class NodeProcess {
       log: { ...silentLog, error: (message, fields) => parts.onInternalError(`${message} ${JSON.stringify(fields)}`) },
       limits,
       random,
-      phase: random(),
+      phase: 0.37,
       turn: (identity) => this.#reconnect?.turn(identity) ?? Promise.resolve(),
       isVoid: (localVersion) => this.overlays?.isVoid(localVersion) === true,
       countList: (reason) => count(`list: ${reason}`),
