@@ -32,6 +32,8 @@ export interface Told {
   standing: Said | undefined;
   /** When that was answered, as `nextOrder` counts: a read that was asked for before need not show it. */
   standingSince: number;
+  /** What finished it: kept over crashes and returns until the cloud knows, so that a write which repeats it may be lost. */
+  remembered: Said | undefined;
   /** The oldest mark that a crash may bring back. */
   durableMark: number;
   /** A finished pod stays finished. */

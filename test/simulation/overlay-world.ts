@@ -346,12 +346,13 @@ class OverlayWorld {
       said: new Map(),
       standing: undefined,
       standingSince: 0,
+      remembered: undefined,
       durableMark: 0,
       isFinished: false,
     };
     records.set(uid, told);
     told.said.set(mark, said);
-    const before = told.standing ?? shownBy(client.belief.get(keyOf({ namespace, name })));
+    const before = told.standing ?? told.remembered ?? shownBy(client.belief.get(keyOf({ namespace, name })));
     const apply = () => this.#applied(resource, namespace, name, uid, said);
     process
       .patchStatus(identity, { resource, namespace, name }, JSON.stringify(patch), apply)
@@ -373,7 +374,10 @@ class OverlayWorld {
           if (isUrgent) this.#isUrgent.add(uid);
           else this.#isUrgent.delete(uid);
           this.#lastWriteMs = this.#clock.monotonicMs();
-          if (resource === "pods" && isTerminal(phase) && isUrgent) told.isFinished = true;
+          if (resource === "pods" && isTerminal(phase) && isUrgent) {
+            told.isFinished = true;
+            told.remembered = said;
+          }
           this.#checks.item(identity, here, "the answer to a status", true);
         },
         (error: unknown) => this.#excused(error),
