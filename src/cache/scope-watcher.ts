@@ -15,6 +15,7 @@ import { passedThrough } from "../base/memory.ts";
 import type { Codec, Shape } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { ScopeSnapshot } from "../store/contract.ts";
+import { isLocalVersion } from "./edits.ts";
 import type { Ring } from "./ring.ts";
 
 /** Where a watcher's bytes go: the response of the client's request. */
@@ -47,6 +48,7 @@ export class ScopeWatcher {
   #taken: number;
   #isBlocked = false;
   #isInitialising = false;
+  #withholdsEdits = false;
   #isClosed = false;
 
   constructor(
@@ -106,6 +108,7 @@ export class ScopeWatcher {
         const entry = this.ring.at(this.#cursor++)!;
         if (compareResourceVersions(entry.resourceVersion, this.startAt) <= 0) continue;
         if (entry.isBookmark && !this.options.allowBookmarks) continue;
+        if (this.#withholdsEdits && isLocalVersion(entry.resourceVersion)) continue;
         frames.push(entry.frame);
         size += entry.frame.length;
       }
@@ -117,13 +120,26 @@ export class ScopeWatcher {
   /** Sends a bookmark if the watcher allows them and has seen everything up to it. */
   bookmark(resourceVersion: string): void {
     if (!this.options.allowBookmarks || this.#isInitialising || this.#isBlocked || this.#isClosed) return;
+    if (this.#withholdsEdits && isLocalVersion(resourceVersion)) return;
     if (this.#cursor !== this.ring.nextSeq || compareResourceVersions(resourceVersion, this.startAt) < 0) return;
     this.#write(this.codec.bookmark(this.shape, resourceVersion, false));
   }
 
   /** From now on everything behind the cursor is sent, whatever its resourceVersion: what was served before was edited, and the truth is below it. */
   restart(): void {
-    this.#begin = "";
+    if (!this.#withholdsEdits) this.#begin = "";
+  }
+
+  /**
+   * Whether it is told of no edits: it began ahead of the rows, and an edit of
+   * a row that is older than what it has seen would take it back in time.
+   */
+  get withholdsEdits(): boolean {
+    return this.#withholdsEdits;
+  }
+
+  set withholdsEdits(isSo: boolean) {
+    this.#withholdsEdits = isSo;
   }
 
   /** Ends the stream cleanly, after a closing frame if one is given (an ERROR event, a bookmark). */

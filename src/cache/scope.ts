@@ -361,6 +361,9 @@ export class Scope {
     const { listed } = this;
     if (listed === undefined) return;
     const codec = this.codec(listed);
+    for (const watcher of this.#watchers)
+      if (!isLocalVersion(watcher.startAt) && compareResourceVersions(watcher.startAt, listed.resourceVersion) > 0)
+        watcher.withholdsEdits = true;
     for (const item of items) {
       this.#edits.put(item);
       this.#ring.append(item.meta.resourceVersion, codec.event(listed.shape, "MODIFIED", item.bytes));
@@ -387,7 +390,11 @@ export class Scope {
       }
       for (const watcher of this.#watchers) watcher.restart();
       this.#tellAdvanced();
-      this.#endWatchers(expired("too old resource version: the API server can be asked again; list anew").status);
+      this.#endWatchers(
+        expired("too old resource version: the API server can be asked again; list anew").status,
+        ({ withholdsEdits }) => !withholdsEdits,
+      );
+      for (const watcher of this.#watchers) watcher.withholdsEdits = false;
     }
     this.#ring.reset(listed?.resourceVersion ?? "");
     this.#tellAdvanced();
@@ -536,7 +543,8 @@ export class Scope {
     const resourceVersion = this.servedVersion;
     if (isLocalVersion(at) && (!this.isEdited || this.parts.isVoid?.(at) === true))
       throw expired(`too old resource version: ${at} (${resourceVersion})`);
-    const order = compareResourceVersions(at, resourceVersion);
+    // A real moment is held against the rows: above them lie only edits, which are none of the API server's.
+    const order = compareResourceVersions(at, isLocalVersion(at) ? resourceVersion : this.listed.resourceVersion);
     if (order > 0) {
       if (isOnline && !this.isEdited) return;
       throw expired(
@@ -545,7 +553,7 @@ export class Scope {
     }
     if (isPartlyTold && compareResourceVersions(at, epoch) <= 0)
       throw expired(`too old resource version: ${at} (${resourceVersion})`);
-    if (order === 0) return;
+    if (order === 0 && !this.isEdited) return;
     if (compareResourceVersions(at, epoch) >= 0 && compareResourceVersions(at, this.#ring.floor) >= 0) return;
     if (isOnline && !this.isFollowing && this.#watchers.size === 0 && (await this.#followFrom(at))) return;
     throw expired(`too old resource version: ${at} (${resourceVersion})`);

@@ -243,6 +243,29 @@ describe("a scope", () => {
     expect(received.events.filter((event) => !event.startsWith("BOOKMARK"))).toEqual(["MODIFIED a@103"]);
   });
 
+  test("a watcher ahead of the copy is told of no edits: they are of rows older than what it has seen", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    const { received: level } = await watch(scope, "", { stream: true });
+    server.watches.forEach((one) => (one.push = () => {}));
+    server.put("a", "2");
+    const { received: ahead } = await watch(scope, "102", { bookmarks: true });
+    const row = [...scope.rows()!.items()][0]!;
+    cut();
+    scope.edit([{ meta: { ...row.meta, resourceVersion: "5000000001048577" }, bytes: row.bytes }]);
+    await clock.pass(60_000);
+    expect(level.events.filter((event) => event.startsWith("MODIFIED"))).toHaveLength(1);
+    expect(ahead.events).toEqual([]);
+    await expect(watch(scope, "102")).rejects.toMatchObject({ status: { code: 410 } });
+    heal();
+    await clock.pass(1_000);
+    server.put("a", "3");
+    await clock.pass(1_000);
+    expect(level.events.at(-1)).toBe("ERROR 410");
+    expect(ahead.events.filter((event) => !event.startsWith("BOOKMARK"))).toEqual(["MODIFIED a@103"]);
+  });
+
   test("a watcher that began ahead of the copy is not told how the copy differs from a new list", async () => {
     const { server, clock, open, watch } = startModel();
     server.put("a", "1");

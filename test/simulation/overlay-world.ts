@@ -352,7 +352,7 @@ class OverlayWorld {
     };
     records.set(uid, told);
     told.said.set(mark, said);
-    const before = told.standing ?? told.remembered ?? shownBy(client.belief.get(keyOf({ namespace, name })));
+    const before = told.standing ?? told.remembered ?? keptStatus(process, identity, namespace, name);
     const apply = () => this.#applied(resource, namespace, name, uid, said);
     process
       .patchStatus(identity, { resource, namespace, name }, JSON.stringify(patch), apply)
@@ -544,9 +544,15 @@ function statusText(said: Said | undefined, cloud: number): string {
 }
 
 /** What a reader is shown already; a write that repeats it may be lost with the process. */
-function shownBy(item: { readonly body: string } | undefined): Pick<Said, "phase" | "ip" | "isReady"> | undefined {
+function keptStatus(
+  process: NodeProcess,
+  identity: ScopeIdentity,
+  namespace: string,
+  name: string,
+): Pick<Said, "phase" | "ip" | "isReady"> | undefined {
+  const item = process.scopes.find(identity)?.item(namespace, name);
   if (item === undefined) return undefined;
-  const status = JSON.parse(item.body) as Status;
+  const { status } = JSON.parse(Buffer.from(item.bytes).toString("utf8")) as { readonly status: Status };
   return { phase: status.phase ?? "", ip: status.podIP ?? "", isReady: readyOf(status) === "True" };
 }
 

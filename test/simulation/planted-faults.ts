@@ -147,7 +147,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     name: "an edit from before a return is vouched for in the next cut",
     breaks: ["P2"],
     isKubelets: true,
-    seed: 355,
+    seed: 1670,
     edits: [{ file: "scope.ts", text: "(!this.isEdited || this.parts.isVoid?.(at) === true)", by: "!this.isEdited" }],
   },
   {
@@ -242,6 +242,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "the head of an answer is taken for its word that a moment is known",
     breaks: ["P2"],
+    seed: 1663,
     edits: [
       {
         file: "scope.ts",

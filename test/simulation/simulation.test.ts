@@ -9,7 +9,7 @@ const SAMPLE = 400;
 /** The first of those with a kubelet that writes while cut. */
 const KUBELET_SAMPLE = 200;
 /** Worlds in which one of the two once broke a promise. */
-const REMEMBERED = [299, 355, 390, 441, 477, 625, 661, 1081, 1443, 1737, 1820, 2580, 3267];
+const REMEMBERED = [186, 299, 355, 390, 441, 477, 625, 661, 1077, 1081, 1443, 1663, 1670, 1737, 1820, 2580, 3267];
 /** Each planted fault is found within so many seeds. */
 const FOUND_WITHIN = 300;
 
