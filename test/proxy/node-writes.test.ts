@@ -184,6 +184,42 @@ describe("a status written while cut", () => {
     expect(stale.status).toBe(410);
   });
 
+  test.each([{ restarts: false }, { restarts: true }])(
+    "seen before a return vouches for nothing in the next cut: 410; Holdfast restarted: $restarts",
+    async ({ restarts }) => {
+      await using world = await startNode();
+      const { client } = world.edge;
+      await world.cut();
+      await client.request("PATCH", `${POD}/status`, status({ message: "one" }));
+      const edited = (await client.get(PODS)).json().metadata.resourceVersion;
+      await world.heal();
+      await eventually(
+        async () => (await client.get(`${PODS}&resourceVersion=0`)).json(),
+        ({ metadata }) => Number(metadata.resourceVersion) < 5e15,
+      );
+      // Who is away now never hears of it.
+      world.apiServer.remove("Pod", "shop", "job-0");
+      await eventually(
+        async () => (await client.get(`${PODS}&resourceVersion=0`)).json(),
+        ({ items }) => items.length === 1,
+      );
+      await world.cut();
+      if (restarts) {
+        await world.edge.restart();
+        await world.cut();
+      }
+      await client.request("PATCH", `${POD}/status`, status({ message: "two" }));
+      const back = await client.watch(`${PODS}&watch=true&resourceVersion=${edited}`);
+      expect(back.status).toBe(410);
+      back.close();
+      // What is edited in this cut vouches over a restart.
+      const now = (await client.get(PODS)).json().metadata.resourceVersion;
+      const held = await client.watch(`${PODS}&watch=true&resourceVersion=${now}`);
+      expect(held.status).toBe(200);
+      held.close();
+    },
+  );
+
   test("of a finished pod is remembered through a second cut, until the cloud knows", async () => {
     await using world = await startNode();
     const { client } = world.edge;

@@ -144,13 +144,6 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [{ file: "scope.ts", text: "if (isGone && this.#listeners", by: "if (this.#listeners" }],
   },
   {
-    name: "an edit from before a return is vouched for in the next cut",
-    breaks: ["P2"],
-    isKubelets: true,
-    seed: 1670,
-    edits: [{ file: "scope.ts", text: "(!this.isEdited || this.parts.isVoid?.(at) === true)", by: "!this.isEdited" }],
-  },
-  {
     name: "a backlog is given half a second, however much comes",
     breaks: ["P2"],
     isKubelets: true,
