@@ -2,12 +2,12 @@
  * How long an upstream watch is asked to last: until its next tick.
  *
  * The API server sends each watch a bookmark a minute after it began, and so
- * on. Thirty watches that began each in a second of its own cost thirty
- * packets a minute and as many acknowledgements, most of an idle node's
- * bytes; those that began in the same second get theirs in one burst, which
- * fits into a few. So all watches of a node end on one grid, and are opened
- * again together. Where the grid begins is drawn for each run, lest nodes that
- * were switched on together ask together.
+ * on. Thirty watches that began each in a second of its own never let an idle
+ * link rest, and a radio never sleep; those that began in the same second get
+ * theirs in one burst a minute. (Bytes it saves few: a bookmark is mostly a
+ * packet of its own even so.) So all watches of a node end on one grid, and
+ * are opened again together. Where the grid begins is drawn for each run, lest
+ * nodes that were switched on together ask together.
  *
  *   collections    4 to 12 minutes at first, then 8 (client-go: 5 to 10)
  *   one object     1 to 9 minutes at first, then up to 40 (kubelet: 30 to 60)
