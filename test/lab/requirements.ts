@@ -94,9 +94,11 @@ export const whyWithoutNodeClock: string | undefined =
   whyWithoutClock ??
   (isBuilt("kubelet-clock") ? undefined : "kubelet-clock is not built; --long builds it");
 
-/** Why the tests with a whole machine in namespaces are skipped. */
+/** Why the tests with a whole machine in namespaces are skipped: they take three minutes. */
 export const whyWithoutMachine: string | undefined =
-  whyWithoutPodNetwork ?? (mayLayOverlays() ? undefined : "may not lay an overlay over a folder");
+  whyWithoutPodNetwork ??
+  (process.env[LONG_VARIABLE] === undefined ? "takes three minutes; --long runs it" : undefined) ??
+  (mayLayOverlays() ? undefined : "may not lay an overlay over a folder");
 
 /** Tried, not guessed: it depends on the file system below the temporary folder. */
 function mayLayOverlays(): boolean {

@@ -6,6 +6,7 @@
  * What is there but fails to build is a failure.
  *
  * With --long, links stay bad for minutes; without it, as in CI, for seconds.
+ * Only --long runs the README's reboot on a node that kubeadm joined.
  * --long also builds a kubelet whose clock can be set (kubelet-clock), which takes
  * five minutes: its tests are skipped, by name, where nobody has built it.
  * With --kubelet 1.34 (or 1.35, 1.36) nodes run that release's kubelet, with
