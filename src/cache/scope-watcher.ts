@@ -48,7 +48,11 @@ export class ScopeWatcher {
   #taken: number;
   #isBlocked = false;
   #isInitialising = false;
-  #withholdsEdits = false;
+  /**
+   * Whether it is told of no edits: it began ahead of the rows, and an edit of
+   * a row that is older than what it has seen would take it back in time.
+   */
+  withholdsEdits = false;
   #isClosed = false;
 
   constructor(
@@ -108,7 +112,7 @@ export class ScopeWatcher {
         const entry = this.ring.at(this.#cursor++)!;
         if (compareResourceVersions(entry.resourceVersion, this.startAt) <= 0) continue;
         if (entry.isBookmark && !this.options.allowBookmarks) continue;
-        if (this.#withholdsEdits && isLocalVersion(entry.resourceVersion)) continue;
+        if (this.withholdsEdits && isLocalVersion(entry.resourceVersion)) continue;
         frames.push(entry.frame);
         size += entry.frame.length;
       }
@@ -120,26 +124,14 @@ export class ScopeWatcher {
   /** Sends a bookmark if the watcher allows them and has seen everything up to it. */
   bookmark(resourceVersion: string): void {
     if (!this.options.allowBookmarks || this.#isInitialising || this.#isBlocked || this.#isClosed) return;
-    if (this.#withholdsEdits && isLocalVersion(resourceVersion)) return;
+    if (this.withholdsEdits && isLocalVersion(resourceVersion)) return;
     if (this.#cursor !== this.ring.nextSeq || compareResourceVersions(resourceVersion, this.startAt) < 0) return;
     this.#write(this.codec.bookmark(this.shape, resourceVersion, false));
   }
 
   /** From now on everything behind the cursor is sent, whatever its resourceVersion: what was served before was edited, and the truth is below it. */
   restart(): void {
-    if (!this.#withholdsEdits) this.#begin = "";
-  }
-
-  /**
-   * Whether it is told of no edits: it began ahead of the rows, and an edit of
-   * a row that is older than what it has seen would take it back in time.
-   */
-  get withholdsEdits(): boolean {
-    return this.#withholdsEdits;
-  }
-
-  set withholdsEdits(isSo: boolean) {
-    this.#withholdsEdits = isSo;
+    if (!this.withholdsEdits) this.#begin = "";
   }
 
   /** Ends the stream cleanly, after a closing frame if one is given (an ERROR event, a bookmark). */

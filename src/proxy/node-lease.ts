@@ -4,7 +4,7 @@
  * Kept is the API server's last answer, for a GET while cut and, the first of
  * each run, on disk for a reboot. Where bytes are dear, `leaseInterval` lets a
  * renewal go up only so often: one that changes nothing else and comes sooner
- * is answered with itself, as while cut. That is half of an idle node's
+ * is answered with itself, as while cut. That is nearly half of an idle node's
  * traffic, and it costs as much of the control plane's patience (40 or 50 s
  * since the last renewal), so nothing is held back unless it is asked for.
  * A renewal that failed is never followed by an echo.

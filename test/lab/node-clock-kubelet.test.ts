@@ -209,15 +209,8 @@ async function holdfast(edge: NodeWorld, args: readonly string[]): Promise<strin
 
 /** Kills a container's process. @returns the container that kubelet has started instead. */
 async function crash(edge: NodeWorld, pod: string, when: string): Promise<Container> {
-  const crashed = await edge.containerOf(pod);
-  const killedMs = Date.now();
-  process.kill(crashed.pid, "SIGKILL");
-  const again = await until(
-    "another container of the pod runs",
-    async () => (await edge.node.containers.running()).find(({ pod, id }) => pod === crashed.pod && id !== crashed.id),
-    60_000,
-  );
-  measured(`crash ${when}, to the container's restart`, seconds(again.startedAtMs - killedMs));
+  const { again, tookMs } = await edge.crash(pod);
+  measured(`crash ${when}, to the container's restart`, seconds(tookMs));
   return again;
 }
 

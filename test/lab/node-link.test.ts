@@ -5,7 +5,6 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { identities, isLong, measured, NodeWorld, seconds } from "./node-world.ts";
-import { until } from "./processes.ts";
 import { ReadyWatch } from "./ready-watch.ts";
 import { titled, whyWithoutPodNetwork } from "./requirements.ts";
 
@@ -41,7 +40,7 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(titled("bad links", whyWitho
     await expectUntouched(edge, "black hole", async () => {
       const endsMs = performance.now() + BLACK_HOLE_MS;
       edge.world.drop();
-      measured("black hole: crash to the container's restart", seconds(await crashLone(edge)));
+      measured("black hole: crash to the container's restart", seconds((await edge.crash("lone")).tookMs));
       await Bun.sleep(endsMs - performance.now());
       edge.world.heal();
     });
@@ -52,7 +51,7 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(titled("bad links", whyWitho
       const endsMs = performance.now() + SLOW_MS;
       await using _slow = await edge.world.slowDown(DELAY_MS, LOSS);
       measured("slow link: until kubelet's lease is renewed", seconds(await edge.heardInCloud(Date.now())));
-      measured("slow link: crash to the container's restart", seconds(await crashLone(edge)));
+      measured("slow link: crash to the container's restart", seconds((await edge.crash("lone")).tookMs));
       await Bun.sleep(Math.max(0, endsMs - performance.now()));
       measured("slow link, at its end: until kubelet's lease is renewed", seconds(await edge.heardInCloud(Date.now())));
     });
@@ -79,17 +78,4 @@ async function expectUntouched(edge: NodeWorld, title: string, whileBad: () => P
     measured(`${title}: ${pod} not Ready in the cloud`, seconds(unreadyMs));
     expect(unreadyMs, pod).toBeLessThan(badMs < GRACE_MS ? 1_000 : badMs);
   }
-}
-
-/** Kills a container's process; milliseconds until kubelet has started another. */
-async function crashLone(edge: NodeWorld): Promise<number> {
-  const crashed = await edge.containerOf("lone");
-  const killedMs = Date.now();
-  process.kill(crashed.pid, "SIGKILL");
-  const again = await until(
-    "another container of the pod runs",
-    async () => (await edge.node.containers.running()).find(({ pod, id }) => pod === crashed.pod && id !== crashed.id),
-    60_000,
-  );
-  return again.startedAtMs - killedMs;
 }

@@ -116,6 +116,20 @@ export class NodeWorld implements AsyncDisposable {
     );
   }
 
+  /** Kills a container's process. @returns what kubelet has started instead, and how long after, in milliseconds. */
+  async crash(podPrefix: string): Promise<{ readonly again: Container; readonly tookMs: number }> {
+    const crashed = await this.containerOf(podPrefix);
+    const killedMs = Date.now();
+    process.kill(crashed.pid, "SIGKILL");
+    const again = await until(
+      "another container of the pod runs",
+      async () =>
+        (await this.node.containers.running()).find(({ pod, id }) => pod === crashed.pod && id !== crashed.id),
+      60_000,
+    );
+    return { again, tookMs: again.startedAtMs - killedMs };
+  }
+
   /**
    * Waits until the workload's containers run, no more and no fewer.
    *
