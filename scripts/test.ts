@@ -7,7 +7,7 @@
  *
  * Arguments are handed to `bun test`; a path among them replaces the folders:
  *
- *   bun run test test/proxy
+ *   bun run test test/front
  *   bun run test -t "a cut"
  */
 

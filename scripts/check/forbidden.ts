@@ -67,7 +67,7 @@ const RULES: readonly Rule[] = [
     within: SOURCE,
     except: /^src\/(?:health|demo)\/|^src\/guard\/webhook\.ts$/,
     problem: "uses Bun.serve on the data path",
-    remedy: "it holds heads back and hides client certificates; see src/proxy/listen.ts",
+    remedy: "it holds heads back and hides client certificates; see src/front/listen.ts",
   },
   {
     pattern: /\blisten\(\{[^}]*\bfd\b/,
@@ -78,7 +78,7 @@ const RULES: readonly Rule[] = [
   {
     pattern: /\brejectUnauthorized: false/,
     within: SOURCE,
-    except: /^src\/(proxy\/listen\.ts|demo\/)/,
+    except: /^src\/(front\/listen\.ts|demo\/)/,
     problem: "switches certificate checks off",
     remedy: "nothing is asked of a server that cannot be verified",
   },

@@ -3,7 +3,7 @@
  */
 
 import { EdgeError } from "../base/errors.ts";
-import type { SourceAnswer } from "./scope-source.ts";
+import type { SourceAnswer } from "../uplink/scope-source.ts";
 
 /** The API server answered, but not with a list or a watch: its own words are passed on. */
 export class UpstreamRefusedError extends EdgeError {

@@ -28,7 +28,7 @@ import { Edits, isLocalVersion } from "./edits.ts";
 import { ListAdoption } from "./list-adoption.ts";
 import { Ring } from "./ring.ts";
 import { RolledBackError, ScopeTooLargeError, StoppedError, UpstreamRefusedError } from "./scope-errors.ts";
-import { UnreachableError, type LinkView, type ScopeSource } from "./scope-source.ts";
+import { UnreachableError, type LinkView, type ScopeSource } from "../uplink/scope-source.ts";
 import { ScopeWatcher, type WatchSink } from "./scope-watcher.ts";
 import { readWholeList } from "./upstream-list.ts";
 import { watchSeconds } from "./watch-length.ts";

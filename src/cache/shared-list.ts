@@ -4,7 +4,7 @@
 
 import type { Selection } from "../kube/selectors.ts";
 import type { ScopeSnapshot } from "../store/contract.ts";
-import type { SourceAnswer } from "./scope-source.ts";
+import type { SourceAnswer } from "../uplink/scope-source.ts";
 
 /** The part of a snapshot that is selected; decided once, for sizes are asked for before items. */
 export function selected(whole: ScopeSnapshot, selection: Selection, format: "json" | "protobuf"): ScopeSnapshot {

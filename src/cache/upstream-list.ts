@@ -10,7 +10,7 @@ import { codecFor, mediaType } from "../kube/representation.ts";
 import { isResourceVersion } from "../kube/resource-version.ts";
 import type { ListWriter, ScopeIdentity, Store } from "../store/contract.ts";
 import { ScopeTooLargeError, UpstreamRefusedError } from "./scope-errors.ts";
-import type { ScopeSource } from "./scope-source.ts";
+import type { ScopeSource } from "../uplink/scope-source.ts";
 
 /** A page of this many items: the size client-go uses. */
 const PAGE_ITEMS = 500;

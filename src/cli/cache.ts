@@ -10,7 +10,7 @@ import { accessSync, constants, existsSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
-import { ConfigError, loadPlaces } from "../config.ts";
+import { ConfigError, loadPlaces } from "../config/config.ts";
 import { codecFor } from "../kube/representation.ts";
 import type { Item } from "../kube/codec.ts";
 import type { ScopeRecord } from "../store/contract.ts";

@@ -13,8 +13,8 @@ import { ApiError } from "../guard/api.ts";
 import { explainNode, explainPod, explanationText, NothingToExplain } from "../guard/explain.ts";
 import { kubernetesClient, type KubernetesTarget } from "../guard/kubernetes.ts";
 import { GUARD_NAMESPACE } from "../guard/names.ts";
-import { startGuard, type GuardAddress } from "../guard-daemon.ts";
-import { loadKubeconfig } from "../kubeconfig.ts";
+import { startGuard, type GuardAddress } from "../guard/daemon.ts";
+import { loadKubeconfig } from "../config/kubeconfig.ts";
 import { complain, print, readFlags, UsageError } from "./command.ts";
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -9,8 +9,8 @@
 import { EdgeError } from "../base/errors.ts";
 import { jsonLog } from "../base/log.ts";
 import { systemClock } from "../base/clock.ts";
-import { loadConfig } from "../config.ts";
-import { startDaemon } from "../daemon.ts";
+import { loadConfig } from "../config/config.ts";
+import { startDaemon } from "../daemon/daemon.ts";
 import { VERSION } from "../base/version.ts";
 import { UsageError, complain, readFlags } from "./command.ts";
 

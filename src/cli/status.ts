@@ -8,7 +8,7 @@
 import { lstatSync } from "node:fs";
 import * as v from "valibot";
 import { formatDuration, formatSize } from "../base/units.ts";
-import { ConfigError, loadPlaces } from "../config.ts";
+import { ConfigError, loadPlaces } from "../config/config.ts";
 import { statusReportSchema, type StatusReport } from "../health/status-report.ts";
 import { UsageError, complain, print, readFlags, table } from "./command.ts";
 

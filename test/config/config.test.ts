@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAuthority, issueClientCertificate } from "../../src/certificates/authority.ts";
-import { ConfigError, loadConfig, loadPlaces, parseAddress, type ConfigFlags } from "../../src/config.ts";
+import { ConfigError, loadConfig, loadPlaces, parseAddress, type ConfigFlags } from "../../src/config/config.ts";
 
 const authority = createAuthority({ commonName: "cluster", nowMs: Date.now() });
 const pair = issueClientCertificate(authority, { commonName: "system:node:gw-1", organizations: ["system:nodes"] });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { createAuthority, issueClientCertificate } from "../../src/certificates/authority.ts";
-import { KubeconfigError, loadKubeconfig } from "../../src/kubeconfig.ts";
+import { KubeconfigError, loadKubeconfig } from "../../src/config/kubeconfig.ts";
 
 const authority = createAuthority({ commonName: "cluster", nowMs: Date.now() });
 const pair = issueClientCertificate(authority, { commonName: "system:node:gw-1", organizations: ["system:nodes"] });

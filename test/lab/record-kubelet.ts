@@ -6,7 +6,7 @@
  * goes through a life that touches the rows of the specification: it joins, is
  * approved, runs pods with every kind of volume, static pods, a Job, answers
  * exec and logs, loses pods, and is restarted. What was asked, once of each
- * kind, and the objects it was asked of go to `test/proxy/recorded`.
+ * kind, and the objects it was asked of go to `test/node/recorded`.
  *
  * No secret enters a fixture: answers' bodies are not written down, a token in
  * a TokenReview and the Secrets' data are replaced, and a fixture in which one

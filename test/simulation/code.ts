@@ -10,10 +10,10 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as errors from "../../src/cache/scope-errors.ts";
-import * as source from "../../src/cache/scope-source.ts";
+import * as source from "../../src/uplink/scope-source.ts";
 import * as scopes from "../../src/cache/scopes.ts";
-import * as overlays from "../../src/cache/overlays.ts";
-import * as reconnect from "../../src/proxy/reconnect.ts";
+import * as overlays from "../../src/node/overlays.ts";
+import * as reconnect from "../../src/node/reconnect.ts";
 
 /** The modules a world is built of. */
 export interface Code {
@@ -25,9 +25,9 @@ export interface Code {
   readonly ScopeTooLargeError: typeof errors.ScopeTooLargeError;
 }
 
-/** One text of src/cache or src/proxy replaced by another. */
+/** One text of src replaced by another. */
 export interface Edit {
-  /** In src/cache, or with its folder: "proxy/reconnect.ts". */
+  /** In src/cache, or with its folder: "node/reconnect.ts". */
   readonly file: string;
   readonly text: string;
   readonly by: string;
@@ -41,8 +41,10 @@ export async function editedCode(edits: readonly Edit[]): Promise<Code> {
   const src = join(import.meta.dir, "..", "..", "src");
   const folder = mkdtempSync(join(tmpdir(), "holdfast-simulation-"));
   try {
-    for (const shared of ["base", "kube", "store"]) symlinkSync(join(src, shared), join(folder, shared));
-    for (const copied of ["cache", "proxy"]) cpSync(join(src, copied), join(folder, copied), { recursive: true });
+    for (const shared of ["base", "kube", "store", "certificates", "config"])
+      symlinkSync(join(src, shared), join(folder, shared));
+    for (const copied of ["cache", "callers", "front", "node", "uplink"])
+      cpSync(join(src, copied), join(folder, copied), { recursive: true });
     for (const { file, text, by } of edits) {
       const name = file.includes("/") ? file : `cache/${file}`;
       const path = join(folder, name);
@@ -54,13 +56,13 @@ export async function editedCode(edits: readonly Edit[]): Promise<Code> {
         before.replace(text, () => by),
       );
     }
-    const load = (file: string) => import(join(folder, "cache", file));
+    const load = (file: string) => import(join(folder, file));
     return {
-      ...((await load("scope-errors.ts")) as typeof errors),
-      ...((await load("scope-source.ts")) as typeof source),
-      ...((await load("scopes.ts")) as typeof scopes),
-      ...((await load("overlays.ts")) as typeof overlays),
-      ...((await import(join(folder, "proxy", "reconnect.ts"))) as typeof reconnect),
+      ...((await load("cache/scope-errors.ts")) as typeof errors),
+      ...((await load("uplink/scope-source.ts")) as typeof source),
+      ...((await load("cache/scopes.ts")) as typeof scopes),
+      ...((await load("node/overlays.ts")) as typeof overlays),
+      ...((await load("node/reconnect.ts")) as typeof reconnect),
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });

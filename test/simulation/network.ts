@@ -10,7 +10,7 @@
  * is held back or lost with it, never reordered.
  */
 
-import type { SourceAnswer } from "../../src/cache/scope-source.ts";
+import type { SourceAnswer } from "../../src/uplink/scope-source.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { eventOf, type ApiServer } from "./api-server.ts";
 import type { Random, VirtualClock } from "./clock.ts";

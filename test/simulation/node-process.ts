@@ -10,16 +10,16 @@ import type { Clock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { isLocalVersion } from "../../src/cache/edits.ts";
 import { listPieces } from "../../src/cache/list-copy.ts";
-import type { Overlays, StatusTarget } from "../../src/cache/overlays.ts";
+import type { Overlays, StatusTarget } from "../../src/node/overlays.ts";
 import type { Scope, ScopeLimits, ScopeParts, WatchRequest } from "../../src/cache/scope.ts";
-import type { ScopeSource, SourceAnswer } from "../../src/cache/scope-source.ts";
+import type { ScopeSource, SourceAnswer } from "../../src/uplink/scope-source.ts";
 import type { Scopes } from "../../src/cache/scopes.ts";
 import type { WatchSink } from "../../src/cache/scope-watcher.ts";
 import { MalformedError } from "../../src/kube/codec.ts";
 import { compareResourceVersions } from "../../src/kube/resource-version.ts";
 import { StatusError, resourceVersionTooLarge, unavailable } from "../../src/kube/status-error.ts";
-import { Link } from "../../src/proxy/link.ts";
-import type { NodeWord, Reconnect } from "../../src/proxy/reconnect.ts";
+import { Link } from "../../src/uplink/link.ts";
+import type { NodeWord, Reconnect } from "../../src/node/reconnect.ts";
 import type { ScopeIdentity, Store } from "../../src/store/contract.ts";
 import { nameOf } from "./checks.ts";
 import type { VirtualClock } from "./clock.ts";
@@ -377,7 +377,7 @@ export class NodeProcess {
     return readList(parse(Buffer.concat([...listPieces(scope.codec(listed), snapshot, listed.resourceVersion)])));
   }
 
-  /** As src/proxy/forward.ts: the API server's answer, or the word that the copy is to serve. */
+  /** As src/front/forward.ts: the API server's answer, or the word that the copy is to serve. */
   async #forward(
     ask: (signal: AbortSignal) => Promise<SourceAnswer>,
     canServe: () => boolean,
@@ -442,7 +442,7 @@ export class NodeProcess {
     }
   }
 
-  /** As src/proxy/upstream.ts and scope-upstream.ts: what is heard, fails or waits is told to the link. */
+  /** As src/uplink/upstream.ts and scope-upstream.ts: what is heard, fails or waits is told to the link. */
   async #ask(signal: AbortSignal, ask: () => Promise<SourceAnswer>, isList: boolean): Promise<SourceAnswer> {
     const cancelWaiting = this.#clock.after(1_000, () => this.link.suspect());
     try {
@@ -519,7 +519,7 @@ export class NodeProcess {
     if (status === 401 || status === 403) this.#refused(status, identity);
   }
 
-  /** As src/proxy/proxy.ts. */
+  /** As src/front/proxy.ts. */
   #refused(status: 401 | 403, identity: ScopeIdentity): void {
     const { principal, resource, namespace, fieldSelector, labelSelector } = identity;
     if (status === 403) {

@@ -270,14 +270,14 @@ export const plantedFaults: readonly PlantedFault[] = [
     name: "overlays are dropped at a restart",
     breaks: ["P2"],
     isKubelets: true,
-    edits: [{ file: "overlays.ts", text: "this.#overlays.set(keyOf(overlay), overlay);", by: "" }],
+    edits: [{ file: "node/overlays.ts", text: "this.#overlays.set(keyOf(overlay), overlay);", by: "" }],
   },
   {
     name: "edits are kept after the return",
     breaks: ["P2"],
     isKubelets: true,
     edits: [
-      { file: "overlays.ts", text: "for (const scope of this.parts.scopes.all()) scope.endEdits();", by: "" },
+      { file: "node/overlays.ts", text: "for (const scope of this.parts.scopes.all()) scope.endEdits();", by: "" },
       { file: "scope.ts", text: "this.#hasCaughtUp = true;\n    this.endEdits();", by: "this.#hasCaughtUp = true;" },
     ],
   },
@@ -293,7 +293,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     name: "an edited item keeps the cloud's resourceVersion",
     breaks: ["P1", "P2"],
     isKubelets: true,
-    edits: [{ file: "overlays.ts", text: "this.#versions.next())", by: "row.meta.resourceVersion)" }],
+    edits: [{ file: "node/overlays.ts", text: "this.#versions.next())", by: "row.meta.resourceVersion)" }],
   },
   {
     name: "kubelet's writes go up before the cloud's truth came down",
@@ -301,7 +301,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     isKubelets: true,
     edits: [
       {
-        file: "proxy/reconnect.ts",
+        file: "node/reconnect.ts",
         text: `if (this.#stage === "all" || !this.parts.link.isOnline()`,
         by: `if (this.parts.link.isOnline() || !this.parts.link.isOnline()`,
       },
@@ -329,14 +329,14 @@ export const plantedFaults: readonly PlantedFault[] = [
     name: "endpoints follow the address and not the readiness",
     breaks: ["P2"],
     isKubelets: true,
-    edits: [{ file: "overlays.ts", text: "isReady: isReady(status) }", by: "isReady: true }" }],
+    edits: [{ file: "node/overlays.ts", text: "isReady: isReady(status) }", by: "isReady: true }" }],
   },
   {
     name: "a finished pod is forgotten at the return",
     breaks: ["P2"],
     isKubelets: true,
     edits: [
-      { file: "overlays.ts", text: "if (isTerminal(overlay.status) && this.#isNews(overlay))", by: "if (false)" },
+      { file: "node/overlays.ts", text: "if (isTerminal(overlay.status) && this.#isNews(overlay))", by: "if (false)" },
     ],
   },
   {
@@ -344,7 +344,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     breaks: ["P1", "P2"],
     isKubelets: true,
     edits: [
-      { file: "overlays.ts", text: "row === undefined || row.meta.uid !== overlay.uid", by: "row === undefined" },
+      { file: "node/overlays.ts", text: "row === undefined || row.meta.uid !== overlay.uid", by: "row === undefined" },
     ],
   },
   {
@@ -353,7 +353,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     isKubelets: true,
     edits: [
       {
-        file: "overlays.ts",
+        file: "node/overlays.ts",
         text: "type === MERGE ? jsonMerge(before, changes)",
         by: "type !== STRATEGIC || true ? jsonMerge(before, changes)",
       },

@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
 import { jsonLog } from "../../src/base/log.ts";
-import { loadConfig } from "../../src/config.ts";
-import { startDaemon, type Daemon } from "../../src/daemon.ts";
+import { loadConfig } from "../../src/config/config.ts";
+import { startDaemon, type Daemon } from "../../src/daemon/daemon.ts";
 import type { ApiServer } from "../../src/demo/api-server/api-server.ts";
 import { Client } from "./client.ts";
 

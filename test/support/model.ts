@@ -6,7 +6,7 @@
 import type { Clock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { Scopes } from "../../src/cache/scopes.ts";
-import { UnreachableError, type LinkView, type ScopeSource, type SourceAnswer } from "../../src/cache/scope-source.ts";
+import { UnreachableError, type LinkView, type ScopeSource, type SourceAnswer } from "../../src/uplink/scope-source.ts";
 import type { WatchSink } from "../../src/cache/scope-watcher.ts";
 import type { Scope, ScopeLimits } from "../../src/cache/scope.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";

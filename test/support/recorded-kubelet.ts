@@ -58,7 +58,7 @@ export function recordingText({ kubelet, node, objects, requests }: Recording): 
 
 /** Every recording, oldest kubelet first. */
 export function recordings(): Recording[] {
-  const folder = join(import.meta.dir, "../proxy/recorded");
+  const folder = join(import.meta.dir, "../node/recorded");
   return readdirSync(folder)
     .sort()
     .map((name) => {

@@ -7,8 +7,8 @@
  */
 
 import { silentLog } from "../../src/base/log.ts";
-import type { AccessReviewer, Collection, ReadVerb } from "../../src/cache/permissions.ts";
-import { UnreachableError, type ScopeSource, type SourceAnswer } from "../../src/cache/scope-source.ts";
+import type { AccessReviewer, Collection, ReadVerb } from "../../src/callers/permissions.ts";
+import { UnreachableError, type ScopeSource, type SourceAnswer } from "../../src/uplink/scope-source.ts";
 import type { Scope, ScopeLimits } from "../../src/cache/scope.ts";
 import { Scopes } from "../../src/cache/scopes.ts";
 import { SharingSource } from "../../src/cache/sharing.ts";

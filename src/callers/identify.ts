@@ -1,0 +1,251 @@
+/**
+ * Who asks, and with what credential the API server is asked on their behalf.
+ *
+ * A client certificate counts when a trusted CA signed it and it is within its
+ * dates; its private key is not ours, so it can only be passed on when the
+ * configuration holds a credential for the same subject. A bearer token is its
+ * own credential and goes up untouched, on a connection without our
+ * certificate; whom a pod's token speaks for is `service-accounts.ts`'s matter. Neither: 401, on loopback too, because every container with the
+ * host's network can reach loopback.
+ *
+ * User-Agent is never identity.
+ */
+
+import type { PeerCertificate, TLSSocket } from "node:tls";
+import type { Credential } from "../kube/credential.ts";
+import { StatusError, badRequest } from "../kube/status-error.ts";
+import type { UpstreamCredential } from "../uplink/upstream.ts";
+
+/** What a request presents of its caller: an exchange, as identification sees it. */
+export interface Presented {
+  /** Names as sent, in order. */
+  readonly headers: readonly (readonly [string, string])[];
+  /** The first value of a header, by its lower-case name. */
+  header(name: string): string | undefined;
+  readonly socket: TLSSocket;
+}
+
+/** An authenticated caller. */
+export interface Caller {
+  /** "certificate:CN|O,O", "serviceaccount:NAMESPACE:NAME:UID" or "token:HASH"; what scopes and answers are kept under. */
+  readonly principal: string;
+  readonly credential: UpstreamCredential;
+  /** Goes up with our own credential. */
+  readonly isOwn: boolean;
+  /** The name of this node, when the caller is this node: its certificate says system:node:NAME in system:nodes, as ours does. */
+  readonly nodeName: string | undefined;
+  /** Acts as somebody else (Impersonate-*): the API server judges, nothing is kept. */
+  readonly isImpersonating: boolean;
+}
+
+/** What identification needs. */
+export interface IdentifyParts {
+  /** Our own credential towards the API server, and who it makes us. */
+  readonly own: Credential;
+  /** User name of our own token, when `own` is one; undefined while unknown. */
+  readonly ownTokenUser: () => string | undefined;
+  /** Credentials for callers on other certificates, by CN. */
+  readonly clients: readonly { readonly name: string; readonly credential: Credential }[];
+  readonly keyedHash: (text: string) => string;
+  /** Whether a trusted client CA signed this certificate (DER) for client authentication, whatever its dates. */
+  readonly signedForClients: (certificate: Uint8Array) => boolean;
+  /** A certificate's dates, PEM or DER. */
+  readonly datesOf: (certificate: string | Uint8Array) => { readonly notBeforeMs: number; readonly notAfterMs: number };
+  /** True for tokens the API server has refused, by their credential's id. */
+  readonly isRefused: (id: string) => boolean;
+  /** The service account that a token speaks for; undefined where it speaks for itself. */
+  readonly serviceAccountOf: (token: string) => string | undefined;
+}
+
+interface Subject {
+  readonly name: string;
+  readonly groups: readonly string[];
+}
+
+/** What a connection's certificate says; parsing it again for every request would cost as much as the rest of identification. */
+interface PeerSubject extends Subject {
+  readonly principal: string;
+  readonly notAfterMs: number;
+  /** Accepted though its dates do not hold by our clock. */
+  readonly isTimeless: boolean;
+}
+
+const MAX_REMEMBERED_TOKENS = 4096;
+const TIME_ERRORS: ReadonlySet<string> = new Set(["CERT_NOT_YET_VALID", "CERT_HAS_EXPIRED"]);
+
+/** Tells callers apart. */
+export class Identifier {
+  #byToken = new Map<string, UpstreamCredential>();
+  #bySocket = new WeakMap<object, PeerSubject>();
+  #ownCredential: UpstreamCredential | undefined;
+  #ownSubject: { certPem: string; subject: Subject } | undefined;
+
+  constructor(
+    private readonly parts: IdentifyParts,
+    private readonly readSubject: (certPem: string) => Subject,
+  ) {}
+
+  /**
+   * The caller of a request.
+   *
+   * @throws {StatusError} 401 without a valid credential, 403 for a
+   *   certificate that cannot be passed on, 400 for contradicting headers.
+   */
+  identify(presented: Presented): Caller {
+    let isImpersonating = false;
+    let authorizations = 0;
+    for (const [name] of presented.headers) {
+      const lower = name.toLowerCase().replaceAll("_", "-");
+      if (lower.startsWith("x-remote-"))
+        throw badRequest(`The header ${name} is not accepted: only the API server's own front proxy may set it`);
+      if (lower.startsWith("impersonate-")) isImpersonating = true;
+      if (lower === "authorization" && ++authorizations > 1) throw badRequest("More than one Authorization header");
+    }
+    const certificate = this.#certificate(presented);
+    const authorization = presented.header("authorization");
+    const mapped = certificate === undefined ? undefined : this.#credentialFor(certificate);
+    if (certificate !== undefined && mapped !== undefined) {
+      const isOwn = mapped.id === "own";
+      const nodeName = isOwn && !isImpersonating ? nodeNameOf(certificate) : undefined;
+      return { principal: certificate.principal, credential: mapped, isOwn, nodeName, isImpersonating };
+    }
+    if (authorization !== undefined) return { ...this.#byAuthorization(authorization), isImpersonating };
+    if (certificate !== undefined) {
+      throw new StatusError({
+        code: 403,
+        reason: "Forbidden",
+        message: `The client certificate of "${certificate.name}" cannot be passed on to the API server, because its key is not known here; add a credential for it under "clients" in the configuration: clients: [{name: "${certificate.name}", kubeconfig: FILE}]`,
+      });
+    }
+    throw unauthorized();
+  }
+
+  /** The credential in a Bearer header, before anybody has judged it; undefined without one. */
+  bearerOf(presented: Presented): { readonly token: string; readonly credential: UpstreamCredential } | undefined {
+    const [, token] = /^Bearer +([^\s]+)$/i.exec(presented.header("authorization") ?? "") ?? [];
+    return token === undefined ? undefined : { token, credential: this.#tokenCredential(token) };
+  }
+
+  #byAuthorization(authorization: string): Omit<Caller, "isImpersonating"> {
+    const [, token] = /^Bearer +([^\s]+)$/i.exec(authorization) ?? [];
+    if (token === undefined) throw unauthorized();
+    const credential = this.#tokenCredential(token);
+    if (this.parts.isRefused(credential.id)) throw unauthorized();
+    return {
+      principal: this.parts.serviceAccountOf(token) ?? credential.id,
+      credential,
+      isOwn: false,
+      nodeName: undefined,
+    };
+  }
+
+  #tokenCredential(token: string): UpstreamCredential {
+    let credential = this.#byToken.get(token);
+    if (credential === undefined) {
+      credential = { id: `token:${this.parts.keyedHash(token)}`, authorization: `Bearer ${token}` };
+      if (this.#byToken.size >= MAX_REMEMBERED_TOKENS) this.#byToken.delete(this.#byToken.keys().next().value!);
+      this.#byToken.set(token, credential);
+    }
+    return credential;
+  }
+
+  #certificate({ socket }: Presented): PeerSubject | undefined {
+    let subject = this.#bySocket.get(socket);
+    if (subject === undefined) {
+      // A rogue certificate has a readable subject too; only `authorized` says that a trusted CA signed it.
+      const isTimeless = !socket.authorized && this.#isAsGoodAsOurs(socket);
+      if (!socket.authorized && !isTimeless) return undefined;
+      const read = peerSubject(socket.getPeerCertificate() as PeerCertificate | undefined);
+      if (read === undefined) return undefined;
+      subject = { ...read, isTimeless };
+      this.#bySocket.set(socket, subject);
+    }
+    // A resumed session or a long connection may outlive the certificate.
+    return !subject.isTimeless && subject.notAfterMs < Date.now() ? undefined : subject;
+  }
+
+  /**
+   * A gateway without a clock of its own boots in 1970, and a long cut outlives
+   * certificates: kubelet must be served all the same. Only while our own
+   * certificate's dates do not hold either, and only for one that the cluster's
+   * CA signed, for clients, that is good for at least as long as ours. The
+   * wrong time hides a forged signature from TLS, so it is checked here.
+   */
+  #isAsGoodAsOurs(socket: TLSSocket): boolean {
+    const { own, signedForClients } = this.parts;
+    if (own.kind !== "certificate" || !TIME_ERRORS.has(String(socket.authorizationError))) return false;
+    const raw = (socket.getPeerCertificate() as PeerCertificate | undefined)?.raw;
+    if (raw === undefined) return false;
+    const mine = this.parts.datesOf(own.read().certPem);
+    const nowMs = Date.now();
+    if (nowMs >= mine.notBeforeMs && nowMs <= mine.notAfterMs) return false;
+    return signedForClients(raw) && this.parts.datesOf(raw).notAfterMs >= mine.notAfterMs;
+  }
+
+  #credentialFor(subject: Subject): UpstreamCredential | undefined {
+    const { own, clients } = this.parts;
+    const named = clients.find((client) => client.name === subject.name);
+    if (named !== undefined) return upstreamCredential(`client:${named.name}`, named.credential);
+    if (own.kind === "token")
+      return this.parts.ownTokenUser() === subject.name ? upstreamCredential("own", own) : undefined;
+    const { certPem } = own.read();
+    if (this.#ownSubject?.certPem !== certPem) this.#ownSubject = { certPem, subject: this.readSubject(certPem) };
+    const mine = this.#ownSubject.subject;
+    const isSame =
+      mine.name === subject.name &&
+      mine.groups.length === subject.groups.length &&
+      mine.groups.every((group) => subject.groups.includes(group));
+    if (!isSame) return undefined;
+    if (this.#ownCredential?.certificate?.certPem !== certPem) this.#ownCredential = upstreamCredential("own", own);
+    return this.#ownCredential;
+  }
+}
+
+function peerSubject(peer: PeerCertificate | undefined): Omit<PeerSubject, "isTimeless"> | undefined {
+  if (peer?.subject === undefined || peer.valid_to === undefined) return undefined;
+  const { CN, O } = peer.subject as unknown as { CN?: string | string[]; O?: string | string[] };
+  // Of several the last one counts, as in Go: the API server must take the bearer for the same user.
+  const name = Array.isArray(CN) ? CN.at(-1) : CN;
+  if (name === undefined || name === "") return undefined;
+  const groups = O === undefined ? [] : Array.isArray(O) ? O : [O];
+  return {
+    name,
+    groups,
+    principal: certificatePrincipal({ name, groups }),
+    notAfterMs: Date.parse(peer.valid_to),
+  };
+}
+
+/** The node a subject is; undefined when it is none. */
+export function nodeNameOf({
+  name,
+  groups,
+}: {
+  readonly name: string;
+  readonly groups: readonly string[];
+}): string | undefined {
+  const [, nodeName] = /^system:node:(.+)$/.exec(name) ?? [];
+  return groups.includes("system:nodes") ? nodeName : undefined;
+}
+
+/** Under which principal a certificate's holder is kept. */
+export function certificatePrincipal({
+  name,
+  groups,
+}: {
+  readonly name: string;
+  readonly groups: readonly string[];
+}): string {
+  return `certificate:${name}|${[...groups].sort().join(",")}`;
+}
+
+/** A credential as the upstream takes it. */
+export function upstreamCredential(id: string, credential: Credential): UpstreamCredential {
+  return credential.kind === "certificate"
+    ? { id, certificate: credential.read() }
+    : { id, authorization: `Bearer ${credential.read()}` };
+}
+
+function unauthorized(): StatusError {
+  return new StatusError({ code: 401, reason: "Unauthorized", message: "Unauthorized" });
+}

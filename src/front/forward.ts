@@ -1,0 +1,315 @@
+/**
+ * To the API server and back, unchanged.
+ *
+ * The raw target, the method, the caller's headers and body go up as they
+ * came, less what belongs to one connection; the answer comes down as it came.
+ * A read that has a kept copy does not wait for a dead link: after a second
+ * without a byte the link is probed, and before two seconds have passed the
+ * copy is the answer.
+ */
+
+import { StatusError, unavailable } from "../kube/status-error.ts";
+import { UnreachableError } from "../uplink/scope-source.ts";
+import { breakOff, drained } from "./answer.ts";
+import type { Exchange } from "./exchange.ts";
+import type { Caller } from "../callers/identify.ts";
+import type { Link } from "../uplink/link.ts";
+import type { Upstream } from "../uplink/upstream.ts";
+
+/** What is kept and could answer instead. */
+export interface Fallback {
+  readonly canServe: () => boolean;
+  readonly serve: () => Promise<void>;
+  /** For writes: only when the link is lost or was never up since start, never because the API server is slow or answers 5xx. Default false. */
+  readonly isOnlyForLoss?: boolean;
+}
+
+/** Sees an answer go by. */
+export interface AnswerTap {
+  /** @returns whether it wants the body. */
+  head(status: number, headers: Headers): boolean;
+  /** Bytes as they came, possibly compressed. */
+  chunk(bytes: Uint8Array): void;
+  /** The body came whole; the client's answer ends when this resolves. */
+  end(): Promise<void> | void;
+  /** It did not. */
+  abort(): void;
+}
+
+/** Whether the API server accepts our own credential. */
+export interface OwnAccess {
+  readonly isRefused: () => boolean;
+  /** It has just answered 401. */
+  readonly refused: () => void;
+}
+
+/** How one request is forwarded. */
+export interface ForwardOptions {
+  readonly fallback?: Fallback;
+  readonly tap?: AnswerTap;
+  /** Replaces the caller's Accept. */
+  readonly accept?: string;
+  /** The request's body, when it was read already. */
+  readonly sent?: RequestBody;
+  /** A write whose answer may be a long list. */
+  readonly hasLongAnswer?: boolean;
+}
+
+/** Headers that belong to one connection (RFC 9110 section 7.6.1); those named in Connection join them. */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "http2-settings",
+]);
+const BUFFERED_BODY_BYTES = 1024 * 1024;
+const SMALL_ANSWER_BYTES = 256 * 1024;
+
+/** Forwards requests. */
+export class Forwarder {
+  constructor(
+    private readonly upstream: Upstream,
+    private readonly link: Link,
+    private readonly count: (what: "forwarded" | "refusedWrites") => void,
+    private readonly access: OwnAccess,
+  ) {}
+
+  /** Answers the exchange from the API server, or from the fallback, or throws what becomes a Status. */
+  async forward(exchange: Exchange, caller: Caller, options: ForwardOptions = {}): Promise<void> {
+    const { fallback } = options;
+    if (!this.link.isOnline() || (caller.isOwn && this.access.isRefused())) {
+      if (fallback?.canServe() === true) return fallback.serve();
+      throw this.#offline(exchange);
+    }
+    const controller = new AbortController();
+    const giveUp = () => controller.abort(new Error("client went away"));
+    exchange.signal.addEventListener("abort", giveUp, { once: true });
+    if (exchange.signal.aborted) giveUp();
+    try {
+      const response = await this.#head(exchange, caller, options, controller);
+      if (response === undefined) return await fallback!.serve();
+      const isRefused = response.status === 401 && caller.isOwn;
+      if (isRefused) this.access.refused();
+      const isFailure = response.status >= 500 && fallback?.isOnlyForLoss !== true;
+      if ((isRefused || isFailure) && fallback?.canServe() === true) {
+        controller.abort(new Error("answered from the copy"));
+        return await fallback.serve();
+      }
+      this.count("forwarded");
+      await this.#answer(exchange, response, options.tap, controller);
+    } finally {
+      exchange.signal.removeEventListener("abort", giveUp);
+    }
+  }
+
+  /** The answer's head; undefined when patience ran out and a copy can serve. */
+  async #head(
+    exchange: Exchange,
+    caller: Caller,
+    options: ForwardOptions,
+    controller: AbortController,
+  ): Promise<Response | undefined> {
+    const { fallback } = options;
+    const isRead = exchange.method === "GET" || exchange.method === "HEAD";
+    const lost = Promise.withResolvers<undefined>();
+    const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
+    const impatience =
+      fallback === undefined || (fallback.isOnlyForLoss === true && this.link.state !== "starting")
+        ? undefined
+        : setTimeout(() => {
+            if (!fallback.canServe()) return;
+            this.link.suspect();
+            lost.resolve(undefined);
+          }, this.link.patienceMs);
+    try {
+      const asking = this.upstream.request({
+        method: exchange.method,
+        target: exchange.target,
+        headers: requestHeaders(exchange, options.accept),
+        ...(options.sent ?? (await requestBody(exchange))),
+        credential: caller.credential,
+        signal: controller.signal,
+        mayRetry: isRead,
+        ...(options.hasLongAnswer === true ? { hasLongAnswer: true } : {}),
+      });
+      asking.catch(() => {});
+      const response = await Promise.race([asking, lost.promise]);
+      if (response !== undefined) return response;
+      controller.abort(new Error("link lost"));
+      if (this.link.isOnline()) this.upstream.renewConnections();
+    } catch (error) {
+      if (!(error instanceof UnreachableError) || exchange.signal.aborted) throw error;
+      if (fallback?.canServe() !== true) throw this.#offline(exchange, error);
+      // One connection broke, the link did not: what was laid over a copy now would be taken off by no return.
+      if (
+        fallback.isOnlyForLoss === true &&
+        (await Promise.race([this.link.standsAfterFailure(), lost.promise])) === true
+      )
+        throw this.#offline(exchange, error);
+    } finally {
+      stopListening();
+      clearTimeout(impatience);
+    }
+    if (fallback?.canServe() === true) return undefined;
+    throw this.#offline(exchange);
+  }
+
+  async #answer(
+    exchange: Exchange,
+    upstream: Response,
+    tap: AnswerTap | undefined,
+    controller: AbortController,
+  ): Promise<void> {
+    const { response } = exchange;
+    const listening = tap?.head(upstream.status, upstream.headers) === true ? tap : undefined;
+    response.writeHead(upstream.status, responseHeaders(upstream.headers));
+    if (upstream.body === null || exchange.method === "HEAD") {
+      response.end();
+      return;
+    }
+    // A list or object that stops half-way on a dead link is broken off, so that the client asks again; logs and the like may sit it out.
+    const stopListening =
+      listening === undefined
+        ? () => {}
+        : this.link.onChange((isOnline) => isOnline || controller.abort(new Error("link lost")));
+    const length = upstream.headers.get("content-length");
+    if (length !== null && Number(length) <= SMALL_ANSWER_BYTES)
+      return this.#answerSmall(exchange, upstream, Number(length), listening).finally(stopListening);
+    response.flushHeaders();
+    const reader = upstream.body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        listening?.chunk(value);
+        if (!response.write(value)) await drained(response, exchange.signal);
+        if (exchange.signal.aborted) throw new UnreachableError("client went away");
+      }
+      await listening?.end();
+      response.end();
+    } catch {
+      listening?.abort();
+      reader.cancel().catch(() => {});
+      breakOff(exchange);
+    } finally {
+      stopListening();
+    }
+  }
+
+  async #answerSmall(
+    exchange: Exchange,
+    upstream: Response,
+    length: number,
+    tap: AnswerTap | undefined,
+  ): Promise<void> {
+    let body: Uint8Array;
+    try {
+      body = await upstream.bytes();
+      if (body.length !== length) throw new UnreachableError("The API server's answer broke off");
+    } catch {
+      tap?.abort();
+      breakOff(exchange);
+      return;
+    }
+    if (tap !== undefined) {
+      tap.chunk(body);
+      await tap.end();
+    }
+    exchange.response.end(body);
+  }
+
+  #offline(exchange: Exchange, cause?: unknown): StatusError {
+    const isRead = exchange.method === "GET" || exchange.method === "HEAD";
+    if (isRead)
+      return unavailable("Cannot read: the API server cannot be reached and no copy of this is kept for this caller", {
+        cause,
+      });
+    this.count("refusedWrites");
+    const outcome = cause === undefined && this.link.isOnline() ? "; whether it was carried out is not known" : "";
+    return unavailable(
+      `Cannot write: the API server cannot be reached, and nothing is queued${outcome}; try again when the link is back`,
+      { cause },
+    );
+  }
+}
+
+/** The caller's headers as they go up. */
+export function requestHeaders(exchange: Exchange, accept?: string): [string, string][] {
+  const dropped = namedInConnection(exchange.header("connection"));
+  const headers: [string, string][] = [];
+  let hasEncoding = false;
+  for (const [name, value] of exchange.headers) {
+    const lower = name.toLowerCase();
+    if (HOP_BY_HOP.has(lower) || NOT_PASSED.has(lower) || dropped?.has(lower) === true) continue;
+    if (accept !== undefined && lower === "accept") continue;
+    if (lower === "accept-encoding") hasEncoding = true;
+    headers.push([name, value]);
+  }
+  if (accept !== undefined) headers.push(["Accept", accept]);
+  // Left out, fetch would ask for gzip, br and zstd on the caller's behalf.
+  if (!hasEncoding) headers.push(["Accept-Encoding", "identity"]);
+  return headers;
+}
+
+/** Set anew for the way up: the host is another, the length follows from the body, the credential from the caller. */
+const NOT_PASSED: ReadonlySet<string> = new Set(["host", "content-length", "expect", "authorization"]);
+
+function namedInConnection(value: string | null | undefined): ReadonlySet<string> | undefined {
+  if (value === undefined || value === null || value === "" || value.toLowerCase() === "keep-alive") return undefined;
+  return new Set(value.split(",").map((name) => name.trim().toLowerCase()));
+}
+
+function responseHeaders(headers: Headers): Record<string, string> {
+  // The runtime's own copy is made natively; walking the iterator showed in the profile of a small GET.
+  const kept = (headers as unknown as { toJSON(): Record<string, string> }).toJSON();
+  const dropped = namedInConnection(kept["connection"]);
+  if (dropped !== undefined) for (const name of dropped) delete kept[name];
+  for (const name in kept) if (HOP_BY_HOP.has(name)) delete kept[name];
+  return kept;
+}
+
+/** A request's body: none, whole, or as it comes. */
+export interface RequestBody {
+  readonly body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
+}
+
+/** A small body in one piece with its exact length; a large one as it comes. */
+export async function requestBody({ request, method }: Exchange): Promise<RequestBody> {
+  const length = request.headers["content-length"];
+  const isChunked = request.headers["transfer-encoding"] !== undefined;
+  const isHttp2 = request.httpVersionMajor === 2;
+  if (length === undefined && !isChunked && (!isHttp2 || method === "GET" || method === "HEAD")) return {};
+  if (length === "0")
+    return method === "POST" || method === "PUT" || method === "PATCH" ? { body: new Uint8Array(0) } : {};
+  const iterator = (request as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  const parts: Buffer[] = [];
+  let size = 0;
+  for (;;) {
+    const { done, value } = await iterator.next();
+    if (done === true)
+      return size === 0 && !isChunked && length === undefined ? {} : { body: new Uint8Array(Buffer.concat(parts)) };
+    parts.push(value);
+    size += value.length;
+    if (size > BUFFERED_BODY_BYTES) break;
+  }
+  return {
+    body: new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        const first = parts.shift();
+        if (first !== undefined) return controller.enqueue(first);
+        const { done, value } = await iterator.next();
+        if (done === true) controller.close();
+        else controller.enqueue(value);
+      },
+      async cancel() {
+        await iterator.return?.();
+      },
+    }),
+  };
+}

@@ -1,0 +1,327 @@
+/**
+ * The way of one request: identify, understand, route, answer.
+ */
+
+import type { Duplex } from "node:stream";
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { isLocalVersion } from "../cache/edits.ts";
+import type { Scope } from "../cache/scope.ts";
+import { ScopeTooLargeError, UpstreamRefusedError } from "../cache/scope-errors.ts";
+import type { Scopes } from "../cache/scopes.ts";
+import { compareResourceVersions } from "../kube/resource-version.ts";
+import { statusBody } from "../kube/status.ts";
+import { StatusError } from "../kube/status-error.ts";
+import type { ScopeIdentity, Store } from "../store/contract.ts";
+import { answerError, statusOf } from "./answer.ts";
+import type { Exchange } from "./exchange.ts";
+import type { AnswerTap, Forwarder } from "./forward.ts";
+import type { Caller, Identifier } from "../callers/identify.ts";
+import type { Link } from "../uplink/link.ts";
+import type { NodeWrite, NodeWriter } from "./node-write.ts";
+import type { Refusals } from "../callers/refusals.ts";
+import { requestInfo, type RequestInfo } from "./request-info.ts";
+import { route } from "./route.ts";
+import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
+import type { CopyServer } from "./serve.ts";
+import type { ServiceAccounts } from "../callers/service-accounts.ts";
+import { ListTap, RecordTap, WriteTap, type OnResourceVersion } from "./taps.ts";
+import { tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
+
+/** What the proxy is made of. */
+export interface ProxyParts {
+  readonly identifier: Identifier;
+  readonly serviceAccounts: ServiceAccounts;
+  readonly link: Link;
+  readonly forwarder: Forwarder;
+  readonly scopes: Scopes;
+  readonly sources: ScopeUpstream;
+  readonly copies: CopyServer;
+  readonly nodeWrites: NodeWriter;
+  /** Resolves when the node's writes may go up again after the link's return. */
+  readonly mayWrite: () => Promise<void>;
+  readonly store: Store;
+  readonly upgrades: UpgradeParts;
+  readonly refusals: Refusals;
+  readonly refusedTokens: Set<string>;
+  /** Told of every request that ended in 401 or 403: what its caller had proven is in doubt. */
+  readonly onRefused: (principal: string, status: 401 | 403, info: RequestInfo) => void;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Counts an answered request for metrics. */
+  readonly observe: (verb: string, code: number, seconds: number) => void;
+}
+
+/** Resources whose bodies are sealed on disk. */
+const SECRET_RESOURCES: ReadonlySet<string> = new Set(["secrets"]);
+
+/** Serves exchanges. */
+export class Proxy {
+  #isStopping = false;
+
+  constructor(private readonly parts: ProxyParts) {}
+
+  /**
+   * From now on every request is told to come back in a second. A client whose
+   * watch has just ended asks again within a millisecond, over the same
+   * connection: a watch that begins and breaks off at once would make client-go
+   * list everything, 429 makes it wait with its resourceVersion in hand.
+   */
+  stop(): void {
+    this.#isStopping = true;
+  }
+
+  /** Answers one request; never throws. */
+  async handle(exchange: Exchange): Promise<void> {
+    const startedMs = this.parts.clock.monotonicMs();
+    let verb = "unknown";
+    let asked: { readonly principal: string; readonly info: RequestInfo } | undefined;
+    try {
+      if (this.#isStopping)
+        throw new StatusError({
+          code: 429,
+          reason: "TooManyRequests",
+          message: "Holdfast is stopping; try again",
+          retryAfterSeconds: 1,
+        });
+      await this.#settleBearer(exchange);
+      const caller = this.parts.identifier.identify(exchange);
+      const info = requestInfo(exchange.method, exchange.target);
+      verb = info.verb;
+      if (!caller.isImpersonating) this.parts.sources.remember(caller.principal, caller.credential);
+      if (!caller.isImpersonating) asked = { principal: caller.principal, info };
+      await this.#serve(exchange, info, caller);
+    } catch (error) {
+      if (!(error instanceof UpstreamRefusedError) && statusOf(error).code === 500)
+        this.parts.log.error("request failed", { verb, error: String(error) });
+      answerError(exchange, error);
+    } finally {
+      const { statusCode } = exchange.response;
+      if (asked !== undefined && (statusCode === 401 || statusCode === 403))
+        this.parts.onRefused(asked.principal, statusCode, asked.info);
+      this.parts.observe(verb, statusCode, (this.parts.clock.monotonicMs() - startedMs) / 1_000);
+    }
+  }
+
+  /** Joins an upgraded connection with the API server; refusals are written as plain HTTP/1.1. */
+  async upgrade(exchange: Exchange, client: Duplex, early: Uint8Array): Promise<void> {
+    client.on("error", () => client.destroy());
+    try {
+      await this.#settleBearer(exchange);
+      const caller = this.parts.identifier.identify(exchange);
+      requestInfo(exchange.method, exchange.target);
+      if (!this.parts.link.isOnline()) {
+        throw new StatusError({
+          code: 503,
+          reason: "ServiceUnavailable",
+          message: "Cannot connect: the API server cannot be reached",
+        });
+      }
+      await tunnelUpgrade(this.parts.upgrades, exchange, caller, client, early);
+    } catch (error) {
+      const status = statusOf(error);
+      const body = statusBody(status, "json");
+      client.write(
+        `HTTP/1.1 ${status.code} ${status.reason}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`,
+      );
+      client.end(body);
+    }
+  }
+
+  /** A pod's new token is looked at before it counts. */
+  async #settleBearer(exchange: Exchange): Promise<void> {
+    const bearer = this.parts.identifier.bearerOf(exchange);
+    if (bearer === undefined || this.parts.serviceAccounts.isSettled(bearer.token)) return;
+    await this.parts.serviceAccounts.settle(bearer.token, bearer.credential);
+  }
+
+  async #serve(exchange: Exchange, info: RequestInfo, caller: Caller): Promise<void> {
+    const { forwarder, link } = this.parts;
+    const way = route(info, caller, exchange.accepted, isPretty(exchange, info));
+    switch (way.kind) {
+      case "node-write":
+        if (WAITING_WRITES.has(way.write)) await this.parts.mayWrite();
+        return this.parts.nodeWrites.serve(exchange, info, caller, way.write, this.#writeTap(info, caller));
+      case "forward":
+        if (caller.nodeName !== undefined && info.verb !== "get") await this.parts.mayWrite();
+        return forwarder.forward(exchange, caller, {
+          tap: this.#writeTap(info, caller),
+          hasLongAnswer: info.verb === "deletecollection",
+        });
+      case "recorded":
+        return this.#recorded(exchange, info, caller, way.isObject);
+      case "watch":
+        return this.#watch(exchange, info, caller, way.identity);
+      case "list-scope":
+        if (link.isOnline()) return this.#listFromScope(exchange, info, caller, way.identity, way.notOlderThan);
+        return this.parts.copies.list(exchange, info, this.parts.copies.scopeFor(way.identity, exchange));
+      case "list-forward":
+        return this.#listForwarded(exchange, info, caller, way.identity, way.mayAdopt);
+    }
+  }
+
+  async #listFromScope(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    identity: ScopeIdentity,
+    notOlderThan: string,
+  ): Promise<void> {
+    const scope = this.parts.scopes.open(identity);
+    if (scope === undefined || scope.isOversize) return this.parts.forwarder.forward(exchange, caller);
+    try {
+      await scope.ensureFresh();
+    } catch (error) {
+      if (error instanceof ScopeTooLargeError) return this.parts.forwarder.forward(exchange, caller);
+      await this.#refusedBy(error, caller, identity);
+      const kept = this.parts.copies.scopeFor(identity, exchange);
+      if (error instanceof StatusError && kept?.listed !== undefined)
+        return this.parts.copies.list(exchange, info, kept);
+      throw error;
+    }
+    const held = scope.servedVersion;
+    if (isLocalVersion(notOlderThan)) return this.parts.copies.list(exchange, info, scope);
+    if (notOlderThan !== "0" && compareResourceVersions(held, notOlderThan) < 0 && this.parts.link.isOnline()) {
+      return this.#listForwarded(exchange, info, caller, identity, false);
+    }
+    return this.parts.copies.list(exchange, info, scope);
+  }
+
+  #listForwarded(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    identity: ScopeIdentity,
+    mayAdopt: boolean,
+  ): Promise<void> {
+    const { copies, forwarder, link, scopes } = this.parts;
+    const scope = link.isOnline() ? scopes.open(identity) : undefined;
+    const adoption = mayAdopt ? scope?.adopt() : undefined;
+    const kept = () => copies.scopeFor(identity, exchange);
+    const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
+    return forwarder.forward(exchange, caller, {
+      ...(isJsonPreferred ? { accept: "application/json" } : {}),
+      tap: new ListTap(scope, adoption, (status) => this.#refused(status, caller, identity), this.#rollbackWatch(info)),
+      fallback: { canServe: () => kept()?.listed !== undefined, serve: () => copies.list(exchange, info, kept()) },
+    });
+  }
+
+  async #watch(exchange: Exchange, info: RequestInfo, caller: Caller, identity: ScopeIdentity): Promise<void> {
+    const { copies, forwarder, link, scopes } = this.parts;
+    const scope: Scope | undefined = link.isOnline() ? scopes.open(identity) : copies.scopeFor(identity, exchange);
+    if (link.isOnline() && (scope === undefined || scope.isOversize)) return forwarder.forward(exchange, caller);
+    if (scope === undefined) return copies.list(exchange, info, undefined);
+    try {
+      await copies.watch(exchange, info, scope);
+    } catch (error) {
+      if (error instanceof ScopeTooLargeError) return forwarder.forward(exchange, caller);
+      await this.#refusedBy(error, caller, identity);
+      throw error;
+    }
+  }
+
+  async #recorded(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): Promise<void> {
+    const { copies, forwarder } = this.parts;
+    const { refusals } = this.parts;
+    const kept = () =>
+      refusals.isRefused(caller.principal, info)
+        ? undefined
+        : copies.kept(exchange, info, caller, isObject, refusals.doubtedAtMs(caller.principal));
+    const isProven = caller.isOwn || refusals.isProven(caller.principal, info);
+    if (isObject && isProven && info.query.get("resourceVersion") === "0") {
+      const live = copies.findObject(exchange, info, caller, (scope) => scope.state === "live");
+      if (live !== undefined) return copies.object(exchange, live);
+    }
+    const serve = async () => {
+      const found = kept()!;
+      if ("item" in found) copies.object(exchange, found);
+      else copies.recorded(exchange, found);
+    };
+    return forwarder.forward(exchange, caller, {
+      tap: this.#recordTap(exchange, info, caller, isObject),
+      fallback: { canServe: () => kept() !== undefined, serve },
+    });
+  }
+
+  #recordTap(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): RecordTap {
+    const { clock, copies, refusals, store } = this.parts;
+    const best = exchange.accepted.slice(0, 1);
+    return new RecordTap({
+      store,
+      key: copies.responseKey(exchange, info, caller),
+      isSecret: SECRET_RESOURCES.has(info.resource),
+      nowMs: () => clock.nowMs(),
+      isKept: () =>
+        isObject &&
+        copies.findObject({ ...exchange, accepted: best }, info, caller, (scope) => scope.state === "live") !==
+          undefined,
+      onRefused: async (status) => {
+        if (status === 401) return this.#refused(401, caller, undefined);
+        const isKept = isObject && copies.kept(exchange, info, caller, isObject) !== undefined;
+        store.deleteResponsesForPath(caller.principal, info.path);
+        if (isObject) await refusals.objectRefused(caller.principal, info, isKept);
+      },
+      onAllowed: () => {
+        if (isObject) refusals.allowed(caller.principal, info);
+      },
+      onGone: () => store.deleteResponsesForPath(caller.principal, info.path),
+    });
+  }
+
+  /** A write that went through makes the recording of its object old, and tells where the API server's history stands. */
+  #writeTap(info: RequestInfo, caller: Caller): AnswerTap {
+    const { refusedTokens, store } = this.parts;
+    const isWrite = info.verb === "create" || info.verb === "update" || info.verb === "patch" || info.verb === "delete";
+    const onStatus = (status: number) => {
+      if (status === 401) void this.#refused(401, caller, undefined);
+      else refusedTokens.delete(caller.credential.id);
+      const objectPath = info.subresource === "" ? info.path : info.path.slice(0, -info.subresource.length - 1);
+      if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun"))
+        store.deleteResponsesForPath(caller.principal, objectPath);
+    };
+    const isTelling = isWrite && info.verb !== "delete" && info.subresource !== "token" && !info.query.has("dryRun");
+    return new WriteTap({ onStatus, onResourceVersion: isTelling ? this.#rollbackWatch(info) : () => {} });
+  }
+
+  /** Whatever the API server gives out from now on is newer than what is held now, or its history went back. */
+  #rollbackWatch({ group, resource }: RequestInfo): OnResourceVersion {
+    const { scopes } = this.parts;
+    const held = scopes.newestHeld(group, resource);
+    return (resourceVersion) => scopes.noticeResourceVersion(group, resource, resourceVersion, held);
+  }
+
+  async #refusedBy(error: unknown, caller: Caller, identity: ScopeIdentity): Promise<void> {
+    const status = (error as { status?: unknown }).status;
+    if (status === 401 || status === 403) await this.#refused(status, caller, identity);
+  }
+
+  /** Takes back what a caller could once read. Our own certificate refused is our trouble, not theirs: what runs must go on. */
+  async #refused(status: 401 | 403, caller: Caller, identity: ScopeIdentity | undefined): Promise<void> {
+    const { log, refusals, refusedTokens, scopes, sources } = this.parts;
+    if (status === 403) {
+      if (identity !== undefined) await refusals.collectionRefused(identity);
+      return;
+    }
+    if (caller.principal.startsWith("certificate:")) {
+      log.error("the API server does not accept the node's certificate (401): what is kept goes on being served");
+      return;
+    }
+    const { id } = caller.credential;
+    if (refusedTokens.size >= 4096) refusedTokens.clear();
+    refusedTokens.add(id);
+    sources.forget(caller.principal, id);
+    // One token of a service account ends with its pod; the others' pods go on.
+    if (this.parts.serviceAccounts.refused(id)) return;
+    scopes.forget(caller.principal, () => true);
+  }
+}
+
+/** Node writes that wait, after a cut, until what the cloud decided meanwhile has come down. */
+const WAITING_WRITES: ReadonlySet<NodeWrite> = new Set<NodeWrite>(["status", "lease", "node", "csinode"]);
+
+/** The API server indents for curl and Wget, and when asked. */
+function isPretty(exchange: Exchange, { query }: RequestInfo): boolean {
+  const pretty = query.get("pretty");
+  if (pretty !== null) return pretty !== "false" && pretty !== "0";
+  return /^(curl|Wget)\//.test(exchange.header("user-agent") ?? "");
+}

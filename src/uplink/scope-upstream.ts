@@ -1,0 +1,193 @@
+/**
+ * The API server as scopes see it: lists and watches made on a principal's behalf.
+ *
+ * Lists ask for gzip, because the uplink is what is dear; watches ask for
+ * identity, because Kubernetes 1.37 starts a new gzip member at every flush.
+ */
+
+import { UnreachableError, type ScopeSource, type SourceAnswer } from "./scope-source.ts";
+import { collectionPath } from "../kube/resource-path.ts";
+import { representationsOfKey, upstreamAccept } from "../kube/representation.ts";
+import type { ScopeIdentity } from "../store/contract.ts";
+import { reasonOf, type Upstream, type UpstreamCredential } from "./upstream.ts";
+
+const MAX_PRINCIPALS = 4096;
+/** A service account speaks through the tokens of several pods, old and renewed. */
+const MAX_CREDENTIALS = 4;
+
+/** Credentials of callers that have spoken since start, and requests made with them. */
+export class ScopeUpstream implements ScopeSource {
+  /** Newest first. */
+  #credentials = new Map<string, readonly UpstreamCredential[]>();
+
+  constructor(
+    private readonly upstream: Upstream,
+    private readonly userAgent: string,
+    private readonly onWaiting: () => void,
+  ) {}
+
+  /** Remembers, in memory only, what a principal's requests are made with. */
+  remember(principal: string, credential: UpstreamCredential): void {
+    const known = this.#credentials.get(principal) ?? [];
+    if (known[0] === credential) return;
+    this.#credentials.delete(principal);
+    if (this.#credentials.size >= MAX_PRINCIPALS) this.#credentials.delete(this.#credentials.keys().next().value!);
+    const others = known.filter(({ id }) => id !== credential.id);
+    this.#credentials.set(principal, [credential, ...others].slice(0, MAX_CREDENTIALS));
+  }
+
+  /** Forgets a credential that the API server refused. @param id of that one; all when absent. */
+  forget(principal: string, id?: string): void {
+    const others = id === undefined ? [] : (this.#credentials.get(principal) ?? []).filter((one) => one.id !== id);
+    if (others.length === 0) this.#credentials.delete(principal);
+    else this.#credentials.set(principal, others);
+  }
+
+  /** What a principal's requests are made with, once it has spoken. */
+  credentialOf(principal: string): UpstreamCredential | undefined {
+    return this.#credentials.get(principal)?.[0];
+  }
+
+  hasCredential(principal: string): boolean {
+    return this.#credentials.has(principal);
+  }
+
+  list(
+    identity: ScopeIdentity,
+    page: { readonly limit: number; readonly continueToken: string },
+    signal: AbortSignal,
+  ): Promise<SourceAnswer> {
+    const query = selectors(identity);
+    if (page.limit > 0) query.set("limit", String(page.limit));
+    if (page.continueToken !== "") query.set("continue", page.continueToken);
+    return this.#ask(identity, "list", query, signal);
+  }
+
+  watch(
+    identity: ScopeIdentity,
+    resourceVersion: string,
+    timeoutSeconds: number,
+    signal: AbortSignal,
+  ): Promise<SourceAnswer> {
+    const query = selectors(identity);
+    query.set("watch", "true");
+    query.set("allowWatchBookmarks", "true");
+    query.set("resourceVersion", resourceVersion);
+    query.set("timeoutSeconds", String(timeoutSeconds));
+    return this.#ask(identity, "watch", query, signal);
+  }
+
+  /** With the principal's newest credential; a refused one of several gives way to the next. */
+  async #ask(
+    identity: ScopeIdentity,
+    verb: "list" | "watch",
+    query: URLSearchParams,
+    signal: AbortSignal,
+  ): Promise<SourceAnswer> {
+    const credential = this.credentialOf(identity.principal);
+    if (credential === undefined) throw new UnreachableError("no credential at hand");
+    const response = await this.#send(identity, verb, query, credential, signal);
+    if (response.status !== 401 || (this.#credentials.get(identity.principal)?.length ?? 0) < 2)
+      return new ResponseAnswer(response, verb === "list" ? this.onWaiting : undefined);
+    void response.body?.cancel();
+    this.forget(identity.principal, credential.id);
+    return this.#ask(identity, verb, query, signal);
+  }
+
+  #send(
+    identity: ScopeIdentity,
+    verb: "list" | "watch",
+    query: URLSearchParams,
+    credential: UpstreamCredential,
+    signal: AbortSignal,
+  ): Promise<Response> {
+    const [key = "json"] = identity.representation.split(";includeObject=");
+    const text = query.toString().replaceAll("+", "%20");
+    return this.upstream.request({
+      method: "GET",
+      target: `${collectionPath(identity)}${text === "" ? "" : `?${text}`}`,
+      headers: [
+        ["Accept", upstreamAccept(representationsOfKey(key), verb)],
+        ["Accept-Encoding", verb === "list" ? "gzip" : "identity"],
+        ["User-Agent", this.userAgent],
+      ],
+      credential,
+      signal,
+      isWatch: verb === "watch",
+      mayRetry: true,
+    });
+  }
+}
+
+function selectors({ fieldSelector, labelSelector, representation }: ScopeIdentity): URLSearchParams {
+  const query = new URLSearchParams();
+  if (fieldSelector !== "") query.set("fieldSelector", fieldSelector);
+  if (labelSelector !== "") query.set("labelSelector", labelSelector);
+  const [, includeObject] = representation.split(";includeObject=");
+  if (includeObject !== undefined) query.set("includeObject", includeObject);
+  return query;
+}
+
+/** A fetch Response in the terms of scopes. */
+class ResponseAnswer implements SourceAnswer {
+  readonly status: number;
+
+  constructor(
+    private readonly response: Response,
+    private readonly onSilence: (() => void) | undefined,
+  ) {
+    this.status = response.status;
+  }
+
+  header(name: string): string | undefined {
+    return this.response.headers.get(name) ?? undefined;
+  }
+
+  get chunks(): AsyncIterable<Uint8Array> {
+    return this.#chunks();
+  }
+
+  async text(limit = Number.POSITIVE_INFINITY): Promise<string> {
+    const parts: Uint8Array[] = [];
+    let size = 0;
+    for await (const chunk of this.#chunks()) {
+      parts.push(chunk);
+      size += chunk.length;
+      if (size >= limit) break;
+    }
+    return Buffer.concat(parts).toString("utf8");
+  }
+
+  async *#chunks(): AsyncGenerator<Uint8Array> {
+    const { body } = this.response;
+    if (body === null) return;
+    const reader = (
+      this.header("content-encoding") === "gzip" ? body.pipeThrough(new DecompressionStream("gzip") as never) : body
+    ).getReader() as ReadableStreamDefaultReader<Uint8Array>;
+    try {
+      for (;;) {
+        const { done, value } = await this.#read(reader);
+        if (done) return;
+        yield value!;
+      }
+    } catch (error) {
+      throw new UnreachableError(`The API server's answer broke off: ${reasonOf(error)}`, { cause: error });
+    } finally {
+      reader.cancel().catch(() => {});
+    }
+  }
+
+  /** A list whose bytes stop coming makes the link suspect. */
+  async #read(
+    reader: ReadableStreamDefaultReader<Uint8Array>,
+  ): Promise<{ done: boolean; value?: Uint8Array | undefined }> {
+    if (this.onSilence === undefined) return reader.read();
+    // Again and again: the link may die just after one look found it well.
+    const timer = setInterval(this.onSilence, 1_000);
+    try {
+      return await reader.read();
+    } finally {
+      clearInterval(timer);
+    }
+  }
+}

@@ -1,0 +1,244 @@
+/**
+ * Ask the API server.
+ *
+ * Watches and writes go over HTTP/2 where the API server speaks it: many
+ * watches share a connection, heads that repeat cost a few bytes, and a write
+ * whose connection breaks is not sent again. Lists and gets go over HTTP/1.1,
+ * because over HTTP/2 the runtime reads megabytes ahead of a slow reader.
+ *
+ * What `fetch` would change or repeat goes through node:https
+ * (`exact-client.ts`): targets that it would normalise, headers that it would
+ * join, and writes over HTTP/1.1, where it sends a PUT and a DELETE again. That
+ * is every write where HTTP/2 is not to be had, which it never is through an
+ * HTTP proxy; and a deletecollection's, whose answer is a list.
+ *
+ * Each credential has its own connections; a caller on a token never travels
+ * on a connection that carries our certificate. After a cut all connections
+ * are left behind for new ones: the old may be held open by nobody.
+ */
+
+import { UnreachableError } from "./scope-source.ts";
+import type { ExactClient } from "./exact-client.ts";
+
+/** What a request is made with. */
+export interface UpstreamCredential {
+  /** Names it in our memory; never sent. */
+  readonly id: string;
+  readonly certificate?: { readonly certPem: string; readonly keyPem: string };
+  /** The whole Authorization header. */
+  readonly authorization?: string;
+}
+
+/** One request. */
+export interface UpstreamRequest {
+  readonly method: string;
+  readonly target: string;
+  readonly headers: readonly (readonly [string, string])[];
+  readonly body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
+  readonly credential: UpstreamCredential;
+  readonly signal: AbortSignal;
+  /** Its answer never ends by itself. */
+  readonly isWatch?: boolean;
+  /** May be sent to another API server when one does not answer: only for reads. */
+  readonly mayRetry?: boolean;
+  /** Its answer may be megabytes that are read slowly, as a deletecollection's is. */
+  readonly hasLongAnswer?: boolean;
+  /** A new connection, closed afterwards. */
+  readonly isProbe?: boolean;
+}
+
+/** How the API servers are reached. */
+export interface UpstreamOptions {
+  readonly servers: readonly string[];
+  readonly caPem: string;
+  readonly tlsServerName?: string;
+  readonly proxyFor: (server: string) => string | undefined;
+  /** An answer's head arrived, or a request failed without one. */
+  readonly onAnswer: (server: string) => void;
+  readonly onFailure: (server: string, reason: string) => void;
+  /** A request has waited a second for its head. */
+  readonly onWaiting: () => void;
+}
+
+/** What a TLS connection to an API server is made with. */
+export interface TlsMaterial {
+  readonly ca: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly serverName?: string;
+}
+
+const HEAD_PATIENCE_MS = 1_000;
+
+/** The API servers of one cluster. */
+export class Upstream {
+  #preferred = 0;
+  #generation = 0;
+  #tls = new Map<string, TlsMaterial>();
+  #isHttp2 = new Map<string, boolean>();
+  /** For each TLS configuration and server. */
+  #exactClients = new Map<TlsMaterial, Map<string, ExactClient>>();
+
+  constructor(private readonly options: UpstreamOptions) {}
+
+  /** The API server that is asked first. */
+  get server(): string {
+    return this.options.servers[this.#preferred]!;
+  }
+
+  /** Leaves all present connections behind: the next request opens a new one. */
+  renewConnections(): void {
+    this.#generation++;
+    this.#tls.clear();
+    for (const clients of this.#exactClients.values()) for (const client of clients.values()) client.leaveBehind();
+    this.#exactClients.clear();
+  }
+
+  /**
+   * Sends a request and resolves with the answer's head; the body streams and
+   * is not decoded.
+   *
+   * @throws {UnreachableError} when no API server gave a head, or the signal aborted.
+   */
+  async request(request: UpstreamRequest): Promise<Response> {
+    const { servers } = this.options;
+    const attempts = request.mayRetry === true ? servers.length : 1;
+    let failure: unknown;
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const index = this.#preferred;
+      const server = servers[index]!;
+      try {
+        const response = await this.#send(server, request);
+        this.options.onAnswer(server);
+        return response;
+      } catch (error) {
+        failure = error;
+        if (request.signal.aborted) break;
+        this.options.onFailure(server, reasonOf(error));
+        if (this.#preferred === index) this.#preferred = (index + 1) % servers.length;
+      }
+    }
+    throw new UnreachableError(`Cannot reach the API server: ${reasonOf(failure)}`, { cause: failure });
+  }
+
+  /** TLS options for a credential on this generation of connections. */
+  tlsFor(credential: UpstreamCredential): TlsMaterial {
+    const known = this.#tls.get(credential.certificate === undefined ? "" : credential.id);
+    if (known !== undefined && known.cert === credential.certificate?.certPem) return known;
+    const { caPem, tlsServerName } = this.options;
+    const made: TlsMaterial = {
+      // fetch keeps a pool for each different TLS configuration; a blank line more is a new pool.
+      ca: caPem + "\n".repeat(this.#generation % 64),
+      ...(credential.certificate === undefined
+        ? {}
+        : { cert: credential.certificate.certPem, key: credential.certificate.keyPem }),
+      ...(tlsServerName === undefined ? {} : { serverName: tlsServerName }),
+    };
+    this.#tls.set(credential.certificate === undefined ? "" : credential.id, made);
+    return made;
+  }
+
+  async #send(server: string, request: UpstreamRequest): Promise<Response> {
+    const waiting = setTimeout(this.options.onWaiting, HEAD_PATIENCE_MS);
+    try {
+      if (!survivesFetch(server, request)) return await this.#sendExactly(server, request);
+      if (isForHttp2(request) && this.#mayHaveHttp2(server)) {
+        try {
+          return await this.#fetch(server, request, "http2");
+        } catch (error) {
+          if ((error as { code?: string }).code !== "HTTP2Unsupported") throw error;
+          this.#isHttp2.set(server, false);
+        }
+      }
+      // Over HTTP/1.1 fetch would send it again when a kept connection breaks.
+      if (isWrite(request)) return await this.#sendExactly(server, request);
+      return await this.#fetch(server, request, "http1.1");
+    } finally {
+      clearTimeout(waiting);
+    }
+  }
+
+  /**
+   * Through a proxy there is none. It must not even be tried: behind a proxy
+   * with TLS, fetch sends the request over HTTP/1.1 first and says
+   * HTTP2Unsupported then.
+   */
+  #mayHaveHttp2(server: string): boolean {
+    return this.options.proxyFor(server) === undefined && this.#isHttp2.get(server) !== false;
+  }
+
+  #fetch(server: string, request: UpstreamRequest, protocol: "http2" | "http1.1"): Promise<Response> {
+    const proxy = this.options.proxyFor(server);
+    return fetch(server + request.target, {
+      method: request.method,
+      headers: headersOf(request),
+      ...(request.body === undefined ? {} : { body: request.body }),
+      ...(request.body instanceof ReadableStream ? { duplex: "half" } : {}),
+      redirect: "manual",
+      decompress: false,
+      keepalive: request.isProbe !== true,
+      timeout: false,
+      protocol,
+      tls: this.tlsFor(request.credential),
+      ...(proxy === undefined ? {} : { proxy }),
+      signal: request.signal,
+    } as RequestInit);
+  }
+
+  /** Over node:https: byte for byte, and once. */
+  async #sendExactly(server: string, request: UpstreamRequest): Promise<Response> {
+    const { ExactClient } = await import("./exact-client.ts");
+    const tls = this.tlsFor(request.credential);
+    let clients = this.#exactClients.get(tls);
+    if (clients === undefined) this.#exactClients.set(tls, (clients = new Map()));
+    let client = clients.get(server);
+    if (client === undefined)
+      clients.set(server, (client = new ExactClient({ server, tls, proxy: this.options.proxyFor(server) })));
+    return client.request({ ...request, headers: headersOf(request) });
+  }
+}
+
+function isForHttp2(request: UpstreamRequest): boolean {
+  if (request.isProbe === true || request.hasLongAnswer === true || request.body instanceof ReadableStream)
+    return false;
+  return request.isWatch === true || isWrite(request);
+}
+
+function isWrite({ method }: UpstreamRequest): boolean {
+  return method !== "GET" && method !== "HEAD";
+}
+
+/** The headers with the credential's Authorization; callers leave theirs out. */
+function headersOf({ headers, credential }: UpstreamRequest): [string, string][] {
+  const { authorization } = credential;
+  return (authorization === undefined ? headers : [...headers, ["Authorization", authorization]]) as [string, string][];
+}
+
+/**
+ * Whether `fetch` takes the request and leaves it as it is: a header that is
+ * there twice means something else when joined (Impersonate-Group), and a read
+ * with a body it refuses.
+ */
+function survivesFetch(server: string, request: UpstreamRequest): boolean {
+  if (request.body !== undefined && !isWrite(request)) return false;
+  const names = new Set(request.headers.map(([name]) => name.toLowerCase()));
+  return names.size === request.headers.length && survivesUrl(server, request.target);
+}
+
+/** Whether a URL parser leaves the target as it is. */
+function survivesUrl(server: string, target: string): boolean {
+  if (!/["<>\\^`{|}#]|%(?![0-9A-Fa-f]{2})|\/\.|[^\x21-\x7e]/.test(target)) return true;
+  try {
+    const url = new URL(server + target);
+    return url.pathname + url.search === target && url.hash === "";
+  } catch {
+    return false;
+  }
+}
+
+/** The error's code or message; never a header or a body. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" ? code : error.message;
+}
