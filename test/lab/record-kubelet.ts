@@ -31,7 +31,7 @@ import { NAMESPACE } from "./workload.ts";
 import { NODE_NAME, startWorld, type World } from "./world.ts";
 
 const RELAY_PORT = 6444;
-const FOLDER = join(import.meta.dir, "../proxy/recorded");
+const FOLDER = join(import.meta.dir, "../node/recorded");
 
 /** Kinds that a fixture's world is made of, as kubectl names them. */
 const KINDS = [
