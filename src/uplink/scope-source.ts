@@ -13,6 +13,9 @@ export class UnreachableError extends EdgeError {
   readonly code = "UNREACHABLE";
 }
 
+/** Something answered in the API server's place (an ingress, a firewall, a login page): as good as no answer. */
+export class ForeignAnswerError extends UnreachableError {}
+
 /** An answer's head, and its body as it comes. */
 export interface SourceAnswer {
   readonly status: number;
