@@ -111,11 +111,11 @@ export function prose(report: StatusReport): string {
       ? ""
       : table(
           ["CONDITION", "REASON", "SINCE", "MESSAGE"],
-          conditions.map(({ type, reason, message, sinceMs }) => [
+          conditions.map(({ type, reason, message, sinceMs, next = "" }) => [
             type,
             reason,
             sinceMs === undefined ? "" : ago(sinceMs),
-            message,
+            next === "" ? message : `${message}. ${next}`,
           ]),
         ),
     table(

@@ -3,25 +3,11 @@
  */
 
 import * as v from "valibot";
-import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
-import type { Scopes } from "../cache/scopes.ts";
-import type { Credential } from "../kube/credential.ts";
 import { askSmall, lastOwnNode, nodeOf } from "../node/own-node.ts";
-import { upstreamCredential } from "../callers/identify.ts";
-import type { Upstream } from "../uplink/upstream.ts";
-import type { WitnessParts } from "../witness/witness.ts";
-
-/** What it is made from. */
-export interface WitnessSources {
-  readonly upstream: Upstream;
-  readonly scopes: Scopes;
-  readonly own: Credential;
-  readonly link: { isOnline(): boolean };
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly signal: AbortSignal;
-}
+import { Witness, type WitnessParts } from "../witness/witness.ts";
+import type { FrontGround } from "./front.ts";
+import type { Ground } from "./ground.ts";
+import type { Part } from "./part.ts";
 
 const METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const DEADLINE_MS = 10_000;
@@ -29,8 +15,23 @@ const metadataSchema = v.object({
   metadata: v.object({ annotations: v.optional(v.record(v.string(), v.string()), {}) }),
 });
 
-/** The parts. */
-export function witnessParts({ upstream, scopes, own, link, clock, log, signal }: WitnessSources): WitnessParts {
+/** Builds it; it does nothing where the configuration says so. */
+export function buildWitness(ground: Ground, over: FrontGround): Part {
+  const witness = new Witness(witnessParts(ground, over));
+  let stop = () => {};
+  return {
+    name: "witness",
+    start() {
+      if (ground.config.isWitness) stop = witness.start();
+    },
+    drain: () => stop(),
+  };
+}
+
+function witnessParts({ config, clock, log, signal }: Ground, { uplink, copies }: FrontGround): WitnessParts {
+  const { upstream, link, ownCredential } = uplink;
+  const { scopes } = copies;
+  const own = config.upstream.credential;
   const target = (name: string) => `/api/v1/nodes/${encodeURIComponent(name)}`;
   const ask = (method: string, name: string, body?: string) =>
     askSmall(
@@ -41,7 +42,7 @@ export function witnessParts({ upstream, scopes, own, link, clock, log, signal }
         accept: METADATA_ONLY,
         ...(body === undefined ? {} : { body, contentType: "application/merge-patch+json" }),
       },
-      upstreamCredential("own", own),
+      ownCredential(),
       DEADLINE_MS,
       signal,
     );

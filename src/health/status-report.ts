@@ -76,7 +76,16 @@ export const statusReportSchema = v.object({
     }),
   ),
   conditions: v.array(
-    v.object({ type: v.string(), reason: v.string(), message: v.string(), sinceMs: v.optional(v.number()) }),
+    v.object({
+      type: v.string(),
+      reason: v.string(),
+      message: v.string(),
+      sinceMs: v.optional(v.number()),
+      /** Which of several it is about; "" or absent where there is one alone. */
+      subject: v.optional(v.string()),
+      /** The next command or step. */
+      next: v.optional(v.string()),
+    }),
   ),
 });
 

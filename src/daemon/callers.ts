@@ -1,0 +1,95 @@
+/**
+ * Who asks: certificates, tokens, and the service accounts behind them.
+ */
+
+import { Identifier } from "../callers/identify.ts";
+import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "../callers/own-user.ts";
+import { ServiceAccounts } from "../callers/service-accounts.ts";
+import { askSmall, datesOf, isSignedForClients, lastPodUids, nodeOf, subjectOf } from "../node/own-node.ts";
+import type { Copies } from "./copies.ts";
+import type { Ground } from "./ground.ts";
+import type { Part } from "./part.ts";
+import { textOf } from "./state.ts";
+import type { Uplink } from "./uplink.ts";
+
+/** What is built here. */
+export interface Callers {
+  readonly identifier: Identifier;
+  readonly serviceAccounts: ServiceAccounts;
+  /** Credentials that the API server has refused. */
+  readonly refusedTokens: Set<string>;
+  readonly part: Part;
+}
+
+const OWN_USER_KEY = "own-token-user";
+
+/** Builds it. */
+export function buildCallers(ground: Ground, uplink: Uplink, { scopes }: Copies): Callers {
+  const { config, clock, log, signal, store } = ground;
+  const { upstream, link } = uplink;
+  const own = config.upstream.credential;
+  const refusedTokens = new Set<string>();
+  const ownUser: { name?: string } = {};
+  const serviceAccounts = new ServiceAccounts({
+    ask: (request, credential, deadlineMs) => askSmall(upstream, request, credential, deadlineMs, signal),
+    isOnline: () => link.isOnline(),
+    patienceMs: () => link.patienceMs,
+    ownPods: () => {
+      const node = nodeOf(own);
+      return node === undefined ? undefined : lastPodUids(scopes, node.principal);
+    },
+    store,
+    clock,
+    log,
+  });
+  const identifier = new Identifier(
+    {
+      own,
+      ownTokenUser: () => ownUser.name,
+      clients: config.clients,
+      keyedHash: (text) => store.keyedHash(text),
+      signedForClients: (certificate) => isSignedForClients(certificate, config.clientCaPem),
+      datesOf,
+      isRefused: (id) => refusedTokens.has(id) && !link.isOnline(),
+      serviceAccountOf: (token) => serviceAccounts.principalOf(token),
+    },
+    subjectOf,
+  );
+  const part: Part = { name: "callers", start: () => learnOwnUser(ground, uplink, ownUser) };
+  return { identifier, serviceAccounts, refusedTokens, part };
+}
+
+/** Whom our own token makes us: it says so itself, or it is remembered, or the API server is asked once. */
+async function learnOwnUser(ground: Ground, uplink: Uplink, ownUser: { name?: string }): Promise<void> {
+  const { config, store } = ground;
+  const own = config.upstream.credential;
+  if (own.kind !== "token") return;
+  const known = (await serviceAccountOf(own.read())) ?? textOf(store.getValue(OWN_USER_KEY));
+  if (known !== undefined) {
+    ownUser.name = known;
+    return;
+  }
+  void askOwnUser(ground, uplink).then(
+    (user) => {
+      if (user === undefined) return;
+      ownUser.name = user;
+      store.putValue(OWN_USER_KEY, Buffer.from(user));
+    },
+    () => {},
+  );
+}
+
+async function askOwnUser({ signal }: Ground, { upstream, ownCredential }: Uplink): Promise<string | undefined> {
+  const response = await upstream.request({
+    method: "POST",
+    target: "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+    headers: [
+      ["Content-Type", "application/json"],
+      ["Accept", "application/json"],
+    ],
+    body: new Uint8Array(Buffer.from(SELF_SUBJECT_REVIEW)),
+    credential: ownCredential(),
+    signal,
+  });
+  return response.status === 201 || response.status === 200 ? userOfReview(await response.text()) : undefined;
+}

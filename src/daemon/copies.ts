@@ -1,0 +1,80 @@
+/**
+ * What is kept: scopes, who may share one, and what a refusal takes back.
+ */
+
+import type { ScopeParts } from "../cache/scope.ts";
+import { Scopes } from "../cache/scopes.ts";
+import { SharingSource } from "../cache/sharing.ts";
+import { AccessReviews } from "../callers/access-review.ts";
+import { Refusals } from "../callers/refusals.ts";
+import { nodeOf } from "../node/own-node.ts";
+import type { Ground } from "./ground.ts";
+import type { Part } from "./part.ts";
+import type { Uplink } from "./uplink.ts";
+
+/** What is built here. */
+export interface Copies {
+  readonly scopes: Scopes;
+  readonly sharing: SharingSource;
+  readonly refusals: Refusals;
+  readonly part: Part;
+}
+
+/** What scopes ask of parts that are built after them. */
+export type ScopeOrders = Pick<ScopeParts, "turn" | "isBarred" | "isVoid">;
+
+const MAX_SCOPES = 2_000;
+/** Without these two kubelet cannot begin. */
+const NODE_RESOURCES: ReadonlySet<string> = new Set(["pods", "nodes"]);
+
+/** Builds it. */
+export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink, orders: ScopeOrders): Copies {
+  const { config, clock, log, metrics, random, store } = ground;
+  const sharing = new SharingSource({
+    source: sources,
+    reviewer: new AccessReviews(upstream, sources),
+    store,
+    link,
+    clock,
+    log,
+    onBytes: (bytes) => metrics.shared(bytes),
+    onForbidden: (identity) => void refusals.collectionRefused(identity, true),
+  });
+  const scopes = new Scopes(
+    {
+      ...orders,
+      store,
+      source: sharing,
+      link,
+      clock,
+      log,
+      limits: config.limits,
+      random,
+      phase: random(),
+      countList: (reason) => metrics.upstreamList(reason),
+    },
+    { retentionMs: config.limits.retentionMs, maxScopes: MAX_SCOPES },
+  );
+  sharing.serve(scopes);
+  const refusals = new Refusals({ scopes, source: sources, store, clock, log });
+  const part: Part = {
+    name: "scopes",
+    check: () => unlisted(ground, scopes),
+    drain() {
+      sharing.close();
+      scopes.close();
+    },
+  };
+  return { scopes, sharing, refusals, part };
+}
+
+/** A list that kubelet waits for and that has never arrived. */
+function unlisted({ config }: Ground, scopes: Scopes): string | undefined {
+  const node = nodeOf(config.upstream.credential);
+  if (node === undefined) return undefined;
+  for (const { identity, listed, watcherCount } of scopes.all()) {
+    if (identity.principal !== node.principal || !NODE_RESOURCES.has(identity.resource)) continue;
+    if (listed === undefined && watcherCount > 0) return `${identity.resource} of the node were never listed`;
+  }
+  return undefined;
+}

@@ -1,0 +1,112 @@
+/**
+ * A request's way: listeners, the proxy behind them, and what it answers from.
+ */
+
+import { loadOrCreateLocalAuthority, servingPair, type KeyPair } from "../certificates/authority.ts";
+import { Forwarder } from "../front/forward.ts";
+import { listen, type Listener } from "../front/listen.ts";
+import { Proxy } from "../front/proxy.ts";
+import { CopyServer } from "../front/serve.ts";
+import type { Callers } from "./callers.ts";
+import type { Copies } from "./copies.ts";
+import type { Ground } from "./ground.ts";
+import type { NodeParts } from "./node.ts";
+import type { Part } from "./part.ts";
+import type { Uplink } from "./uplink.ts";
+
+/** What is built here. */
+export interface Front {
+  /** Refuses what comes from now on; the listeners stay open until the watches have ended. */
+  readonly proxy: Proxy;
+  readonly listeners: Listeners;
+  readonly parts: readonly Part[];
+}
+
+/** What the front is built over. */
+export interface FrontGround {
+  readonly uplink: Uplink;
+  readonly copies: Copies;
+  readonly callers: Callers;
+  readonly node: NodeParts;
+}
+
+/** The open addresses and the certificate that is served on them. */
+export class Listeners implements Part {
+  readonly name = "listeners";
+  #open: Listener[] = [];
+  #serving: KeyPair | undefined;
+
+  constructor(
+    private readonly ground: Ground,
+    private readonly proxy: Proxy,
+  ) {}
+
+  /** Actual ports, in the order of the configuration. */
+  get ports(): readonly number[] {
+    return this.#open.map(({ port }) => port);
+  }
+
+  /** The served pair; undefined before the start. */
+  get serving(): KeyPair | undefined {
+    return this.#serving;
+  }
+
+  /** @throws {ListenError} naming the address. */
+  async start(): Promise<void> {
+    const { config, clock, log } = this.ground;
+    const authority = loadOrCreateLocalAuthority(config.stateDir, clock, log);
+    const hosts = config.listen.map(({ host }) => host);
+    this.#serving = servingPair(authority, hosts, config.stateDir, clock, log);
+    const { certPem, keyPem } = this.#serving;
+    for (const { host, port } of config.listen) {
+      this.#open.push(
+        await listen({
+          host,
+          port,
+          certPem,
+          keyPem,
+          clientCaPem: config.clientCaPem,
+          onRequest: (exchange) => void this.proxy.handle(exchange),
+          onUpgrade: (exchange, socket, early) => void this.proxy.upgrade(exchange, socket, early),
+        }),
+      );
+    }
+  }
+
+  stop(): void {
+    for (const listener of this.#open) listener.stop();
+  }
+}
+
+/** Builds it. */
+export function buildFront(ground: Ground, over: FrontGround): Front {
+  const { config, clock, log, metrics, random, store } = ground;
+  const { upstream, link, sources, onFailure } = over.uplink;
+  const { scopes, sharing, refusals } = over.copies;
+  const { reconnect } = over.node;
+  const count = (what: "forwarded" | "servedFromCache" | "refusedWrites") => metrics.request(what);
+  const forwarder = new Forwarder(upstream, link, count, {
+    isRefused: () => reconnect.isRefused,
+    refused: () => reconnect.refused(),
+  });
+  const copies = new CopyServer(scopes, store, random, count);
+  const proxy = new Proxy({
+    ...over.callers,
+    link,
+    forwarder,
+    nodeWrites: over.node.writesOver({ forwarder, copies }),
+    mayWrite: () => reconnect.mayWrite(),
+    scopes,
+    sources,
+    copies,
+    store,
+    upgrades: { upstream, proxyFor: config.upstream.proxyFor, onFailure },
+    refusals,
+    onRefused: (principal, status, info) => sharing.refused(principal, status, info),
+    clock,
+    log,
+    observe: (verb, code, seconds) => metrics.observe(verb, code, seconds),
+  });
+  const listeners = new Listeners(ground, proxy);
+  return { proxy, listeners, parts: [listeners, { name: "proxy", drain: () => proxy.stop() }] };
+}
