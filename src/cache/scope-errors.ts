@@ -3,33 +3,6 @@
  */
 
 import { EdgeError } from "../base/errors.ts";
-import type { SourceAnswer } from "../uplink/scope-source.ts";
-
-/** The API server answered, but not with a list or a watch: its own words are passed on. */
-export class UpstreamRefusedError extends EdgeError {
-  override readonly name = "UpstreamRefusedError";
-  readonly code = "UPSTREAM_REFUSED";
-
-  constructor(
-    readonly status: number,
-    readonly contentType: string,
-    readonly body: string,
-    readonly retryAfterSeconds: number | undefined,
-  ) {
-    super(`API server answered ${status}`);
-  }
-
-  static async from(answer: SourceAnswer): Promise<UpstreamRefusedError> {
-    const retryAfter = Number(answer.header("retry-after"));
-    const body = await answer.text(64 * 1024).catch(() => "");
-    return new UpstreamRefusedError(
-      answer.status,
-      answer.header("content-type") ?? "application/json",
-      body,
-      retryAfter > 0 ? retryAfter : undefined,
-    );
-  }
-}
 
 /** More items or bytes than a scope may hold: it is passed through, never half kept. */
 export class ScopeTooLargeError extends EdgeError {

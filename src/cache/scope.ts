@@ -27,8 +27,8 @@ import type { ListedState, ListWriter, ScopeIdentity, ScopeRecord, ScopeSnapshot
 import { Edits, isLocalVersion } from "./edits.ts";
 import { ListAdoption } from "./list-adoption.ts";
 import { Ring } from "./ring.ts";
-import { RolledBackError, ScopeTooLargeError, StoppedError, UpstreamRefusedError } from "./scope-errors.ts";
-import { UnreachableError, type LinkView, type ScopeSource } from "../uplink/scope-source.ts";
+import { RolledBackError, ScopeTooLargeError, StoppedError } from "./scope-errors.ts";
+import { UnreachableError, UpstreamRefusedError, type LinkView, type ScopeSource } from "../uplink/scope-source.ts";
 import { ScopeWatcher, type WatchSink } from "./scope-watcher.ts";
 import { readWholeList } from "./upstream-list.ts";
 import { watchSeconds } from "./watch-length.ts";
@@ -717,24 +717,21 @@ export class Scope {
     try {
       const askedMs = clock.monotonicMs();
       const seconds = watchSeconds(this.identity, askedMs, phase);
-      const answer = await source.watch(this.identity, from, seconds, attempt.signal);
-      if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
-      const codec = codecFor(answer.header("content-type") ?? "");
-      if (codec === undefined)
-        throw new MalformedError(
-          `Cannot watch ${this.identity.resource}: the API server answered in an unknown format`,
-        );
+      const { shape, contentType } = this.listed!;
+      const stream = await source.watch(this.identity, { resourceVersion: from, shape }, seconds, attempt.signal);
+      const { codec } = stream;
+      // An API server that has learned another format since the list: rows of two formats make no list.
+      if (codec.contentType !== contentType) return { kind: "expired" };
       this.#isConnected = true;
       this.#answeredInMs = clock.monotonicMs() - askedMs;
       void this.#returnToTruth(following, attempt);
       following.verdict.resolve(true);
       this.#tellAdvanced();
-      const reader = codec.watchReader(this.listed!.shape);
       const position = { at: from };
-      for await (const chunk of answer.chunks) {
+      for await (const frames of stream.batches) {
         lastByteMs = clock.monotonicMs();
         if (this.#following !== following) return { kind: "stop" };
-        for (const frame of reader.push(chunk)) {
+        for (const frame of frames) {
           const outcome = this.#take(frame, codec, position);
           if (outcome !== undefined) return outcome;
           await this.#letWatchersKeepUp();
@@ -961,7 +958,7 @@ export class Scope {
     const stopListening = link.onChange((isOnline) => isOnline || controller.abort(new UnreachableError("link lost")));
     this.parts.countList(reason);
     try {
-      const { writer, codec, contentType, head } = await readWholeList({
+      const { writer, codec, head } = await readWholeList({
         store,
         scopeId: this.id,
         source,
@@ -972,7 +969,12 @@ export class Scope {
       });
       this.#commit(
         writer,
-        { shape: head.shape, contentType, resourceVersion: head.resourceVersion, nowMs: clock.nowMs() },
+        {
+          shape: head.shape,
+          contentType: codec.contentType,
+          resourceVersion: head.resourceVersion,
+          nowMs: clock.nowMs(),
+        },
         codec,
       );
     } catch (error) {

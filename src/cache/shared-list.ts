@@ -1,10 +1,11 @@
 /**
- * A list or a watch's head that is answered here as the API server would.
+ * A list that is answered here as the API server would.
  */
 
+import type { Codec, Item } from "../kube/codec.ts";
 import type { Selection } from "../kube/selectors.ts";
 import type { ScopeSnapshot } from "../store/contract.ts";
-import type { SourceAnswer } from "../uplink/scope-source.ts";
+import type { ListPage } from "../uplink/scope-source.ts";
 
 /** The part of a snapshot that is selected; decided once, for sizes are asked for before items. */
 export function selected(whole: ScopeSnapshot, selection: Selection, format: "json" | "protobuf"): ScopeSnapshot {
@@ -27,22 +28,41 @@ export function selected(whole: ScopeSnapshot, selection: Selection, format: "js
   };
 }
 
-/** An answer as the API server would have given it. */
-export class LocalAnswer implements SourceAnswer {
-  readonly status = 200;
+/** Items are handed on in batches of this many: a reader of ten thousand does not wait ten thousand times. */
+const BATCH_ITEMS = 100;
 
-  constructor(
-    private readonly contentType: string,
-    readonly chunks: AsyncIterable<Uint8Array>,
-  ) {}
+/**
+ * A page as the API server would have given it; there is no second one.
+ *
+ * @param snapshot disposed of once the page was read, or given up.
+ */
+export function pageOf(
+  codec: Codec,
+  snapshot: ScopeSnapshot,
+  select: (whole: ScopeSnapshot) => ScopeSnapshot,
+  onBytes: (bytes: number) => void,
+): ListPage {
+  const { resourceVersion, shape } = snapshot.listed;
+  return {
+    codec,
+    batches: batches(snapshot, select, onBytes),
+    head: () => ({ shape, resourceVersion, continueToken: "" }),
+  };
+}
 
-  header(name: string): string | undefined {
-    return name === "content-type" ? this.contentType : undefined;
+async function* batches(
+  snapshot: ScopeSnapshot,
+  select: (whole: ScopeSnapshot) => ScopeSnapshot,
+  onBytes: (bytes: number) => void,
+): AsyncGenerator<readonly Item[], void> {
+  using whole = snapshot;
+  let batch: Item[] = [];
+  for (const item of select(whole).items()) {
+    batch.push(item);
+    onBytes(item.bytes.length);
+    if (batch.length < BATCH_ITEMS) continue;
+    yield batch;
+    batch = [];
   }
-
-  async text(): Promise<string> {
-    const parts: Uint8Array[] = [];
-    for await (const chunk of this.chunks) parts.push(chunk);
-    return Buffer.concat(parts).toString("utf8");
-  }
+  yield batch;
 }

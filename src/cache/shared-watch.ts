@@ -90,6 +90,8 @@ export interface DerivationOptions {
   readonly onBytes: (bytes: number) => void;
 }
 
+type TellingFrame = Exclude<WatchFrame, { type: "ERROR" }>;
+
 /** Translates the base's frames for one derived scope. */
 export class Derivation {
   /** Keys of what is selected; undefined where being selected never changes. */
@@ -105,8 +107,8 @@ export class Derivation {
     for (const { meta } of rows) this.#selected.add(objectKey(meta.namespace, meta.name));
   }
 
-  /** The derived watch's body; ends with the feed. @throws {UnreachableError} when given up by the signal. */
-  async *chunks(feed: Feed, signal: AbortSignal, stop: () => void): AsyncGenerator<Uint8Array, void> {
+  /** The derived watch's frames, one at a time; ends with the feed. @throws {UnreachableError} when given up by the signal. */
+  async *batches(feed: Feed, signal: AbortSignal, stop: () => void): AsyncGenerator<readonly WatchFrame[], void> {
     const { base, codec, epoch, onBytes, shape } = this.options;
     const reader = codec.watchReader(shape);
     try {
@@ -119,15 +121,16 @@ export class Derivation {
           if (listed === undefined) return;
           const isHistoryGone = listed.epoch !== epoch || (frame.type === "ERROR" && frame.code === 410);
           if (isHistoryGone && !base.isOversize) {
-            yield codec.errorEvent(expired("too old resource version: listed anew").status);
+            const { code, message, reason } = expired("too old resource version: listed anew").status;
+            yield [{ type: "ERROR", code, message, reason }];
             return;
           }
           // Any other end of the base is no concern of this scope: it goes on by itself.
           if (frame.type === "ERROR" || isHistoryGone) return;
           const out = this.#translate(frame);
           if (out === undefined) continue;
-          onBytes(out.length);
-          yield out;
+          if (out.type !== "BOOKMARK") onBytes(out.item.bytes.length);
+          yield [out];
           if (signal.aborted) throw new UnreachableError("given up");
         }
       }
@@ -136,27 +139,30 @@ export class Derivation {
     }
   }
 
-  #translate(frame: Exclude<WatchFrame, { type: "ERROR" }>): Uint8Array | undefined {
-    const { codec, selection, shape } = this.options;
-    if (frame.type === "BOOKMARK") return codec.bookmark(shape, frame.resourceVersion, false);
+  #translate(frame: TellingFrame): TellingFrame | undefined {
+    if (frame.type === "BOOKMARK") return frame;
     const { item, type } = frame;
-    const isSelected = selection.matches(item, formatOf(codec));
+    const isSelected = this.options.selection.matches(item, formatOf(this.options.codec));
     const selected = this.#selected;
-    if (selected === undefined) return isSelected ? codec.event(shape, type, item.bytes) : undefined;
+    if (selected === undefined) return isSelected ? frame : undefined;
     const key = objectKey(item.meta.namespace, item.meta.name);
     if (type !== "DELETED" && isSelected) {
       const wasSelected = selected.has(key);
       selected.add(key);
-      return codec.event(shape, wasSelected ? "MODIFIED" : "ADDED", item.bytes);
+      return { type: wasSelected ? "MODIFIED" : "ADDED", item };
     }
     if (!selected.delete(key)) return undefined;
-    return codec.event(shape, "DELETED", type === "DELETED" ? item.bytes : this.#lastSelected(item));
+    return { type: "DELETED", item: type === "DELETED" ? item : this.#lastSelected(item) };
   }
 
-  #lastSelected(item: Item): Uint8Array {
+  #lastSelected(item: Item): Item {
     const { namespace, name, resourceVersion } = item.meta;
     const last = this.options.store.getObject(this.options.derivedId, namespace, name);
-    return last === undefined ? item.bytes : this.options.codec.withResourceVersion(last.bytes, resourceVersion);
+    if (last === undefined) return item;
+    return {
+      meta: { ...last.meta, resourceVersion },
+      bytes: this.options.codec.withResourceVersion(last.bytes, resourceVersion),
+    };
   }
 }
 

@@ -29,14 +29,21 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { Selection } from "../kube/selectors.ts";
-import { identityText, type ScopeIdentity, type Store } from "../store/contract.ts";
-import { listPieces } from "./list-copy.ts";
+import { identityText, type ScopeIdentity, type ScopeSnapshot, type Store } from "../store/contract.ts";
 import { Permissions, PROOF_MS, type AccessReviewer, type Permission, type ReadVerb } from "../callers/permissions.ts";
-import { UnreachableError, type LinkView, type ScopeSource, type SourceAnswer } from "../uplink/scope-source.ts";
+import {
+  UnreachableError,
+  UpstreamRefusedError,
+  type LinkView,
+  type ListPage,
+  type ScopeSource,
+  type WatchStart,
+  type WatchStream,
+} from "../uplink/scope-source.ts";
 import type { Scope } from "./scope.ts";
 import type { Scopes } from "./scopes.ts";
 import { firstForm, isWholeOnly, isWithin, shareableSelection } from "./shareable.ts";
-import { LocalAnswer, selected } from "./shared-list.ts";
+import { pageOf, selected } from "./shared-list.ts";
 import { Derivation, Feed, formatOf } from "./shared-watch.ts";
 
 /** How long a list or watch waits for the base it could be taken from. */
@@ -135,7 +142,7 @@ export class SharingSource implements ScopeSource {
     identity: ScopeIdentity,
     page: { readonly limit: number; readonly continueToken: string },
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<ListPage> {
     const found = page.continueToken === "" ? this.#feedingOf(identity) : undefined;
     if (found !== undefined) {
       const base = await this.#usableBase(found.scope, found.feeding, "list", signal);
@@ -143,30 +150,25 @@ export class SharingSource implements ScopeSource {
       if (answer !== undefined) return answer;
       this.#becomesOwn(found.feeding);
     }
-    const answer = await this.parts.source.list(identity, page, signal);
-    this.#observe(identity, "list", answer.status);
-    return answer;
+    return this.#observed(identity, "list", this.parts.source.list(identity, page, signal));
   }
 
   async watch(
     identity: ScopeIdentity,
-    resourceVersion: string,
+    start: WatchStart,
     timeoutSeconds: number,
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WatchStream> {
     const found = this.#feedingOf(identity);
-    if (found === undefined) {
-      const answer = await this.parts.source.watch(identity, resourceVersion, timeoutSeconds, signal);
-      this.#observe(identity, "watch", answer.status);
-      return answer;
-    }
+    if (found === undefined)
+      return this.#observed(identity, "watch", this.parts.source.watch(identity, start, timeoutSeconds, signal));
     const { scope, feeding } = found;
     const base = await this.#usableBase(scope, feeding, "watch", signal);
     const shared =
-      base === undefined ? undefined : await this.#watchFrom(base, scope, feeding, resourceVersion, signal);
+      base === undefined ? undefined : await this.#watchFrom(base, scope, feeding, start.resourceVersion, signal);
     if (shared !== undefined) return shared;
     if (signal.aborted) throw new UnreachableError("given up");
-    return this.#watchOwn(scope, feeding, resourceVersion, timeoutSeconds, signal);
+    return this.#watchOwn(scope, feeding, start, timeoutSeconds, signal);
   }
 
   /** The API server refused a request of this principal: what it had proven is in doubt. */
@@ -268,48 +270,52 @@ export class SharingSource implements ScopeSource {
   // ---- asking the API server ----
 
   /** What the API server's answer proves; only an unselected request speaks of the whole collection. */
-  #observe(identity: ScopeIdentity, verb: ReadVerb, status: number): void {
+  async #observed<T>(identity: ScopeIdentity, verb: ReadVerb, asking: Promise<T>): Promise<T> {
     const { fieldSelector, labelSelector, principal } = identity;
-    if (status === 401 || status === 403) this.refused(principal, status, identity);
-    if (status === 403) this.parts.onForbidden?.(identity);
-    if (fieldSelector !== "" || labelSelector !== "") return;
-    if (status === 200 || status === 403) this.#permissions.observed(principal, verb, identity, status === 200);
+    const isWhole = fieldSelector === "" && labelSelector === "";
+    try {
+      const answer = await asking;
+      if (isWhole) this.#permissions.observed(principal, verb, identity, true);
+      return answer;
+    } catch (error) {
+      if (!(error instanceof UpstreamRefusedError)) throw error;
+      const { status } = error;
+      if (status === 401 || status === 403) this.refused(principal, status, identity);
+      if (status === 403) this.parts.onForbidden?.(identity);
+      if (status === 403 && isWhole) this.#permissions.observed(principal, verb, identity, false);
+      throw error;
+    }
   }
 
   async #watchOwn(
     scope: Scope,
     feeding: Feeding,
-    resourceVersion: string,
+    start: WatchStart,
     timeoutSeconds: number,
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WatchStream> {
     this.#becomesOwn(feeding);
     const controller = new AbortController();
     const giveUp = () => controller.abort(signal.reason);
     signal.addEventListener("abort", giveUp);
-    const answer = await this.parts.source
-      .watch(scope.identity, resourceVersion, timeoutSeconds, controller.signal)
-      .catch((error: unknown) => {
-        signal.removeEventListener("abort", giveUp);
-        throw error;
-      });
-    this.#observe(scope.identity, "watch", answer.status);
+    const asking = this.parts.source.watch(scope.identity, start, timeoutSeconds, controller.signal);
+    const { batches, codec } = await this.#observed(scope.identity, "watch", asking).catch((error: unknown) => {
+      signal.removeEventListener("abort", giveUp);
+      throw error;
+    });
     let isMoved = false;
     const end = () => {
       isMoved = true;
       controller.abort(new UnreachableError("moved to a shared watch"));
     };
-    const { chunks } = answer;
     const self = this;
     return {
-      status: answer.status,
-      header: (name) => answer.header(name),
-      text: (limit) => answer.text(limit),
-      chunks: (async function* () {
+      codec,
+      batches: (async function* () {
         feeding.endOwn = end;
         self.#scheduleReview(REVIEW_MS);
         try {
-          yield* chunks;
+          yield* batches;
         } catch (error) {
           if (!isMoved) throw error;
         } finally {
@@ -322,22 +328,12 @@ export class SharingSource implements ScopeSource {
 
   // ---- answering from a base ----
 
-  #listFrom(base: Scope, { selection }: Feeding): SourceAnswer | undefined {
+  #listFrom(base: Scope, { selection }: Feeding): ListPage | undefined {
     const snapshot = this.parts.store.snapshot(base.id);
     if (snapshot === undefined) return undefined;
     const codec = base.codec(snapshot.listed);
-    const count = (bytes: number) => this.#count(bytes);
-    return new LocalAnswer(
-      codec.contentType,
-      (async function* () {
-        using whole = snapshot;
-        const part = selection.isAll ? whole : selected(whole, selection, formatOf(codec));
-        for (const piece of listPieces(codec, part, whole.listed.resourceVersion)) {
-          count(piece.length);
-          yield piece;
-        }
-      })(),
-    );
+    const select = (whole: ScopeSnapshot) => (selection.isAll ? whole : selected(whole, selection, formatOf(codec)));
+    return pageOf(codec, snapshot, select, (bytes) => this.#count(bytes));
   }
 
   async #watchFrom(
@@ -346,7 +342,7 @@ export class SharingSource implements ScopeSource {
     feeding: Feeding,
     resourceVersion: string,
     signal: AbortSignal,
-  ): Promise<SourceAnswer | undefined> {
+  ): Promise<WatchStream | undefined> {
     const { store, clock } = this.parts;
     if (!(await base.reaches(resourceVersion, REACH_PATIENCE_MS)) || signal.aborted) return undefined;
     using rows = store.snapshot(scope.id);
@@ -408,7 +404,7 @@ export class SharingSource implements ScopeSource {
       });
     };
     renew(0);
-    return new LocalAnswer(codec.watchContentType, derivation.chunks(feed, signal, stop));
+    return { codec, batches: derivation.batches(feed, signal, stop) };
   }
 
   /** @returns how many renewals have gone without a verdict, or undefined when sharing has ended. */

@@ -5,12 +5,11 @@
  * tell a client that everything else was deleted.
  */
 
-import { MalformedError, type Codec, type ListHead } from "../kube/codec.ts";
-import { codecFor, mediaType } from "../kube/representation.ts";
+import type { Codec, ListHead } from "../kube/codec.ts";
 import { isResourceVersion } from "../kube/resource-version.ts";
 import type { ListWriter, ScopeIdentity, Store } from "../store/contract.ts";
-import { ScopeTooLargeError, UpstreamRefusedError } from "./scope-errors.ts";
-import type { ScopeSource } from "../uplink/scope-source.ts";
+import { UpstreamRefusedError, type ListPage, type ScopeSource } from "../uplink/scope-source.ts";
+import { ScopeTooLargeError } from "./scope-errors.ts";
 
 /** A page of this many items: the size client-go uses. */
 const PAGE_ITEMS = 500;
@@ -31,7 +30,6 @@ export interface WholeListOptions {
 export interface WholeList {
   readonly writer: ListWriter;
   readonly codec: Codec;
-  readonly contentType: string;
   readonly head: ListHead;
 }
 
@@ -43,15 +41,18 @@ export interface WholeList {
  * @throws {UnreachableError} {MalformedError} when a page does not come whole.
  */
 export async function readWholeList(options: WholeListOptions): Promise<WholeList> {
-  const { store, scopeId, source, identity, limits, signal } = options;
+  const { store, scopeId, source, identity, signal } = options;
   let writer = store.beginList(scopeId);
   try {
     let continueToken = "";
     let limit = PAGE_ITEMS;
     for (;;) {
-      const answer = await source.list(identity, { limit, continueToken }, signal);
+      const page = await source.list(identity, { limit, continueToken }, signal).catch((error: unknown) => {
+        if (isExpired(error) && continueToken !== "") return undefined;
+        throw error;
+      });
       options.onHead();
-      if (answer.status === 410 && continueToken !== "") {
+      if (page === undefined) {
         // The pages outlived their snapshot: once more, in one piece.
         writer.abort();
         writer = store.beginList(scopeId);
@@ -59,32 +60,31 @@ export async function readWholeList(options: WholeListOptions): Promise<WholeLis
         limit = 0;
         continue;
       }
-      if (answer.status !== 200) throw await UpstreamRefusedError.from(answer);
-      const contentType = mediaType(answer.header("content-type") ?? "");
-      const codec = codecFor(contentType);
-      if (codec === undefined)
-        throw new ScopeTooLargeError(`Cannot keep ${identity.resource}: the API server answered in an unknown format`);
-      const reader = codec.listReader();
-      for await (const chunk of answer.chunks) {
-        for (const item of reader.push(chunk)) writer.add(item);
-        if (writer.itemCount > limits.scopeMaxItems || writer.itemBytes > limits.scopeMaxBytes) {
-          throw new ScopeTooLargeError(
-            `Cannot keep ${identity.resource}: more than ${limits.scopeMaxItems} items or ${limits.scopeMaxBytes} bytes`,
-          );
-        }
-      }
-      const head = reader.end();
+      const head = await readPage(page, writer, options);
       continueToken = head.continueToken;
       if (continueToken !== "") continue;
       if (!isResourceVersion(head.resourceVersion))
         throw new ScopeTooLargeError(`Cannot keep ${identity.resource}: its list carries no resourceVersion`);
-      return { writer, codec, contentType, head };
+      return { writer, codec: page.codec, head };
     }
   } catch (error) {
     writer.abort();
-    // A reader that trips over its own input must not look like a fault of ours.
-    throw error instanceof RangeError || error instanceof SyntaxError
-      ? new MalformedError("Cannot read a list: its bytes are no list", { cause: error })
-      : error;
+    throw error;
   }
+}
+
+async function readPage(page: ListPage, writer: ListWriter, options: WholeListOptions): Promise<ListHead> {
+  const { scopeMaxItems, scopeMaxBytes } = options.limits;
+  for await (const items of page.batches) {
+    for (const item of items) writer.add(item);
+    if (writer.itemCount > scopeMaxItems || writer.itemBytes > scopeMaxBytes)
+      throw new ScopeTooLargeError(
+        `Cannot keep ${options.identity.resource}: more than ${scopeMaxItems} items or ${scopeMaxBytes} bytes`,
+      );
+  }
+  return page.head();
+}
+
+function isExpired(error: unknown): boolean {
+  return error instanceof UpstreamRefusedError && error.status === 410;
 }

@@ -30,6 +30,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { PROOF_MS } from "./permissions.ts";
 import { identityText, type ListedState, type ScopeIdentity, type Store } from "../store/contract.ts";
+import { UpstreamRefusedError } from "../uplink/scope-source.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
 
 /** One object as permissions name it; they know no versions. */
@@ -184,12 +185,12 @@ export class Refusals {
 
   async #status({ identity }: { readonly identity: ScopeIdentity }, signal: AbortSignal): Promise<number | undefined> {
     try {
-      const answer = await this.parts.source.list(identity, { limit: 1, continueToken: "" }, signal);
-      await answer.text(1);
-      return answer.status;
-    } catch {
-      // The link broke: nothing was refused.
-      return undefined;
+      const page = await this.parts.source.list(identity, { limit: 1, continueToken: "" }, signal);
+      for await (const _ of page.batches) break;
+      return 200;
+    } catch (error) {
+      // Where the link broke nothing was refused.
+      return error instanceof UpstreamRefusedError ? error.status : undefined;
     }
   }
 

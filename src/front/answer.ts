@@ -9,8 +9,7 @@
 import { MalformedError, type StatusFields } from "../kube/codec.ts";
 import { statusBody } from "../kube/status.ts";
 import { StatusError } from "../kube/status-error.ts";
-import { UpstreamRefusedError } from "../cache/scope-errors.ts";
-import { UnreachableError } from "../uplink/scope-source.ts";
+import { UnreachableError, UpstreamRefusedError } from "../uplink/scope-source.ts";
 import type { Exchange } from "./exchange.ts";
 
 /** Answers with a Status in the format the client negotiated. Does nothing if the head is already out, except to break the body off. */

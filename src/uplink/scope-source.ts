@@ -1,49 +1,96 @@
 /**
  * What a scope needs of the world: an API server to ask, and word of the link.
  *
- * The daemon hands in the proxy's upstream; the simulation hands in a model.
+ * Answers come as items and frames. The bytes of a format were read once,
+ * where they came in; whoever filters, keeps or hands on what a source says
+ * parses nothing.
+ *
+ * The daemon hands in the uplink; the simulation hands in a model.
  */
 
 import { EdgeError } from "../base/errors.ts";
+import type { Codec, Item, ListHead, Shape, WatchFrame } from "../kube/codec.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
 
 /** The API server gave no answer: refused, reset, timed out, or cut short. */
 export class UnreachableError extends EdgeError {
-  override readonly name = "UnreachableError";
-  readonly code = "UNREACHABLE";
+  override readonly name: string = "UnreachableError";
+  readonly code: string = "UNREACHABLE";
 }
 
-/** Something answered in the API server's place (an ingress, a firewall, a login page): as good as no answer. */
-export class ForeignAnswerError extends UnreachableError {}
+/** Something answered in the API server's place (an ingress, a firewall, a login page): a lost link, and nothing of it is kept. */
+export class ForeignAnswerError extends UnreachableError {
+  override readonly name = "ForeignAnswerError";
+  override readonly code = "FOREIGN_ANSWER";
+}
 
-/** An answer's head, and its body as it comes. */
-export interface SourceAnswer {
-  readonly status: number;
-  /** Lower-case names. */
-  header(name: string): string | undefined;
-  /** Decoded (never compressed) chunks; throws UnreachableError when cut short. May be consumed once. */
-  readonly chunks: AsyncIterable<Uint8Array>;
-  /** The whole body, at most `limit` bytes of it. */
-  text(limit?: number): Promise<string>;
+/** The API server answered, but not with a list or a watch: its own words are passed on. */
+export class UpstreamRefusedError extends EdgeError {
+  override readonly name = "UpstreamRefusedError";
+  readonly code = "UPSTREAM_REFUSED";
+
+  /**
+   * @param status of the answer, or the code of the ERROR event that ended a watch.
+   * @param body the Status as it was sent; "" where it came as an event.
+   */
+  constructor(
+    readonly status: number,
+    readonly contentType: string,
+    readonly body: string,
+    readonly retryAfterSeconds: number | undefined,
+  ) {
+    super(`API server answered ${status}`);
+  }
+}
+
+/** One page of a list, as it comes. */
+export interface ListPage {
+  /** The format that the items are in. */
+  readonly codec: Codec;
+  /**
+   * Items in the order in which they come; to be consumed once and to the end.
+   * Each arrival of bytes gives a batch, also one that completes no item.
+   *
+   * @throws {UnreachableError} when the page is cut short. @throws {MalformedError} when it is none.
+   */
+  readonly batches: AsyncIterable<readonly Item[]>;
+  /** The envelope; only after the last batch. @throws {MalformedError} when the page did not come whole. */
+  head(): ListHead;
+}
+
+/** An open watch. */
+export interface WatchStream {
+  /** The format that the frames' items are in. */
+  readonly codec: Codec;
+  /**
+   * Frames as they come, ending where the API server ends them; to be consumed
+   * once. Each arrival of bytes gives a batch, also one that completes no
+   * frame: it is a sign of life.
+   *
+   * @throws {UnreachableError} when it breaks off. @throws {MalformedError} when it is no watch.
+   */
+  readonly batches: AsyncIterable<readonly WatchFrame[]>;
+}
+
+/** Where a watch begins, and in whose form its items are wanted. */
+export interface WatchStart {
+  readonly resourceVersion: string;
+  /** Of the list that the watch goes on from. */
+  readonly shape: Shape;
 }
 
 /** Asks the API server with one principal's credential. */
 export interface ScopeSource {
   /** Whether the principal's credential is at hand (a token is only known once its client has spoken). */
   hasCredential(principal: string): boolean;
-  /** @throws {UnreachableError} */
+  /** @throws {UpstreamRefusedError} {UnreachableError} */
   list(
     identity: ScopeIdentity,
     page: { readonly limit: number; readonly continueToken: string },
     signal: AbortSignal,
-  ): Promise<SourceAnswer>;
-  /** @throws {UnreachableError} */
-  watch(
-    identity: ScopeIdentity,
-    resourceVersion: string,
-    timeoutSeconds: number,
-    signal: AbortSignal,
-  ): Promise<SourceAnswer>;
+  ): Promise<ListPage>;
+  /** @throws {UpstreamRefusedError} {UnreachableError} */
+  watch(identity: ScopeIdentity, start: WatchStart, timeoutSeconds: number, signal: AbortSignal): Promise<WatchStream>;
 }
 
 /** Word of the link. */

@@ -5,7 +5,14 @@
  * identity, because Kubernetes 1.37 starts a new gzip member at every flush.
  */
 
-import { UnreachableError, type ScopeSource, type SourceAnswer } from "./scope-source.ts";
+import { readList, readWatch, type WireAnswer } from "./read-answer.ts";
+import {
+  UnreachableError,
+  type ListPage,
+  type ScopeSource,
+  type WatchStart,
+  type WatchStream,
+} from "./scope-source.ts";
 import { collectionPath } from "../kube/resource-path.ts";
 import { representationsOfKey, upstreamAccept } from "../kube/representation.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
@@ -52,29 +59,29 @@ export class ScopeUpstream implements ScopeSource {
     return this.#credentials.has(principal);
   }
 
-  list(
+  async list(
     identity: ScopeIdentity,
     page: { readonly limit: number; readonly continueToken: string },
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<ListPage> {
     const query = selectors(identity);
     if (page.limit > 0) query.set("limit", String(page.limit));
     if (page.continueToken !== "") query.set("continue", page.continueToken);
-    return this.#ask(identity, "list", query, signal);
+    return readList(await this.#ask(identity, "list", query, signal));
   }
 
-  watch(
+  async watch(
     identity: ScopeIdentity,
-    resourceVersion: string,
+    { resourceVersion, shape }: WatchStart,
     timeoutSeconds: number,
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WatchStream> {
     const query = selectors(identity);
     query.set("watch", "true");
     query.set("allowWatchBookmarks", "true");
     query.set("resourceVersion", resourceVersion);
     query.set("timeoutSeconds", String(timeoutSeconds));
-    return this.#ask(identity, "watch", query, signal);
+    return readWatch(await this.#ask(identity, "watch", query, signal), shape);
   }
 
   /** With the principal's newest credential; a refused one of several gives way to the next. */
@@ -83,7 +90,7 @@ export class ScopeUpstream implements ScopeSource {
     verb: "list" | "watch",
     query: URLSearchParams,
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WireAnswer> {
     const credential = this.credentialOf(identity.principal);
     if (credential === undefined) throw new UnreachableError("no credential at hand");
     const response = await this.#send(identity, verb, query, credential, signal);
@@ -129,7 +136,7 @@ function selectors({ fieldSelector, labelSelector, representation }: ScopeIdenti
 }
 
 /** A fetch Response in the terms of scopes. */
-class ResponseAnswer implements SourceAnswer {
+class ResponseAnswer implements WireAnswer {
   readonly status: number;
 
   constructor(
@@ -145,17 +152,6 @@ class ResponseAnswer implements SourceAnswer {
 
   get chunks(): AsyncIterable<Uint8Array> {
     return this.#chunks();
-  }
-
-  async text(limit = Number.POSITIVE_INFINITY): Promise<string> {
-    const parts: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of this.#chunks()) {
-      parts.push(chunk);
-      size += chunk.length;
-      if (size >= limit) break;
-    }
-    return Buffer.concat(parts).toString("utf8");
   }
 
   async *#chunks(): AsyncGenerator<Uint8Array> {

@@ -1,4 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import type { WatchFrame } from "../../src/kube/codec.ts";
+import { readWatch } from "../../src/uplink/read-answer.ts";
+import { UpstreamRefusedError } from "../../src/uplink/scope-source.ts";
 import { answer, settle, startModel } from "../support/model.ts";
 
 const NOW_MS = Date.UTC(2026, 10, 24);
@@ -192,10 +195,11 @@ describe("a scope", () => {
     server.compact();
     const { watch: honest } = server;
     server.watch = async (...request) => {
-      const answered = await honest.apply(server, request);
-      return answered.status === 410
-        ? answer(200, ['{"type":"ERROR","object":{"kind":"Status","code":410}}\n'])
-        : answered;
+      try {
+        return await honest.apply(server, request);
+      } catch {
+        return readWatch(answer(200, ['{"type":"ERROR","object":{"kind":"Status","code":410}}\n']), request[1].shape);
+      }
     };
     const { scope: restarted } = open();
     const { received } = await watch(restarted, "101");
@@ -217,8 +221,10 @@ describe("a scope", () => {
     server.watch = async (...request) => {
       const answered = await honest.apply(server, request);
       server.watch = honest;
-      const first = (await answered.chunks[Symbol.asyncIterator]().next()) as { value: Uint8Array };
-      return answer(200, [Buffer.from(first.value).toString("utf8")]);
+      async function* first(): AsyncGenerator<readonly WatchFrame[]> {
+        for await (const batch of answered.batches) return yield batch;
+      }
+      return { ...answered, batches: first() };
     };
     const { scope: restarted } = open();
     const { received } = await watch(restarted, "101");
@@ -295,11 +301,11 @@ describe("a scope", () => {
     const gate = Promise.withResolvers<void>();
     server.watch = async (...request) => {
       const answered = await honest.apply(server, request);
-      async function* late(): AsyncGenerator<Uint8Array> {
+      async function* late(): AsyncGenerator<readonly WatchFrame[]> {
         await gate.promise;
-        yield* answered.chunks;
+        yield* answered.batches;
       }
-      return { ...answered, chunks: late() };
+      return { ...answered, batches: late() };
     };
     const { scope: restarted } = open();
     const { received } = await watch(restarted, "101");
@@ -383,12 +389,9 @@ describe("a scope", () => {
     const { scope } = open();
     await watch(scope, "", { stream: true });
     const { watch: honest } = server;
-    server.watch = async () => ({
-      status: 410,
-      header: () => "application/json",
-      chunks: (async function* () {})(),
-      text: async () => "",
-    });
+    server.watch = async () => {
+      throw new UpstreamRefusedError(410, "application/json", "", undefined);
+    };
     server.breakWatches();
     await clock.pass(60_000);
     expect(server.lists).toBeLessThan(20);

@@ -23,7 +23,7 @@ describe("scopes that share one watch", () => {
     expect(server.reviews).toEqual(["agent list ", "agent watch "]);
     expect(web.scope.state).toBe("live");
     expect(sharing.baseOf(web.scope)?.identity.principal).toBe("dns");
-    expect(sharing.bytes).toBeGreaterThan(300);
+    expect(sharing.bytes).toBeGreaterThan(250);
   });
 
   test("an object that comes to match is ADDED, one that ceases to is DELETED in its last matching state", async () => {

@@ -10,6 +10,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as errors from "../../src/cache/scope-errors.ts";
+import * as answers from "../../src/uplink/read-answer.ts";
 import * as source from "../../src/uplink/scope-source.ts";
 import * as scopes from "../../src/cache/scopes.ts";
 import * as overlays from "../../src/node/overlays.ts";
@@ -21,8 +22,10 @@ export interface Code {
   readonly Overlays: typeof overlays.Overlays;
   readonly Reconnect: typeof reconnect.Reconnect;
   readonly UnreachableError: typeof source.UnreachableError;
-  readonly UpstreamRefusedError: typeof errors.UpstreamRefusedError;
+  readonly UpstreamRefusedError: typeof source.UpstreamRefusedError;
   readonly ScopeTooLargeError: typeof errors.ScopeTooLargeError;
+  readonly readList: typeof answers.readList;
+  readonly readWatch: typeof answers.readWatch;
 }
 
 /** One text of src replaced by another. */
@@ -34,7 +37,7 @@ export interface Edit {
 }
 
 /** The code as it is. */
-export const soundCode: Code = { ...errors, ...source, ...scopes, ...overlays, ...reconnect };
+export const soundCode: Code = { ...errors, ...answers, ...source, ...scopes, ...overlays, ...reconnect };
 
 /** The code with edits; the rest of src is shared with the sound one. */
 export async function editedCode(edits: readonly Edit[]): Promise<Code> {
@@ -59,6 +62,7 @@ export async function editedCode(edits: readonly Edit[]): Promise<Code> {
     const load = (file: string) => import(join(folder, file));
     return {
       ...((await load("cache/scope-errors.ts")) as typeof errors),
+      ...((await load("uplink/read-answer.ts")) as typeof answers),
       ...((await load("uplink/scope-source.ts")) as typeof source),
       ...((await load("cache/scopes.ts")) as typeof scopes),
       ...((await load("node/overlays.ts")) as typeof overlays),

@@ -10,7 +10,7 @@
  * is held back or lost with it, never reordered.
  */
 
-import type { SourceAnswer } from "../../src/uplink/scope-source.ts";
+import type { WireAnswer } from "../../src/uplink/read-answer.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { eventOf, type ApiServer } from "./api-server.ts";
 import type { Random, VirtualClock } from "./clock.ts";
@@ -239,7 +239,7 @@ export class Network {
     page: { readonly limit: number; readonly continueToken: string },
     notOlderThan: string,
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WireAnswer> {
     return this.#ask(identity, signal, (connection, body) => {
       if (Number(notOlderThan) > this.server.revision) return { status: 504, text: TOO_LARGE };
       const size = page.limit === 0 ? 0 : Math.min(page.limit, this.pageItems);
@@ -261,7 +261,7 @@ export class Network {
     });
   }
 
-  get(identity: ScopeIdentity, namespace: string, name: string, signal: AbortSignal): Promise<SourceAnswer> {
+  get(identity: ScopeIdentity, namespace: string, name: string, signal: AbortSignal): Promise<WireAnswer> {
     const answer = () => {
       const text = this.server.get(identity, namespace, name);
       return text === undefined ? { status: 404, text: NOT_FOUND } : { status: 200, text };
@@ -274,7 +274,7 @@ export class Network {
     identity: ScopeIdentity,
     apply: () => { readonly status: number; readonly text: string },
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WireAnswer> {
     return this.#ask(identity, signal, apply, () => {});
   }
 
@@ -283,7 +283,7 @@ export class Network {
     resourceVersion: string,
     timeoutSeconds: number,
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WireAnswer> {
     return this.#ask(identity, signal, (connection, body) => {
       const from = Number(resourceVersion);
       if (from < this.server.windowFloor) {
@@ -354,8 +354,8 @@ export class Network {
     signal: AbortSignal,
     answer: (connection: Connection, body: Body) => Reply,
     onHead: OnHead = this.onHead,
-  ): Promise<SourceAnswer> {
-    const { promise, resolve, reject } = Promise.withResolvers<SourceAnswer>();
+  ): Promise<WireAnswer> {
+    const { promise, resolve, reject } = Promise.withResolvers<WireAnswer>();
     const body = new Body();
     const connection = this.#connect(signal, (error) => {
       reject(error);
@@ -401,15 +401,10 @@ const EXPIRED =
 const TOO_LARGE =
   '{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Too large resource version","reason":"Timeout","details":{"causes":[{"reason":"ResourceVersionTooLarge"}]},"code":504}';
 
-function answerOf(status: number, body: Body): SourceAnswer {
+function answerOf(status: number, body: Body): WireAnswer {
   return {
     status,
     header: (name) => (name === "content-type" ? "application/json" : undefined),
     chunks: body,
-    async text() {
-      const parts: Uint8Array[] = [];
-      for await (const chunk of body) parts.push(chunk);
-      return Buffer.concat(parts).toString("utf8");
-    },
   };
 }

@@ -12,7 +12,8 @@ import { isLocalVersion } from "../../src/cache/edits.ts";
 import { listPieces } from "../../src/cache/list-copy.ts";
 import type { Overlays, StatusTarget } from "../../src/node/overlays.ts";
 import type { Scope, ScopeLimits, ScopeParts, WatchRequest } from "../../src/cache/scope.ts";
-import type { ScopeSource, SourceAnswer } from "../../src/uplink/scope-source.ts";
+import type { WireAnswer } from "../../src/uplink/read-answer.ts";
+import type { ScopeSource } from "../../src/uplink/scope-source.ts";
 import type { Scopes } from "../../src/cache/scopes.ts";
 import type { WatchSink } from "../../src/cache/scope-watcher.ts";
 import { MalformedError } from "../../src/kube/codec.ts";
@@ -125,11 +126,12 @@ export class NodeProcess {
       list: async (identity, page, signal) => {
         if (page.continueToken === "") parts.onScopeList(identity, this.#heldBy(identity));
         parts.trace(() => `^ list ${nameOf(identity)} ${page.continueToken}`);
-        return this.#ask(signal, () => network.list(identity, page, "", signal), true);
+        return code.readList(await this.#ask(signal, () => network.list(identity, page, "", signal), true));
       },
-      watch: (identity, resourceVersion, timeoutSeconds, signal) => {
+      watch: async (identity, { resourceVersion, shape }, timeoutSeconds, signal) => {
         parts.trace(() => `^ watch ${nameOf(identity)} at ${resourceVersion}`);
-        return this.#ask(signal, () => network.watch(identity, resourceVersion, timeoutSeconds, signal), false);
+        const ask = () => network.watch(identity, resourceVersion, timeoutSeconds, signal);
+        return code.readWatch(await this.#ask(signal, ask, false), shape);
       },
     };
     const scopeParts: ScopeParts = {
@@ -315,7 +317,7 @@ export class NodeProcess {
       const answer = await this.#ask(signal, () => this.parts.network.get(asked, "", name, signal), false);
       if (answer.status === 404) return { kind: "gone" };
       if (answer.status !== 200) return { kind: "unknown" };
-      return { kind: "there", uid: readObject(JSON.parse(await answer.text())).uid };
+      return { kind: "there", uid: readObject(JSON.parse(await textOf(answer.chunks))).uid };
     } catch {
       return { kind: "unknown" };
     }
@@ -342,7 +344,7 @@ export class NodeProcess {
     );
     if (answer === "fallback") return this.#listCopy(identity, resourceVersion);
     if (answer.status === 401 || answer.status === 403) this.#refused(answer.status, identity);
-    if (answer.status !== 200) throw new LocalError(answer.status, await answer.text());
+    if (answer.status !== 200) throw new LocalError(answer.status, await textOf(answer.chunks));
     adoption?.begin("application/json");
     const parts: Uint8Array[] = [];
     try {
@@ -379,10 +381,10 @@ export class NodeProcess {
 
   /** As src/front/forward.ts: the API server's answer, or the word that the copy is to serve. */
   async #forward(
-    ask: (signal: AbortSignal) => Promise<SourceAnswer>,
+    ask: (signal: AbortSignal) => Promise<WireAnswer>,
     canServe: () => boolean,
     isWrite = false,
-  ): Promise<SourceAnswer | "fallback"> {
+  ): Promise<WireAnswer | "fallback"> {
     const offline = () => {
       if (canServe()) return "fallback" as const;
       throw unavailable("Cannot read: the API server cannot be reached and no copy of this is kept for this caller");
@@ -419,10 +421,8 @@ export class NodeProcess {
     }
   }
 
-  async #whole(answer: SourceAnswer): Promise<string> {
-    const parts: Uint8Array[] = [];
-    for await (const chunk of this.#untilLinkLost(answer.chunks)) parts.push(chunk);
-    return Buffer.concat(parts).toString("utf8");
+  async #whole(answer: WireAnswer): Promise<string> {
+    return textOf(this.#untilLinkLost(answer.chunks));
   }
 
   /** A forwarded body that stops half-way on a dead link is broken off. */
@@ -443,13 +443,12 @@ export class NodeProcess {
   }
 
   /** As src/uplink/upstream.ts and scope-upstream.ts: what is heard, fails or waits is told to the link. */
-  async #ask(signal: AbortSignal, ask: () => Promise<SourceAnswer>, isList: boolean): Promise<SourceAnswer> {
+  async #ask(signal: AbortSignal, ask: () => Promise<WireAnswer>, isList: boolean): Promise<WireAnswer> {
     const cancelWaiting = this.#clock.after(1_000, () => this.link.suspect());
     try {
       const answer = await this.#whileAlive(ask());
       this.link.heard();
-      const chunks = this.#chunks(answer.chunks, isList);
-      return { ...answer, chunks, text: (limit) => this.#whileAlive(answer.text(limit)) };
+      return { ...answer, chunks: this.#chunks(answer.chunks, isList) };
     } catch (error) {
       if (!signal.aborted) this.link.failed();
       throw error;
@@ -566,4 +565,10 @@ function readList(list: {
 
 function parse(bytes: Uint8Array): never {
   return JSON.parse(Buffer.from(bytes).toString("utf8")) as never;
+}
+
+async function textOf(chunks: AsyncIterable<Uint8Array>): Promise<string> {
+  const parts: Uint8Array[] = [];
+  for await (const chunk of chunks) parts.push(chunk);
+  return Buffer.concat(parts).toString("utf8");
 }

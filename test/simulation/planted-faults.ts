@@ -6,6 +6,7 @@
  * would sit inside a module, in a copy of it; src itself knows nothing of them.
  */
 
+import type { WatchFrame } from "../../src/kube/codec.ts";
 import type { ListWriter, ScopeIdentity, Store } from "../../src/store/contract.ts";
 import type { Promised } from "./checks.ts";
 import { editedCode, type Edit } from "./code.ts";
@@ -73,8 +74,8 @@ function overCommit(commit: (writer: ListWriter, ...args: Parameters<ListWriter[
   }));
 }
 
-async function* mapped(chunks: AsyncIterable<Uint8Array>, map: (text: string) => string): AsyncGenerator<Uint8Array> {
-  for await (const chunk of chunks) yield Buffer.from(map(Buffer.from(chunk).toString("utf8")));
+async function* mapped<T>(batches: AsyncIterable<readonly T[]>, keep: (one: T) => boolean): AsyncGenerator<T[]> {
+  for await (const batch of batches) yield batch.filter(keep);
 }
 
 const neighbour = (identity: ScopeIdentity): ScopeIdentity => ({
@@ -94,16 +95,16 @@ export const plantedFaults: readonly PlantedFault[] = [
           hasCredential: (principal) => source.hasCredential(principal),
           list: (...args) => source.list(...args),
           watch: async (...args) => {
-            const answer = await source.watch(...args);
+            const stream = await source.watch(...args);
             const id = JSON.stringify(args[0]);
             let isToDrop = seen.has(id);
             seen.add(id);
-            const drop = (text: string) => {
-              const isDropped = isToDrop && /^\{"type":"(ADDED|MODIFIED|DELETED)".*\}\n$/.test(text);
-              if (text !== "") isToDrop = false;
-              return isDropped ? "" : text;
+            const keep = ({ type }: WatchFrame) => {
+              const isDropped = isToDrop && type !== "BOOKMARK" && type !== "ERROR";
+              isToDrop = false;
+              return !isDropped;
             };
-            return { ...answer, chunks: mapped(answer.chunks, drop) };
+            return { ...stream, batches: mapped(stream.batches, keep) };
           },
         };
       },

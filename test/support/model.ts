@@ -6,7 +6,15 @@
 import type { Clock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { Scopes } from "../../src/cache/scopes.ts";
-import { UnreachableError, type LinkView, type ScopeSource, type SourceAnswer } from "../../src/uplink/scope-source.ts";
+import { readList, readWatch, type WireAnswer } from "../../src/uplink/read-answer.ts";
+import {
+  UnreachableError,
+  type LinkView,
+  type ListPage,
+  type ScopeSource,
+  type WatchStart,
+  type WatchStream,
+} from "../../src/uplink/scope-source.ts";
 import type { WatchSink } from "../../src/cache/scope-watcher.ts";
 import type { Scope, ScopeLimits } from "../../src/cache/scope.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
@@ -124,7 +132,11 @@ export class ModelServer implements ScopeSource {
     return true;
   }
 
-  async list(): Promise<SourceAnswer> {
+  async list(): Promise<ListPage> {
+    return readList(this.#list());
+  }
+
+  #list(): WireAnswer {
     this.lists++;
     if (!this.isReachable) throw new UnreachableError("cut");
     if (this.refuse !== undefined)
@@ -137,10 +149,14 @@ export class ModelServer implements ScopeSource {
 
   async watch(
     _identity: ScopeIdentity,
-    resourceVersion: string,
+    { resourceVersion, shape }: WatchStart,
     timeoutSeconds: number,
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WatchStream> {
+    return readWatch(this.#watch(resourceVersion, timeoutSeconds, signal), shape);
+  }
+
+  #watch(resourceVersion: string, timeoutSeconds: number, signal: AbortSignal): WireAnswer {
     this.watchRequests.push(resourceVersion);
     this.watchSeconds.push(timeoutSeconds);
     if (!this.isReachable) throw new UnreachableError("cut");
@@ -181,7 +197,6 @@ export class ModelServer implements ScopeSource {
       status: 200,
       header: (name) => (name === "content-type" ? "application/json" : undefined),
       chunks: chunks(),
-      text: async () => "",
     };
   }
 
@@ -201,7 +216,7 @@ function eventText({ type, object }: { type: string; object: Stored }): string {
 }
 
 /** An answer of the API server in these pieces. */
-export function answer(status: number, parts: readonly string[]): SourceAnswer {
+export function answer(status: number, parts: readonly string[]): WireAnswer {
   async function* chunks(): AsyncGenerator<Uint8Array> {
     for (const part of parts) yield Buffer.from(part);
   }
@@ -209,7 +224,6 @@ export function answer(status: number, parts: readonly string[]): SourceAnswer {
     status,
     header: (name) => (name === "content-type" ? "application/json" : undefined),
     chunks: chunks(),
-    text: async () => parts.join(""),
   };
 }
 

@@ -8,7 +8,14 @@
 
 import { silentLog } from "../../src/base/log.ts";
 import type { AccessReviewer, Collection, ReadVerb } from "../../src/callers/permissions.ts";
-import { UnreachableError, type ScopeSource, type SourceAnswer } from "../../src/uplink/scope-source.ts";
+import { readList, readWatch, type WireAnswer } from "../../src/uplink/read-answer.ts";
+import {
+  UnreachableError,
+  type ListPage,
+  type ScopeSource,
+  type WatchStart,
+  type WatchStream,
+} from "../../src/uplink/scope-source.ts";
 import type { Scope, ScopeLimits } from "../../src/cache/scope.ts";
 import { Scopes } from "../../src/cache/scopes.ts";
 import { SharingSource } from "../../src/cache/sharing.ts";
@@ -151,7 +158,11 @@ export class ServiceServer implements ScopeSource, AccessReviewer {
     return !this.forbidden.has(principal) && !this.refused.has(principal);
   }
 
-  async list(identity: ScopeIdentity): Promise<SourceAnswer> {
+  async list(identity: ScopeIdentity): Promise<ListPage> {
+    return readList(await this.#list(identity));
+  }
+
+  async #list(identity: ScopeIdentity): Promise<WireAnswer> {
     this.lists.push(identity);
     await settleOnce();
     this.#admit(identity);
@@ -167,10 +178,14 @@ export class ServiceServer implements ScopeSource, AccessReviewer {
 
   async watch(
     identity: ScopeIdentity,
-    resourceVersion: string,
+    { resourceVersion, shape }: WatchStart,
     _timeoutSeconds: number,
     signal: AbortSignal,
-  ): Promise<SourceAnswer> {
+  ): Promise<WatchStream> {
+    return readWatch(this.#watch(identity, resourceVersion, signal), shape);
+  }
+
+  #watch(identity: ScopeIdentity, resourceVersion: string, signal: AbortSignal): WireAnswer {
     this.watchesOpened.push(identity);
     this.#admit(identity);
     if (this.#isForbidden(identity)) return answer(403, ['{"kind":"Status","reason":"Forbidden"}']);
@@ -242,7 +257,7 @@ function bareText({ namespace, name, uid, resourceVersion, labels, clusterIP }: 
   });
 }
 
-function answer(status: number, parts: readonly string[]): SourceAnswer {
+function answer(status: number, parts: readonly string[]): WireAnswer {
   async function* chunks(): AsyncGenerator<Uint8Array> {
     for (const part of parts) yield Buffer.from(part);
   }
@@ -250,7 +265,6 @@ function answer(status: number, parts: readonly string[]): SourceAnswer {
     status,
     header: (name) => (name === "content-type" ? "application/json" : undefined),
     chunks: chunks(),
-    text: async () => parts.join(""),
   };
 }
 
