@@ -21,8 +21,8 @@ import type { Link } from "../uplink/link.ts";
 import type { NodeWrite, NodeWriter } from "./node-write.ts";
 import type { Refusals } from "../callers/refusals.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
-import { route } from "./route.ts";
 import { UpstreamRefusedError } from "../uplink/scope-source.ts";
+import { route, type Route } from "./route.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import type { CopyServer } from "./serve.ts";
 import type { ServiceAccounts } from "../callers/service-accounts.ts";
@@ -157,7 +157,7 @@ export class Proxy {
         if (link.isOnline()) return this.#listFromScope(exchange, info, caller, way.identity, way.notOlderThan);
         return this.parts.copies.list(exchange, info, this.parts.copies.scopeFor(way.identity, exchange));
       case "list-forward":
-        return this.#listForwarded(exchange, info, caller, way.identity, way.mayAdopt);
+        return this.#listForwarded(exchange, info, caller, way);
     }
   }
 
@@ -183,7 +183,7 @@ export class Proxy {
     const held = scope.servedVersion;
     if (isLocalVersion(notOlderThan)) return this.parts.copies.list(exchange, info, scope);
     if (notOlderThan !== "0" && compareResourceVersions(held, notOlderThan) < 0 && this.parts.link.isOnline()) {
-      return this.#listForwarded(exchange, info, caller, identity, false);
+      return this.#listForwarded(exchange, info, caller, { identity, mayAdopt: false, isRecent: false });
     }
     return this.parts.copies.list(exchange, info, scope);
   }
@@ -192,8 +192,7 @@ export class Proxy {
     exchange: Exchange,
     info: RequestInfo,
     caller: Caller,
-    identity: ScopeIdentity,
-    mayAdopt: boolean,
+    { identity, mayAdopt, isRecent }: Omit<Extract<Route, { kind: "list-forward" }>, "kind">,
   ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
     const scope = link.isOnline() ? scopes.open(identity) : undefined;
@@ -202,7 +201,12 @@ export class Proxy {
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
-      tap: new ListTap(scope, adoption, (status) => this.#refused(status, caller, identity), this.#rollbackWatch(info)),
+      tap: new ListTap(
+        scope,
+        adoption,
+        (status) => this.#refused(status, caller, identity),
+        isRecent ? this.#rollbackWatch(info) : undefined,
+      ),
       fallback: { canServe: () => kept()?.listed !== undefined, serve: () => copies.list(exchange, info, kept()) },
     });
   }
@@ -269,7 +273,7 @@ export class Proxy {
     });
   }
 
-  /** A write that went through makes the recording of its object old, and tells where the API server's history stands. */
+  /** A write that went through makes the recording of its object old. Of where history stands its answer tells nothing: a write that changed nothing is answered with the object as old as it is. */
   #writeTap(info: RequestInfo, caller: Caller): AnswerTap {
     const { refusedTokens, store } = this.parts;
     const isWrite = info.verb === "create" || info.verb === "update" || info.verb === "patch" || info.verb === "delete";
@@ -280,11 +284,10 @@ export class Proxy {
       if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun"))
         store.deleteResponsesForPath(caller.principal, objectPath);
     };
-    const isTelling = isWrite && info.verb !== "delete" && info.subresource !== "token" && !info.query.has("dryRun");
-    return new WriteTap({ onStatus, onResourceVersion: isTelling ? this.#rollbackWatch(info) : () => {} });
+    return new WriteTap(onStatus);
   }
 
-  /** Whatever the API server gives out from now on is newer than what is held now, or its history went back. */
+  /** A list that claims to be recent is newer than what is held now, or the API server's history went back. */
   #rollbackWatch({ group, resource }: RequestInfo): OnResourceVersion {
     const { scopes } = this.parts;
     const held = scopes.newestHeld(group, resource);

@@ -35,7 +35,13 @@ export type Route =
   /** A list that a live scope may answer. */
   | { readonly kind: "list-scope"; readonly identity: ScopeIdentity; readonly notOlderThan: string }
   /** A list that only the API server can answer while it is there. */
-  | { readonly kind: "list-forward"; readonly identity: ScopeIdentity; readonly mayAdopt: boolean }
+  | {
+      readonly kind: "list-forward";
+      readonly identity: ScopeIdentity;
+      readonly mayAdopt: boolean;
+      /** The answer claims to be recent: an older one than what is held means that history went back. */
+      readonly isRecent: boolean;
+    }
   /** A GET whose whole answer is kept. */
   | { readonly kind: "recorded"; readonly isObject: boolean };
 
@@ -91,7 +97,13 @@ export function route(
     /^[1-9][0-9]*$/.test(resourceVersion) && (match === "NotOlderThan" || (match === "" && !isPaged)) && !isPaged;
   if ((isAny || isNotOlder) && !isPretty && !info.query.has("sendInitialEvents"))
     return { kind: "list-scope", identity, notOlderThan: resourceVersion };
-  return { kind: "list-forward", identity, mayAdopt: !isPaged && !isPretty && resourceVersion === "" };
+  return {
+    kind: "list-forward",
+    identity,
+    mayAdopt: !isPaged && !isPretty && resourceVersion === "",
+    // A later page is as old as the first one, and whoever names a resourceVersion gets that one or a cache's.
+    isRecent: resourceVersion === "" && match === "" && (info.query.get("continue") ?? "") === "",
+  };
 }
 
 /** Whole answers kept beside objects: what kubectl and client-go need to find their way. */

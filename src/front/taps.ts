@@ -16,13 +16,10 @@ import { decodeBody } from "./serve.ts";
 /** Told of refusals. The caller hears of its own when this has resolved. */
 export type OnRefused = (status: 401 | 403) => Promise<void> | void;
 
-/** Told of a resourceVersion that the API server has just now given out. */
+/** Told of the resourceVersion at which a list that claims to be recent stands. */
 export type OnResourceVersion = (resourceVersion: string) => void;
 
-/**
- * metadata.resourceVersion at the start of a list, a Table or a written
- * object, in the order in which Go's encoder writes metadata.
- */
+/** metadata.resourceVersion at the start of a list or a Table, in the order in which Go's encoder writes metadata. */
 const CURRENT_VERSION = /"metadata":\{(?:"[a-zA-Z]+":"[^"\\]*",)*"resourceVersion":"(\d+)"/;
 
 function tellVersion(bytes: Uint8Array, tell: OnResourceVersion): void {
@@ -43,7 +40,7 @@ export class ListTap implements AnswerTap {
     private readonly scope: Scope | undefined,
     private readonly adoption: ListAdoption | undefined,
     private readonly onRefused: OnRefused,
-    private readonly onResourceVersion: OnResourceVersion,
+    private readonly onResourceVersion: OnResourceVersion | undefined,
   ) {}
 
   head(status: number, headers: Headers): boolean {
@@ -68,7 +65,8 @@ export class ListTap implements AnswerTap {
 
   chunk(bytes: Uint8Array): void {
     if (this.#status !== 200) return;
-    if (this.#isFirst && this.#isPlain) tellVersion(bytes, this.onResourceVersion);
+    if (this.#isFirst && this.#isPlain && this.onResourceVersion !== undefined)
+      tellVersion(bytes, this.onResourceVersion);
     this.#isFirst = false;
     if (this.#gunzip !== undefined) this.#gunzip.write(bytes);
     else this.adoption?.push(bytes);
@@ -95,30 +93,16 @@ export class ListTap implements AnswerTap {
   }
 }
 
-/** Notes what a write's answer tells: a refusal, success, and how far the API server's history is. */
+/** Notes whether a write went through. */
 export class WriteTap implements AnswerTap {
-  #isFirst = true;
+  constructor(private readonly onStatus: (status: number) => void) {}
 
-  constructor(
-    private readonly options: {
-      readonly onStatus: (status: number) => void;
-      readonly onResourceVersion: OnResourceVersion;
-    },
-  ) {}
-
-  head(status: number, headers: Headers): boolean {
-    this.options.onStatus(status);
-    return (
-      (status === 200 || status === 201) &&
-      (headers.get("content-type") ?? "").startsWith("application/json") &&
-      headers.get("content-encoding") === null
-    );
+  head(status: number): boolean {
+    this.onStatus(status);
+    return false;
   }
 
-  chunk(bytes: Uint8Array): void {
-    if (this.#isFirst) tellVersion(bytes, this.options.onResourceVersion);
-    this.#isFirst = false;
-  }
+  chunk(): void {}
 
   end(): void {}
 
