@@ -8,7 +8,8 @@
 import { EdgeError } from "../base/errors.ts";
 import { MalformedError, type ListHead, type ListReader } from "../kube/codec.ts";
 import { codecFor, mediaType } from "../kube/representation.ts";
-import type { ListWriter, Store } from "../store/contract.ts";
+import type { Copy, ListWriter } from "../store/contract.ts";
+import { CopyDroppedError } from "../store/errors.ts";
 
 /** Takes a forwarded list's decoded bytes beside the client's own copy of them. */
 export class ListAdoption {
@@ -17,8 +18,7 @@ export class ListAdoption {
   #contentType = "";
 
   constructor(
-    private readonly store: Store,
-    private readonly scopeId: number,
+    private readonly copy: Copy,
     private readonly limits: { readonly scopeMaxItems: number; readonly scopeMaxBytes: number },
     private readonly finish: (contentType: string, head: ListHead, writer: ListWriter) => void,
   ) {}
@@ -29,10 +29,10 @@ export class ListAdoption {
     const codec = codecFor(this.#contentType);
     if (codec === undefined) return false;
     try {
-      this.#writer = this.store.beginList(this.scopeId);
+      this.#writer = this.copy.beginList();
     } catch (error) {
       // The scope was dropped while the client's request was on its way: a refusal, or a lack of room.
-      if (error instanceof RangeError) return false;
+      if (error instanceof CopyDroppedError) return false;
       throw error;
     }
     this.#reader = codec.listReader();
@@ -47,7 +47,7 @@ export class ListAdoption {
       const { scopeMaxItems, scopeMaxBytes } = this.limits;
       if (this.#writer.itemCount > scopeMaxItems || this.#writer.itemBytes > scopeMaxBytes) this.abort();
     } catch (error) {
-      if (!(error instanceof MalformedError)) throw error;
+      if (!(error instanceof MalformedError) && !(error instanceof CopyDroppedError)) throw error;
       this.abort();
     }
   }

@@ -23,7 +23,8 @@ import { codecFor } from "../kube/representation.ts";
 import { compareResourceVersions, isResourceVersion } from "../kube/resource-version.ts";
 import { badRequest, expired, resourceVersionTooLarge, unavailable, type StatusError } from "../kube/status-error.ts";
 import { objectKey } from "../kube/resource-path.ts";
-import type { ListedState, ListWriter, ScopeIdentity, ScopeRecord, ScopeSnapshot, Store } from "../store/contract.ts";
+import type { Copy, ListedState, ListWriter, ScopeIdentity, ScopeSnapshot, Store } from "../store/contract.ts";
+import { CopyDroppedError } from "../store/errors.ts";
 import { Edits, isLocalVersion } from "./edits.ts";
 import { ListAdoption } from "./list-adoption.ts";
 import { Ring } from "./ring.ts";
@@ -109,7 +110,9 @@ const CATCH_UP_MS = 3_000;
 
 /** One scope. */
 export class Scope {
-  readonly id: number;
+  static #made = 0;
+  /** Grows from scope to scope of this process: tells which of two is the older. */
+  readonly order = ++Scope.#made;
   readonly identity: ScopeIdentity;
   readonly #ring: Ring;
   #watchers = new Set<ScopeWatcher>();
@@ -146,16 +149,16 @@ export class Scope {
   #advanced = new Set<() => void>();
 
   constructor(
-    record: ScopeRecord,
+    /** Its rows; dropped with the scope. */
+    readonly copy: Copy,
     private readonly parts: ScopeParts,
     private readonly onDropped: (scope: Scope) => void,
   ) {
-    this.id = record.id;
-    this.identity = record.identity;
-    this.#lastUsedMs = record.lastUsedMs;
+    this.identity = copy.identity;
+    this.#lastUsedMs = copy.lastUsedMs;
     // Whoever was being told when the last process died was lost with it.
-    if (record.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();
-    this.#ring = new Ring(parts.limits.ringMaxEvents, parts.limits.ringMaxBytes, record.listed?.changedAt ?? "");
+    if (copy.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();
+    this.#ring = new Ring(parts.limits.ringMaxEvents, parts.limits.ringMaxBytes, copy.listed?.changedAt ?? "");
   }
 
   /** Where the scope stands now. */
@@ -212,7 +215,7 @@ export class Scope {
 
   /** The content's state, or undefined while nothing was committed. */
   get listed(): ListedState | undefined {
-    return this.parts.store.listedState(this.id);
+    return this.copy.listed;
   }
 
   /** The codec of the kept bytes; only for a listed scope. */
@@ -220,18 +223,19 @@ export class Scope {
     const codec = codecFor(listed.contentType);
     if (codec === undefined)
       throw new MalformedError(
-        `Cannot read scope ${this.id}: kept as ${listed.contentType}, which is not a known format`,
+        `Cannot read a copy of ${this.identity.resource}: kept as ${listed.contentType}, which is not a known format`,
       );
     return codec;
   }
 
   /** Notes that a client used the scope, and keeps it followed for the linger time. */
   use(): void {
-    const { clock, store } = this.parts;
+    if (this.copy.isDropped) return;
+    const { clock } = this.parts;
     this.#usedAtMs = clock.monotonicMs();
     // A clock that stands before the last use was never set: what it says would make the scope decades old.
     const nowMs = Math.max(clock.nowMs(), this.#lastUsedMs);
-    if (nowMs - this.#lastUsedMs > 60_000) store.touchScope(this.id, { lastUsedMs: nowMs });
+    if (nowMs - this.#lastUsedMs > 60_000) this.copy.touch({ lastUsedMs: nowMs });
     this.#lastUsedMs = nowMs;
     this.#cancelLinger?.();
     this.#cancelLinger = this.parts.clock.after(this.parts.limits.lingerMs, () => this.#stopIfUnused());
@@ -263,7 +267,7 @@ export class Scope {
     try {
       await this.#list("first");
     } catch (error) {
-      if (error instanceof UnreachableError) throw this.#neverObserved(error);
+      if (error instanceof UnreachableError || error instanceof CopyDroppedError) throw this.#neverObserved(error);
       if (!(error instanceof MalformedError)) throw error;
       throw unavailable(`Cannot list ${this.identity.resource}: the API server's answer is not a whole list`, {
         cause: error,
@@ -330,7 +334,7 @@ export class Scope {
   }
 
   #view(): ScopeSnapshot | undefined {
-    const rows = this.parts.store.snapshot(this.id);
+    const rows = this.rows();
     return rows === undefined ? undefined : this.#edits.over(rows);
   }
 
@@ -343,7 +347,7 @@ export class Scope {
 
   /** One item as the API server gave it. */
   row(namespace: string, name: string): Item | undefined {
-    return this.listed === undefined ? undefined : this.parts.store.getObject(this.id, namespace, name);
+    return this.listed === undefined ? undefined : this.copy.get(namespace, name);
   }
 
   /** Whether an edited item stands before this row. */
@@ -353,7 +357,7 @@ export class Scope {
 
   /** All items as the API server gave them; to be disposed of. */
   rows(): ScopeSnapshot | undefined {
-    return this.parts.store.snapshot(this.id);
+    return this.listed === undefined ? undefined : this.copy.snapshot();
   }
 
   /** Lays edited items over their rows and tells the watchers. Their resourceVersions grow from item to item. */
@@ -408,7 +412,7 @@ export class Scope {
   adopt(): ListAdoption | undefined {
     if (this.isFollowing || this.#listing !== undefined || this.#isOversize || this.#watchers.size > 0)
       return undefined;
-    return new ListAdoption(this.parts.store, this.id, this.parts.limits, (contentType, head, writer) => {
+    return new ListAdoption(this.copy, this.parts.limits, (contentType, head, writer) => {
       if (this.isFollowing || this.#listing !== undefined || this.#watchers.size > 0) return writer.abort();
       if (head.continueToken !== "" || !isResourceVersion(head.resourceVersion)) return writer.abort();
       const { shape, resourceVersion } = head;
@@ -522,9 +526,9 @@ export class Scope {
   #hearListeners(): void {
     for (const watcher of this.#listeners) if (watcher.taken >= this.#epochSeq) this.#listeners.delete(watcher);
     if (this.#listeners.size > 0 || this.listed?.isPartlyTold !== true) return;
-    const { clock, store } = this.parts;
+    const { clock } = this.parts;
     if (this.#lostListenerMs !== undefined && clock.monotonicMs() - this.#lostListenerMs < LOST_LISTENER_MS) return;
-    store.touchScope(this.id, { isPartlyTold: false });
+    this.copy.touch({ isPartlyTold: false });
   }
 
   /** Makes sure that a watch at this resourceVersion misses nothing, or says 410. */
@@ -565,7 +569,7 @@ export class Scope {
     try {
       await this.#list("first");
     } catch (error) {
-      if (error instanceof UnreachableError) throw this.#neverObserved(error);
+      if (error instanceof UnreachableError || error instanceof CopyDroppedError) throw this.#neverObserved(error);
       throw error;
     }
   }
@@ -632,7 +636,7 @@ export class Scope {
     this.#cancelLinger = undefined;
     if (this.#watchers.size > 0) return this.use();
     this.#stopFollowing();
-    this.parts.store.touchScope(this.id, { lastUsedMs: this.#lastUsedMs });
+    if (!this.copy.isDropped) this.copy.touch({ lastUsedMs: this.#lastUsedMs });
   }
 
   async #followLoop(following: Following, from: string | undefined): Promise<void> {
@@ -757,7 +761,9 @@ export class Scope {
 
   /** One frame of the upstream watch. @returns an outcome if the watch cannot go on. */
   #take(frame: WatchFrame, codec: Codec, position: { at: string }): FollowOutcome | undefined {
-    const { store, clock } = this.parts;
+    const { clock } = this.parts;
+    // Its rows were lost meanwhile: there is nothing that an event could be applied to.
+    if (this.listed === undefined) return { kind: "ended" };
     if (frame.type === "ERROR") {
       if (frame.code === 410) return { kind: "expired" };
       throw new UpstreamRefusedError(frame.code, "application/json", "", undefined);
@@ -766,8 +772,8 @@ export class Scope {
       if (!isResourceVersion(frame.resourceVersion)) return undefined;
       if (compareResourceVersions(frame.resourceVersion, position.at) < 0) return { kind: "rollback" };
       position.at = frame.resourceVersion;
-      if (compareResourceVersions(frame.resourceVersion, this.listed!.resourceVersion) > 0) {
-        store.touchScope(this.id, { resourceVersion: frame.resourceVersion, lastContactMs: clock.nowMs() });
+      if (compareResourceVersions(frame.resourceVersion, this.listed.resourceVersion) > 0) {
+        this.copy.touch({ resourceVersion: frame.resourceVersion, lastContactMs: clock.nowMs() });
         this.#tellAdvanced();
       }
       this.#noteReplayed(position.at);
@@ -789,7 +795,7 @@ export class Scope {
   }
 
   #apply(frame: { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly item: Item }, codec: Codec): void {
-    const { store, clock } = this.parts;
+    const { clock } = this.parts;
     const { item, type } = frame;
     const { resourceVersion } = item.meta;
     const listed = this.listed!;
@@ -797,8 +803,8 @@ export class Scope {
       // In the rows already: a replay for the ring alone, or overtaken by a list.
       if (compareResourceVersions(resourceVersion, this.#replayUntil) > 0) return;
     } else {
-      if (type === "DELETED") store.deleteObject(this.id, item, resourceVersion, clock.nowMs());
-      else store.putObject(this.id, item, resourceVersion, clock.nowMs());
+      if (type === "DELETED") this.copy.delete(item, resourceVersion, clock.nowMs());
+      else this.copy.put(item, resourceVersion, clock.nowMs());
     }
     this.#edits.delete(objectKey(item.meta.namespace, item.meta.name));
     this.#ring.append(resourceVersion, codec.event(listed.shape, type, item.bytes));
@@ -874,7 +880,7 @@ export class Scope {
     following.refusal = error;
     this.#endWatchers(status);
     this.#stopFollowing();
-    this.parts.store.dropScope(this.id);
+    this.copy.drop();
     this.onDropped(this);
     this.#tellAdvanced();
     return { kind: "stop" };
@@ -949,7 +955,7 @@ export class Scope {
   }
 
   async #listOnce(reason: "first" | "expired" | "rollback"): Promise<void> {
-    const { store, link, source, clock, limits } = this.parts;
+    const { link, source, clock, limits } = this.parts;
     const controller = new AbortController();
     this.#hasListHead = false;
     const onHead = () => {
@@ -959,8 +965,7 @@ export class Scope {
     this.parts.countList(reason);
     try {
       const { writer, codec, head } = await readWholeList({
-        store,
-        scopeId: this.id,
+        copy: this.copy,
         source,
         identity: this.identity,
         limits,

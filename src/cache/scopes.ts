@@ -28,7 +28,7 @@ export class Scopes {
     private readonly parts: ScopeParts,
     private readonly options: { readonly retentionMs: number; readonly maxScopes: number },
   ) {
-    for (const record of parts.store.scopes()) this.#add(new Scope(record, parts, (scope) => this.#remove(scope)));
+    for (const copy of parts.store.copies()) this.#add(new Scope(copy, parts, (scope) => this.#remove(scope)));
     this.#scheduleSweep();
   }
 
@@ -47,7 +47,7 @@ export class Scopes {
     const known = this.find(identity);
     if (known !== undefined) return known;
     if (this.#byKey.size >= this.options.maxScopes && !this.#dropOldest()) return undefined;
-    const scope = new Scope(this.parts.store.openScope(identity, this.parts.clock.nowMs()), this.parts, (dropped) =>
+    const scope = new Scope(this.parts.store.openCopy(identity, this.parts.clock.nowMs()), this.parts, (dropped) =>
       this.#remove(dropped),
     );
     this.#add(scope);
@@ -175,7 +175,7 @@ export class Scopes {
   #drop(scope: Scope): void {
     scope.close();
     this.#remove(scope);
-    this.parts.store.dropScope(scope.id);
+    scope.copy.drop();
   }
 
   #scheduleSweep(): void {

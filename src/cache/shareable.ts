@@ -64,7 +64,7 @@ export function isWithin(scope: Scope, candidate: Scope): boolean {
   if (part.group !== whole.group || part.version !== whole.version || part.resource !== whole.resource) return false;
   if (whole.namespace !== "" && whole.namespace !== part.namespace) return false;
   const isAlike = part.fieldSelector === "" && part.labelSelector === "" && part.namespace === whole.namespace;
-  if (isAlike && candidate.id > scope.id) return false;
+  if (isAlike && candidate.order > scope.order) return false;
   const [asked, held] = [firstForm(part.representation), firstForm(whole.representation)];
   if (asked?.as !== "object" || held?.as !== "object") return false;
   // A custom resource is JSON whatever was asked for first; then only the same wish is sure to get the same.

@@ -24,7 +24,6 @@ import type { Codec, Item, Shape, WatchFrame } from "../kube/codec.ts";
 import { objectKey } from "../kube/resource-path.ts";
 import type { Selection } from "../kube/selectors.ts";
 import { expired } from "../kube/status-error.ts";
-import type { Store } from "../store/contract.ts";
 import type { Scope } from "./scope.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
 import type { WatchSink } from "./scope-watcher.ts";
@@ -79,13 +78,13 @@ export class Feed implements WatchSink {
 
 /** What a derived watch is made of. */
 export interface DerivationOptions {
-  readonly store: Store;
   readonly base: Scope;
   /** The base's content at the start. */
   readonly shape: Shape;
   readonly epoch: string;
   readonly codec: Codec;
-  readonly derivedId: number;
+  /** The scope that it feeds. */
+  readonly derived: Scope;
   readonly selection: Selection;
   readonly onBytes: (bytes: number) => void;
 }
@@ -157,7 +156,7 @@ export class Derivation {
 
   #lastSelected(item: Item): Item {
     const { namespace, name, resourceVersion } = item.meta;
-    const last = this.options.store.getObject(this.options.derivedId, namespace, name);
+    const last = this.options.derived.row(namespace, name);
     if (last === undefined) return item;
     return {
       meta: { ...last.meta, resourceVersion },

@@ -215,7 +215,7 @@ export class SharingSource implements ScopeSource {
     let best: Scope | undefined;
     for (const candidate of this.#all()) {
       if (!isWithin(scope, candidate) || !this.#isBase(candidate)) continue;
-      if (best === undefined || candidate.id < best.id) best = candidate;
+      if (best === undefined || candidate.order < best.order) best = candidate;
     }
     return best;
   }
@@ -329,7 +329,7 @@ export class SharingSource implements ScopeSource {
   // ---- answering from a base ----
 
   #listFrom(base: Scope, { selection }: Feeding): ListPage | undefined {
-    const snapshot = this.parts.store.snapshot(base.id);
+    const snapshot = base.rows();
     if (snapshot === undefined) return undefined;
     const codec = base.codec(snapshot.listed);
     const select = (whole: ScopeSnapshot) => (selection.isAll ? whole : selected(whole, selection, formatOf(codec)));
@@ -343,21 +343,20 @@ export class SharingSource implements ScopeSource {
     resourceVersion: string,
     signal: AbortSignal,
   ): Promise<WatchStream | undefined> {
-    const { store, clock } = this.parts;
+    const { clock } = this.parts;
     if (!(await base.reaches(resourceVersion, REACH_PATIENCE_MS)) || signal.aborted) return undefined;
-    using rows = store.snapshot(scope.id);
+    using rows = scope.rows();
     const { listed } = base;
     // From an older moment than the rows it cannot be told what was selected then.
     if (listed === undefined || rows === undefined || rows.listed.resourceVersion !== resourceVersion) return undefined;
     const codec = base.codec(listed);
     const derivation = new Derivation(
       {
-        store,
         base,
         codec,
         shape: listed.shape,
         epoch: listed.epoch,
-        derivedId: scope.id,
+        derived: scope,
         selection: feeding.selection,
         onBytes: (bytes) => this.#count(bytes),
       },

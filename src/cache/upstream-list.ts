@@ -7,7 +7,7 @@
 
 import type { Codec, ListHead } from "../kube/codec.ts";
 import { isResourceVersion } from "../kube/resource-version.ts";
-import type { ListWriter, ScopeIdentity, Store } from "../store/contract.ts";
+import type { Copy, ListWriter, ScopeIdentity } from "../store/contract.ts";
 import { UpstreamRefusedError, type ListPage, type ScopeSource } from "../uplink/scope-source.ts";
 import { ScopeTooLargeError } from "./scope-errors.ts";
 
@@ -16,8 +16,8 @@ const PAGE_ITEMS = 500;
 
 /** What to list, and where it goes. */
 export interface WholeListOptions {
-  readonly store: Store;
-  readonly scopeId: number;
+  /** What the list is to become. */
+  readonly copy: Copy;
   readonly source: ScopeSource;
   readonly identity: ScopeIdentity;
   readonly limits: { readonly scopeMaxItems: number; readonly scopeMaxBytes: number };
@@ -39,10 +39,11 @@ export interface WholeList {
  * @throws {UpstreamRefusedError} when the API server answers with something else.
  * @throws {ScopeTooLargeError} beyond the limits, or when the list cannot be kept.
  * @throws {UnreachableError} {MalformedError} when a page does not come whole.
+ * @throws {CopyDroppedError} when the copy is dropped meanwhile.
  */
 export async function readWholeList(options: WholeListOptions): Promise<WholeList> {
-  const { store, scopeId, source, identity, signal } = options;
-  let writer = store.beginList(scopeId);
+  const { copy, source, identity, signal } = options;
+  let writer = copy.beginList();
   try {
     let continueToken = "";
     let limit = PAGE_ITEMS;
@@ -55,7 +56,7 @@ export async function readWholeList(options: WholeListOptions): Promise<WholeLis
       if (page === undefined) {
         // The pages outlived their snapshot: once more, in one piece.
         writer.abort();
-        writer = store.beginList(scopeId);
+        writer = copy.beginList();
         continueToken = "";
         limit = 0;
         continue;

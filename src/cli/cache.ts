@@ -13,7 +13,7 @@ import { silentLog } from "../base/log.ts";
 import { ConfigError, loadPlaces } from "../config/config.ts";
 import { codecFor } from "../kube/representation.ts";
 import type { Item } from "../kube/codec.ts";
-import type { ScopeRecord } from "../store/contract.ts";
+import type { Copy } from "../store/contract.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import { UsageError, complain, print, readFlags, table, writeOut } from "./command.ts";
 import { askStatus, shortPrincipal } from "./status.ts";
@@ -124,11 +124,11 @@ function obstacleTo(stateDir: string): readonly [string, string] | undefined {
 }
 
 function list(store: SqliteStore, output: string | undefined): number {
-  const scopes = store.scopes().map((scope) => ({
-    ...scope.identity,
-    ...store.sizeOf(scope.id),
-    resourceVersion: scope.listed?.resourceVersion ?? "",
-    lastContactMs: scope.listed?.lastContactMs ?? 0,
+  const scopes = store.copies().map((copy) => ({
+    ...copy.identity,
+    ...copy.size(),
+    resourceVersion: copy.listed?.resourceVersion ?? "",
+    lastContactMs: copy.listed?.lastContactMs ?? 0,
   }));
   const answers = store.listResponses();
   if (output === "json") {
@@ -173,13 +173,12 @@ function get(
   const [resource = "", ...group] = kind.split(".");
   const slash = name.indexOf("/");
   const [namespace, plain] = slash < 0 ? ["", name] : [name.slice(0, slash), name.slice(slash + 1)];
-  let found: { scope: ScopeRecord; item: Item } | undefined;
-  for (const scope of store.scopes()) {
-    if (scope.identity.resource !== resource || (group.length > 0 && scope.identity.group !== group.join(".")))
-      continue;
-    const item = store.getObject(scope.id, namespace, plain);
+  let found: { copy: Copy; item: Item } | undefined;
+  for (const copy of store.copies()) {
+    if (copy.identity.resource !== resource || (group.length > 0 && copy.identity.group !== group.join("."))) continue;
+    const item = copy.get(namespace, plain);
     // The newest contact wins; plain objects are preferred to tables.
-    if (item !== undefined && (found === undefined || rank(scope) > rank(found.scope))) found = { scope, item };
+    if (item !== undefined && (found === undefined || rank(copy) > rank(found.copy))) found = { copy, item };
   }
   if (found === undefined) {
     return sorry(
@@ -187,7 +186,7 @@ function get(
       "See: holdfast cache ls; an object in a namespace is named NAMESPACE/NAME",
     );
   }
-  const { shape, contentType } = found.scope.listed!;
+  const { shape, contentType } = found.copy.listed!;
   const body = codecFor(contentType)!.single(shape, found.item.bytes);
   const isJson = contentType === "application/json";
   const isSecret = resource === "secrets" && !showSecrets;
@@ -208,7 +207,7 @@ function get(
   return 0;
 }
 
-function rank({ listed }: ScopeRecord): number {
+function rank({ listed }: Copy): number {
   return (listed?.lastContactMs ?? 0) + (listed?.shape.listKind === "Table" ? 0 : 1e15);
 }
 

@@ -46,7 +46,7 @@ export function reportStatus(sources: StatusSources): StatusReport {
     },
     scopes: [...scopes.all()].map((scope) => {
       const { listed } = scope;
-      const { items, bytes } = store.sizeOf(scope.id);
+      const { items, bytes } = scope.copy.isDropped ? { items: 0, bytes: 0 } : scope.copy.size();
       const base = sharing.baseOf(scope);
       return {
         ...scope.identity,

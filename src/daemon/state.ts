@@ -33,7 +33,7 @@ function forgetOtherCluster(store: Store, caPem: string, log: Log): void {
   const known = textOf(store.getValue("cluster"))?.split(",");
   if (known !== undefined && !known.some((fingerprint) => fingerprints.includes(fingerprint))) {
     log.warn("state folder belongs to another cluster: its copies are dropped");
-    for (const { id } of store.scopes()) store.dropScope(id);
+    for (const copy of store.copies()) copy.drop();
     for (const { key } of store.listResponses()) store.deleteResponse(key);
   }
   const now = fingerprints.join(",");

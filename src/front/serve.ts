@@ -204,11 +204,7 @@ export class CopyServer {
         (scope.identity.namespace === "" || scope.identity.namespace === namespace) &&
         labelSelector === "" &&
         (fieldSelector === "" || fieldSelector === `metadata.name=${info.name}`);
-      if (
-        covers &&
-        (scope.listed?.lastContactMs ?? 0) > recordedAtMs &&
-        this.store.getObject(scope.id, namespace, info.name) === undefined
-      )
+      if (covers && (scope.listed?.lastContactMs ?? 0) > recordedAtMs && scope.row(namespace, info.name) === undefined)
         return true;
     }
     return false;

@@ -6,9 +6,16 @@
  * *values* (keys, the cluster's identity). Objects and the scope's
  * resourceVersion are committed together or not at all.
  *
- * Writes are queued and committed in groups; `snapshot`, `getObject` and
- * `flush` first commit what is queued, so a reader always sees what was
- * written before it asked.
+ * A scope's rows are reached through a *copy*, a handle that the store hands
+ * out. It lives until the copy is dropped; whoever holds it then can write
+ * nothing any more, and nothing that comes later shares rows with it.
+ *
+ *   dropped by  Copy.drop, Store.forget, the end of the state folder's cluster
+ *   unlisted by damage, a database that was lost (the handle lives, and is listed anew)
+ *
+ * Writes are queued and committed in groups; `snapshot`, `get` and `flush`
+ * first commit what is queued, so a reader always sees what was written
+ * before it asked.
  */
 
 import type { Item, Shape } from "../kube/codec.ts";
@@ -39,16 +46,6 @@ export function identityText({
   representation,
 }: ScopeIdentity): string {
   return JSON.stringify([principal, group, version, resource, namespace, fieldSelector, labelSelector, representation]);
-}
-
-/** A scope as it stands on disk. */
-export interface ScopeRecord {
-  readonly id: number;
-  readonly identity: ScopeIdentity;
-  /** Undefined until the first list was committed whole: nothing of the scope may be served before. */
-  readonly listed?: ListedState;
-  /** Last time a client used it, ms since the epoch. */
-  readonly lastUsedMs: number;
 }
 
 /** What a committed list and the events after it add up to. */
@@ -159,38 +156,52 @@ export interface StoreStatus {
   readonly sealing: "credential" | "file" | "memory";
 }
 
+/**
+ * One scope's rows, while it is kept.
+ *
+ * Once it is dropped every method throws CopyDroppedError and writes
+ * nothing, its ListWriters' too; the properties can still be read.
+ */
+export interface Copy {
+  readonly identity: ScopeIdentity;
+  /** The listed state including what is queued; undefined until a list was committed whole, and once dropped: nothing may be served then. May become undefined at any time, by damage. */
+  readonly listed: ListedState | undefined;
+  readonly isDropped: boolean;
+  /** Last time a client used it, ms since the epoch. */
+  readonly lastUsedMs: number;
+
+  beginList(): ListWriter;
+  /** Queues one event's effect. Same bytes as stored: only the resourceVersion moves. Without a list nothing is written. */
+  put(item: Item, resourceVersion: string, nowMs: number): void;
+  delete(item: Item, resourceVersion: string, nowMs: number): void;
+  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That a list's difference was told to its end is held back for a second. */
+  touch(state: {
+    readonly resourceVersion?: string;
+    readonly lastContactMs?: number;
+    readonly lastUsedMs?: number;
+    readonly isPartlyTold?: false;
+  }): void;
+  get(namespace: string, name: string): Item | undefined;
+  snapshot(): ScopeSnapshot | undefined;
+  /** Items and bytes that are kept, for `status`. */
+  size(): { readonly items: number; readonly bytes: number };
+  /** Forgets it: rows and identity. Twice is once. */
+  drop(): void;
+}
+
 /** Everything the node remembers. One instance per state folder. */
 export interface Store {
-  scopes(): ScopeRecord[];
-  /** Finds the scope of this identity, or makes an empty one. */
-  openScope(identity: ScopeIdentity, nowMs: number): ScopeRecord;
-  dropScope(scopeId: number): void;
-
-  beginList(scopeId: number): ListWriter;
-  /** Queues one event's effect. Same bytes as stored: only the resourceVersion moves. */
-  putObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void;
-  deleteObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void;
-  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That a list's difference was told to its end is held back for a second. */
-  touchScope(
-    scopeId: number,
-    state: {
-      readonly resourceVersion?: string;
-      readonly lastContactMs?: number;
-      readonly lastUsedMs?: number;
-      readonly isPartlyTold?: false;
-    },
-  ): void;
-  getObject(scopeId: number, namespace: string, name: string): Item | undefined;
-  snapshot(scopeId: number): ScopeSnapshot | undefined;
-  /** The listed state including what is queued. May become undefined at any time: a damaged row, a quota. */
-  listedState(scopeId: number): ListedState | undefined;
+  /** All copies, the longest known first. */
+  copies(): Copy[];
+  /** The copy of this identity, made empty if there is none; the same handle until it is dropped. */
+  openCopy(identity: ScopeIdentity, nowMs: number): Copy;
 
   putResponse(key: ResponseKey, response: StoredResponse, options: { readonly isSecret: boolean }): void;
   getResponse(key: ResponseKey): StoredResponse | undefined;
   deleteResponse(key: ResponseKey): void;
   /** Forgets recorded answers of this principal to exactly this path (its text before "?"), whatever the query or Accept. */
   deleteResponsesForPath(principal: string, path: string): void;
-  /** Forgets every scope of a principal that `matches` (a revoked permission); recorded answers, which have no scope, only when `matches` accepts everything. */
+  /** Drops every copy of a principal that `matches` (a revoked permission); recorded answers, which have no scope, only when `matches` accepts everything. */
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void;
   listResponses(): {
     readonly key: ResponseKey;
@@ -211,8 +222,8 @@ export interface Store {
   flush(): void;
   /** `flush`, and held-back bookmarks too: called at a cut and at shutdown. */
   settle(): void;
-  /** Gives way when the quota is exceeded: recorded answers, then scopes by last use, kubelet's last. The store calls it itself, at most once a minute. @param protect ids of scopes that must stay. */
-  trim?(protect?: (scopeId: number) => boolean): void;
+  /** Gives way when the quota is exceeded: recorded answers, then copies by last use, kubelet's last. The store calls it itself, at most once a minute. */
+  trim?(): void;
   /** Reads every row and checks it. @returns counts; damaged rows are quarantined. */
   verify(): { readonly checked: number; readonly damaged: number };
   status(): StoreStatus;

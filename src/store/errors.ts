@@ -12,3 +12,13 @@ export class ScopeDamagedError extends EdgeError {
   override readonly name = "ScopeDamagedError";
   readonly code = "SCOPE_DAMAGED";
 }
+
+/** The copy was dropped: a permission was revoked, or room was needed. Nothing was written; whoever still needs it opens another. */
+export class CopyDroppedError extends EdgeError {
+  override readonly name = "CopyDroppedError";
+  readonly code = "COPY_DROPPED";
+
+  constructor(resource: string) {
+    super(`Cannot use the copy of ${resource}: it was dropped`);
+  }
+}

@@ -18,7 +18,7 @@ import type { Item } from "../kube/codec.ts";
 import { objectKey } from "../kube/resource-path.ts";
 import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import type { ListChange, ListedState, ListWriter } from "./contract.ts";
-import { ScopeDamagedError } from "./errors.ts";
+import { CopyDroppedError, ScopeDamagedError } from "./errors.ts";
 import {
   clearRows,
   deleteRow,
@@ -62,8 +62,9 @@ export interface StagedListParts {
   readonly lostRow: (row: ObjectRow) => void;
   /** Within the transaction: the scope is to be this. */
   readonly save: (listed: ListedState, rows: number, tally: Tally) => void;
-  readonly isGone: () => boolean;
-  readonly ended: (list: StagedList, stagingRows: number) => void;
+  /** Within the transaction that first stages a row: the number is taken for good. */
+  readonly stagingBegins: () => void;
+  readonly ended: (list: StagedList) => void;
 }
 
 type CommitState = Parameters<ListWriter["commit"]>[0];
@@ -90,6 +91,8 @@ export class StagedList implements ListWriter {
   /** Something it needs was lost on the way: adding goes on in vain, `commit` says so. */
   #isLost = false;
   #isOver = false;
+  /** Its copy was dropped. */
+  #isOrphaned = false;
 
   constructor(private readonly parts: StagedListParts) {
     this.#startRows = parts.scope.rows;
@@ -97,6 +100,7 @@ export class StagedList implements ListWriter {
   }
 
   add(item: Item): void {
+    this.#checkOwned();
     if (this.#isOver) return;
     this.itemCount++;
     this.itemBytes += item.bytes.length;
@@ -125,8 +129,8 @@ export class StagedList implements ListWriter {
   }
 
   commit(state: CommitState, onChange: (change: ListChange) => void): void {
+    this.#checkOwned();
     if (this.#isOver) throw new RangeError("Cannot commit a list twice");
-    if (this.parts.isGone()) return this.abort();
     this.parts.flush();
     try {
       if (this.#isFirst) this.#commitFirst(state);
@@ -144,10 +148,22 @@ export class StagedList implements ListWriter {
     if (this.#hasSpilled) this.parts.write(() => clearRows(this.parts.database(), this.parts.stagingRows));
   }
 
+  /** Its copy is dropped, and with it whatever was added. @returns the number of rows that are staged, if any are: to be cleared with the copy's own. */
+  orphaned(): number | undefined {
+    this.#isOrphaned = true;
+    if (this.#isOver) return undefined;
+    this.#end();
+    return this.#hasSpilled ? this.parts.stagingRows : undefined;
+  }
+
   #end(): void {
     this.#isOver = true;
     this.#held.clear();
-    this.parts.ended(this, this.parts.stagingRows);
+    this.parts.ended(this);
+  }
+
+  #checkOwned(): void {
+    if (this.#isOrphaned) throw new CopyDroppedError(this.parts.scope.identity.resource);
   }
 
   /** Whether the scope holds exactly this item; if not, it is noted. */
@@ -212,6 +228,7 @@ export class StagedList implements ListWriter {
 
   /** A list is a difference to rows; once these are gone it is worth nothing. */
   #checkUnmoved(): void {
+    this.#checkOwned();
     const { scope } = this.parts;
     if (this.#isLost || scope.listed === undefined || scope.rows !== this.#startRows) throw this.#lost();
   }
@@ -283,10 +300,12 @@ export class StagedList implements ListWriter {
   #stage(batch: readonly ObjectRow[]): void {
     const { stagingRows } = this.parts;
     let tally = this.#tally;
+    const isNew = !this.#hasSpilled;
     this.#hasSpilled = true;
     const isDone = this.parts.write(() => {
       const database = this.parts.database();
       tally = { ...this.#tally };
+      if (isNew) this.parts.stagingBegins();
       if (this.#isFirst) this.parts.saveDictionary(stagingRows);
       for (const row of batch) {
         // Nearly every key comes once: only a second one is looked for.

@@ -26,17 +26,17 @@ import type { Log } from "../base/log.ts";
 import type { Item } from "../kube/codec.ts";
 import { objectKey } from "../kube/resource-path.ts";
 import type {
-  ListedState,
+  Copy,
   ListWriter,
   ResponseKey,
   ScopeIdentity,
-  ScopeRecord,
   ScopeSnapshot,
   Store,
   StoredResponse,
   StoreStatus,
 } from "./contract.ts";
 import { identityText } from "./contract.ts";
+import { StoredCopy, type CopyParts } from "./copy.ts";
 import { Dictionaries } from "./dictionaries.ts";
 import { ScopeDamagedError } from "./errors.ts";
 import { isHeartbeat } from "./heartbeat.ts";
@@ -101,17 +101,10 @@ export interface StoreOptions {
 }
 
 interface Queued {
-  readonly scope: Scope;
+  readonly copy: StoredCopy;
   readonly key: string;
   /** Undefined deletes it. */
   readonly item: Item | undefined;
-}
-
-interface Scope extends StoredScope {
-  readonly isSealed: boolean;
-  /** Its marks moved and are not written yet. */
-  isTouched: boolean;
-  readonly lists: Set<StagedList>;
 }
 
 const COMMIT_EVERY_MS = 1_000;
@@ -137,8 +130,19 @@ export class SqliteStore implements Store {
   readonly #dictionaries = new Dictionaries(() => this.#db);
   readonly #isSealed: (identity: ScopeIdentity) => boolean;
   #opened: Opened;
-  #scopes = new Map<number, Scope>();
-  #idByIdentity = new Map<string, number>();
+  /** By identity; those on disk first, then as they are opened. */
+  #copies = new Map<string, StoredCopy>();
+  readonly #copyParts: CopyParts = {
+    beginList: (copy) => this.#beginList(copy),
+    enqueue: (...args) => this.#enqueue(...args),
+    get: (copy, namespace, name) => this.#getObject(copy, namespace, name),
+    snapshot: (copy) => this.#snapshot(copy),
+    size: (copy) => this.#sizeOf(copy),
+    touched: (_, isTold) => this.#scheduleBookmarks(isTold ? COMMIT_EVERY_MS : BOOKMARKS_EVERY_MS),
+    drop: (copy) => this.#dropCopy(copy),
+  };
+  /** Neither is ever given out twice in the life of a file. */
+  #nextId = 1;
   #nextRows = 1;
   #queue = new Map<string, Queued>();
   #queuedBytes = 0;
@@ -176,134 +180,97 @@ export class SqliteStore implements Store {
     if (this.#opened.mode === "memory") this.#scheduleRetry();
   }
 
-  // ---- scopes ----
+  // ---- copies ----
 
-  scopes(): ScopeRecord[] {
-    return [...this.#scopes.values()].map(recordOf);
+  copies(): Copy[] {
+    return [...this.#copies.values()];
   }
 
-  openScope(identity: ScopeIdentity, nowMs: number): ScopeRecord {
+  openCopy(identity: ScopeIdentity, nowMs: number): Copy {
     const text = identityText(identity);
-    const known = this.#idByIdentity.get(text);
-    if (known !== undefined) return recordOf(this.#scopes.get(known)!);
-    const id = Math.max(0, ...this.#scopes.keys()) + 1;
-    const scope = this.#remember({
-      id,
+    const known = this.#copies.get(text);
+    if (known !== undefined) return known;
+    const copy = this.#remember({
+      id: this.#nextId++,
       identity,
       rows: 0,
       listed: undefined,
       tally: { objects: 0, digest: 0 },
       lastUsedMs: nowMs,
     });
-    this.#write(() => insertScope(this.#db, identity, nowMs, id));
-    return recordOf(scope);
+    this.#write(() => {
+      insertScope(this.#db, identity, nowMs, copy.id);
+      saveNumber(this.#db, "next_copy", this.#nextId);
+    });
+    return copy;
   }
 
-  dropScope(scopeId: number): void {
-    const scope = this.#scopes.get(scopeId);
-    if (scope === undefined) return;
-    this.#unqueue(scope);
-    this.#scopes.delete(scopeId);
-    this.#idByIdentity.delete(identityText(scope.identity));
-    const { rows } = scope;
-    scope.listed = undefined;
-    scope.rows = 0;
+  #dropCopy(copy: StoredCopy): void {
+    this.#unqueue(copy);
+    this.#copies.delete(identityText(copy.identity));
+    const { rows } = copy;
+    const staged = [...copy.lists].flatMap((list) => list.orphaned() ?? []);
+    copy.isDropped = true;
+    copy.forgetRows();
     this.#write(() => {
-      this.#clear(rows);
-      deleteScope(this.#db, scopeId);
+      for (const number of [rows, ...staged]) if (number !== 0) this.#clear(number);
+      deleteScope(this.#db, copy.id);
     });
   }
 
-  listedState(scopeId: number): ListedState | undefined {
-    return this.#scopes.get(scopeId)?.listed;
-  }
-
-  touchScope(
-    scopeId: number,
-    { resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Store["touchScope"]>[1],
-  ): void {
-    const scope = this.#scopes.get(scopeId);
-    if (scope === undefined) return;
-    if (lastUsedMs !== undefined) scope.lastUsedMs = lastUsedMs;
-    if (scope.listed !== undefined) {
-      scope.listed = {
-        ...scope.listed,
-        ...(resourceVersion === undefined ? {} : { resourceVersion }),
-        ...(lastContactMs === undefined ? {} : { lastContactMs }),
-        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
-      };
-    }
-    scope.isTouched = true;
-    this.#scheduleBookmarks(isPartlyTold === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS);
-  }
-
-  // ---- objects ----
-
-  beginList(scopeId: number): ListWriter {
-    const scope = this.#scopes.get(scopeId);
-    if (scope === undefined) throw new RangeError(`Cannot begin a list: no scope ${scopeId}`);
+  #beginList(copy: StoredCopy): ListWriter {
     this.flush();
+    const stagingRows = this.#nextRows++;
     const list = new StagedList({
       database: () => this.#db,
       log: this.options.log,
       write: (task) => this.#write(task),
       read: (task) =>
         this.#read(task, () => {
-          throw new ScopeDamagedError(`Cannot keep a list of ${scope.identity.resource}: the database cannot be read`);
+          throw new ScopeDamagedError(`Cannot keep a list of ${copy.identity.resource}: the database cannot be read`);
         }),
-      scope,
-      stagingRows: this.#nextRows++,
-      packing: (rows, first) => this.#packing(scope, rows, first),
+      scope: copy,
+      stagingRows,
+      packing: (rows, first) => this.#packing(copy, rows, first),
       saveDictionary: (rows) => this.#dictionaries.save(rows),
+      stagingBegins: () => saveNumber(this.#db, "next_rows", this.#nextRows),
       flush: () => this.flush(),
       countRows: (count) => (this.#rowsWritten += count),
-      lostRow: (row) => this.#lose(scope, row),
-      save: (listed, rows, tally) => this.#saveWhole({ ...scope, listed, rows, tally }, scope),
-      isGone: () => this.#scopes.get(scopeId) !== scope,
-      ended: (ended, stagingRows) => {
-        scope.lists.delete(ended);
-        if (scope.rows !== stagingRows) this.#dictionaries.forget(stagingRows);
+      lostRow: (row) => this.#lose(copy, row),
+      save: (listed, rows, tally) => this.#saveWhole({ ...stateOf(copy), listed, rows, tally }, copy),
+      ended: (ended) => {
+        copy.lists.delete(ended);
+        if (copy.rows !== stagingRows) this.#dictionaries.forget(stagingRows);
       },
     });
-    scope.lists.add(list);
+    copy.lists.add(list);
     return list;
   }
 
-  putObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void {
-    this.#enqueue(scopeId, item, item, resourceVersion, nowMs);
-  }
-
-  deleteObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void {
-    this.#enqueue(scopeId, item, undefined, resourceVersion, nowMs);
-  }
-
-  getObject(scopeId: number, namespace: string, name: string): Item | undefined {
-    const scope = this.#scopes.get(scopeId);
-    if (scope?.listed === undefined) return undefined;
+  #getObject(copy: StoredCopy, namespace: string, name: string): Item | undefined {
+    if (copy.listed === undefined) return undefined;
     const key = objectKey(namespace, name);
-    const queued = this.#queue.get(`${scopeId}\n${key}`);
+    const queued = this.#queue.get(`${copy.id}\n${key}`);
     if (queued !== undefined) return queued.item;
     return this.#read(() => {
-      const row = findRow(this.#db, scope.rows, key);
+      const row = findRow(this.#db, copy.rows, key);
       if (row === undefined) return undefined;
-      const item = itemOf(row, this.#packing(scope, scope.rows));
-      if (item === undefined) this.#lose(scope, row);
+      const item = itemOf(row, this.#packing(copy, copy.rows));
+      if (item === undefined) this.#lose(copy, row);
       return item;
     }, nothing);
   }
 
-  snapshot(scopeId: number): ScopeSnapshot | undefined {
-    const scope = this.#scopes.get(scopeId);
-    if (scope === undefined) return undefined;
-    if (this.#hasQueued(scope)) this.flush();
-    const { listed, rows, tally } = scope;
+  #snapshot(copy: StoredCopy): ScopeSnapshot | undefined {
+    if (this.#hasQueued(copy)) this.flush();
+    const { listed, rows, tally } = copy;
     if (listed === undefined) return undefined;
     const damaged = (row: ObjectRow | undefined) => {
-      if (scope.rows === rows) this.#lose(scope, row);
-      return new ScopeDamagedError(`Cannot read ${scope.identity.resource}: kept rows are damaged`);
+      if (copy.rows === rows) this.#lose(copy, row);
+      return new ScopeDamagedError(`Cannot read ${copy.identity.resource}: kept rows are damaged`);
     };
     return this.#read(() => {
-      const parts: SnapshotParts = { listed, packing: this.#packing(scope, rows), tally: { ...tally }, damaged };
+      const parts: SnapshotParts = { listed, packing: this.#packing(copy, rows), tally: { ...tally }, damaged };
       try {
         return this.#opened.isConcurrent ? this.#readingSnapshot(parts) : copiedSnapshot(this.#db, parts);
       } catch (error) {
@@ -334,8 +301,8 @@ export class SqliteStore implements Store {
   }
 
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
-    for (const scope of [...this.#scopes.values()])
-      if (scope.identity.principal === principal && matches(scope.identity)) this.dropScope(scope.id);
+    for (const copy of [...this.#copies.values()])
+      if (copy.identity.principal === principal && matches(copy.identity)) copy.drop();
     // A recorded answer has no scope; it goes when everything of its principal goes.
     if (
       !matches({
@@ -426,16 +393,16 @@ export class SqliteStore implements Store {
     const responses = this.#responses.takeQueue();
     this.#queue.clear();
     this.#queuedBytes = 0;
-    const touched = new Set(queue.map(({ scope }) => scope));
-    for (const scope of this.#scopes.values()) if (scope.isTouched) touched.add(scope);
+    const touched = new Set(queue.map(({ copy }) => copy));
+    for (const scope of this.#copies.values()) if (scope.isTouched) touched.add(scope);
     let written = 0;
-    const tallies = new Map<Scope, Tally>();
+    const tallies = new Map<StoredCopy, Tally>();
     const isDone = this.#write(() => {
       written = 0;
       for (const scope of touched) tallies.set(scope, { ...scope.tally });
-      for (const { scope, key, item } of queue)
+      for (const { copy: scope, key, item } of queue)
         written += Number(this.#writeObject(scope, key, item, tallies.get(scope)!));
-      for (const [scope, tally] of tallies) saveMarks(this.#db, { ...scope, tally });
+      for (const [scope, tally] of tallies) saveMarks(this.#db, { ...stateOf(scope), tally });
       for (const response of responses) written += Number(this.#responses.write(response));
     });
     this.#lastCommitMs = this.options.clock.monotonicMs();
@@ -448,7 +415,7 @@ export class SqliteStore implements Store {
       }
     } else {
       // What was said of them cannot be kept anywhere: their rows would be older than their resourceVersion.
-      for (const { scope } of queue) this.#unlist(scope);
+      for (const { copy } of queue) this.#unlist(copy);
     }
     if (this.#responses.isHoldingBack) this.#scheduleBookmarks(BOOKMARKS_EVERY_MS);
     this.#maintain();
@@ -459,7 +426,7 @@ export class SqliteStore implements Store {
     this.flush();
     this.#cancelBookmarks?.();
     this.#cancelBookmarks = undefined;
-    const touched = [...this.#scopes.values()].filter(({ isTouched }) => isTouched);
+    const touched = [...this.#copies.values()].filter(({ isTouched }) => isTouched);
     if (touched.length === 0 && !this.#responses.isHoldingBack) return;
     const isDone = this.#write(() => {
       for (const scope of touched) saveMarks(this.#db, scope);
@@ -474,7 +441,7 @@ export class SqliteStore implements Store {
     this.flush();
     let checked = 0;
     let damaged = 0;
-    for (const scope of [...this.#scopes.values()]) {
+    for (const scope of [...this.#copies.values()]) {
       if (scope.listed === undefined) continue;
       const found = this.#read(
         () => this.#verifyScope(scope),
@@ -494,10 +461,8 @@ export class SqliteStore implements Store {
    * Gives way when the file outgrows its quota: recorded answers first, the
    * oldest before the newer, then scopes by last use, what kubelet lives on
    * last. Called by the store itself after commits, at most once a minute.
-   *
-   * @param protect ids of scopes that must stay.
    */
-  trim(protect: (scopeId: number) => boolean = () => false): void {
+  trim(): void {
     const { maxBytes, log } = this.options;
     const limit = this.#opened.mode === "disk" ? maxBytes : volatileBytes(maxBytes);
     const isBeyond = () =>
@@ -513,9 +478,7 @@ export class SqliteStore implements Store {
           this.#responses.write({ key, response: undefined, isSecret: false });
       });
     }
-    const scopes = [...this.#scopes.values()].filter(
-      ({ id, listed, lists }) => listed !== undefined && lists.size === 0 && !protect(id),
-    );
+    const scopes = [...this.#copies.values()].filter(({ listed, lists }) => listed !== undefined && lists.size === 0);
     for (const scope of scopes.sort(byDispensability)) {
       if (!isBeyond()) return;
       log.warn("store beyond its quota: a scope's copy is dropped", {
@@ -537,7 +500,7 @@ export class SqliteStore implements Store {
       reason,
       path,
       sizeBytes: sizeOf(path) + sizeOf(`${path}-wal`),
-      scopes: this.#scopes.size,
+      scopes: this.#copies.size,
       ...counts,
       quarantined: this.#quarantined,
       commits: this.#commits,
@@ -546,9 +509,7 @@ export class SqliteStore implements Store {
     };
   }
 
-  /** Items and bytes of one scope, for `status`. */
-  sizeOf(scopeId: number): { readonly items: number; readonly bytes: number } {
-    const rows = this.#scopes.get(scopeId)?.rows ?? 0;
+  #sizeOf({ rows }: StoredCopy): { readonly items: number; readonly bytes: number } {
     if (rows === 0) return { items: 0, bytes: 0 };
     return this.#read(
       () =>
@@ -579,7 +540,7 @@ export class SqliteStore implements Store {
     return this.#opened.database;
   }
 
-  #packing(scope: Scope, rows: number, first?: Uint8Array): RowPacking {
+  #packing(scope: StoredCopy, rows: number, first?: Uint8Array): RowPacking {
     const { isSealed } = scope;
     return {
       rows,
@@ -589,15 +550,20 @@ export class SqliteStore implements Store {
     };
   }
 
-  #enqueue(scopeId: number, { meta }: Item, item: Item | undefined, resourceVersion: string, nowMs: number): void {
-    const scope = this.#scopes.get(scopeId);
-    if (scope?.listed === undefined) return;
+  #enqueue(
+    scope: StoredCopy,
+    meta: Item["meta"],
+    item: Item | undefined,
+    resourceVersion: string,
+    nowMs: number,
+  ): void {
+    if (scope.listed === undefined) return;
     const key = objectKey(meta.namespace, meta.name);
     const isLazy =
       item !== undefined &&
       scope.identity.resource === "nodes" &&
-      isHeartbeat(this.getObject(scopeId, meta.namespace, meta.name), item);
-    this.#queue.set(`${scopeId}\n${key}`, { scope, key, item });
+      isHeartbeat(this.#getObject(scope, meta.namespace, meta.name), item);
+    this.#queue.set(`${scope.id}\n${key}`, { copy: scope, key, item });
     this.#queuedBytes += item?.bytes.length ?? 0;
     for (const list of scope.lists) list.overtake(key, resourceVersion);
     scope.listed = { ...scope.listed, resourceVersion, changedAt: resourceVersion, lastContactMs: nowMs };
@@ -627,17 +593,17 @@ export class SqliteStore implements Store {
     this.#cancelBookmarks = this.options.clock.after(withinMs, () => this.settle());
   }
 
-  #hasQueued(scope: Scope): boolean {
-    for (const queued of this.#queue.values()) if (queued.scope === scope) return true;
+  #hasQueued(scope: StoredCopy): boolean {
+    for (const queued of this.#queue.values()) if (queued.copy === scope) return true;
     return false;
   }
 
-  #unqueue(scope: Scope): void {
-    for (const [text, queued] of this.#queue) if (queued.scope === scope) this.#queue.delete(text);
+  #unqueue(scope: StoredCopy): void {
+    for (const [text, queued] of this.#queue) if (queued.copy === scope) this.#queue.delete(text);
   }
 
   /** @returns whether a row was written. */
-  #writeObject(scope: Scope, key: string, item: Item | undefined, tally: Tally): boolean {
+  #writeObject(scope: StoredCopy, key: string, item: Item | undefined, tally: Tally): boolean {
     const { rows } = scope;
     // Lost while this waited: it will be listed again.
     if (scope.listed === undefined) return false;
@@ -651,7 +617,7 @@ export class SqliteStore implements Store {
   }
 
   /** Within a transaction: the scope as it is to be; what is remembered follows once that is written. */
-  #saveWhole(next: StoredScope, scope: Scope): void {
+  #saveWhole(next: StoredScope, scope: StoredCopy): void {
     saveHead(this.#db, next);
     saveMarks(this.#db, next);
     this.#afterCommit.push(() => {
@@ -681,7 +647,7 @@ export class SqliteStore implements Store {
     }
   }
 
-  #verifyScope(scope: Scope): { readonly checked: number; readonly damaged: number } {
+  #verifyScope(scope: StoredCopy): { readonly checked: number; readonly damaged: number } {
     const { rows } = scope;
     const packing = this.#packing(scope, rows);
     let checked = 0;
@@ -702,15 +668,15 @@ export class SqliteStore implements Store {
   // ---- damage ----
 
   /** A scope that lost a row cannot be served as a whole any more. */
-  #lose(scope: Scope, row: ObjectRow | undefined): void {
+  #lose(scope: StoredCopy, row: ObjectRow | undefined): void {
     this.#quarantine(`${scope.identity.resource} ${row?.key ?? "rows missing"}`, row?.value);
     this.#unlist(scope);
   }
 
-  #unlist(scope: Scope): void {
+  #unlist(scope: StoredCopy): void {
     const { rows } = scope;
     this.#unqueue(scope);
-    forgetRows(scope);
+    scope.forgetRows();
     this.#write(() => {
       if (rows !== 0) this.#clear(rows);
       saveHead(this.#db, scope);
@@ -740,10 +706,7 @@ export class SqliteStore implements Store {
   /** The count outlives the process: it is of the folder. */
   #count(more: number): void {
     this.#quarantined += more;
-    this.#write(
-      () =>
-        void this.#db.query("INSERT OR REPLACE INTO counts (name, n) VALUES ('quarantined', ?)").run(this.#quarantined),
-    );
+    this.#write(() => saveNumber(this.#db, "quarantined", this.#quarantined));
   }
 
   // ---- the database, and what becomes of it ----
@@ -823,12 +786,13 @@ export class SqliteStore implements Store {
     if (!this.#isLoaded) return;
     this.#db.transaction(() => {
       const stored = new Map(readScopes(this.#db).scopes.map((scope) => [scope.id, scope]));
+      const known = new Set([...this.#copies.values()].map(({ id }) => id));
       for (const { id, rows } of stored.values()) {
-        if (this.#scopes.has(id)) continue;
+        if (known.has(id)) continue;
         clearRows(this.#db, rows);
         deleteScope(this.#db, id);
       }
-      for (const scope of this.#scopes.values()) {
+      for (const scope of this.#copies.values()) {
         const found = stored.get(scope.id);
         if (found === undefined) insertScope(this.#db, scope.identity, scope.lastUsedMs, scope.id);
         if (
@@ -838,12 +802,12 @@ export class SqliteStore implements Store {
         )
           continue;
         if (found !== undefined) clearRows(this.#db, found.rows);
-        forgetRows(scope);
+        scope.forgetRows();
         saveHead(this.#db, scope);
         saveMarks(this.#db, scope);
       }
     })();
-    for (const [text, { scope }] of this.#queue) if (scope.listed === undefined) this.#queue.delete(text);
+    for (const [text, { copy }] of this.#queue) if (copy.listed === undefined) this.#queue.delete(text);
   }
 
   #scheduleRetry(): void {
@@ -884,11 +848,10 @@ export class SqliteStore implements Store {
     return { stateDir, log, maxBytes, stamp: new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-") };
   }
 
-  #remember(stored: StoredScope): Scope {
-    const scope: Scope = { ...stored, isSealed: this.#isSealed(stored.identity), isTouched: false, lists: new Set() };
-    this.#scopes.set(scope.id, scope);
-    this.#idByIdentity.set(identityText(scope.identity), scope.id);
-    return scope;
+  #remember(stored: StoredScope): StoredCopy {
+    const copy = new StoredCopy(stored, this.#isSealed(stored.identity), this.#copyParts);
+    this.#copies.set(identityText(copy.identity), copy);
+    return copy;
   }
 
   #load(): void {
@@ -900,18 +863,23 @@ export class SqliteStore implements Store {
     this.#quarantined = found.quarantined;
     for (const scope of found.scopes) this.#remember(scope);
     this.#isLoaded = true;
-    this.#nextRows = Math.max(0, ...found.counts.keys(), ...found.scopes.map(({ rows }) => rows)) + 1;
+    const last = (numbers: Iterable<number>) => Math.max(0, ...numbers);
+    this.#nextRows = Math.max(
+      found.nextRows,
+      last([...found.counts.keys(), ...found.scopes.map(({ rows }) => rows)]) + 1,
+    );
+    this.#nextId = Math.max(found.nextCopy, last([...found.damaged, ...found.scopes.map(({ id }) => id)]) + 1);
     if (this.options.isReadOnly === true) return;
     for (const id of found.damaged) {
       this.#quarantine(`scope ${id}`, undefined);
       this.#write(() => deleteScope(this.#db, id));
     }
-    for (const scope of [...this.#scopes.values()]) {
+    for (const scope of [...this.#copies.values()]) {
       if (scope.listed !== undefined && (found.counts.get(scope.rows) ?? 0) !== scope.tally.objects)
         this.#lose(scope, undefined);
     }
     // Rows of lists that never came to their end.
-    const used = new Set([...this.#scopes.values()].map(({ rows }) => rows));
+    const used = new Set([...this.#copies.values()].map(({ rows }) => rows));
     const stray = [...found.counts.keys()].filter((rows) => !used.has(rows));
     if (stray.length > 0) this.#write(() => stray.forEach((rows) => this.#clear(rows)));
   }
@@ -924,25 +892,29 @@ export class SqliteStore implements Store {
     );
     for (const { rows } of this.#db.query("SELECT rows FROM dictionaries").all() as { rows: number }[])
       if (!counts.has(rows)) counts.set(rows, 0);
-    const quarantined =
-      (this.#db.query("SELECT n FROM counts WHERE name = 'quarantined'").get() as { n: number } | null)?.n ?? 0;
-    return { ...readScopes(this.#db), counts, quarantined };
+    const numberOf = (name: string) =>
+      (this.#db.query("SELECT n FROM counts WHERE name = ?").get(name) as { n: number } | null)?.n ?? 0;
+    return {
+      ...readScopes(this.#db),
+      counts,
+      quarantined: numberOf("quarantined"),
+      nextCopy: numberOf("next_copy"),
+      nextRows: numberOf("next_rows"),
+    };
   }
 }
 
-function recordOf({ id, identity, listed, lastUsedMs }: Scope): ScopeRecord {
-  return { id, identity, lastUsedMs, ...(listed === undefined ? {} : { listed }) };
-}
-
-function forgetRows(scope: Scope): void {
-  scope.listed = undefined;
-  scope.rows = 0;
-  scope.tally = { objects: 0, digest: 0 };
+function stateOf({ id, identity, rows, listed, tally, lastUsedMs }: StoredCopy): StoredScope {
+  return { id, identity, rows, listed, tally, lastUsedMs };
 }
 
 /** Secrets never lie open on the card; neither do the tokens in them. */
 function isSecret({ group, resource }: ScopeIdentity): boolean {
   return group === "" && (resource === "secrets" || resource === "serviceaccounts/token");
+}
+
+function saveNumber(database: Database, name: string, n: number): void {
+  database.query("INSERT OR REPLACE INTO counts (name, n) VALUES (?, ?)").run(name, n);
 }
 
 function usedBytes(database: Database): number {

@@ -166,7 +166,7 @@ describe("a scope", () => {
   });
 
   test("a scope that slept vouches for an older moment by following from there", async () => {
-    const { server, store, open, watch } = startModel();
+    const { server, open, watch } = startModel();
     server.put("a", "1");
     const { scopes, scope } = open();
     await watch(scope, "", { stream: true });
@@ -174,7 +174,7 @@ describe("a scope", () => {
     server.put("c", "1");
     await settle();
     scopes.close();
-    expect(store.listedState(scope.id)!.resourceVersion).toBe("103");
+    expect(scope.copy.listed!.resourceVersion).toBe("103");
     // Another process on the same rows, as after a restart: its ring is empty.
     const { scope: restarted } = open();
     const { received } = await watch(restarted, "101");
@@ -370,17 +370,17 @@ describe("a scope", () => {
     server.breakWatches();
     await clock.pass(5_000);
     expect(received.events.at(-1)).toBe("ERROR 403");
-    expect(store.scopes()).toEqual([]);
+    expect(store.copies()).toEqual([]);
     expect([...scopes.all()]).toEqual([]);
   });
 
   test("too large a list is never half kept", async () => {
-    const { server, store, open } = startModel({ scopeMaxItems: 2 });
+    const { server, open } = startModel({ scopeMaxItems: 2 });
     for (const name of ["a", "b", "c"]) server.put(name, "1");
     const { scope } = open();
     await expect(scope.ensureFresh()).rejects.toMatchObject({ code: "SCOPE_TOO_LARGE" });
     expect(scope.isOversize).toBe(true);
-    expect(store.snapshot(scope.id)).toBeUndefined();
+    expect(scope.rows()).toBeUndefined();
   });
 
   test("a 410 storm costs lists with growing pauses, not a busy loop", async () => {

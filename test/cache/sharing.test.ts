@@ -27,7 +27,7 @@ describe("scopes that share one watch", () => {
   });
 
   test("an object that comes to match is ADDED, one that ceases to is DELETED in its last matching state", async () => {
-    const { server, store, follow } = startSharingModel();
+    const { server, follow } = startSharingModel();
     server.put("a", { app: "db" });
     await follow("dns");
     const web = await follow("agent", WEB);
@@ -45,7 +45,7 @@ describe("scopes that share one watch", () => {
       "ADDED a@106",
       "DELETED a@107",
     ]);
-    expect([...store.snapshot(web.scope.id)!.items()]).toEqual([]);
+    expect([...web.scope.rows()!.items()]).toEqual([]);
   });
 
   test("begin together: the second waits for the first one's list instead of making its own", async () => {
@@ -250,7 +250,7 @@ describe("permission", () => {
     expect(changesOf(web.received)).toEqual(["ADDED web@101"]);
     await expect(follow("agent", { namespace: "shop" })).rejects.toMatchObject({ status: { code: 503 } });
     expect(
-      store.scopes().filter(({ listed, identity }) => listed !== undefined && identity.principal === "agent"),
+      store.copies().filter(({ listed, identity }) => listed !== undefined && identity.principal === "agent"),
     ).toHaveLength(1);
   });
 
@@ -272,7 +272,7 @@ describe("permission", () => {
     server.put("web-2", { app: "web" });
     await clock.pass(610_000);
     expect(web.received.events.at(-1)).toBe("ERROR 403");
-    expect(store.scopes().map(({ identity }) => identity.principal)).toEqual(["dns"]);
+    expect(store.copies().map(({ identity }) => identity.principal)).toEqual(["dns"]);
   });
 
   test("a refusal of any other request is a reason to ask at once", async () => {

@@ -28,7 +28,7 @@ function kept(
   contentType = "application/json",
 ): (store: ReturnType<typeof openStore>) => void {
   return (store) => {
-    const { id } = store.openScope(
+    const copy = store.openCopy(
       {
         principal,
         group: "",
@@ -41,7 +41,7 @@ function kept(
       },
       Date.now(),
     );
-    const writer = store.beginList(id);
+    const writer = copy.beginList();
     for (const one of items) writer.add(one);
     const shape: Shape = { listKind: `${kind}List`, apiVersion: "v1", isBare: true };
     writer.commit({ shape, contentType, resourceVersion: "42", nowMs: Date.now() }, () => {});

@@ -116,9 +116,10 @@ export class Checks {
 
   /** Every scope's rows are those of its resourceVersion. */
   rows(store: Store, when: string): void {
-    for (const { id, identity, listed } of store.scopes()) {
+    for (const copy of store.copies()) {
+      const { identity, listed } = copy;
       if (listed === undefined) continue;
-      using snapshot = store.snapshot(id);
+      using snapshot = copy.snapshot();
       if (snapshot === undefined) continue;
       const belief: Belief = new Map();
       for (const { meta, bytes } of snapshot.items()) {

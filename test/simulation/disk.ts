@@ -18,15 +18,16 @@ import { objectKey } from "../../src/kube/resource-path.ts";
 import { compareResourceVersions, newerResourceVersion } from "../../src/kube/resource-version.ts";
 import {
   identityText,
+  type Copy,
   type ListChange,
   type ListedState,
   type ListWriter,
   type ScopeIdentity,
-  type ScopeRecord,
   type ScopeSnapshot,
   type Store,
   type StoreStatus,
 } from "../../src/store/contract.ts";
+import { CopyDroppedError } from "../../src/store/errors.ts";
 import { openStore } from "../../src/store/store.ts";
 
 /** Where a process opens its store, and what happens to it at a crash. */
@@ -53,7 +54,7 @@ const BOOKMARKS_EVERY_MS = 600_000;
 
 /** The model. */
 export class MemoryDisk implements Disk {
-  readonly committed = new Map<number, Row>();
+  readonly committed = new Map<string, Row>();
   /** Named values; each is written at once. */
   readonly values = new Map<string, Uint8Array>();
 
@@ -66,8 +67,8 @@ export class MemoryDisk implements Disk {
   dispose(): void {}
 
   /** Writes one scope as it stands; the seam for a torn commit. */
-  save(id: number, row: Row): void {
-    this.committed.set(id, { ...row });
+  save(id: string, { identity, listed, lastUsedMs, items }: Row): void {
+    this.committed.set(id, { identity, listed, lastUsedMs, items });
   }
 }
 
@@ -100,54 +101,45 @@ interface ListUnderWay {
   readonly events: Map<string, string>;
 }
 
-/** The contract of src/store in memory, with its commits. */
-class CommittingStore implements Store {
-  readonly #rows = new Map<number, Row>();
-  readonly #lists = new Map<number, Set<ListUnderWay>>();
-  readonly #changed = new Set<number>();
-  readonly #touched = new Set<number>();
-  #queued = 0;
-  #lastCommitMs = Number.NEGATIVE_INFINITY;
-  #cancelCommit: (() => void) | undefined;
-  #cancelBookmarks: (() => void) | undefined;
-  #bookmarksAtMs = 0;
+/** What a copy asks of its store. */
+interface CopyParts {
+  readonly flush: () => void;
+  readonly save: (copy: CommittingCopy) => void;
+  readonly changed: (copy: CommittingCopy) => void;
+  readonly hasChanged: (copy: CommittingCopy) => boolean;
+  readonly touched: (copy: CommittingCopy, withinMs: number) => void;
+  readonly dropped: (copy: CommittingCopy) => void;
+}
+
+class CommittingCopy implements Copy, Row {
+  readonly identity: ScopeIdentity;
+  listed: ListedState | undefined;
+  lastUsedMs: number;
+  items: ReadonlyMap<string, Item>;
+  isDropped = false;
+  readonly #lists = new Set<ListUnderWay>();
 
   constructor(
-    private readonly disk: MemoryDisk,
-    private readonly clock: Clock,
+    { identity, listed, lastUsedMs, items }: Row,
+    private readonly parts: CopyParts,
   ) {
-    for (const [id, row] of disk.committed) this.#rows.set(id, { ...row });
+    this.identity = identity;
+    this.listed = listed;
+    this.lastUsedMs = lastUsedMs;
+    this.items = items;
   }
 
-  scopes(): ScopeRecord[] {
-    return [...this.#rows].map(([id, row]) => recordOf(id, row));
-  }
-
-  openScope(identity: ScopeIdentity, nowMs: number): ScopeRecord {
-    const text = identityText(identity);
-    for (const [id, row] of this.#rows) if (identityText(row.identity) === text) return recordOf(id, row);
-    const id = Math.max(0, ...this.#rows.keys()) + 1;
-    this.#rows.set(id, { identity, listed: undefined, lastUsedMs: nowMs, items: new Map() });
-    this.#save(id);
-    return recordOf(id, this.#rows.get(id)!);
-  }
-
-  dropScope(scopeId: number): void {
-    this.#rows.delete(scopeId);
-    this.disk.committed.delete(scopeId);
-  }
-
-  beginList(scopeId: number): ListWriter {
-    if (!this.#rows.has(scopeId)) throw new RangeError(`Cannot begin a list: no scope ${scopeId}`);
-    this.flush();
+  beginList(): ListWriter {
+    this.#checkAlive();
+    this.parts.flush();
     const taken = new Map<string, Item>();
     const underWay: ListUnderWay = { events: new Map() };
-    const lists = this.#lists.get(scopeId) ?? new Set();
-    this.#lists.set(scopeId, lists.add(underWay));
+    this.#lists.add(underWay);
     let itemCount = 0;
     let itemBytes = 0;
     return {
       add: (item) => {
+        this.#checkAlive();
         taken.set(keyOf(item), item);
         itemCount++;
         itemBytes += item.bytes.length;
@@ -158,37 +150,35 @@ class CommittingStore implements Store {
       get itemBytes() {
         return itemBytes;
       },
-      abort: () => void lists.delete(underWay),
+      abort: () => void this.#lists.delete(underWay),
       commit: (state, onChange) => {
-        if (!lists.delete(underWay)) throw new RangeError("Cannot commit a list twice");
-        this.#commitList(scopeId, taken, underWay, state, onChange);
+        this.#checkAlive();
+        if (!this.#lists.delete(underWay)) throw new RangeError("Cannot commit a list twice");
+        this.#commit(taken, underWay, state, onChange);
       },
     };
   }
 
-  #commitList(
-    scopeId: number,
+  #commit(
     taken: Map<string, Item>,
     { events }: ListUnderWay,
     { shape, contentType, resourceVersion, nowMs, isPartlyTold = false }: Parameters<ListWriter["commit"]>[0],
     onChange: (change: ListChange) => void,
   ): void {
-    const row = this.#rows.get(scopeId);
-    if (row === undefined) return;
-    this.flush();
-    const isFirst = row.listed === undefined;
+    this.parts.flush();
+    const isFirst = this.listed === undefined;
     const next = new Map(taken);
     let newest = resourceVersion;
     for (const [key, at] of events) {
       if (compareResourceVersions(at, resourceVersion) <= 0) continue;
       newest = newerResourceVersion(newest, at);
-      const item = row.items.get(key);
+      const item = this.items.get(key);
       if (item === undefined) next.delete(key);
       else next.set(key, item);
     }
-    if (!isFirst) for (const change of changesBetween(row.items, next)) onChange(change);
-    row.items = next;
-    row.listed = {
+    if (!isFirst) for (const change of changesBetween(this.items, next)) onChange(change);
+    this.items = next;
+    this.listed = {
       shape,
       contentType,
       resourceVersion: newest,
@@ -197,27 +187,133 @@ class CommittingStore implements Store {
       isPartlyTold,
       lastContactMs: nowMs,
     };
-    this.#save(scopeId);
+    this.parts.save(this);
   }
 
-  putObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void {
-    this.#enqueue(scopeId, keyOf(item), item, resourceVersion, nowMs);
+  put(item: Item, resourceVersion: string, nowMs: number): void {
+    this.#enqueue(keyOf(item), item, resourceVersion, nowMs);
   }
 
-  deleteObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void {
-    this.#enqueue(scopeId, keyOf(item), undefined, resourceVersion, nowMs);
+  delete(item: Item, resourceVersion: string, nowMs: number): void {
+    this.#enqueue(keyOf(item), undefined, resourceVersion, nowMs);
   }
 
-  #enqueue(id: number, key: string, item: Item | undefined, resourceVersion: string, lastContactMs: number): void {
-    const row = this.#rows.get(id);
-    if (row?.listed === undefined) return;
-    const items = new Map(row.items);
+  #enqueue(key: string, item: Item | undefined, resourceVersion: string, lastContactMs: number): void {
+    this.#checkAlive();
+    if (this.listed === undefined) return;
+    const items = new Map(this.items);
     if (item === undefined) items.delete(key);
     else items.set(key, item);
-    row.items = items;
-    row.listed = { ...row.listed, resourceVersion, changedAt: resourceVersion, lastContactMs };
-    for (const { events } of this.#lists.get(id) ?? []) events.set(key, resourceVersion);
-    this.#changed.add(id);
+    this.items = items;
+    this.listed = { ...this.listed, resourceVersion, changedAt: resourceVersion, lastContactMs };
+    for (const { events } of this.#lists) events.set(key, resourceVersion);
+    this.parts.changed(this);
+  }
+
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Copy["touch"]>[0]): void {
+    this.#checkAlive();
+    if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
+    if (this.listed !== undefined)
+      this.listed = {
+        ...this.listed,
+        ...(resourceVersion === undefined ? {} : { resourceVersion }),
+        ...(lastContactMs === undefined ? {} : { lastContactMs }),
+        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
+      };
+    this.parts.touched(this, isPartlyTold === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS);
+  }
+
+  get(namespace: string, name: string): Item | undefined {
+    this.#checkAlive();
+    return this.listed === undefined ? undefined : this.items.get(objectKey(namespace, name));
+  }
+
+  snapshot(): ScopeSnapshot | undefined {
+    this.#checkAlive();
+    const { listed } = this;
+    if (listed === undefined) return undefined;
+    if (this.parts.hasChanged(this)) this.parts.flush();
+    const items = [...this.items].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
+    return {
+      listed,
+      itemCount: items.length,
+      itemSizes: () => items.map(({ bytes }) => bytes.length),
+      items: () => items,
+      [Symbol.dispose]() {},
+    };
+  }
+
+  size(): { items: number; bytes: number } {
+    this.#checkAlive();
+    return { items: this.items.size, bytes: 0 };
+  }
+
+  drop(): void {
+    if (this.isDropped) return;
+    this.isDropped = true;
+    this.listed = undefined;
+    this.items = new Map();
+    this.parts.dropped(this);
+  }
+
+  #checkAlive(): void {
+    if (this.isDropped) throw new CopyDroppedError(this.identity.resource);
+  }
+}
+
+/** The contract of src/store in memory, with its commits. */
+class CommittingStore implements Store {
+  readonly #copies = new Map<string, CommittingCopy>();
+  readonly #changed = new Set<CommittingCopy>();
+  readonly #touched = new Set<CommittingCopy>();
+  readonly #copyParts: CopyParts = {
+    flush: () => this.flush(),
+    save: (copy) => this.#save(copy),
+    changed: (copy) => this.#queueGrew(copy),
+    hasChanged: (copy) => this.#changed.has(copy),
+    touched: (copy, withinMs) => this.#holdBack(copy, withinMs),
+    dropped: (copy) => this.#forget(copy),
+  };
+  #queued = 0;
+  #lastCommitMs = Number.NEGATIVE_INFINITY;
+  #cancelCommit: (() => void) | undefined;
+  #cancelBookmarks: (() => void) | undefined;
+  #bookmarksAtMs = 0;
+
+  constructor(
+    private readonly disk: MemoryDisk,
+    private readonly clock: Clock,
+  ) {
+    for (const [id, row] of disk.committed) this.#copies.set(id, new CommittingCopy(row, this.#copyParts));
+  }
+
+  copies(): Copy[] {
+    return [...this.#copies.values()];
+  }
+
+  openCopy(identity: ScopeIdentity, nowMs: number): Copy {
+    const text = identityText(identity);
+    const known = this.#copies.get(text);
+    if (known !== undefined) return known;
+    const copy = new CommittingCopy(
+      { identity, listed: undefined, lastUsedMs: nowMs, items: new Map() },
+      this.#copyParts,
+    );
+    this.#copies.set(text, copy);
+    this.#save(copy);
+    return copy;
+  }
+
+  #forget(copy: CommittingCopy): void {
+    const text = identityText(copy.identity);
+    this.#changed.delete(copy);
+    this.#touched.delete(copy);
+    this.#copies.delete(text);
+    this.disk.committed.delete(text);
+  }
+
+  #queueGrew(copy: CommittingCopy): void {
+    this.#changed.add(copy);
     this.#queued++;
     if (this.#queued >= MAX_QUEUED) return this.flush();
     if (this.#cancelCommit !== undefined) return;
@@ -226,50 +322,13 @@ class CommittingStore implements Store {
     else this.#cancelCommit = this.clock.after(waitMs, () => this.flush());
   }
 
-  touchScope(
-    scopeId: number,
-    { resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Store["touchScope"]>[1],
-  ): void {
-    const row = this.#rows.get(scopeId);
-    if (row === undefined) return;
-    if (lastUsedMs !== undefined) row.lastUsedMs = lastUsedMs;
-    if (row.listed !== undefined)
-      row.listed = {
-        ...row.listed,
-        ...(resourceVersion === undefined ? {} : { resourceVersion }),
-        ...(lastContactMs === undefined ? {} : { lastContactMs }),
-        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
-      };
-    this.#touched.add(scopeId);
-    const withinMs = isPartlyTold === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS;
+  #holdBack(copy: CommittingCopy, withinMs: number): void {
+    this.#touched.add(copy);
     const atMs = this.clock.monotonicMs() + withinMs;
     if (this.#cancelBookmarks !== undefined && this.#bookmarksAtMs <= atMs) return;
     this.#cancelBookmarks?.();
     this.#bookmarksAtMs = atMs;
     this.#cancelBookmarks = this.clock.after(withinMs, () => this.settle());
-  }
-
-  getObject(scopeId: number, namespace: string, name: string): Item | undefined {
-    const row = this.#rows.get(scopeId);
-    return row?.listed === undefined ? undefined : row.items.get(objectKey(namespace, name));
-  }
-
-  snapshot(scopeId: number): ScopeSnapshot | undefined {
-    const row = this.#rows.get(scopeId);
-    if (row?.listed === undefined) return undefined;
-    if (this.#changed.has(scopeId)) this.flush();
-    const items = [...row.items].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
-    return {
-      listed: row.listed,
-      itemCount: items.length,
-      itemSizes: () => items.map(({ bytes }) => bytes.length),
-      items: () => items,
-      [Symbol.dispose]() {},
-    };
-  }
-
-  listedState(scopeId: number): ListedState | undefined {
-    return this.#rows.get(scopeId)?.listed;
   }
 
   putResponse(): void {}
@@ -283,8 +342,8 @@ class CommittingStore implements Store {
   deleteResponsesForPath(): void {}
 
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
-    for (const [id, { identity }] of this.#rows)
-      if (identity.principal === principal && matches(identity)) this.dropScope(id);
+    for (const copy of [...this.#copies.values()])
+      if (copy.identity.principal === principal && matches(copy.identity)) copy.drop();
   }
 
   listResponses(): [] {
@@ -316,9 +375,9 @@ class CommittingStore implements Store {
     this.#cancelCommit = undefined;
     if (this.#queued === 0) return;
     this.#queued = 0;
-    for (const id of this.#touched) this.#changed.add(id);
+    for (const copy of this.#touched) this.#changed.add(copy);
     this.#touched.clear();
-    for (const id of this.#changed) this.#save(id);
+    for (const copy of this.#changed) this.#save(copy);
     this.#changed.clear();
     this.#lastCommitMs = this.clock.monotonicMs();
   }
@@ -327,7 +386,7 @@ class CommittingStore implements Store {
     this.flush();
     this.#cancelBookmarks?.();
     this.#cancelBookmarks = undefined;
-    for (const id of this.#touched) this.#save(id);
+    for (const copy of this.#touched) this.#save(copy);
     this.#touched.clear();
   }
 
@@ -343,9 +402,8 @@ class CommittingStore implements Store {
     this.settle();
   }
 
-  #save(id: number): void {
-    const row = this.#rows.get(id);
-    if (row !== undefined) this.disk.save(id, row);
+  #save(copy: CommittingCopy): void {
+    this.disk.save(identityText(copy.identity), copy);
   }
 }
 
@@ -363,10 +421,6 @@ function changesBetween(before: ReadonlyMap<string, Item>, now: ReadonlyMap<stri
   }
   for (const [key, old] of before) if (!now.has(key)) changes.push({ type: "DELETED", old });
   return changes;
-}
-
-function recordOf(id: number, { identity, listed, lastUsedMs }: Row): ScopeRecord {
-  return { id, identity, ...(listed === undefined ? {} : { listed }), lastUsedMs };
 }
 
 function keyOf({ meta }: Item): string {

@@ -7,7 +7,7 @@
  */
 
 import type { WatchFrame } from "../../src/kube/codec.ts";
-import type { ListWriter, ScopeIdentity, Store } from "../../src/store/contract.ts";
+import type { Copy, ListWriter, ScopeIdentity, Store } from "../../src/store/contract.ts";
 import type { Promised } from "./checks.ts";
 import { editedCode, type Edit } from "./code.ts";
 import { MemoryDisk } from "./disk.ts";
@@ -38,16 +38,33 @@ export async function worldsWith({ edits, seams, disk }: PlantedFault): Promise<
   };
 }
 
-/** A store with some methods replaced. */
-function overStore(change: (store: Store, parts: Parameters<NonNullable<Seams["store"]>>[1]) => Partial<Store>): Seams {
+/** An object with some of its members replaced; the others see the object itself. */
+function withChanges<T extends object>(plain: T, changed: Partial<T>): T {
+  return new Proxy(plain, {
+    get(target, name) {
+      const own: unknown = name in changed ? (changed as never)[name] : (target as never)[name];
+      return typeof own === "function" ? (own.bind(target) as unknown) : own;
+    },
+  });
+}
+
+/** A store with some methods replaced, and some of its copies'. */
+function overStore(
+  changeStore: (store: Store, parts: Parameters<NonNullable<Seams["store"]>>[1]) => Partial<Store>,
+  changeCopy: (copy: Copy, store: Store, parts: Parameters<NonNullable<Seams["store"]>>[1]) => Partial<Copy>,
+): Seams {
   return {
     store: (store, parts) => {
-      const changed = change(store, parts);
-      return new Proxy(store, {
-        get(target, name) {
-          const own = (changed as Record<string | symbol, unknown>)[name] ?? (target as never)[name];
-          return typeof own === "function" ? own.bind(target) : own;
-        },
+      const known = new WeakMap<Copy, Copy>();
+      const changed = (copy: Copy) => {
+        const handle = known.get(copy) ?? withChanges(copy, changeCopy(copy, store, parts));
+        known.set(copy, handle);
+        return handle;
+      };
+      return withChanges(store, {
+        copies: () => store.copies().map(changed),
+        openCopy: (...args) => changed(store.openCopy(...args)),
+        ...changeStore(store, parts),
       });
     },
   };
@@ -55,23 +72,26 @@ function overStore(change: (store: Store, parts: Parameters<NonNullable<Seams["s
 
 /** A store whose lists are committed in another way. */
 function overCommit(commit: (writer: ListWriter, ...args: Parameters<ListWriter["commit"]>) => void): Seams {
-  return overStore((store) => ({
-    beginList: (scopeId) => {
-      const writer = store.beginList(scopeId);
-      const plain = writer.commit.bind(writer);
-      return {
-        add: (item) => writer.add(item),
-        get itemCount() {
-          return writer.itemCount;
-        },
-        get itemBytes() {
-          return writer.itemBytes;
-        },
-        abort: () => writer.abort(),
-        commit: (...args) => commit({ ...writer, commit: plain }, ...args),
-      };
-    },
-  }));
+  return overStore(
+    () => ({}),
+    (copy) => ({
+      beginList: () => {
+        const writer = copy.beginList();
+        const plain = writer.commit.bind(writer);
+        return {
+          add: (item) => writer.add(item),
+          get itemCount() {
+            return writer.itemCount;
+          },
+          get itemBytes() {
+            return writer.itemBytes;
+          },
+          abort: () => writer.abort(),
+          commit: (...args) => commit({ ...writer, commit: plain }, ...args),
+        };
+      },
+    }),
+  );
 }
 
 async function* mapped<T>(batches: AsyncIterable<readonly T[]>, keep: (one: T) => boolean): AsyncGenerator<T[]> {
@@ -157,8 +177,8 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "scope.ts",
-        text: "if (record.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();",
-        by: "if (record.listed?.isPartlyTold === true) parts.store.touchScope(record.id, { isPartlyTold: false });",
+        text: "if (copy.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();",
+        by: "if (copy.listed?.isPartlyTold === true) copy.touch({ isPartlyTold: false });",
       },
     ],
   },
@@ -187,7 +207,10 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "rows are kept after a 403",
     breaks: ["P4"],
-    seams: overStore(() => ({ dropScope: () => {}, forget: () => {} })),
+    seams: overStore(
+      () => ({ forget: () => {} }),
+      () => ({ drop: () => {} }),
+    ),
   },
   {
     name: "a DELETED is lost in the difference of a relist",
@@ -199,10 +222,15 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "an unobserved scope counts as empty",
     breaks: ["P1", "P3", "P4"],
-    seams: overStore((store, { link }) => ({
-      snapshot: (scopeId) => store.snapshot(link.isOnline() ? scopeId : emptied(store, scopeId)),
-      listedState: (scopeId) => store.listedState(link.isOnline() ? scopeId : emptied(store, scopeId)),
-    })),
+    seams: overStore(
+      () => ({}),
+      (copy, store, { link }) => ({
+        snapshot: () => (link.isOnline() ? copy : emptied(store, copy)).snapshot(),
+        get listed() {
+          return (link.isOnline() ? copy : emptied(store, copy)).listed;
+        },
+      }),
+    ),
   },
   {
     name: "a new uid under the same name is MODIFIED",
@@ -362,14 +390,13 @@ export const plantedFaults: readonly PlantedFault[] = [
   },
 ];
 
-/** A scope without a list gets an empty one that nobody sent. @returns its id. */
-function emptied(store: Store, scopeId: number): number {
-  const scope = store.scopes().find(({ id }) => id === scopeId);
-  if (scope === undefined || scope.listed !== undefined) return scopeId;
-  const newest = Math.max(1, ...store.scopes().map(({ listed }) => Number(listed?.resourceVersion ?? 1)));
-  const kind = { pods: "Pod", configmaps: "ConfigMap", nodes: "Node" }[scope.identity.resource]!;
+/** A copy without a list gets an empty one that nobody sent. */
+function emptied(store: Store, copy: Copy): Copy {
+  if (copy.isDropped || copy.listed !== undefined) return copy;
+  const newest = Math.max(1, ...store.copies().map(({ listed }) => Number(listed?.resourceVersion ?? 1)));
+  const kind = { pods: "Pod", configmaps: "ConfigMap", nodes: "Node" }[copy.identity.resource]!;
   const shape = { listKind: `${kind}List`, apiVersion: "v1", isBare: true };
-  const state = { shape, contentType: "application/json", resourceVersion: String(newest), nowMs: scope.lastUsedMs };
-  store.beginList(scopeId).commit(state, () => {});
-  return scopeId;
+  const state = { shape, contentType: "application/json", resourceVersion: String(newest), nowMs: copy.lastUsedMs };
+  copy.beginList().commit(state, () => {});
+  return copy;
 }

@@ -363,7 +363,7 @@ class World {
         process.scopes.forget(identity.principal, (other) => identityText(other) === identityText(identity));
     for (const resource of RESOURCES) process.wrote(resource, this.#server.revision);
     this.#wait(60_000);
-    for (const { identity, listed } of process.store.scopes())
+    for (const { identity, listed } of process.store.copies())
       if (Number(listed?.resourceVersion ?? 0) > this.#server.revision)
         this.#checks.fail("P2", `${nameOf(identity)} kept at ${listed!.resourceVersion} after history went back`);
     for (const client of this.#clients) if (Number(client.position) > this.#server.revision) client.restart();

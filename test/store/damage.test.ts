@@ -18,7 +18,8 @@ import { join } from "node:path";
 import { ScopeDamagedError } from "../../src/store/errors.ts";
 import { salvage } from "../../src/store/salvage.ts";
 import { APPLICATION_ID, SCHEMA_VERSION, migrate, pragma } from "../../src/store/schema.ts";
-import { Bench, PODS, contentOf, item, list, listedScope, numbered } from "./support.ts";
+import type { Copy } from "../../src/store/contract.ts";
+import { Bench, PODS, contentOf, item, list, listedScope, numbered, keptIn } from "./support.ts";
 
 /** Writes over a part of the file. */
 function overwrite(path: string, at: number, bytes: Uint8Array): void {
@@ -34,7 +35,7 @@ function aside(bench: Bench): string[] {
 }
 
 /** Fills two scopes, an answer and a value, and closes. */
-function filled(bench: Bench): { readonly pods: number; readonly maps: number } {
+function filled(bench: Bench): { readonly pods: Copy; readonly maps: Copy } {
   const store = bench.open();
   const pods = listedScope(store, numbered(400, 1, "x".repeat(300)));
   const maps = listedScope(store, [item("map", 1)], 50, { ...PODS, resource: "configmaps" });
@@ -83,7 +84,7 @@ describe("a start", () => {
       const pods = listedScope(store, numbered(5), 900);
       store.close();
       const again = bench.open();
-      expect(contentOf(again, pods)).toHaveLength(5);
+      expect(contentOf(keptIn(again, pods))).toHaveLength(5);
       expect(again.status().quarantined).toBe(1);
     });
   }
@@ -108,7 +109,7 @@ describe("a start", () => {
     bench.spoil("PRAGMA user_version = 7");
     const before = readFileSync(bench.file);
     const store = bench.open();
-    expect(store.scopes()).toEqual([]);
+    expect(store.copies()).toEqual([]);
     expect(store.status()).toMatchObject({ mode: "disk", quarantined: 0 });
     expect(bench.warnings).toEqual(["database set aside"]);
     expect(readFileSync(join(bench.dir, "cache.db.schema-7")).equals(before)).toBe(true);
@@ -116,7 +117,7 @@ describe("a start", () => {
     // The newer program comes back: its file can be put back by hand.
     copyFileSync(join(bench.dir, "cache.db.schema-7"), bench.file);
     bench.spoil(`PRAGMA user_version = ${SCHEMA_VERSION}`);
-    expect(bench.open().scopes()).toHaveLength(2);
+    expect(bench.open().copies()).toHaveLength(2);
   });
 
   test("after random pages were overwritten serves nothing that was not written", () => {
@@ -136,22 +137,22 @@ describe("a start", () => {
       }
       const store = bench.open();
       expect(store.status().mode).toBe("disk");
-      for (const id of [pods, maps]) {
-        using snapshot = store.snapshot(id);
+      for (const copy of [pods, maps]) {
+        using snapshot = keptIn(store, copy).snapshot();
         let read = 0;
         try {
           for (const one of snapshot?.items() ?? []) {
             read++;
-            if (id === pods) expect(Buffer.from(one.bytes).toString()).toBe(good.get(one.meta.name)!);
+            if (copy === pods) expect(Buffer.from(one.bytes).toString()).toBe(good.get(one.meta.name)!);
           }
         } catch (error) {
           expect(error).toBeInstanceOf(ScopeDamagedError);
           continue;
         }
-        if (snapshot !== undefined) expect(read).toBe(id === pods ? 400 : 1);
+        if (snapshot !== undefined) expect(read).toBe(copy === pods ? 400 : 1);
       }
-      list(store, store.openScope(PODS, 1).id, numbered(7), 2_000);
-      expect(contentOf(store, store.openScope(PODS, 1).id)).toHaveLength(7);
+      list(store.openCopy(PODS, 1), numbered(7), 2_000);
+      expect(contentOf(store.openCopy(PODS, 1))).toHaveLength(7);
       expect(store.verify().damaged).toBe(0);
     }
   }, 60_000);
@@ -164,12 +165,12 @@ describe("a start", () => {
     overwrite(bench.file, (page - 1) * 4_096, new Uint8Array(4_096));
     const store = bench.open();
     expect(store.status()).toMatchObject({ mode: "disk", quarantined: 1 });
-    expect([contentOf(store, pods)?.length, contentOf(store, maps)]).toEqual([400, ["shop/map@1"]]);
-    expect(store.listedState(pods)).toMatchObject({ resourceVersion: "100" });
+    expect([contentOf(keptIn(store, pods))?.length, contentOf(keptIn(store, maps))]).toEqual([400, ["shop/map@1"]]);
+    expect(keptIn(store, pods).listed).toMatchObject({ resourceVersion: "100" });
     expect(Buffer.from(store.getValue("cluster")!).toString()).toBe("this one");
     expect(store.getResponse({ principal: "p", target: "/version", accept: "a" })).toBeDefined();
     store.close();
-    expect(contentOf(bench.open(), pods)).toHaveLength(400);
+    expect(contentOf(keptIn(bench.open(), pods))).toHaveLength(400);
   });
 
   test("on an index that hides a row saves the rows, and every one is found", () => {
@@ -184,8 +185,8 @@ describe("a start", () => {
     // The table comes first in the file and holds the hash as well: the index entry is the last.
     overwrite(bench.file, file.lastIndexOf(needle), Buffer.of(needle[0]! ^ 1));
     const store = bench.open();
-    expect(store.getObject(pods, "shop", "pod-00007")?.meta.resourceVersion).toBe("8");
-    expect(contentOf(store, pods)).toHaveLength(400);
+    expect(keptIn(store, pods).get("shop", "pod-00007")?.meta.resourceVersion).toBe("8");
+    expect(contentOf(keptIn(store, pods))).toHaveLength(400);
     expect(store.status()).toMatchObject({ mode: "disk", quarantined: 1 });
   });
 
@@ -216,8 +217,8 @@ describe("damage in a running store", () => {
       bench.spoil(`${statement}${what === "the dictionary" ? " WHERE rows = 1" : ""}`);
       const store = bench.open();
       expect(store.verify().damaged).toBeGreaterThan(0);
-      expect(store.listedState(pods)).toBeUndefined();
-      expect(contentOf(store, maps)).toHaveLength(1);
+      expect(keptIn(store, pods).listed).toBeUndefined();
+      expect(contentOf(keptIn(store, maps))).toHaveLength(1);
       const { quarantined } = store.status();
       expect(quarantined).toBeGreaterThan(0);
       expect(bench.look("SELECT what FROM quarantine").length).toBeGreaterThan(0);
@@ -232,7 +233,7 @@ describe("damage in a running store", () => {
     const { pods } = filled(bench);
     bench.spoil("DELETE FROM objects WHERE key = 'shop/pod-00003'");
     const store = bench.open();
-    expect(store.listedState(pods)).toBeUndefined();
+    expect(keptIn(store, pods).listed).toBeUndefined();
     expect(store.status().quarantined).toBe(1);
   });
 
@@ -242,7 +243,7 @@ describe("damage in a running store", () => {
     const [old] = bench.look<{ checksum: number }>("SELECT checksum FROM objects WHERE key = 'shop/pod-00003'");
     copyFileSync(bench.file, `${bench.file}.older`);
     const store = bench.open();
-    store.putObject(pods, item("pod-00003", 500), "500", 1);
+    keptIn(store, pods).put(item("pod-00003", 500), "500", 1);
     store.close();
     bench.spoil(
       `ATTACH '${bench.file}.older' AS older`,
@@ -250,9 +251,9 @@ describe("damage in a running store", () => {
     );
     expect(bench.look("SELECT checksum FROM objects WHERE key = 'shop/pod-00003'")).toEqual([old]);
     const again = bench.open();
-    using snapshot = again.snapshot(pods)!;
+    using snapshot = keptIn(again, pods).snapshot()!;
     expect(() => [...snapshot.items()]).toThrow(ScopeDamagedError);
-    expect(again.listedState(pods)).toBeUndefined();
+    expect(keptIn(again, pods).listed).toBeUndefined();
   });
 
   for (const { what, statement } of [
@@ -266,7 +267,7 @@ describe("damage in a running store", () => {
       filled(bench);
       bench.spoil(statement);
       const store = bench.open();
-      expect(store.scopes().map(({ identity }) => identity.resource)).toEqual(["configmaps"]);
+      expect(store.copies().map(({ identity }) => identity.resource)).toEqual(["configmaps"]);
       expect(store.status()).toMatchObject({ quarantined: 1, objects: 1 });
     });
   }
@@ -276,10 +277,10 @@ describe("damage in a running store", () => {
     const { pods } = filled(bench);
     bench.spoil("UPDATE objects SET value = x'00' WHERE key = 'shop/pod-00003'");
     const store = bench.open();
-    expect(() => list(store, pods, numbered(3, 5_000), 9_000)).toThrow(ScopeDamagedError);
-    expect(store.listedState(pods)).toBeUndefined();
-    expect(list(store, pods, numbered(3, 5_000), 9_000)).toEqual([]);
-    expect(contentOf(store, pods)).toHaveLength(3);
+    expect(() => list(keptIn(store, pods), numbered(3, 5_000), 9_000)).toThrow(ScopeDamagedError);
+    expect(keptIn(store, pods).listed).toBeUndefined();
+    expect(list(keptIn(store, pods), numbered(3, 5_000), 9_000)).toEqual([]);
+    expect(contentOf(keptIn(store, pods))).toHaveLength(3);
     expect(store.status().objects).toBe(4);
   });
 
@@ -290,12 +291,12 @@ describe("damage in a running store", () => {
     for (const suffix of ["", "-wal", "-shm"]) rmSync(bench.file + suffix, { force: true });
     rmSync(join(bench.dir, "keys"), { recursive: true });
     bench.clock.pass(61_000);
-    store.putObject(pods, item("new", 600), "600", 1);
+    keptIn(store, pods).put(item("new", 600), "600", 1);
     expect(existsSync(bench.file)).toBe(true);
     expect(store.status()).toMatchObject({ mode: "disk", objects: 402, sealing: "file" });
-    expect(contentOf(store, pods)).toHaveLength(401);
+    expect(contentOf(keptIn(store, pods))).toHaveLength(401);
     store.close();
-    expect(contentOf(bench.open(), pods)).toHaveLength(401);
+    expect(contentOf(keptIn(bench.open(), pods))).toHaveLength(401);
   });
 
   test("tables that went away under it are replaced, and nobody is thrown at", () => {
@@ -303,13 +304,13 @@ describe("damage in a running store", () => {
     const { pods, maps } = filled(bench);
     const store = bench.open();
     bench.spoil("DROP TABLE objects");
-    store.putObject(pods, item("new", 600), "600", 1);
+    keptIn(store, pods).put(item("new", 600), "600", 1);
     bench.clock.pass(1_000);
-    expect(store.getObject(pods, "shop", "pod-00001")).toBeUndefined();
-    expect(store.snapshot(maps)).toBeUndefined();
+    expect(keptIn(store, pods).get("shop", "pod-00001")).toBeUndefined();
+    expect(keptIn(store, maps).snapshot()).toBeUndefined();
     expect(store.status()).toMatchObject({ scopes: 2, objects: 0 });
-    list(store, pods, numbered(5), 700);
-    expect(contentOf(store, pods)).toHaveLength(5);
+    list(keptIn(store, pods), numbered(5), 700);
+    expect(contentOf(keptIn(store, pods))).toHaveLength(5);
   });
 });
 
@@ -344,7 +345,7 @@ describe("a migration", () => {
     from.close();
     const store = bench.open();
     expect(store.status()).toMatchObject({ scopes: 2, objects: 401, quarantined: 0 });
-    expect(store.listedState(pods)).toMatchObject({ isPartlyTold: false });
+    expect(keptIn(store, pods).listed).toMatchObject({ isPartlyTold: false });
     expect(bench.look("PRAGMA user_version")).toEqual([{ user_version: SCHEMA_VERSION }]);
   });
 

@@ -2,7 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Bench, PODS, SECRETS, contentOf, filesUnder, item, list, listedScope, numbered } from "./support.ts";
+import type { Copy } from "../../src/store/contract.ts";
+import { Bench, PODS, SECRETS, contentOf, filesUnder, item, list, listedScope, numbered, keptIn } from "./support.ts";
 
 /** A small file system of its own, gone at the end of the scope. */
 class SmallDisk implements Disposable {
@@ -55,10 +56,9 @@ function canMount(): boolean {
 }
 
 /** Puts objects until one of them no longer fits. */
-function putUntilInMemory(bench: Bench, store: ReturnType<Bench["open"]>, id: number): number {
+function putUntilInMemory(bench: Bench, store: ReturnType<Bench["open"]>, copy: Copy): number {
   for (let n = 0; n < 5_000; n++) {
-    store.putObject(
-      id,
+    copy.put(
       item(`big-${n}`, 1_000 + n, { text: crypto.getRandomValues(Buffer.alloc(2_000)).toString("base64") }),
       String(1_000 + n),
       1,
@@ -80,26 +80,26 @@ describe("a full disk", () => {
     disk.fill(100);
     const put = putUntilInMemory(bench, store, pods);
     expect(store.status()).toMatchObject({ mode: "memory", reason: expect.stringMatching(/^SQLITE_(FULL|IOERR)/) });
-    expect(contentOf(store, pods)).toHaveLength(50 + put);
-    expect(store.listedState(pods)).toMatchObject({ resourceVersion: String(999 + put) });
-    expect(contentOf(store, secrets)).toHaveLength(3);
+    expect(contentOf(pods)).toHaveLength(50 + put);
+    expect(pods.listed).toMatchObject({ resourceVersion: String(999 + put) });
+    expect(contentOf(secrets)).toHaveLength(3);
     expect(Buffer.from(store.getValue("cluster")!).toString()).toBe("this one");
-    expect(list(store, secrets, [...numbered(3), item("new", 150)], 200)).toEqual(["ADDED new@150"]);
+    expect(list(secrets, [...numbered(3), item("new", 150)], 200)).toEqual(["ADDED new@150"]);
 
     bench.clock.pass(61_000);
     expect(store.status().mode).toBe("memory");
     disk.free();
-    using reading = store.snapshot(pods)!;
+    using reading = pods.snapshot()!;
     bench.clock.pass(61_000);
     expect(store.status()).toMatchObject({ mode: "disk", reason: "", path: bench.file });
     expect([...reading.items()]).toHaveLength(50 + put);
-    expect(contentOf(store, pods)).toHaveLength(50 + put);
+    expect(contentOf(pods)).toHaveLength(50 + put);
     expect(statSync(bench.file).mode & 0o777).toBe(0o600);
-    store.putObject(pods, item("after", 9_000), "9000", 1);
+    pods.put(item("after", 9_000), "9000", 1);
     store.close();
     const again = bench.open();
-    expect(contentOf(again, pods)).toHaveLength(51 + put);
-    expect(contentOf(again, secrets)).toHaveLength(4);
+    expect(contentOf(keptIn(again, pods))).toHaveLength(51 + put);
+    expect(contentOf(keptIn(again, secrets))).toHaveLength(4);
     expect(again.verify().damaged).toBe(0);
     expect(readdirSync(bench.dir).sort()).toEqual(["cache.db", "cache.db-shm", "cache.db-wal", "keys"]);
   });
@@ -108,21 +108,21 @@ describe("a full disk", () => {
     using disk = new SmallDisk();
     using bench = new Bench(disk.path);
     const store = bench.open();
-    const { id } = store.openScope(PODS, 1);
+    const copy = store.openCopy(PODS, 1);
     disk.fill(100);
     const items = numbered(500).map((one, n) =>
       item(one.meta.name, n + 1, { text: crypto.getRandomValues(Buffer.alloc(1_000)).toString("base64") }),
     );
-    list(store, id, items, 900);
+    list(copy, items, 900);
     expect(store.status().mode).toBe("memory");
     // Rows staged before the disk was full are gone with it: then nothing is claimed, and the next list is whole.
-    if (store.listedState(id) === undefined) list(store, id, items, 901);
-    expect(contentOf(store, id)).toHaveLength(500);
+    if (copy.listed === undefined) list(copy, items, 901);
+    expect(contentOf(copy)).toHaveLength(500);
     expect(store.verify()).toEqual({ checked: 500, damaged: 0 });
-    for (const one of items) store.putObject(id, { ...item(one.meta.name, 1_000) }, "1000", 1);
+    for (const one of items) copy.put({ ...item(one.meta.name, 1_000) }, "1000", 1);
     disk.free();
     store.close();
-    expect(contentOf(bench.open(), id)).toHaveLength(500);
+    expect(contentOf(keptIn(bench.open(), copy))).toHaveLength(500);
   });
 
   testOnSmallDisk("from the start is memory from the start", () => {
@@ -133,13 +133,13 @@ describe("a full disk", () => {
     expect(store.status()).toMatchObject({ mode: "memory", sealing: "memory" });
     const pods = listedScope(store, numbered(20));
     const secrets = listedScope(store, numbered(3), 100, SECRETS);
-    expect(contentOf(store, pods)).toHaveLength(20);
+    expect(contentOf(pods)).toHaveLength(20);
     disk.free();
     store.close();
     const again = bench.open();
     // The key went to the disk with what it seals.
     expect(again.status()).toMatchObject({ mode: "disk", sealing: "file" });
-    expect([contentOf(again, pods)?.length, contentOf(again, secrets)?.length]).toEqual([20, 3]);
+    expect([contentOf(keptIn(again, pods))?.length, contentOf(keptIn(again, secrets))?.length]).toEqual([20, 3]);
   });
 
   testOnSmallDisk("a killed process leaves what was on it as it was last written", () => {
@@ -152,8 +152,8 @@ describe("a full disk", () => {
     disk.free();
     // Not closed, as when killed: the file is the one before.
     const again = bench.open();
-    const { listed } = again.scopes()[0]!;
-    const content = contentOf(again, pods)!;
+    const { listed } = again.copies()[0]!;
+    const content = contentOf(keptIn(again, pods))!;
     expect(content.length).toBeGreaterThanOrEqual(50);
     expect(listed?.resourceVersion).toBe(content.length === 50 ? "100" : String(1_000 + content.length - 51));
   });
@@ -176,10 +176,10 @@ describe("a read-only disk", () => {
     disk.remount("ro");
     const locked = bench.open();
     expect(locked.status()).toMatchObject({ mode: "memory", sealing: "file", objects: 53, responses: 1 });
-    expect(contentOf(locked, pods)).toHaveLength(50);
-    expect(contentOf(locked, secrets)).toHaveLength(3);
-    locked.putObject(pods, item("new", 500), "500", 1);
-    expect(contentOf(locked, pods)).toHaveLength(51);
+    expect(contentOf(keptIn(locked, pods))).toHaveLength(50);
+    expect(contentOf(keptIn(locked, secrets))).toHaveLength(3);
+    keptIn(locked, pods).put(item("new", 500), "500", 1);
+    expect(contentOf(keptIn(locked, pods))).toHaveLength(51);
     bench.clock.pass(120_000);
     expect(locked.status().mode).toBe("memory");
     expect(readFileSync(bench.file).equals(before)).toBe(true);
@@ -187,7 +187,7 @@ describe("a read-only disk", () => {
     bench.clock.pass(60_000);
     expect(locked.status().mode).toBe("disk");
     locked.close();
-    expect(contentOf(bench.open(), pods)).toHaveLength(51);
+    expect(contentOf(keptIn(bench.open(), pods))).toHaveLength(51);
   });
 
   testOnSmallDisk("with a log that was not brought into the file serves a whole moment of it", () => {
@@ -205,7 +205,7 @@ describe("a read-only disk", () => {
     disk.remount("ro");
     const locked = bench.open({ stateDir: join(disk.path, "copy") });
     expect(locked.status().mode).toBe("memory");
-    const content = locked.scopes().length === 0 ? undefined : contentOf(locked, pods);
+    const content = locked.copies().length === 0 ? undefined : contentOf(keptIn(locked, pods));
     expect([undefined, 50]).toContain(content?.length);
     locked.close();
     disk.remount("rw");
@@ -217,7 +217,7 @@ describe("a read-only disk", () => {
     const store = bench.open({ stateDir: join(bench.dir, "file", "state") });
     expect(store.status()).toMatchObject({ mode: "memory", reason: "ENOTDIR", sealing: "memory" });
     const pods = listedScope(store, numbered(120));
-    expect(contentOf(store, pods)).toHaveLength(120);
+    expect(contentOf(pods)).toHaveLength(120);
     const { path } = store.status();
     expect(statSync(path).mode & 0o777).toBe(0o600);
     store.close();
@@ -245,8 +245,8 @@ describe("memory", () => {
       const { mode, sizeBytes } = store.status();
       expect(mode).toBe("memory");
       expect(sizeBytes).toBeLessThan(48 * 2 ** 20);
-      expect(contentOf(store, pods)!.length).toBeGreaterThan(200);
-      expect(maps.filter((id) => store.listedState(id) !== undefined).length).toBeLessThan(2);
+      expect(contentOf(pods)!.length).toBeGreaterThan(200);
+      expect(maps.filter((copy) => copy.listed !== undefined).length).toBeLessThan(2);
       expect(store.verify().damaged).toBe(0);
     },
     30_000,

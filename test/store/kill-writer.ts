@@ -17,12 +17,13 @@ const store = openStore({ stateDir: process.argv[2]!, clock: systemClock, log: s
 process.stdout.write("open\n");
 for (let round = 0; ; round++) {
   for (const identity of [PODS, SECRETS]) {
-    const { id, listed } = store.openScope(identity, Date.now());
+    const copy = store.openCopy(identity, Date.now());
+    const { listed } = copy;
     let at = Math.max(OBJECTS, Number(listed?.resourceVersion ?? 0));
     if (listed === undefined || round % 5 === 0) {
       // A list that is ahead of the rows, as after a long cut.
       at += listed === undefined ? 0 : 170;
-      const writer = store.beginList(id);
+      const writer = copy.beginList();
       for (let n = 0; n < OBJECTS; n++) writer.add(objectAt(n, at));
       writer.commit(
         { shape: SHAPE, contentType: "application/json", resourceVersion: String(at), nowMs: Date.now() },
@@ -31,7 +32,7 @@ for (let round = 0; ; round++) {
     }
     for (let n = 0; n < 230; n++) {
       at++;
-      store.putObject(id, objectAt(at % OBJECTS, at), String(at), Date.now());
+      copy.put(objectAt(at % OBJECTS, at), String(at), Date.now());
       if (n % 90 === 0) store.flush();
     }
     store.putResponse(

@@ -21,13 +21,14 @@ test(`killed ${KILLS} times while it writes, a store opens with every row old or
 
     const store = bench.open();
     expect(store.status()).toMatchObject({ mode: "disk", quarantined: 0 });
-    for (const { id, identity, listed } of store.scopes()) {
+    for (const copy of store.copies()) {
+      const { identity, listed } = copy;
       if (listed === undefined) {
-        expect(store.snapshot(id)).toBeUndefined();
+        expect(copy.snapshot()).toBeUndefined();
         continue;
       }
       const at = Number(listed.resourceVersion);
-      using snapshot = store.snapshot(id)!;
+      using snapshot = copy.snapshot()!;
       const found = [...snapshot.items()].map(({ bytes }) => Buffer.from(bytes).toString());
       expect(found).toEqual(Array.from({ length: OBJECTS }, (_, n) => Buffer.from(objectAt(n, at).bytes).toString()));
       const answer = store.getResponse({ principal: "p", target: `/${identity.resource}`, accept: "a" });

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } f
 import { join } from "node:path";
 import { ScopeDamagedError } from "../../src/store/errors.ts";
 import { Sealer, openSealer } from "../../src/store/seal.ts";
-import { Bench, PODS, SECRETS, contentOf, filesWith, item, list, listedScope, numbered } from "./support.ts";
+import { Bench, PODS, SECRETS, contentOf, filesWith, item, list, listedScope, numbered, keptIn } from "./support.ts";
 
 const MARKER = "c3VwZXItc2VjcmV0LXBhc3N3b3Jk";
 
@@ -18,15 +18,14 @@ describe("a Secret", () => {
       SECRETS,
     );
     list(
-      store,
       secrets,
       Array.from({ length: 400 }, (_, n) =>
         item(`s-${n}`, 200 + n, { text: `${MARKER} ${crypto.randomUUID().repeat(40)}` }),
       ),
       900,
     );
-    store.putObject(secrets, item("s-1", 901, { text: MARKER }), "901", 1);
-    store.deleteObject(secrets, item("s-2", 902, { text: MARKER }), "902", 1);
+    secrets.put(item("s-1", 901, { text: MARKER }), "901", 1);
+    secrets.delete(item("s-2", 902, { text: MARKER }), "902", 1);
     store.putResponse(
       { principal: "p", target: "/secret", accept: "a" },
       { status: 200, headers: {}, body: Buffer.from(MARKER.repeat(20)), storedAtMs: 1 },
@@ -35,11 +34,11 @@ describe("a Secret", () => {
     store.putValue("token", Buffer.from(MARKER), { isSecret: true });
     store.flush();
     expect(filesWith(bench.dir, MARKER)).toEqual([]);
-    expect(Buffer.from(store.getObject(secrets, "shop", "s-1")!.bytes).toString()).toContain(MARKER);
+    expect(Buffer.from(secrets.get("shop", "s-1")!.bytes).toString()).toContain(MARKER);
     store.close();
     bench.spoil("UPDATE objects SET checksum = checksum + 1 WHERE key = 'shop/s-1'");
     const again = bench.open();
-    expect(again.getObject(secrets, "shop", "s-1")).toBeUndefined();
+    expect(keptIn(again, secrets).get("shop", "s-1")).toBeUndefined();
     expect(bench.look("SELECT value FROM quarantine")).toHaveLength(1);
     expect(filesWith(bench.dir, MARKER)).toEqual([]);
   });
@@ -61,8 +60,8 @@ describe("a Secret", () => {
       "UPDATE objects SET value = (SELECT value FROM objects WHERE key = 'shop/b'), checksum = (SELECT checksum FROM objects WHERE key = 'shop/b') WHERE key = 'shop/a'",
     );
     const again = bench.open();
-    expect(again.getObject(secrets, "shop", "a")).toBeUndefined();
-    expect(again.listedState(secrets)).toBeUndefined();
+    expect(keptIn(again, secrets).get("shop", "a")).toBeUndefined();
+    expect(keptIn(again, secrets).listed).toBeUndefined();
   });
 
   test("of a lost key is quarantined; everything else stands", () => {
@@ -74,13 +73,13 @@ describe("a Secret", () => {
     store.close();
     rmSync(join(bench.dir, "keys"), { recursive: true });
     const again = bench.open();
-    using snapshot = again.snapshot(secrets)!;
+    using snapshot = keptIn(again, secrets).snapshot()!;
     expect(() => [...snapshot.items()]).toThrow(ScopeDamagedError);
     expect(again.getValue("sealed")).toBeUndefined();
     expect(again.status()).toMatchObject({ mode: "disk", quarantined: 2, sealing: "file" });
-    expect(contentOf(again, pods)).toHaveLength(20);
-    list(again, secrets, [item("s", 5)], 200);
-    expect(contentOf(again, secrets)).toEqual(["shop/s@5"]);
+    expect(contentOf(keptIn(again, pods))).toHaveLength(20);
+    list(keptIn(again, secrets), [item("s", 5)], 200);
+    expect(contentOf(keptIn(again, secrets))).toEqual(["shop/s@5"]);
   });
 
   test("unchanged is not sealed anew, in a list or by an event", () => {
@@ -89,8 +88,8 @@ describe("a Secret", () => {
     const items = numbered(20);
     const secrets = listedScope(store, items, 100, SECRETS);
     const { rowsWritten } = store.status();
-    expect(list(store, secrets, items, 200)).toEqual([]);
-    store.putObject(secrets, items[3]!, "201", 1);
+    expect(list(secrets, items, 200)).toEqual([]);
+    secrets.put(items[3]!, "201", 1);
     store.flush();
     expect(store.status().rowsWritten).toBe(rowsWritten);
   });

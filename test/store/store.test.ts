@@ -4,20 +4,32 @@ import { join } from "node:path";
 import type { Item } from "../../src/kube/codec.ts";
 import { message, text, varint } from "../../src/kube/protobuf-wire.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
-import { ScopeDamagedError } from "../../src/store/errors.ts";
-import { Bench, PODS, SECRETS, SHAPE, contentOf, item, list, listedScope, numbered, spoken } from "./support.ts";
+import { CopyDroppedError, ScopeDamagedError } from "../../src/store/errors.ts";
+import {
+  Bench,
+  PODS,
+  SECRETS,
+  SHAPE,
+  contentOf,
+  item,
+  list,
+  listedScope,
+  numbered,
+  spoken,
+  keptIn,
+} from "./support.ts";
 
 describe("a scope", () => {
   test("is found again by its identity, and nothing of it is served before a list", () => {
     using bench = new Bench();
     const store = bench.open();
-    const { id } = store.openScope(PODS, 5);
-    expect(store.openScope({ ...PODS }, 9).id).toBe(id);
-    expect(store.openScope({ ...PODS, labelSelector: "app=web" }, 9).id).not.toBe(id);
-    store.putObject(id, item("a", 7), "7", 1);
-    expect(store.listedState(id)).toBeUndefined();
-    expect(store.snapshot(id)).toBeUndefined();
-    expect(store.getObject(id, "shop", "a")).toBeUndefined();
+    const copy = store.openCopy(PODS, 5);
+    expect(store.openCopy({ ...PODS }, 9)).toBe(copy);
+    expect(store.openCopy({ ...PODS, labelSelector: "app=web" }, 9)).not.toBe(copy);
+    copy.put(item("a", 7), "7", 1);
+    expect(copy.listed).toBeUndefined();
+    expect(copy.snapshot()).toBeUndefined();
+    expect(copy.get("shop", "a")).toBeUndefined();
   });
 
   test("observed empty is knowledge and outlives a restart", () => {
@@ -26,12 +38,12 @@ describe("a scope", () => {
     listedScope(store, [], 41);
     store.close();
     const again = bench.open();
-    const [scope] = again.scopes();
+    const [scope] = again.copies();
     expect(scope).toMatchObject({
       identity: PODS,
       listed: { resourceVersion: "41", changedAt: "41", epoch: "41", shape: SHAPE },
     });
-    expect(contentOf(again, scope!.id)).toEqual([]);
+    expect(contentOf(scope!)).toEqual([]);
   });
 
   test("comes back after a restart with the bytes that were put in", () => {
@@ -43,27 +55,47 @@ describe("a scope", () => {
       { ...item("c", 5), bytes: Buffer.alloc(0) },
       { ...item("d", 6), bytes: crypto.getRandomValues(new Uint8Array(5_000)) },
     ];
-    const id = listedScope(store, items, 9);
+    const copy = listedScope(store, items, 9);
     store.close();
     const again = bench.open();
-    using snapshot = again.snapshot(id)!;
+    using snapshot = keptIn(again, copy).snapshot()!;
     expect([...snapshot.items()].map(({ bytes }) => Buffer.from(bytes).toString("latin1"))).toEqual(
       items.map(({ bytes }) => Buffer.from(bytes).toString("latin1")),
     );
     expect([...snapshot.itemSizes()]).toEqual(items.map(({ bytes }) => bytes.length));
-    expect(again.getObject(id, "shop", "a")?.meta).toEqual(items[0]!.meta);
+    expect(keptIn(again, copy).get("shop", "a")?.meta).toEqual(items[0]!.meta);
   });
 
   test("dropped, it leaves no row behind; another scope's rows stay", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, numbered(300));
+    const copy = listedScope(store, numbered(300));
     const other = listedScope(store, [item("a", 1)], 5, { ...PODS, principal: "system:node:edge-2" });
-    store.dropScope(id);
-    expect(store.scopes().map((scope) => scope.id)).toEqual([other]);
+    copy.drop();
+    expect(store.copies()).toEqual([other]);
     expect(store.status()).toMatchObject({ objects: 1, scopes: 1 });
     expect(bench.look("SELECT rows FROM dictionaries")).toHaveLength(1);
-    expect(contentOf(store, other)).toEqual(["shop/a@1"]);
+    expect(contentOf(other)).toEqual(["shop/a@1"]);
+  });
+
+  test("numbers of dropped copies and of their rows are never given out again, restart or not", () => {
+    using bench = new Bench();
+    const numbers = () => [
+      ...bench.look<{ id: number }>("SELECT id FROM scopes").map(({ id }) => id),
+      ...bench.look<{ rows: number }>("SELECT DISTINCT rows FROM objects").map(({ rows }) => rows),
+    ];
+    const seen = new Set<string>();
+    for (let round = 0; round < 3; round++) {
+      const store = bench.open();
+      for (let n = 0; n < 2; n++) {
+        const copy = listedScope(store, numbered(3));
+        expect(seen.has(String(numbers()))).toBe(false);
+        seen.add(String(numbers()));
+        copy.drop();
+      }
+      store.close();
+    }
+    expect(seen.size).toBe(6);
   });
 
   test("a revoked permission forgets the scopes it was about, and answers only with everything", () => {
@@ -74,13 +106,13 @@ describe("a scope", () => {
     const key = { principal: PODS.principal, target: "/version", accept: "application/json" };
     store.putResponse(key, { status: 200, headers: {}, body: Buffer.from("{}"), storedAtMs: 1 }, { isSecret: false });
     store.forget(PODS.principal, ({ resource }) => resource === "secrets");
-    expect(store.scopes().map(({ id }) => id)).toEqual([pods]);
-    expect(store.getObject(secrets, "shop", "s")).toBeUndefined();
+    expect(store.copies()).toEqual([pods]);
+    expect(secrets.isDropped).toBe(true);
     expect(store.getResponse(key)).toBeDefined();
     store.forget("somebody-else", () => true);
-    expect(store.scopes()).toHaveLength(1);
+    expect(store.copies()).toHaveLength(1);
     store.forget(PODS.principal, () => true);
-    expect(store.scopes()).toEqual([]);
+    expect(store.copies()).toEqual([]);
     expect(store.getResponse(key)).toBeUndefined();
   });
 });
@@ -89,13 +121,13 @@ describe("group commit", () => {
   test("a write after a quiet second is on disk at once; the next ones come together a second later", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, []);
+    const copy = listedScope(store, []);
     const onDisk = () => bench.look<{ key: string }>("SELECT key FROM objects").map(({ key }) => key);
     bench.clock.pass(5_000);
-    store.putObject(id, item("a", 101), "101", 1);
+    copy.put(item("a", 101), "101", 1);
     expect(onDisk()).toEqual(["shop/a"]);
-    store.putObject(id, item("b", 102), "102", 2);
-    store.putObject(id, item("c", 103), "103", 3);
+    copy.put(item("b", 102), "102", 2);
+    copy.put(item("c", 103), "103", 3);
     expect(onDisk()).toEqual(["shop/a"]);
     bench.clock.pass(999);
     expect(onDisk()).toEqual(["shop/a"]);
@@ -109,10 +141,10 @@ describe("group commit", () => {
   test("a hundred waiting rows do not wait on", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, []);
+    const copy = listedScope(store, []);
     bench.clock.pass(5_000);
     const before = store.status().commits;
-    for (const one of numbered(201, 200)) store.putObject(id, one, one.meta.resourceVersion, 1);
+    for (const one of numbered(201, 200)) copy.put(one, one.meta.resourceVersion, 1);
     expect(store.status().commits - before).toBe(3);
     expect(bench.look("SELECT count(*) AS n FROM objects")).toEqual([{ n: 201 }]);
   });
@@ -120,29 +152,29 @@ describe("group commit", () => {
   test("what is queued is seen by every reader", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, [item("a", 1), item("b", 2)]);
-    store.putObject(id, item("x", 100), "100", 1);
-    store.putObject(id, item("a", 101), "101", 1);
-    store.deleteObject(id, item("b", 102), "102", 1);
-    expect(store.getObject(id, "shop", "a")?.meta.resourceVersion).toBe("101");
-    expect(store.getObject(id, "shop", "b")).toBeUndefined();
-    expect(store.listedState(id)).toMatchObject({ resourceVersion: "102", changedAt: "102", epoch: "100" });
-    expect(contentOf(store, id)).toEqual(["shop/a@101", "shop/x@100"]);
+    const copy = listedScope(store, [item("a", 1), item("b", 2)]);
+    copy.put(item("x", 100), "100", 1);
+    copy.put(item("a", 101), "101", 1);
+    copy.delete(item("b", 102), "102", 1);
+    expect(copy.get("shop", "a")?.meta.resourceVersion).toBe("101");
+    expect(copy.get("shop", "b")).toBeUndefined();
+    expect(copy.listed).toMatchObject({ resourceVersion: "102", changedAt: "102", epoch: "100" });
+    expect(contentOf(copy)).toEqual(["shop/a@101", "shop/x@100"]);
   });
 
   test("that a list's difference is being told is on disk with the list, and that it was told a second later", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, [item("a", 1)]);
-    const writer = store.beginList(id);
+    const copy = listedScope(store, [item("a", 1)]);
+    const writer = copy.beginList();
     writer.add(item("b", 199));
     const state = { shape: SHAPE, contentType: "application/json", resourceVersion: "200", nowMs: 1 };
     writer.commit({ ...state, isPartlyTold: true }, () => {});
     const onDisk = () => bench.look("SELECT resource_version, partly_told FROM marks");
     expect(onDisk()).toEqual([{ resource_version: "200", partly_told: 1 }]);
-    expect(store.listedState(id)).toMatchObject({ isPartlyTold: true });
+    expect(copy.listed).toMatchObject({ isPartlyTold: true });
     const before = store.status().commits;
-    store.touchScope(id, { isPartlyTold: false });
+    copy.touch({ isPartlyTold: false });
     bench.clock.pass(999);
     expect(store.status().commits).toBe(before);
     bench.clock.pass(1);
@@ -154,23 +186,23 @@ describe("group commit", () => {
   test("bookmarks wait for a real change, for settle, or for twenty minutes", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, []);
+    const copy = listedScope(store, []);
     const onDisk = () =>
       bench.look<{ resource_version: string }>("SELECT resource_version FROM marks")[0]?.resource_version;
     bench.clock.pass(5_000);
     const before = store.status().commits;
     for (let minute = 0; minute < 19; minute++) {
-      store.touchScope(id, { resourceVersion: String(200 + minute), lastContactMs: minute });
+      copy.touch({ resourceVersion: String(200 + minute), lastContactMs: minute });
       bench.clock.pass(60_000);
     }
-    expect(store.listedState(id)).toMatchObject({ resourceVersion: "218", changedAt: "100", lastContactMs: 18 });
+    expect(copy.listed).toMatchObject({ resourceVersion: "218", changedAt: "100", lastContactMs: 18 });
     expect([store.status().commits - before, onDisk()]).toEqual([0, "100"]);
     bench.clock.pass(60_000);
     expect([store.status().commits - before, onDisk()]).toEqual([1, "218"]);
-    store.touchScope(id, { resourceVersion: "300" });
+    copy.touch({ resourceVersion: "300" });
     store.settle();
     expect(onDisk()).toBe("300");
-    store.touchScope(id, { resourceVersion: "301" });
+    copy.touch({ resourceVersion: "301" });
     store.putResponse(
       { principal: "p", target: "/t", accept: "a" },
       { status: 200, headers: {}, body: new Uint8Array(1), storedAtMs: 1 },
@@ -195,13 +227,13 @@ describe("group commit", () => {
     function isWritten(change: Item): boolean {
       using bench = new Bench();
       const store = bench.open();
-      const id = listedScope(store, [node(1)], 1, NODES);
-      store.putObject(id, change, change.meta.resourceVersion, 1);
+      const copy = listedScope(store, [node(1)], 1, NODES);
+      copy.put(change, change.meta.resourceVersion, 1);
       bench.clock.pass(2_000);
       const [row] = bench.look("SELECT resource_version FROM marks") as { resource_version: string }[];
       const isOnDisk = row!.resource_version === change.meta.resourceVersion;
       // Read at once in any case, and written with what else is to be written.
-      expect(store.getObject(id, "", "edge-1")).toEqual(change);
+      expect(copy.get("", "edge-1")).toEqual(change);
       store.settle();
       expect(bench.look("SELECT resource_version FROM marks")).toEqual([
         { resource_version: change.meta.resourceVersion },
@@ -220,11 +252,11 @@ describe("group commit", () => {
     test("takes a change that came before it along", () => {
       using bench = new Bench();
       const store = bench.open();
-      const id = listedScope(store, [node(1)], 1, NODES);
-      store.putObject(id, node(2, { label: "cordoned" }), "2", 1);
+      const copy = listedScope(store, [node(1)], 1, NODES);
+      copy.put(node(2, { label: "cordoned" }), "2", 1);
       // Within the second that commits are apart.
-      store.putObject(id, node(3), "3", 1);
-      store.putObject(id, node(4, { beat: 300 }), "4", 1);
+      copy.put(node(3), "3", 1);
+      copy.put(node(4, { beat: 300 }), "4", 1);
       expect(bench.look("SELECT resource_version FROM marks")).toEqual([{ resource_version: "2" }]);
       bench.clock.pass(2_000);
       expect(bench.look("SELECT resource_version FROM marks")).toEqual([{ resource_version: "4" }]);
@@ -234,9 +266,9 @@ describe("group commit", () => {
   test("the same bytes again move only the resourceVersion", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, [item("a", 1)]);
+    const copy = listedScope(store, [item("a", 1)]);
     const { rowsWritten } = store.status();
-    store.putObject(id, item("a", 1), "150", 1);
+    copy.put(item("a", 1), "150", 1);
     store.flush();
     expect(store.status().rowsWritten).toBe(rowsWritten);
     expect(bench.look("SELECT resource_version FROM marks")).toEqual([{ resource_version: "150" }]);
@@ -250,7 +282,7 @@ describe("group commit", () => {
     );
     const before = writtenBytes();
     for (let minute = 0; minute < 1_440; minute++) {
-      for (const id of ids) store.touchScope(id, { resourceVersion: String(1_000 + minute), lastContactMs: minute });
+      for (const copy of ids) copy.touch({ resourceVersion: String(1_000 + minute), lastContactMs: minute });
       bench.clock.pass(60_000);
     }
     expect(writtenBytes() - before).toBeLessThan(10e6);
@@ -259,7 +291,7 @@ describe("group commit", () => {
   test("five thousand new objects within a minute write less than 10 MB", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, []);
+    const copy = listedScope(store, []);
     const before = writtenBytes();
     let resourceVersion = 1_000;
     for (let n = 0; n < 5_000; n++) {
@@ -268,7 +300,7 @@ describe("group commit", () => {
         namespace: `team-${n % 40}`,
         text: `${crypto.randomUUID()} ${"the same for all of them, as specs are. ".repeat(34)}`,
       });
-      store.putObject(id, one, String(resourceVersion), 1);
+      copy.put(one, String(resourceVersion), 1);
       bench.clock.pass(12);
     }
     store.close();
@@ -281,17 +313,17 @@ describe("a list", () => {
     using bench = new Bench();
     const store = bench.open();
     const items = numbered(500);
-    const id = listedScope(store, items);
+    const copy = listedScope(store, items);
     const { rowsWritten } = store.status();
-    expect(list(store, id, items, 900)).toEqual([]);
+    expect(list(copy, items, 900)).toEqual([]);
     expect(store.status().rowsWritten).toBe(rowsWritten);
-    expect(store.listedState(id)).toMatchObject({ resourceVersion: "900", changedAt: "900", epoch: "900" });
+    expect(copy.listed).toMatchObject({ resourceVersion: "900", changedAt: "900", epoch: "900" });
   });
 
   test("reports what differs: by resourceVersion, a new uid right behind its predecessor's end, then what is gone", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, [
+    const copy = listedScope(store, [
       item("same", 1),
       item("changed", 2),
       item("replaced", 3),
@@ -299,8 +331,7 @@ describe("a list", () => {
       item("lost", 5),
     ]);
     const changes = list(
-      store,
-      id,
+      copy,
       [
         item("new", 202),
         item("replaced", 201, { uid: "another" }),
@@ -319,7 +350,7 @@ describe("a list", () => {
       "DELETED gone@4",
       "DELETED lost@5",
     ]);
-    expect(contentOf(store, id)).toEqual([
+    expect(contentOf(copy)).toEqual([
       "shop/changed@200",
       "shop/new@202",
       "shop/newest@1000",
@@ -331,25 +362,25 @@ describe("a list", () => {
   test("other bytes of the same state are written and are no event", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, [item("a", 1, { text: "age 5m" })]);
-    expect(list(store, id, [item("a", 1, { text: "age 6m" })], 300)).toEqual([]);
-    expect(Buffer.from(store.getObject(id, "shop", "a")!.bytes).toString()).toContain("age 6m");
+    const copy = listedScope(store, [item("a", 1, { text: "age 5m" })]);
+    expect(list(copy, [item("a", 1, { text: "age 6m" })], 300)).toEqual([]);
+    expect(Buffer.from(copy.get("shop", "a")!.bytes).toString()).toContain("age 6m");
   });
 
   test("more differences than memory should hold are staged in rows and reported alike", () => {
     using bench = new Bench();
     const store = bench.open();
     const random = () => crypto.getRandomValues(Buffer.alloc(1_000)).toString("base64");
-    const id = listedScope(store, numbered(600));
+    const copy = listedScope(store, numbered(600));
     const items = numbered(600, 5_000).map((one, n) =>
       item(one.meta.name, one.meta.resourceVersion, { text: random(), uid: n === 3 ? "another" : one.meta.uid }),
     );
     const changes: string[] = [];
-    const writer = store.beginList(id);
+    const writer = copy.beginList();
     for (const one of items.slice(10)) writer.add(one);
     for (const one of items.slice(0, 9)) writer.add(one);
     expect(bench.look<{ n: number }>("SELECT count(*) AS n FROM objects")[0]!.n).toBeGreaterThan(600);
-    expect(contentOf(store, id)).toHaveLength(600);
+    expect(contentOf(copy)).toHaveLength(600);
     writer.commit({ shape: SHAPE, contentType: "application/json", resourceVersion: "9000", nowMs: 1 }, (change) =>
       changes.push(spoken(change)),
     );
@@ -360,7 +391,7 @@ describe("a list", () => {
       "MODIFIED pod-00004@5004",
     ]);
     expect(changes.slice(-2)).toEqual(["MODIFIED pod-00599@5599", "DELETED pod-00009@10"]);
-    expect(contentOf(store, id)).toHaveLength(599);
+    expect(contentOf(copy)).toHaveLength(599);
     expect(store.status().objects).toBe(599);
     expect(store.verify()).toEqual({ checked: 599, damaged: 0 });
   });
@@ -369,15 +400,15 @@ describe("a list", () => {
     using bench = new Bench();
     const store = bench.open();
     const items = numbered(150);
-    const id = listedScope(store, [item("pod-00000", 700), ...items, item("pod-00001", 701), item("pod-00149", 702)]);
-    expect(contentOf(store, id)!.filter((text) => /-00(000|001|149)@/.test(text))).toEqual([
+    const copy = listedScope(store, [item("pod-00000", 700), ...items, item("pod-00001", 701), item("pod-00149", 702)]);
+    expect(contentOf(copy)!.filter((text) => /-00(000|001|149)@/.test(text))).toEqual([
       "shop/pod-00000@1",
       "shop/pod-00001@701",
       "shop/pod-00149@702",
     ]);
-    expect(contentOf(store, id)).toHaveLength(150);
+    expect(contentOf(copy)).toHaveLength(150);
     expect(
-      list(store, id, [...items.slice(0, 149), item("pod-00149", 702), item("pod-00002", 800), items[2]!], 900),
+      list(copy, [...items.slice(0, 149), item("pod-00149", 702), item("pod-00002", 800), items[2]!], 900),
     ).toEqual(["MODIFIED pod-00001@2"]);
     expect(store.verify()).toEqual({ checked: 150, damaged: 0 });
   });
@@ -385,8 +416,8 @@ describe("a list", () => {
   test("aborted, it leaves nothing, a first one and a later one", () => {
     using bench = new Bench();
     const store = bench.open();
-    const { id } = store.openScope(PODS, 1);
-    const first = store.beginList(id);
+    const copy = store.openCopy(PODS, 1);
+    const first = copy.beginList();
     for (const one of numbered(250)) first.add(one);
     expect([first.itemCount, first.itemBytes]).toEqual([
       250,
@@ -394,59 +425,60 @@ describe("a list", () => {
     ]);
     first.abort();
     expect(store.status().objects).toBe(0);
-    expect(store.listedState(id)).toBeUndefined();
-    list(store, id, numbered(3), 9);
-    const later = store.beginList(id);
+    expect(copy.listed).toBeUndefined();
+    list(copy, numbered(3), 9);
+    const later = copy.beginList();
     later.add(item("other", 50));
     later.abort();
-    expect(contentOf(store, id)).toHaveLength(3);
+    expect(contentOf(copy)).toHaveLength(3);
     expect(store.status().objects).toBe(3);
   });
 
   test("cut off by a crash, its rows are gone at the next start", () => {
     using bench = new Bench();
     const writer = bench.open();
-    const { id } = writer.openScope(PODS, 1);
-    const writing = writer.beginList(id);
+    const copy = writer.openCopy(PODS, 1);
+    const writing = keptIn(writer, copy).beginList();
     for (const one of numbered(250)) writing.add(one);
     expect(bench.look("SELECT count(*) AS n FROM objects")).toEqual([{ n: 200 }]);
     // Nothing is closed: the second store finds what a killed process leaves.
     const again = bench.open();
     expect(again.status().objects).toBe(0);
     expect(bench.look("SELECT * FROM dictionaries")).toEqual([]);
-    expect(again.scopes()[0]?.listed).toBeUndefined();
+    expect(again.copies()[0]?.listed).toBeUndefined();
   });
 
   test("an event newer than the list stands, and the state goes on from it", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, [item("a", 1), item("b", 2), item("c", 3)]);
-    const writer = store.beginList(id);
+    const copy = listedScope(store, [item("a", 1), item("b", 2), item("c", 3)]);
+    const writer = copy.beginList();
     // Taken at 200, but slow: three newer events arrive while it does.
     writer.add(item("a", 150));
     writer.add(item("b", 2));
-    store.putObject(id, item("a", 201), "201", 1);
-    store.deleteObject(id, item("b", 202), "202", 1);
-    store.putObject(id, item("new", 203), "203", 1);
+    copy.put(item("a", 201), "201", 1);
+    copy.delete(item("b", 202), "202", 1);
+    copy.put(item("new", 203), "203", 1);
     writer.add(item("c", 160));
     const changes: string[] = [];
     writer.commit({ shape: SHAPE, contentType: "application/json", resourceVersion: "200", nowMs: 1 }, (change) =>
       changes.push(spoken(change)),
     );
     expect(changes).toEqual(["MODIFIED c@160"]);
-    expect(contentOf(store, id)).toEqual(["shop/a@201", "shop/c@160", "shop/new@203"]);
-    expect(store.listedState(id)).toMatchObject({ resourceVersion: "203", changedAt: "203", epoch: "203" });
+    expect(contentOf(copy)).toEqual(["shop/a@201", "shop/c@160", "shop/new@203"]);
+    expect(copy.listed).toMatchObject({ resourceVersion: "203", changedAt: "203", epoch: "203" });
     expect(store.verify().damaged).toBe(0);
   });
 
-  test("of a scope dropped meanwhile it is forgotten", () => {
+  test("of a copy dropped meanwhile it leaves no row behind", () => {
     using bench = new Bench();
     const store = bench.open();
-    const { id } = store.openScope(PODS, 1);
-    const writer = store.beginList(id);
+    const copy = store.openCopy(PODS, 1);
+    const writer = copy.beginList();
     for (const one of numbered(150)) writer.add(one);
-    store.dropScope(id);
-    writer.commit({ shape: SHAPE, contentType: "application/json", resourceVersion: "1", nowMs: 1 }, () => {});
+    expect(store.status().objects).toBe(100);
+    copy.drop();
+    expect(() => writer.add(item("late", 5))).toThrow(CopyDroppedError);
     expect(store.status()).toMatchObject({ objects: 0, scopes: 0 });
   });
 });
@@ -455,20 +487,20 @@ describe("a snapshot", () => {
   test("is in the byte order of namespace/name", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, [
+    const copy = listedScope(store, [
       item("b", 1, { namespace: "a-b" }),
       item("z", 2, { namespace: "a" }),
       item("a", 3, { namespace: "a.b" }),
       item("Z", 4, { namespace: "a" }),
       item("é", 5, { namespace: "a" }),
     ]);
-    expect(contentOf(store, id)).toEqual(["a-b/b@1", "a.b/a@3", "a/Z@4", "a/z@2", "a/é@5"]);
+    expect(contentOf(copy)).toEqual(["a-b/b@1", "a.b/a@3", "a/Z@4", "a/z@2", "a/é@5"]);
     const nodes = listedScope(store, [item("edge-2", 1, { namespace: "" }), item("edge-1", 2, { namespace: "" })], 9, {
       ...PODS,
       resource: "nodes",
     });
-    expect(contentOf(store, nodes)).toEqual(["edge-1@2", "edge-2@1"]);
-    expect(store.getObject(nodes, "", "edge-2")?.meta).toEqual({
+    expect(contentOf(nodes)).toEqual(["edge-1@2", "edge-2@1"]);
+    expect(nodes.get("", "edge-2")?.meta).toEqual({
       namespace: "",
       name: "edge-2",
       uid: "uid-of-edge-2",
@@ -479,8 +511,8 @@ describe("a snapshot", () => {
   test("shows one moment, across awaits, whatever is written meanwhile", async () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, numbered(300));
-    const snapshots = Array.from({ length: 5 }, () => store.snapshot(id)!);
+    const copy = listedScope(store, numbered(300));
+    const snapshots = Array.from({ length: 5 }, () => copy.snapshot()!);
     const seen: string[][] = snapshots.map(() => []);
     const readers = snapshots.map(async (snapshot, n) => {
       using open = snapshot;
@@ -490,10 +522,10 @@ describe("a snapshot", () => {
       }
     });
     for (const one of numbered(150, 9_000)) {
-      store.putObject(id, one, one.meta.resourceVersion, 1);
+      copy.put(one, one.meta.resourceVersion, 1);
       await Promise.resolve();
     }
-    store.dropScope(id);
+    copy.drop();
     await Promise.all(readers);
     for (const versions of seen) expect(versions).toEqual(numbered(300).map(({ meta }) => meta.resourceVersion));
   });
@@ -501,35 +533,35 @@ describe("a snapshot", () => {
   test("closed, it can be read no more, and the log is free again", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, numbered(10));
-    const snapshot = store.snapshot(id)!;
+    const copy = listedScope(store, numbered(10));
+    const snapshot = copy.snapshot()!;
     snapshot[Symbol.dispose]();
     snapshot[Symbol.dispose]();
     expect(() => [...snapshot.items()]).toThrow(RangeError);
-    expect(contentOf(store, id)).toHaveLength(10);
+    expect(contentOf(copy)).toHaveLength(10);
     // Long after its last use no read connection is left open.
     bench.clock.pass(31_000);
-    expect(contentOf(store, id)).toHaveLength(10);
+    expect(contentOf(copy)).toHaveLength(10);
   });
 
   test("that meets a damaged row breaks off, and the scope is unlisted", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, numbered(200));
+    const copy = listedScope(store, numbered(200));
     store.close();
     bench.spoil("UPDATE objects SET value = zeroblob(length(value)) WHERE key = 'shop/pod-00150'");
     const again = bench.open();
-    using snapshot = again.snapshot(id)!;
+    using snapshot = keptIn(again, copy).snapshot()!;
     let read = 0;
     expect(() => {
       for (const _ of snapshot.items()) read++;
     }).toThrow(ScopeDamagedError);
     expect(read).toBe(150);
-    expect(again.listedState(id)).toBeUndefined();
-    expect(again.snapshot(id)).toBeUndefined();
+    expect(keptIn(again, copy).listed).toBeUndefined();
+    expect(keptIn(again, copy).snapshot()).toBeUndefined();
     expect(again.status()).toMatchObject({ quarantined: 1, objects: 0 });
-    list(again, id, numbered(200), 500);
-    expect(contentOf(again, id)).toHaveLength(200);
+    list(keptIn(again, copy), numbered(200), 500);
+    expect(contentOf(keptIn(again, copy))).toHaveLength(200);
   });
 });
 
@@ -550,16 +582,16 @@ describe("the quota", () => {
     const store = bench.open({ maxBytes: 800_000 });
     const pods = listedScope(store, fill(1), 2_000);
     const maps = ["config-a", "config-b"].map((name, n) => {
-      const id = listedScope(store, fill(2 + n), 4_000, { ...PODS, resource: name });
-      store.touchScope(id, { lastUsedMs: 100 - n });
-      return id;
+      const copy = listedScope(store, fill(2 + n), 4_000, { ...PODS, resource: name });
+      copy.touch({ lastUsedMs: 100 - n });
+      return copy;
     });
     for (let n = 0; n < 10; n++)
       store.putResponse({ principal: "p", target: `/doc/${n}`, accept: "a" }, answer(n), { isSecret: false });
     store.flush();
     const has = () => ({
       answers: store.listResponses().length,
-      scopes: [pods, ...maps].map((id) => store.listedState(id) !== undefined),
+      scopes: [pods, ...maps].map((copy) => copy.listed !== undefined),
     });
     expect(has()).toEqual({ answers: 10, scopes: [true, true, true] });
     store.trim();
@@ -570,12 +602,12 @@ describe("the quota", () => {
     store.close();
     const small = bench.open({ maxBytes: 450_000 });
     small.trim();
-    expect([pods, ...maps].map((id) => small.listedState(id) !== undefined)).toEqual([true, true, false]);
+    expect([pods, ...maps].map((copy) => keptIn(small, copy).listed !== undefined)).toEqual([true, true, false]);
     expect(small.listResponses()).toEqual([]);
     small.close();
     const tiny = bench.open({ maxBytes: 10_000 });
-    tiny.trim((id) => id === maps[0]);
-    expect([pods, ...maps].map((id) => tiny.listedState(id) !== undefined)).toEqual([false, true, false]);
+    tiny.trim();
+    expect([pods, ...maps].map((copy) => keptIn(tiny, copy).listed !== undefined)).toEqual([false, false, false]);
   });
 
   test("is looked after by the store itself, behind a commit", () => {
@@ -614,14 +646,14 @@ describe("the folder", () => {
   test("can be looked into beside a daemon without a trace", () => {
     using bench = new Bench();
     const store = bench.open();
-    const id = listedScope(store, numbered(10));
+    const copy = listedScope(store, numbered(10));
     const reader = bench.open({ isReadOnly: true });
-    expect(contentOf(reader, id)).toHaveLength(10);
+    expect(contentOf(keptIn(reader, copy))).toHaveLength(10);
     expect(reader.verify()).toEqual({ checked: 10, damaged: 0 });
-    reader.touchScope(id, { resourceVersion: "999" });
+    keptIn(reader, copy).touch({ resourceVersion: "999" });
     reader.close();
-    store.putObject(id, item("z", 500), "500", 1);
-    expect(contentOf(store, id)).toHaveLength(11);
+    copy.put(item("z", 500), "500", 1);
+    expect(contentOf(copy)).toHaveLength(11);
   });
 });
 

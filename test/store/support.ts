@@ -9,7 +9,7 @@ import { join } from "node:path";
 import type { Clock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { Item, Shape } from "../../src/kube/codec.ts";
-import type { ListChange, ScopeIdentity } from "../../src/store/contract.ts";
+import type { Copy, ListChange, ScopeIdentity, Store } from "../../src/store/contract.ts";
 import { openStore, type SqliteStore, type StoreOptions } from "../../src/store/store.ts";
 
 /** A clock moved by hand. */
@@ -133,14 +133,9 @@ export function item(
 }
 
 /** Lists items into a scope and says what changed, as "ADDED a@5". */
-export function list(
-  store: SqliteStore,
-  scopeId: number,
-  items: readonly Item[],
-  resourceVersion: string | number,
-): string[] {
+export function list(copy: Copy, items: readonly Item[], resourceVersion: string | number): string[] {
   const changes: string[] = [];
-  const writer = store.beginList(scopeId);
+  const writer = copy.beginList();
   for (const one of items) writer.add(one);
   writer.commit(
     { shape: SHAPE, contentType: "application/json", resourceVersion: String(resourceVersion), nowMs: 1 },
@@ -156,19 +151,24 @@ export function spoken(change: ListChange): string {
 
 /** A scope with these items in it. */
 export function listedScope(
-  store: SqliteStore,
+  store: Store,
   items: readonly Item[],
   resourceVersion: string | number = 100,
   identity = PODS,
-): number {
-  const { id } = store.openScope(identity, 1);
-  list(store, id, items, resourceVersion);
-  return id;
+): Copy {
+  const copy = store.openCopy(identity, 1);
+  list(copy, items, resourceVersion);
+  return copy;
+}
+
+/** The same scope's copy in a store that was opened later; an empty one if it is gone. */
+export function keptIn(store: Store, { identity }: Pick<Copy, "identity">): Copy {
+  return store.openCopy(identity, 1);
 }
 
 /** A scope's content as "shop/a@5", in the order it is served. */
-export function contentOf(store: SqliteStore, scopeId: number): string[] | undefined {
-  using snapshot = store.snapshot(scopeId);
+export function contentOf(copy: Copy): string[] | undefined {
+  using snapshot = copy.snapshot();
   if (snapshot === undefined) return undefined;
   return [...snapshot.items()].map(
     ({ meta }) => `${meta.namespace === "" ? "" : `${meta.namespace}/`}${meta.name}@${meta.resourceVersion}`,

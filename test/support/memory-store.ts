@@ -5,135 +5,147 @@
 import { createHmac } from "node:crypto";
 import type { Item } from "../../src/kube/codec.ts";
 import { objectKey } from "../../src/kube/resource-path.ts";
-import { compareResourceVersions } from "../../src/kube/resource-version.ts";
-import type {
-  ListChange,
-  ListedState,
-  ListWriter,
-  ResponseKey,
-  ScopeIdentity,
-  ScopeRecord,
-  ScopeSnapshot,
-  Store,
-  StoredResponse,
-  StoreStatus,
+import { compareResourceVersions, newerResourceVersion } from "../../src/kube/resource-version.ts";
+import {
+  identityText,
+  type Copy,
+  type ListChange,
+  type ListedState,
+  type ListWriter,
+  type ResponseKey,
+  type ScopeIdentity,
+  type ScopeSnapshot,
+  type Store,
+  type StoredResponse,
+  type StoreStatus,
 } from "../../src/store/contract.ts";
+import { CopyDroppedError } from "../../src/store/errors.ts";
 
-interface Row {
-  identity: ScopeIdentity;
+class MemoryCopy implements Copy {
   listed: ListedState | undefined;
-  lastUsedMs: number;
-  items: Map<string, Item>;
-}
+  isDropped = false;
+  items = new Map<string, Item>();
+  /** Of each list under way: the newest event for a key since it began. */
+  readonly #lists = new Set<Map<string, string>>();
 
-export class MemoryStore implements Store {
-  #rows = new Map<number, Row>();
-  #responses = new Map<string, { key: ResponseKey; response: StoredResponse }>();
-  #values = new Map<string, Uint8Array>();
-  #nextId = 1;
+  constructor(
+    readonly identity: ScopeIdentity,
+    public lastUsedMs: number,
+    private readonly onDropped: (copy: MemoryCopy) => void,
+  ) {}
 
-  scopes(): ScopeRecord[] {
-    return [...this.#rows].map(([id, row]) => this.#record(id, row));
-  }
-
-  openScope(identity: ScopeIdentity, nowMs: number): ScopeRecord {
-    for (const [id, row] of this.#rows)
-      if (JSON.stringify(row.identity) === JSON.stringify(identity)) return this.#record(id, row);
-    const row: Row = { identity, listed: undefined, lastUsedMs: nowMs, items: new Map() };
-    this.#rows.set(this.#nextId, row);
-    return this.#record(this.#nextId++, row);
-  }
-
-  dropScope(scopeId: number): void {
-    this.#rows.delete(scopeId);
-  }
-
-  beginList(scopeId: number): ListWriter {
-    if (!this.#rows.has(scopeId)) throw new RangeError(`Cannot begin a list: no scope ${scopeId}`);
+  beginList(): ListWriter {
+    this.#checkAlive();
     const taken = new Map<string, Item>();
-    let itemBytes = 0;
+    const events = new Map<string, string>();
+    this.#lists.add(events);
+    let [itemCount, itemBytes] = [0, 0];
     return {
       add: (item) => {
+        this.#checkAlive();
+        if (!this.#lists.has(events)) return;
         taken.set(keyOf(item), item);
+        itemCount++;
         itemBytes += item.bytes.length;
       },
       get itemCount() {
-        return taken.size;
+        return itemCount;
       },
       get itemBytes() {
         return itemBytes;
       },
-      abort: () => taken.clear(),
-      commit: ({ shape, contentType, resourceVersion, nowMs, isPartlyTold = false }, onChange) => {
-        const row = this.#rows.get(scopeId);
-        if (row === undefined) return;
-        const before = row.items;
-        const isFirst = row.listed === undefined;
-        row.items = new Map(taken);
-        row.listed = {
-          shape,
-          contentType,
-          resourceVersion,
-          changedAt: resourceVersion,
-          epoch: resourceVersion,
-          isPartlyTold,
-          lastContactMs: nowMs,
-        };
-        if (isFirst) return;
-        const changed = [...taken.values()]
-          .filter((item) => !same(before.get(keyOf(item)), item))
-          .sort((a, b) => compareResourceVersions(a.meta.resourceVersion, b.meta.resourceVersion));
-        const changes: ListChange[] = [];
-        for (const item of changed) {
-          const old = before.get(keyOf(item));
-          if (old !== undefined && old.meta.uid !== item.meta.uid)
-            changes.push({ type: "DELETED", old }, { type: "ADDED", item });
-          else changes.push({ type: old === undefined ? "ADDED" : "MODIFIED", item });
-        }
-        for (const [key, old] of before) if (!taken.has(key)) changes.push({ type: "DELETED", old });
-        for (const change of changes) onChange(change);
+      abort: () => void this.#lists.delete(events),
+      commit: (state, onChange) => {
+        this.#checkAlive();
+        if (!this.#lists.delete(events)) throw new RangeError("Cannot commit a list twice");
+        this.#commit(this.#overtaken(taken, events, state.resourceVersion), events, state, onChange);
       },
     };
   }
 
-  putObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void {
-    const row = this.#rows.get(scopeId);
-    row?.items.set(keyOf(item), item);
-    this.#moved(row, resourceVersion, nowMs);
-  }
-
-  deleteObject(scopeId: number, item: Item, resourceVersion: string, nowMs: number): void {
-    const row = this.#rows.get(scopeId);
-    row?.items.delete(keyOf(item));
-    this.#moved(row, resourceVersion, nowMs);
-  }
-
-  touchScope(
-    scopeId: number,
-    { resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Store["touchScope"]>[1],
+  #commit(
+    taken: Map<string, Item>,
+    events: ReadonlyMap<string, string>,
+    { shape, contentType, resourceVersion, nowMs, isPartlyTold = false }: Parameters<ListWriter["commit"]>[0],
+    onChange: (change: ListChange) => void,
   ): void {
-    const row = this.#rows.get(scopeId);
-    if (row === undefined) return;
-    if (lastUsedMs !== undefined) row.lastUsedMs = lastUsedMs;
-    if (row.listed !== undefined)
-      row.listed = {
-        ...row.listed,
+    const newest = [...events.values()].reduce(newerResourceVersion, resourceVersion);
+    const before = this.items;
+    const isFirst = this.listed === undefined;
+    this.items = taken;
+    this.listed = {
+      shape,
+      contentType,
+      resourceVersion: newest,
+      changedAt: newest,
+      epoch: newest,
+      isPartlyTold,
+      lastContactMs: nowMs,
+    };
+    if (isFirst) return;
+    const changed = [...taken.values()]
+      .filter((item) => !same(before.get(keyOf(item)), item))
+      .sort((a, b) => compareResourceVersions(a.meta.resourceVersion, b.meta.resourceVersion));
+    const changes: ListChange[] = [];
+    for (const item of changed) {
+      const old = before.get(keyOf(item));
+      if (old !== undefined && old.meta.uid !== item.meta.uid)
+        changes.push({ type: "DELETED", old }, { type: "ADDED", item });
+      else changes.push({ type: old === undefined ? "ADDED" : "MODIFIED", item });
+    }
+    for (const [key, old] of before) if (!taken.has(key)) changes.push({ type: "DELETED", old });
+    for (const change of changes) onChange(change);
+  }
+
+  /** Events that are newer than the list stand. */
+  #overtaken(taken: Map<string, Item>, events: ReadonlyMap<string, string>, listedAt: string): Map<string, Item> {
+    for (const [key, at] of events) {
+      if (compareResourceVersions(at, listedAt) <= 0) continue;
+      const item = this.items.get(key);
+      if (item === undefined) taken.delete(key);
+      else taken.set(key, item);
+    }
+    return taken;
+  }
+
+  put(item: Item, resourceVersion: string, nowMs: number): void {
+    this.#checkAlive();
+    if (this.listed === undefined) return;
+    this.items.set(keyOf(item), item);
+    this.#moved(item, this.listed, resourceVersion, nowMs);
+  }
+
+  delete(item: Item, resourceVersion: string, nowMs: number): void {
+    this.#checkAlive();
+    if (this.listed === undefined) return;
+    this.items.delete(keyOf(item));
+    this.#moved(item, this.listed, resourceVersion, nowMs);
+  }
+
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Copy["touch"]>[0]): void {
+    this.#checkAlive();
+    if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
+    if (this.listed !== undefined)
+      this.listed = {
+        ...this.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
         ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
   }
 
-  getObject(scopeId: number, namespace: string, name: string): Item | undefined {
-    return this.#rows.get(scopeId)?.items.get(objectKey(namespace, name));
+  get(namespace: string, name: string): Item | undefined {
+    this.#checkAlive();
+    return this.listed === undefined ? undefined : this.items.get(objectKey(namespace, name));
   }
 
-  snapshot(scopeId: number): ScopeSnapshot | undefined {
-    const row = this.#rows.get(scopeId);
-    if (row?.listed === undefined) return undefined;
-    const items = [...row.items].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
+  snapshot(): ScopeSnapshot | undefined {
+    this.#checkAlive();
+    const { listed } = this;
+    if (listed === undefined) return undefined;
+    const items = [...this.items].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item);
     return {
-      listed: row.listed,
+      listed,
       itemCount: items.length,
       itemSizes: () => items.map(({ bytes }) => bytes.length),
       items: () => items,
@@ -141,8 +153,46 @@ export class MemoryStore implements Store {
     };
   }
 
-  listedState(scopeId: number): ListedState | undefined {
-    return this.#rows.get(scopeId)?.listed;
+  size(): { items: number; bytes: number } {
+    this.#checkAlive();
+    const sizes = this.listed === undefined ? [] : [...this.items.values()].map(({ bytes }) => bytes.length);
+    return { items: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+  }
+
+  drop(): void {
+    if (this.isDropped) return;
+    this.isDropped = true;
+    this.listed = undefined;
+    this.items = new Map();
+    this.onDropped(this);
+  }
+
+  #moved(item: Item, listed: ListedState, resourceVersion: string, lastContactMs: number): void {
+    for (const events of this.#lists) events.set(keyOf(item), resourceVersion);
+    this.listed = { ...listed, resourceVersion, changedAt: resourceVersion, lastContactMs };
+  }
+
+  #checkAlive(): void {
+    if (this.isDropped) throw new CopyDroppedError(this.identity.resource);
+  }
+}
+
+export class MemoryStore implements Store {
+  #copies = new Map<string, MemoryCopy>();
+  #responses = new Map<string, { key: ResponseKey; response: StoredResponse }>();
+  #values = new Map<string, Uint8Array>();
+
+  copies(): Copy[] {
+    return [...this.#copies.values()];
+  }
+
+  openCopy(identity: ScopeIdentity, nowMs: number): Copy {
+    const text = identityText(identity);
+    const known = this.#copies.get(text);
+    if (known !== undefined) return known;
+    const copy = new MemoryCopy(identity, nowMs, () => this.#copies.delete(text));
+    this.#copies.set(text, copy);
+    return copy;
   }
 
   putResponse(key: ResponseKey, response: StoredResponse): void {
@@ -163,8 +213,8 @@ export class MemoryStore implements Store {
   }
 
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
-    for (const [id, row] of this.#rows)
-      if (row.identity.principal === principal && matches(row.identity)) this.#rows.delete(id);
+    for (const copy of [...this.#copies.values()])
+      if (copy.identity.principal === principal && matches(copy.identity)) copy.drop();
   }
 
   listResponses(): ReturnType<Store["listResponses"]> {
@@ -209,7 +259,7 @@ export class MemoryStore implements Store {
       reason: "test",
       path: "",
       sizeBytes: 0,
-      scopes: this.#rows.size,
+      scopes: this.#copies.size,
       objects: 0,
       responses: this.#responses.size,
       quarantined: 0,
@@ -220,20 +270,6 @@ export class MemoryStore implements Store {
   }
 
   close(): void {}
-
-  #record(id: number, row: Row): ScopeRecord {
-    return {
-      id,
-      identity: row.identity,
-      ...(row.listed === undefined ? {} : { listed: row.listed }),
-      lastUsedMs: row.lastUsedMs,
-    };
-  }
-
-  #moved(row: Row | undefined, resourceVersion: string, lastContactMs: number): void {
-    if (row?.listed !== undefined)
-      row.listed = { ...row.listed, resourceVersion, changedAt: resourceVersion, lastContactMs };
-  }
 }
 
 function keyOf({ meta }: Item): string {
