@@ -15,7 +15,7 @@ import type { Problem, SourceFile } from "./report.ts";
 /** Folders of src, and main.ts, by step; a higher step may import lower ones. */
 const STEPS: readonly (readonly string[])[] = [
   ["base"],
-  ["kube"],
+  ["kube", "http1"],
   ["store"],
   ["certificates"],
   ["config"],

@@ -11,10 +11,20 @@
  * User-Agent is never identity.
  */
 
-import type { PeerCertificate, TLSSocket } from "node:tls";
+import type { PeerCertificate } from "node:tls";
 import type { Credential } from "../kube/credential.ts";
 import { StatusError, badRequest } from "../kube/status-error.ts";
 import type { UpstreamCredential } from "../uplink/upstream.ts";
+
+/** Who is at the other end of a connection, as TLS found out. One object for each connection. */
+export interface Peer {
+  /** A trusted CA signed its certificate, and the dates hold. */
+  readonly authorized: boolean;
+  /** Why not: an OpenSSL code such as "CERT_HAS_EXPIRED". */
+  readonly authorizationError: string | undefined;
+  /** What it showed, trusted or not; undefined without one. */
+  getPeerCertificate(): PeerCertificate | undefined;
+}
 
 /** What a request presents of its caller: an exchange, as identification sees it. */
 export interface Presented {
@@ -22,7 +32,7 @@ export interface Presented {
   readonly headers: readonly (readonly [string, string])[];
   /** The first value of a header, by its lower-case name. */
   header(name: string): string | undefined;
-  readonly socket: TLSSocket;
+  readonly socket: Peer;
 }
 
 /** An authenticated caller. */
@@ -155,7 +165,7 @@ export class Identifier {
       // A rogue certificate has a readable subject too; only `authorized` says that a trusted CA signed it.
       const isTimeless = !socket.authorized && this.#isAsGoodAsOurs(socket);
       if (!socket.authorized && !isTimeless) return undefined;
-      const read = peerSubject(socket.getPeerCertificate() as PeerCertificate | undefined);
+      const read = peerSubject(socket.getPeerCertificate());
       if (read === undefined) return undefined;
       subject = { ...read, isTimeless };
       this.#bySocket.set(socket, subject);
@@ -171,10 +181,10 @@ export class Identifier {
    * CA signed, for clients, that is good for at least as long as ours. The
    * wrong time hides a forged signature from TLS, so it is checked here.
    */
-  #isAsGoodAsOurs(socket: TLSSocket): boolean {
+  #isAsGoodAsOurs(socket: Peer): boolean {
     const { own, signedForClients } = this.parts;
     if (own.kind !== "certificate" || !TIME_ERRORS.has(String(socket.authorizationError))) return false;
-    const raw = (socket.getPeerCertificate() as PeerCertificate | undefined)?.raw;
+    const raw = socket.getPeerCertificate()?.raw;
     if (raw === undefined) return false;
     const mine = this.parts.datesOf(own.read().certPem);
     const nowMs = Date.now();

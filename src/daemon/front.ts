@@ -66,6 +66,8 @@ export class Listeners implements Part {
           certPem,
           keyPem,
           clientCaPem: config.clientCaPem,
+          names: hosts,
+          clock,
           onRequest: (exchange) => void this.proxy.handle(exchange),
           onUpgrade: (exchange, socket, early) => void this.proxy.upgrade(exchange, socket, early),
         }),

@@ -1,28 +1,28 @@
 /**
- * One request and its response, whichever HTTP version carries them.
- *
- * Node's HTTP/1.1 and HTTP/2 servers hand out look-alike objects; this is the
- * part of them that the proxy uses.
+ * One request and its answer on their way through Holdfast.
  */
 
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import type { TLSSocket } from "node:tls";
+import type { Peer } from "../callers/identify.ts";
+import type { RequestHead } from "../http1/request-head.ts";
 import { acceptedRepresentations, type Representation } from "../kube/representation.ts";
+import type { Reply } from "./reply.ts";
+import type { RequestBody } from "./request-body.ts";
 
-/** A request on its way through the proxy. */
+/** A request on its way through Holdfast. */
 export interface Exchange {
   readonly method: string;
   /** As sent. */
   readonly target: string;
-  readonly isHttp2: boolean;
-  /** Names as sent, in order; without HTTP/2's pseudo-headers. */
+  /** Names as sent, in order. */
   readonly headers: readonly (readonly [string, string])[];
   /** The first value of a header, by its lower-case name. */
   header(name: string): string | undefined;
-  readonly socket: TLSSocket;
-  readonly request: IncomingMessage | Http2ServerRequest;
-  readonly response: ServerResponse;
+  readonly socket: Peer;
+  /** Bytes of the body that were announced: -1 when it comes in chunks, 0 for none. */
+  readonly bodyLength: number;
+  /** To be iterated once. */
+  readonly body: RequestBody;
+  readonly response: Reply;
   /** Aborts when the client goes away. */
   readonly signal: AbortSignal;
   /** What the client accepts, best first. */
@@ -43,39 +43,44 @@ function acceptedOf(accept: string): readonly Representation[] {
   return accepted;
 }
 
-/** Wraps what the server handed out. */
+/**
+ * Puts a request together.
+ *
+ * @returns the exchange, and what tells it that its client is gone.
+ */
 export function exchangeOf(
-  request: IncomingMessage | Http2ServerRequest,
-  response: ServerResponse | Http2ServerResponse,
-): Exchange {
-  const isHttp2 = request.httpVersionMajor === 2;
-  const headers: [string, string][] = [];
-  const { rawHeaders } = request;
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    if (rawHeaders[i]!.startsWith(":")) continue;
-    headers.push([rawHeaders[i]!, rawHeaders[i + 1]!]);
-  }
-  const controller = new AbortController();
-  // A reset on purpose (breakOff) is an error event too; nobody else needs to hear it.
-  response.on("error", () => {});
-  response.on("close", () => controller.abort(new Error("client went away")));
-  const header = (name: string) => {
-    const value = request.headers[name];
-    return Array.isArray(value) ? value[0] : value;
-  };
+  { method, target, block }: RequestHead,
+  socket: Peer,
+  body: RequestBody,
+  response: Reply,
+): { readonly exchange: Exchange; readonly abort: () => void } {
+  // Made when somebody asks for it: most answers are out before anybody could go away.
+  let controller: AbortController | undefined;
+  let isGone = false;
   let accepted: readonly Representation[] | undefined;
-  return {
-    method: request.method ?? "GET",
-    target: request.url ?? "/",
-    isHttp2,
-    headers,
-    header,
-    socket: (isHttp2 ? (request as Http2ServerRequest).stream.session!.socket : request.socket) as TLSSocket,
-    request,
-    response: response as ServerResponse,
-    signal: controller.signal,
+  const exchange: Exchange = {
+    method,
+    target,
+    headers: block.headers,
+    header: (name) => block.byName.get(name),
+    socket,
+    bodyLength: block.isChunked ? -1 : Math.max(0, block.length),
+    body,
+    response,
+    get signal() {
+      if (controller === undefined) {
+        controller = new AbortController();
+        if (isGone) controller.abort(new Error("client went away"));
+      }
+      return controller.signal;
+    },
     get accepted() {
-      return (accepted ??= acceptedOf(header("accept") ?? ""));
+      return (accepted ??= acceptedOf(block.byName.get("accept") ?? ""));
     },
   };
+  const abort = () => {
+    isGone = true;
+    controller?.abort(new Error("client went away"));
+  };
+  return { exchange, abort };
 }

@@ -280,20 +280,15 @@ export interface RequestBody {
 }
 
 /** A small body in one piece with its exact length; a large one as it comes. */
-export async function requestBody({ request, method }: Exchange): Promise<RequestBody> {
-  const length = request.headers["content-length"];
-  const isChunked = request.headers["transfer-encoding"] !== undefined;
-  const isHttp2 = request.httpVersionMajor === 2;
-  if (length === undefined && !isChunked && (!isHttp2 || method === "GET" || method === "HEAD")) return {};
-  if (length === "0")
+export async function requestBody({ body, bodyLength, method }: Exchange): Promise<RequestBody> {
+  if (bodyLength === 0)
     return method === "POST" || method === "PUT" || method === "PATCH" ? { body: new Uint8Array(0) } : {};
-  const iterator = (request as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
-  const parts: Buffer[] = [];
+  const iterator = body[Symbol.asyncIterator]();
+  const parts: Uint8Array[] = [];
   let size = 0;
   for (;;) {
     const { done, value } = await iterator.next();
-    if (done === true)
-      return size === 0 && !isChunked && length === undefined ? {} : { body: new Uint8Array(Buffer.concat(parts)) };
+    if (done === true) return { body: new Uint8Array(Buffer.concat(parts)) };
     parts.push(value);
     size += value.length;
     if (size > BUFFERED_BODY_BYTES) break;

@@ -1,17 +1,24 @@
 /**
- * Accept: TLS on loopback, HTTP/1.1 and HTTP/2, client certificates optional.
+ * Accept: TLS on loopback, HTTP/1.1 alone, client certificates optional.
  *
- * Node's HTTP/2 server is the one listener of this runtime that shows the
- * client's certificate on both protocols and sends an answer's head before its
- * first byte; a watch without events would otherwise never begin.
+ * A raw TLS socket with framing of our own: a third of the CPU of the
+ * runtime's HTTP servers, and no frames of HTTP/2 that a stranger could flood
+ * us with. ALPN says http/1.1, and clients that would rather speak HTTP/2 fall
+ * back.
+ *
+ * Connections are bounded. When the last place is taken, whoever has been idle
+ * longest gives way, strangers first; and a client whose certificate the
+ * cluster's CA signed finds a place where a stranger finds none.
  */
 
-import * as http2 from "node:http2";
-import type { IncomingMessage } from "node:http";
-import type { AddressInfo } from "node:net";
-import type { Duplex } from "node:stream";
+import type { Socket, TCPSocketListener } from "bun";
+import type { PeerCertificate } from "node:tls";
+import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
-import { exchangeOf, type Exchange } from "./exchange.ts";
+import { Connection, type ConnectionParts } from "./connection.ts";
+import type { Peer } from "../callers/identify.ts";
+import type { Exchange } from "./exchange.ts";
+import type { UpgradedStream } from "./upgraded-stream.ts";
 
 /** An address cannot be listened on. */
 export class ListenError extends EdgeError {
@@ -27,20 +34,33 @@ export interface ListenOptions {
   readonly certPem: string;
   readonly keyPem: string;
   readonly clientCaPem: string;
+  /** Names by which clients may call us, beside loopback's and the address itself. Default none. */
+  readonly names?: readonly string[];
+  readonly clock: Clock;
   readonly onRequest: (exchange: Exchange) => void;
-  readonly onUpgrade: (exchange: Exchange, socket: Duplex, early: Uint8Array) => void;
+  readonly onUpgrade: (exchange: Exchange, stream: UpgradedStream, early: Uint8Array) => void;
 }
 
 /** An open listener. */
 export interface Listener {
   readonly port: number;
+  /** New connections are met with another certificate and other client CAs; open ones live on. */
+  renew(pair: { readonly certPem: string; readonly keyPem: string; readonly clientCaPem: string }): void;
   /** Takes no more connections and ends the open ones. */
   stop(): void;
 }
 
+/** Connections of everybody; those of clients with a certificate of the cluster have some more. */
 const MAX_CONNECTIONS = 2_000;
-/** As Go's server: a client opens a second connection beyond it. */
-const MAX_STREAMS = 250;
+const RESERVED_CONNECTIONS = 256;
+/** How often deadlines are looked at. */
+const TICK_MS = 2_000;
+/** OpenSSL's number for TLS 1.2. */
+const TLS_1_2 = 0x0303;
+/** ALPN's wire form: a length, then the name. */
+const ALPN_HTTP_1_1 = Buffer.from("\x08http/1.1", "latin1");
+
+type ClientSocket = Socket<Connection>;
 
 /**
  * Opens a listener.
@@ -48,53 +68,156 @@ const MAX_STREAMS = 250;
  * @throws {ListenError} naming the address when it is taken or not ours.
  */
 export async function listen(options: ListenOptions): Promise<Listener> {
-  const server = http2.createSecureServer({
-    allowHTTP1: true,
-    requestCert: true,
-    // Who shows no certificate may still have a token; `identify` decides.
-    rejectUnauthorized: false,
-    key: options.keyPem,
-    cert: options.certPem,
-    ca: options.clientCaPem,
-    minVersion: "TLSv1.2",
-    settings: { maxConcurrentStreams: MAX_STREAMS },
-  });
-  server.maxConnections = MAX_CONNECTIONS;
-  const sockets = new Set<Duplex>();
-  server.on("secureConnection", (socket: Duplex) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-    socket.on("error", () => socket.destroy());
-  });
-  server.on("request", (request, response) => options.onRequest(exchangeOf(request, response)));
-  server.on("upgrade", ((request: IncomingMessage, socket: Duplex, early: Uint8Array) =>
-    options.onUpgrade(upgradeExchange(request, socket), socket, early)) as never);
-  server.on("sessionError", () => {});
-  server.on("tlsClientError", () => {});
-  server.setTimeout(0);
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once("error", (error: NodeJS.ErrnoException) =>
-    reject(
-      new ListenError(
-        `Cannot listen on ${options.host}:${options.port}: ${error.code ?? error.message}; choose another address with --listen`,
-        { cause: error },
-      ),
-    ),
-  );
-  server.listen(options.port, options.host, resolve);
-  await promise;
-  server.on("error", () => {});
+  const connections = new Set<Connection>();
+  const parts: ConnectionParts = {
+    nowMs: () => options.clock.monotonicMs(),
+    isOurHost: hostTest([options.host, ...(options.names ?? [])]),
+    onRequest: options.onRequest,
+    onUpgrade: options.onUpgrade,
+  };
+  const handlers = socketHandlers(connections, parts);
+  let pair: Pick<ListenOptions, "certPem" | "keyPem" | "clientCaPem"> = options;
+  const open = (port: number) => openServer({ ...pair, host: options.host, port }, handlers);
+  let server = open(options.port);
+  const { port } = server;
+  let cancelTick: (() => void) | undefined;
+  const tick = () => {
+    const nowMs = parts.nowMs();
+    for (const connection of connections) connection.tick(nowMs);
+    cancelTick = options.clock.after(TICK_MS, tick);
+  };
+  tick();
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
+    renew(renewed) {
+      pair = renewed;
+      server.stop(false);
+      server = open(port);
+    },
     stop() {
-      server.close();
-      for (const socket of sockets) socket.destroy();
+      cancelTick?.();
+      server.stop(false);
+      for (const connection of connections) connection.terminate();
     },
   };
 }
 
-/** An upgrade has no response object: only the parts that identification and the tunnel read. */
-function upgradeExchange(request: IncomingMessage, socket: Duplex): Exchange {
-  const stub = { on() {}, headersSent: false } as never;
-  return { ...exchangeOf(request, stub), socket: (request.socket ?? socket) as never, accepted: [] };
+function openServer(
+  {
+    host,
+    port,
+    certPem,
+    keyPem,
+    clientCaPem,
+  }: Pick<ListenOptions, "host" | "port" | "certPem" | "keyPem" | "clientCaPem">,
+  socket: Bun.SocketHandler<Connection>,
+): TCPSocketListener<Connection> {
+  const tls = {
+    key: keyPem,
+    cert: certPem,
+    ca: clientCaPem,
+    requestCert: true,
+    // Who shows no certificate may still have a token; `identify` decides.
+    rejectUnauthorized: false,
+    minVersion: TLS_1_2,
+    ALPNProtocols: ALPN_HTTP_1_1,
+  };
+  try {
+    return Bun.listen<Connection>({ hostname: host, port, exclusive: true, tls: tls as Bun.TLSOptions, socket });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new ListenError(
+      `Cannot listen on ${host}:${port}: ${code ?? message}; choose another address with --listen`,
+      { cause: error },
+    );
+  }
+}
+
+function socketHandlers(connections: Set<Connection>, parts: ConnectionParts): Bun.SocketHandler<Connection> {
+  const gone = (connection: Connection) => connections.delete(connection);
+  return {
+    binaryType: "buffer",
+    open(socket: ClientSocket) {
+      if (connections.size >= MAX_CONNECTIONS) makeRoom(connections);
+      if (connections.size >= MAX_CONNECTIONS + RESERVED_CONNECTIONS) {
+        socket.terminate();
+        return;
+      }
+      socket.data = new Connection(rawSocket(socket), parts, gone);
+      connections.add(socket.data);
+    },
+    handshake(socket: ClientSocket, isDone: boolean, error: Error | null) {
+      const connection = socket.data;
+      if (connection === undefined) return;
+      if (!isDone) return connection.terminate();
+      connection.secured(peerOf(socket, error));
+      if (connections.size > MAX_CONNECTIONS && !connection.isKnown) connection.terminate();
+    },
+    data: (socket: ClientSocket, bytes: Buffer) => socket.data?.received(bytes),
+    drain: (socket: ClientSocket) => socket.data?.drained(),
+    end: (socket: ClientSocket) => socket.data?.ended(),
+    close: (socket: ClientSocket) => socket.data?.closed(),
+    error: (socket: ClientSocket) => socket.data?.terminate(),
+  } as Bun.SocketHandler<Connection>;
+}
+
+/** The connection that has been idle longest gives way, one of a stranger before any other. */
+function makeRoom(connections: ReadonlySet<Connection>): void {
+  let chosen: Connection | undefined;
+  for (const connection of connections) {
+    if (!connection.isIdle) continue;
+    const isBetter =
+      chosen === undefined ||
+      (chosen.isKnown && !connection.isKnown) ||
+      (chosen.isKnown === connection.isKnown && connection.sinceMs < chosen.sinceMs);
+    if (isBetter) chosen = connection;
+  }
+  chosen?.terminate();
+}
+
+function rawSocket(socket: ClientSocket) {
+  return {
+    write: (bytes: Uint8Array) => socket.write(bytes),
+    pause: () => void socket.pause(),
+    resume: () => void socket.resume(),
+    end: () => void socket.end(),
+    terminate: () => void socket.terminate(),
+  };
+}
+
+function peerOf(socket: ClientSocket, error: Error | null): Peer {
+  let certificate: PeerCertificate | undefined;
+  let isRead = false;
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  return {
+    authorized: socket.authorized && error === null,
+    authorizationError: code,
+    getPeerCertificate() {
+      if (!isRead) {
+        isRead = true;
+        certificate = socket.getPeerCertificate() as unknown as PeerCertificate | undefined;
+      }
+      return certificate;
+    },
+  };
+}
+
+/**
+ * Whether a Host header names us: a page in somebody's browser that resolves
+ * its own name to loopback (DNS rebinding) does not.
+ */
+function hostTest(names: readonly string[]): (host: string) => boolean {
+  const ours = new Set([...names.map((name) => name.toLowerCase()), "localhost", "::1"]);
+  return (host) => {
+    const name = nameOf(host.toLowerCase());
+    return ours.has(name) || name.startsWith("127.");
+  };
+}
+
+/** Without the port, and an address of IPv6 without its brackets. */
+function nameOf(host: string): string {
+  if (host.startsWith("[")) return host.slice(1, host.indexOf("]"));
+  const colon = host.lastIndexOf(":");
+  const name = colon < 0 ? host : host.slice(0, colon);
+  return name.endsWith(".") ? name.slice(0, -1) : name;
 }

@@ -220,7 +220,7 @@ describe("what is passed on", () => {
     const received: Buffer[] = [];
     socket.on("data", (chunk: Buffer) => received.push(chunk));
     socket.write(
-      "POST /api/v1/namespaces/shop/pods/web-0/portforward HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n",
+      "POST /api/v1/namespaces/shop/pods/web-0/portforward HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n",
     );
     await eventually(() => Buffer.concat(received).toString("latin1").includes("\r\n\r\n"));
     const head = Buffer.concat(received).toString("latin1");

@@ -24,7 +24,7 @@ test("a short answer whose body does not follow its head is broken off when the 
     target: "/api/v1/namespaces/shop/configmaps/a",
     headers: [],
     header: () => undefined,
-    request: { headers: {} },
+    bodyLength: 0,
     response: {
       writeHead: () => head.resolve(),
       destroy: () => brokenOff.resolve("broken off"),
@@ -55,6 +55,7 @@ describe("a write whose connection breaks", () => {
       target: "/api/v1/namespaces/shop/pods/web-0/status",
       headers: [],
       header: () => undefined,
+      bodyLength: 0,
       signal: new AbortController().signal,
     };
     const forwarder = new Forwarder(upstream as unknown as Upstream, link as unknown as Link, () => {}, {
