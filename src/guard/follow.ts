@@ -1,9 +1,15 @@
 /**
  * Follows a collection: a list, then a watch from where the list stands, for ever.
  *
- * What cannot be followed is listed anew, later and later, never in step with
- * other replicas. Until the new list is whole the old picture stands: the guard
- * would rather judge by what was true a moment ago than by half a picture.
+ * As client-go's reflector does: a watch that breaks begins again after the
+ * last version that was seen, by an event or a bookmark, and never where the
+ * broken one began, for that would tell old changes as new ones. Only a version
+ * that the API server knows no more (410) is listed anew; what the new list
+ * lacks is gone, which no event has said.
+ *
+ * What cannot be followed is tried later and later, never in step with other
+ * replicas. Until a new list is whole the old picture stands: the guard would
+ * rather judge by what was true a moment ago than by half a picture.
  */
 
 import type { Clock } from "../base/clock.ts";
@@ -25,6 +31,8 @@ export interface FollowOptions {
   readonly put: (object: unknown) => void;
   readonly listed: () => void;
   readonly gone: (object: unknown) => void;
+  /** A watch is about to begin: what comes from it may have happened before. */
+  readonly watching?: () => void;
   /** Aborted when the collection has to be listed anew at once; asked for at every watch. */
   readonly anew?: () => AbortSignal;
   /** In [0, 1). */
@@ -36,21 +44,29 @@ const PAGE = 100;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 30_000;
 
+/** How far the collection has been told; undefined: a list has to come first. */
+interface Place {
+  version: string | undefined;
+}
+
 /** Runs until the signal comes. */
 export async function follow(options: FollowOptions): Promise<void> {
   const { clock, log, signal, what, random = Math.random } = options;
+  const place: Place = { version: undefined };
   let retryMs = FIRST_RETRY_MS;
-  let since: string | undefined;
   while (!signal.aborted) {
+    const before = place.version;
     try {
-      since ??= await readAll(options);
-      since = await readOn(options, since);
+      place.version ??= await readAll(options);
+      if (place.version !== undefined) await readOn(options, place, place.version);
       retryMs = FIRST_RETRY_MS;
     } catch (error) {
       if (signal.aborted) return;
       const status = error instanceof ApiError ? error.status : 0;
+      // A watch that told something was no failure, however it ended.
+      if (before !== undefined && place.version !== before) retryMs = FIRST_RETRY_MS;
       // A link that breaks says nothing against the version; a server that knows it no more does.
-      if (status === 410 || !(error instanceof ApiError)) since = undefined;
+      if (status === 410 || !(error instanceof ApiError)) place.version = undefined;
       if (status !== 410) log.warn(`cannot follow ${what}; trying again`, { reason: describe(error) });
       await pause(clock, retryMs * (0.5 + random()), signal);
       retryMs = Math.min(LAST_RETRY_MS, retryMs * 2);
@@ -58,11 +74,14 @@ export async function follow(options: FollowOptions): Promise<void> {
   }
 }
 
-async function readAll({ client, path, listing, put, listed }: FollowOptions): Promise<string> {
+/** @returns the list's version; undefined when it counts no more. */
+async function readAll({ client, path, anew, listing, put, listed }: FollowOptions): Promise<string | undefined> {
+  const again = anew?.();
   listing();
   let next: string | undefined;
   for (;;) {
     const page = await client.list(path, { limit: PAGE, next });
+    if (again?.aborted === true) return undefined;
     for (const item of page.items) put(item);
     next = page.next;
     if (next !== undefined) continue;
@@ -71,19 +90,22 @@ async function readAll({ client, path, listing, put, listed }: FollowOptions): P
   }
 }
 
-/** @returns the version up to which everything has been told; undefined when it counts no more. */
-async function readOn(options: FollowOptions, since: string): Promise<string | undefined> {
-  const { client, path, signal, put, gone, anew } = options;
+/** Tells what comes and moves the place along; nothing counts any more once `anew` has come. */
+async function readOn(options: FollowOptions, place: Place, since: string): Promise<void> {
+  const { client, path, signal, put, gone, anew, watching } = options;
   const again = anew?.();
   const until = again === undefined ? signal : AbortSignal.any([signal, again]);
-  let version = since;
-  for await (const { type, object } of client.watch(path, since, until)) {
-    if (type === "ADDED" || type === "MODIFIED") put(object);
-    else if (type === "DELETED") gone(object);
-    version = versionOf(object) ?? version;
+  watching?.();
+  try {
+    for await (const { type, object } of client.watch(path, since, until)) {
+      if (again?.aborted === true) break;
+      if (type === "ADDED" || type === "MODIFIED") put(object);
+      else if (type === "DELETED") gone(object);
+      place.version = versionOf(object) ?? place.version;
+    }
+  } finally {
+    if (again?.aborted === true) place.version = undefined;
   }
-  if (again?.aborted === true) return undefined;
-  return version;
 }
 
 function versionOf(object: unknown): string | undefined {

@@ -13,7 +13,7 @@ import type { Log } from "../base/log.ts";
 import type { KubernetesClient } from "./api.ts";
 import type { ClusterView, GuardedNode, GuardedPod, Taint } from "./cluster-view.ts";
 import { follow } from "./follow.ts";
-import { Hearing } from "./hearing.ts";
+import { Hearing, type Renewal } from "./hearing.ts";
 import { PARAMETERS_NAME } from "./names.ts";
 import { readParameters, type GuardParameters } from "./parameters.ts";
 import { termsOf } from "./terms.ts";
@@ -53,6 +53,7 @@ export interface NodeCondition {
 
 const COLLECTIONS = ["nodes", "leases", "pods", "parameters"] as const;
 const KUBELET_PORT = 10250;
+const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 const text = v.nullish(v.string(), "");
 const texts = v.nullish(v.record(v.string(), v.string()), {});
@@ -121,6 +122,7 @@ export class LiveView implements ClusterView {
     const version = BigInt(/^[0-9]+$/.test(resourceVersion) ? resourceVersion : "0");
     if (version < this.#newest) {
       this.options.log.warn("the cluster's history has gone back: everything is read anew");
+      this.#hearing.restart();
       this.#anew.abort(new Error("history"));
       this.#anew = new AbortController();
     }
@@ -130,6 +132,17 @@ export class LiveView implements ClusterView {
   /** To be called whenever the API server has answered. */
   contact(): void {
     this.#hearing.contact();
+  }
+
+  /**
+   * Reads a node's lease itself: a watch may stand still without a word, and
+   * nobody shall be called silent for that.
+   *
+   * @throws {ApiError}
+   */
+  async listen(nodeName: string): Promise<void> {
+    const parsed = v.safeParse(leaseSchema, await this.options.client.get(`${LEASES}/${nodeName}`));
+    if (parsed.success) this.#hearing.found(nodeName, renewalOf(parsed.output));
   }
 
   get isSynced(): boolean {
@@ -209,19 +222,21 @@ export class LiveView implements ClusterView {
   }
 
   #followLeases(): Promise<void> {
-    return this.#follow("leases", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", {
+    return this.#follow("leases", LEASES, {
       all: () => [],
-      put: (object) => {
+      put: (object, isListing) => {
         const parsed = v.safeParse(leaseSchema, object);
         if (!parsed.success) return undefined;
-        const { metadata: meta, spec } = parsed.output;
-        this.#hearing.lease(meta.name, spec?.renewTime ?? undefined);
-        return meta.name;
+        const { name } = parsed.output.metadata;
+        if (isListing) this.#hearing.found(name, renewalOf(parsed.output));
+        else this.#hearing.event(name, renewalOf(parsed.output));
+        return name;
       },
       // A lease that is deleted is a lease that stands still; the node itself decides whether it is gone.
       remove: () => undefined,
       keyOf: ({ name }) => name,
       began: () => this.#hearing.begin(),
+      watching: () => this.#hearing.watching(),
     });
   }
 
@@ -276,10 +291,11 @@ export class LiveView implements ClusterView {
       /** Keys of what is kept now. */
       readonly all: () => Iterable<string>;
       /** @returns its key; undefined when it cannot be read. */
-      readonly put: (object: unknown) => string | undefined;
+      readonly put: (object: unknown, isListing: boolean) => string | undefined;
       readonly remove: (key: string) => void;
       readonly keyOf: (metadata: { readonly namespace: string; readonly name: string }) => string;
       readonly began?: () => void;
+      readonly watching?: () => void;
     },
   ): Promise<void> {
     let listed = new Set<string>();
@@ -289,12 +305,13 @@ export class LiveView implements ClusterView {
       what,
       path,
       anew: () => this.#anew.signal,
+      watching: () => kept.watching?.(),
       listing: () => {
         listed = new Set();
         isListing = true;
       },
       put: (object) => {
-        const key = kept.put(object);
+        const key = kept.put(object, isListing);
         if (isListing && key !== undefined) listed.add(key);
       },
       listed: () => {
@@ -345,6 +362,10 @@ export class LiveView implements ClusterView {
     this.#words.set(given, given);
     return given;
   }
+}
+
+function renewalOf({ metadata: meta, spec }: v.InferOutput<typeof leaseSchema>): Renewal {
+  return { renewTime: spec?.renewTime ?? undefined, resourceVersion: meta.resourceVersion };
 }
 
 function factsOf({ metadata: meta, spec, status }: v.InferOutput<typeof nodeSchema>): NodeFacts {

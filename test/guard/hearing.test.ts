@@ -10,16 +10,22 @@ const WROTE = "2026-11-24T12:00:00.000000Z";
 
 let clock: ManualClock;
 let hearing: Hearing;
-let renewals: number;
+let version: number;
 
 beforeEach(() => {
   clock = new ManualClock();
   hearing = new Hearing(clock);
-  renewals = 0;
-  hearing.lease("edge", WROTE);
+  version = 0;
+  find("edge", WROTE);
+  hearing.watching();
 });
 
-const renew = (name = "edge") => hearing.lease(name, `renewal ${++renewals}`);
+const next = (renewTime: string) => ({ renewTime, resourceVersion: String(++version) });
+const find = (name: string, renewTime: string) => hearing.found(name, next(renewTime));
+const tell = (name: string, renewTime: string) => hearing.event(name, next(renewTime));
+/** As the node writes it; its clock is right. */
+const renew = (name = "edge") => tell(name, stamp());
+const stamp = (agoMs = 0) => new Date(Date.parse(WROTE) + clock.monotonicMs() - agoMs).toISOString();
 const verdict = () => hearing.of("edge", SILENT_MS);
 
 /** Time with the API server in contact, every second. */
@@ -53,11 +59,11 @@ describe("hearing", () => {
   });
 
   test("no clock is compared: a node that is years off is heard as any other", async () => {
-    hearing.lease("old", "1970-01-01T00:00:00Z");
-    hearing.lease("new", "2099-01-01T00:00:00Z");
+    find("old", "1970-01-01T00:00:00Z");
+    find("new", "2099-01-01T00:00:00Z");
     await live(5);
-    hearing.lease("old", "1970-01-01T00:00:10Z");
-    hearing.lease("new", "2098-01-01T00:00:00Z");
+    tell("old", "1970-01-01T00:00:10Z");
+    tell("new", "2098-01-01T00:00:00Z");
     expect([hearing.of("old", SILENT_MS), hearing.of("new", SILENT_MS)]).toEqual(["heard", "heard"]);
     // And never seen later than now.
     expect(hearing.lastSeenMs("new")).toBe(clock.nowMs());
@@ -98,7 +104,7 @@ describe("hearing", () => {
   });
 
   test("last seen: by our clock when it changed, by its own word at first sight", async () => {
-    hearing.lease("early", new Date(clock.nowMs() - 500_000).toISOString());
+    find("early", new Date(clock.nowMs() - 500_000).toISOString());
     expect(hearing.lastSeenMs("early")).toBe(clock.nowMs() - 500_000);
     await live(3);
     renew();
@@ -109,7 +115,7 @@ describe("hearing", () => {
   test("a node that is known before its lease is not heard by the lease's first sight", async () => {
     hearing.expect("known");
     const wroteMs = clock.nowMs() - 300_000;
-    hearing.lease("known", new Date(wroteMs).toISOString());
+    find("known", new Date(wroteMs).toISOString());
     expect([hearing.of("known", SILENT_MS), hearing.lastSeenMs("known")]).toEqual(["unknown", wroteMs]);
     await live(41);
     expect(hearing.of("known", SILENT_MS)).toBe("silent");
@@ -122,5 +128,78 @@ describe("hearing", () => {
     expect(hearing.of("bare", SILENT_MS)).toBe("silent");
     hearing.forget("bare");
     expect(hearing.of("bare", SILENT_MS)).toBe("unknown");
+  });
+
+  test("an event told twice, or an older one, is no sign of life", async () => {
+    await live(10);
+    const first = next(stamp());
+    hearing.event("edge", first);
+    await live(10);
+    const second = next(stamp());
+    hearing.event("edge", second);
+    await live(45);
+    expect(verdict()).toBe("silent");
+    // A watch that began anew where an old one had begun.
+    for (const renewal of [first, second]) hearing.event("edge", renewal);
+    expect([verdict(), hearing.lastSeenMs("edge")]).toEqual(["silent", clock.nowMs() - 45_000]);
+  });
+
+  test("late news are old: what a watch tells of the time before it began says when the node was heard", async () => {
+    await live(10);
+    renew();
+    // The watch stands still; the node renews once more and is cut. Others keep us in contact.
+    await live(10);
+    const missed = next(stamp());
+    await live(60);
+    expect(verdict()).toBe("silent");
+    hearing.watching();
+    hearing.event("edge", missed);
+    expect([verdict(), hearing.lastSeenMs("edge")]).toEqual(["silent", clock.nowMs() - 60_000]);
+    // And when the node is back it is heard at once.
+    await live(5);
+    renew();
+    expect([verdict(), hearing.lastSeenMs("edge")]).toEqual(["heard", clock.nowMs()]);
+  });
+
+  test("a lease that is read tells a renewal of any age", async () => {
+    await live(10);
+    renew();
+    await live(10);
+    const missed = next(stamp());
+    await live(60);
+    hearing.found("edge", missed);
+    expect([verdict(), hearing.lastSeenMs("edge")]).toEqual(["silent", clock.nowMs() - 60_000]);
+    await live(10);
+    find("edge", stamp(3_000));
+    expect([verdict(), hearing.lastSeenMs("edge")]).toEqual(["heard", clock.nowMs() - 3_000]);
+  });
+
+  test("a node that comes back with its clock set back is heard by its second renewal at the latest", async () => {
+    await live(10);
+    renew();
+    await live(600);
+    expect(verdict()).toBe("silent");
+    hearing.watching();
+    await live(30);
+    // Ten minutes behind: seen from its own clock it was away for a few seconds.
+    const behindMs = 600_000;
+    tell("edge", stamp(behindMs));
+    await live(10);
+    tell("edge", stamp(behindMs));
+    expect([verdict(), hearing.lastSeenMs("edge")]).toEqual(["heard", clock.nowMs()]);
+  });
+
+  test("a cluster that was set back in time: what is found is no renewal, what follows is", async () => {
+    version = 1_000;
+    renew();
+    await live(45);
+    expect(verdict()).toBe("silent");
+    hearing.restart();
+    version = 10;
+    find("edge", WROTE);
+    expect(verdict()).toBe("silent");
+    await live(5);
+    renew();
+    expect(verdict()).toBe("heard");
   });
 });
