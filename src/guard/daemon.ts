@@ -145,7 +145,8 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
     happenings.run(),
     pair.keep((next) => serving.webhook?.reload(next)),
     every(ROUND_MS, options, async () => {
-      if (leader.isLeader && view.isSynced) await reachability.round();
+      // Not waited for: a node whose writes take long holds up the round of no other.
+      if (leader.isLeader && view.isSynced) void reachability.round();
     }),
     every(PANEL_EVERY_MS, options, async () => {
       if (!leader.isLeader || !view.isSynced) return;

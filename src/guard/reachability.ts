@@ -18,6 +18,7 @@ import type { Log } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
 import { ApiError, type KubernetesApi } from "./api.ts";
 import type { GuardedNode, GuardedPod } from "./cluster-view.ts";
+import { FairQueue, type Work } from "./fair-queue.ts";
 import { describe } from "./follow.ts";
 import type { Happenings } from "./happenings.ts";
 import type { LiveView, NodeFacts } from "./live-view.ts";
@@ -46,103 +47,134 @@ export interface ReachabilityOptions {
 /** Reasons of the condition. */
 export const REACHABLE_REASONS = { heard: "LeaseRenewed", silent: "LeaseNotRenewed" } as const;
 
-/** Nodes written to in one round: a mass cut is told in seconds, and floods nobody. */
+/** Objects written to at once: a mass cut is told in seconds, and floods nobody. */
 const MOST_AT_ONCE = 20;
 const MERGE = "application/merge-patch+json";
 const STRATEGIC = "application/strategic-merge-patch+json";
 
+type Step = () => Promise<void>;
+
 /** Keeps the truth; `round` is one look at all nodes. */
 export class Reachability {
-  constructor(private readonly options: ReachabilityOptions) {}
+  readonly #queue: FairQueue;
 
-  /** Brings every node a step nearer to what it should say. Errors are logged and tried again in the next round. */
-  async round(): Promise<void> {
-    const { view } = this.options;
-    const due: { readonly facts: NodeFacts; readonly act: () => Promise<void> }[] = [];
-    for (const node of view.nodes()) {
-      if (due.length >= MOST_AT_ONCE) break;
-      const facts = view.facts(node.name)!;
-      const act = node.terms === undefined ? this.#leave(facts) : this.#follow(node, facts);
-      if (act !== undefined) due.push({ facts, act });
-    }
-    await Promise.all(due.map(({ facts, act }) => this.#tried(facts, act)));
+  constructor(private readonly options: ReachabilityOptions) {
+    const { clock, log } = options;
+    this.#queue = new FairQueue({
+      clock,
+      mostAtOnce: MOST_AT_ONCE,
+      failed: (what, error) => {
+        // Somebody else wrote the object meanwhile; the view will show it.
+        if (error instanceof ApiError && error.isConflict) return false;
+        log.warn("cannot tell the truth", { what, reason: describe(error) });
+        return true;
+      },
+    });
   }
 
-  async #tried({ name }: NodeFacts, act: () => Promise<void>): Promise<void> {
-    try {
-      await act();
-    } catch (error) {
-      // Somebody else wrote the node meanwhile; the view will show it.
-      if (!(error instanceof ApiError && error.isConflict))
-        this.options.log.warn("cannot tell the truth about a node", { node: name, reason: describe(error) });
+  /**
+   * Brings every node a step nearer to what it should say, those first that have waited longest.
+   *
+   * @returns when what this round began has ended; need not be waited for. Never throws.
+   */
+  round(): Promise<void> {
+    return this.#queue.round(this.#due());
+  }
+
+  *#due(): Iterable<Work> {
+    const { view } = this.options;
+    for (const node of view.nodes()) {
+      const facts = view.facts(node.name)!;
+      const act = node.terms === undefined ? this.#leave(facts) : this.#follow(node, facts);
+      if (act !== undefined) yield { key: `node ${node.name}`, act };
+      if (node.terms === undefined || node.hearing !== "heard") continue;
+      // Each on its own: one that cannot be written holds up nobody.
+      for (const pod of this.#stalePods(node))
+        yield { key: `pod ${pod.namespace}/${pod.name} ${pod.uid}`, act: () => this.#clearDisruption(pod) };
     }
   }
 
   /** The opt-in was taken back: nothing of ours stays. */
-  #leave(facts: NodeFacts): (() => Promise<void>) | undefined {
+  #leave(facts: NodeFacts): Step | undefined {
     const has = {
       label: facts.labels[RELEASED_LABEL] !== undefined,
       taint: facts.taints.some(isOurs),
       condition: conditionOf(facts) !== undefined,
     };
     if (!has.label && !has.taint && !has.condition) return undefined;
-    return async () => {
-      if (has.taint) await this.#writeTaints(facts, false);
-      if (has.label) await this.#writeLabel(facts, undefined);
-      if (has.condition)
-        await this.#patchStatus(facts, { conditions: [{ $patch: "delete", type: REACHABLE_CONDITION }] });
-    };
+    return () =>
+      each([
+        has.taint && (() => this.#writeTaints(facts, false)),
+        has.label && (() => this.#writeLabel(facts, undefined)),
+        has.condition &&
+          (() => this.#patchStatus(facts, { conditions: [{ $patch: "delete", type: REACHABLE_CONDITION }] })),
+      ]);
   }
 
-  #follow(node: GuardedNode, facts: NodeFacts): (() => Promise<void>) | undefined {
+  #follow(node: GuardedNode, facts: NodeFacts): Step | undefined {
     if (node.hearing === "heard") return this.#heard(node, facts);
     if (node.hearing === "silent") return this.#silent(node, facts);
     return undefined;
   }
 
-  #heard(node: GuardedNode, facts: NodeFacts): (() => Promise<void>) | undefined {
-    const condition = conditionOf(facts);
-    const stale = this.#stalePods(node);
-    const released = facts.labels[RELEASED_LABEL];
+  #heard(node: GuardedNode, facts: NodeFacts): Step | undefined {
+    const isTold = conditionOf(facts)?.status === "True";
+    const isReleased = facts.labels[RELEASED_LABEL] !== undefined;
     const isTainted = facts.taints.some(isOurs);
-    if (condition?.status === "True" && !isTainted && released === undefined && stale.length === 0) return undefined;
-    return async () => {
-      if (isTainted) await this.#writeTaints(facts, false);
-      if (released !== undefined) await this.#writeLabel(facts, undefined);
-      for (const pod of stale) await this.#clearDisruption(pod);
-      if (condition?.status === "True") return;
-      await this.#writeCondition(node, facts, "True");
-      if (condition === undefined) return;
-      const sinceMs = Date.parse(condition.lastTransitionTime);
-      const away = Number.isNaN(sinceMs) ? "" : ` after ${formatDuration(this.options.clock.nowMs() - sinceMs)}`;
-      this.#tell(
-        facts,
-        "Normal",
-        "HoldfastHeard",
-        `The node is heard again${away}${released === undefined ? "; its pods were held" : ""}`,
-      );
-    };
+    if (isTold && !isTainted && !isReleased) return undefined;
+    return () =>
+      each([
+        isTainted && (() => this.#writeTaints(facts, false)),
+        isReleased && (() => this.#writeLabel(facts, undefined)),
+        !isTold && (() => this.#tellHeard(node, facts, isReleased)),
+      ]);
   }
 
-  #silent(node: GuardedNode, facts: NodeFacts): (() => Promise<void>) | undefined {
+  async #tellHeard(node: GuardedNode, facts: NodeFacts, wasReleased: boolean): Promise<void> {
+    await this.#writeCondition(node, facts, "True");
     const condition = conditionOf(facts);
-    const isTaintMissing = this.options.view.parameters.taints !== facts.taints.some(isOurs);
-    const ending = facts.labels[RELEASED_LABEL] === undefined ? this.#ending(node, facts) : undefined;
-    if (condition?.status === "False" && !isTaintMissing && ending === undefined) return undefined;
+    if (condition === undefined) return;
+    const sinceMs = Date.parse(condition.lastTransitionTime);
+    const away = Number.isNaN(sinceMs) ? "" : ` after ${formatDuration(this.options.clock.nowMs() - sinceMs)}`;
+    const held = wasReleased ? "" : "; its pods were held";
+    this.#tell(facts, "Normal", "HoldfastHeard", `The node is heard again${away}${held}`);
+  }
+
+  #silent(node: GuardedNode, facts: NodeFacts): Step | undefined {
+    const { view } = this.options;
+    const isTold = conditionOf(facts)?.status === "False";
+    const isTaintWrong = view.parameters.taints !== facts.taints.some(isOurs);
+    const isEnding = this.#ending(node, facts) !== undefined;
+    if (isTold && !isTaintWrong && !isEnding) return undefined;
     return async () => {
-      if (condition?.status !== "False") {
-        await this.#writeCondition(node, facts, "False");
-        this.#tell(facts, "Warning", "HoldfastSilent", `The node's lease is not renewed; ${howLong(node)}`);
-      }
-      if (isTaintMissing) await this.#writeTaints(facts, this.options.view.parameters.taints);
-      if (ending === undefined) return;
-      await this.#writeLabel(facts, ending.label);
-      this.#tell(facts, "Warning", "HoldfastReleased", ending.message);
+      // Its lease itself, once, before anybody is told: our watch may be the one that is cut.
+      await view.listen(node.name);
+      const still = view.node(node.name);
+      if (still?.hearing !== "silent") return;
+      await each([
+        !isTold && (() => this.#tellSilent(still, facts)),
+        isTaintWrong && (() => this.#writeTaints(facts, view.parameters.taints)),
+        () => this.#release(still, facts),
+      ]);
     };
   }
 
+  async #tellSilent(node: GuardedNode, facts: NodeFacts): Promise<void> {
+    await this.#writeCondition(node, facts, "False");
+    this.#tell(facts, "Warning", "HoldfastSilent", `The node's lease is not renewed; ${howLong(node)}`);
+  }
+
+  async #release(node: GuardedNode, facts: NodeFacts): Promise<void> {
+    const ending = this.#ending(node, facts);
+    if (ending === undefined) return;
+    await this.#writeLabel(facts, ending.label);
+    this.#tell(facts, "Warning", "HoldfastReleased", ending.message);
+  }
+
+  /** Why protection ends now; undefined: it does not, or has ended before. */
   #ending({ terms, lastSeenMs }: GuardedNode, facts: NodeFacts): { label: string; message: string } | undefined {
     const { clock, witness = () => "unknown" } = this.options;
+    if (facts.labels[RELEASED_LABEL] !== undefined) return undefined;
     if (terms?.boundMs !== undefined && lastSeenMs !== undefined && clock.nowMs() - lastSeenMs > terms.boundMs)
       return {
         label: "bound",
@@ -225,6 +257,19 @@ export class Reachability {
     this.options.happenings.tell({ kind: "Node", namespace: "", name, uid, type, reason, message });
     this.options.log.info(message, { node: name, event: reason });
   }
+}
+
+/** Every step, also after one that failed. @throws what failed first. */
+async function each(steps: readonly (Step | false)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of steps) {
+    try {
+      if (step !== false) await step();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 function howLong({ terms }: GuardedNode): string {

@@ -211,6 +211,75 @@ describe("the truth", () => {
     expect(mark()).toMatchObject({ status: "False", reason: "HoldfastNodeHeard" });
   });
 
+  test("twenty-five nodes that cannot be written keep no other from being told", async () => {
+    for (let index = 0; index < 25; index++) {
+      api.put(`/api/v1/nodes/a-${index}`, { ...node(), metadata: { ...node().metadata, name: `a-${index}` } });
+      api.put(LEASE.replace("edge", `a-${index}`), { spec: { renewTime: "2026-01-01T00:00:00Z" } });
+    }
+    // In front of ours, as the view lists them.
+    const ours = node();
+    api.remove(NODE);
+    await clock.pass(1);
+    api.put(NODE, ours);
+    api.refuses = (asked) => /^PATCH .*\/nodes\/a-/.test(asked);
+    await live(12, true);
+    await live(60, false);
+    expect([reachable()?.status, taints()]).toEqual(["False", ["kept", "holdfast.dev/unreachable"]]);
+  });
+
+  test("one pod that cannot be patched holds up neither its node nor the other pods", async () => {
+    const marked = { conditions: [{ type: "DisruptionTarget", status: "True", reason: "DeletionByTaintManager" }] };
+    const web = (name: string) => POD.replace("web", name);
+    for (const name of ["a", "b"])
+      api.put(web(name), { metadata: { namespace: "shop", uid: name }, spec: { nodeName: "edge" }, status: marked });
+    await live(60, false);
+    api.refuses = (asked) => asked === `PATCH ${web("a")}/status`;
+    await live(12, true);
+    const disruption = (name: string) =>
+      (api.objects.get(web(name)) as unknown as { status: typeof marked }).status.conditions[0]!.status;
+    expect([reachable()?.status, taints(), disruption("a"), disruption("b")]).toEqual([
+      "True",
+      ["kept"],
+      "True",
+      "False",
+    ]);
+    const tries = () => api.asked.filter((asked) => asked === `PATCH ${web("a")}/status`).length;
+    expect(tries()).toBeGreaterThan(1);
+    expect(tries()).toBeLessThan(6);
+  });
+
+  test("a taint that cannot be taken off keeps neither the condition nor the label back", async () => {
+    api.put(PARAMETERS, { data: { silentAfter: "40s", bound: "50s" } });
+    await live(12, true);
+    await live(70, false);
+    expect([reachable()?.status, released()]).toEqual(["False", "bound"]);
+    const patch = api.patch.bind(api);
+    api.patch = async (path, type, body) => {
+      if ("spec" in (body as object)) throw new ApiError("refused", 500, "InternalError");
+      return await patch(path, type, body);
+    };
+    await live(12, true);
+    expect([reachable()?.status, released()]).toEqual(["True", undefined]);
+  });
+
+  test("a watch that stands still is nobody's silence: the lease itself is read before anybody is told", async () => {
+    await live(12, true);
+    // The node goes on; its renewals reach the API server and not us.
+    const quiet = (seconds: number) => clock.nowMs() + seconds * 1_000;
+    for (const untilMs = quiet(60); clock.nowMs() < untilMs;) {
+      const kept = api.objects.get(LEASE)!;
+      api.objects.set(LEASE, {
+        ...kept,
+        metadata: { ...kept.metadata, resourceVersion: String(Number(kept.metadata.resourceVersion) + 1) },
+        spec: { renewTime: new Date(clock.nowMs()).toISOString() },
+      });
+      await clock.pass(1_000);
+      view.contact();
+      await truth.round();
+    }
+    expect([reachable()?.status, taints(), events()]).toEqual(["True", ["kept"], []]);
+  });
+
   test("somebody else writes the node at the same moment: tried again, nothing lost", async () => {
     await live(12, true);
     api.failure = new ApiError("conflict", 409, "Conflict");

@@ -127,6 +127,8 @@ export class MemoryApi implements KubernetesClient {
   readonly asked: string[] = [];
   /** Set: whatever is asked fails with it. */
   failure: ApiError | undefined;
+  /** What is refused, "VERB PATH". */
+  refuses: (asked: string) => boolean = () => false;
   readonly #watchers = new Set<Watcher>();
   #version = 0;
 
@@ -231,6 +233,7 @@ export class MemoryApi implements KubernetesClient {
   #ask(verb: string, path: string): void {
     this.asked.push(`${verb} ${path}`);
     if (this.failure !== undefined) throw this.failure;
+    if (this.refuses(`${verb} ${path}`)) throw new ApiError("refused", 500, "InternalError");
   }
 }
 
