@@ -14,7 +14,10 @@
  *   EndpointAddress   ip = 1, targetRef = 2
  *   ObjectReference   kind = 1, uid = 4
  *
- * An endpoint that is ready though not serving belongs to a Service that
+ * As the controller has it: `serving` is the pod's readiness; `ready` is the
+ * same, but never of an endpoint that is terminating: a pod that somebody has
+ * deleted gets no new connections because its node was started anew. One that
+ * is ready though not serving, or though terminating, belongs to a Service that
  * publishes addresses which are not ready; its readiness stays as it is.
  */
 
@@ -65,6 +68,18 @@ function addressOf(pod: LocalPod, isIpv6: boolean): string | undefined {
   return pod.ips.find((ip) => ip.includes(":") === isIpv6);
 }
 
+/** Whether an endpoint is ready now; undefined was: the field was absent, which means ready. */
+function readyAs(endpoint: {
+  readonly isServing: boolean;
+  readonly wasReady: boolean | undefined;
+  readonly wasServing: boolean | undefined;
+  readonly isTerminating: boolean;
+}): boolean {
+  const { isServing, wasReady, wasServing, isTerminating } = endpoint;
+  if (isTerminating) return wasReady === true;
+  return isServing || (wasReady !== false && wasServing === false);
+}
+
 // ---- JSON ----
 
 interface JsonEndpoint {
@@ -106,10 +121,10 @@ function repairJsonEndpoint(endpoint: JsonEndpoint, pod: LocalPod | undefined, i
   if (pod === undefined) return;
   const address = addressOf(pod, isIpv6);
   if (address !== undefined) endpoint.addresses = [address];
-  const { ready, serving } = endpoint.conditions ?? {};
-  const isReady = pod.isReady && address !== undefined;
-  const isPublished = ready !== false && serving === false;
-  endpoint.conditions = { ...endpoint.conditions, ready: isReady || isPublished, serving: isReady };
+  const { ready, serving, terminating } = endpoint.conditions ?? {};
+  const isServing = pod.isReady && address !== undefined;
+  const isReady = readyAs({ isServing, wasReady: ready, wasServing: serving, isTerminating: terminating === true });
+  endpoint.conditions = { ...endpoint.conditions, ready: isReady, serving: isServing };
 }
 
 function repairJsonSubset(subset: JsonSubset, pods: Pods): void {
@@ -175,17 +190,20 @@ function repairEndpoint(bytes: Uint8Array, endpoint: Field, pods: Pods, isIpv6: 
   const rest = fields
     .filter(({ number }) => number !== 1 && number !== 2)
     .map(({ at, end }) => bytes.subarray(at, end));
-  const isReady = pod.isReady && address !== undefined;
-  const made = message(2, [...lead, message(2, conditionFields(bytes, conditions, isReady)), ...rest]);
+  const isServing = pod.isReady && address !== undefined;
+  const made = message(2, [...lead, message(2, conditionFields(bytes, conditions, isServing)), ...rest]);
   return Buffer.from(made).equals(bytes.subarray(endpoint.at, endpoint.end)) ? undefined : made;
 }
 
-function conditionFields(bytes: Uint8Array, conditions: Field | undefined, isReady: boolean): Uint8Array[] {
+function conditionFields(bytes: Uint8Array, conditions: Field | undefined, isServing: boolean): Uint8Array[] {
   const fields = conditions === undefined ? [] : [...fieldsOf(bytes, conditions.start, conditions.end)];
-  const valueOf = (number: number) => fields.findLast((field) => field.number === number)?.value;
-  const isPublished = valueOf(1) !== 0 && valueOf(2) === 0;
+  const flag = (number: number) => {
+    const value = fields.findLast((field) => field.number === number)?.value;
+    return value === undefined ? undefined : value !== 0;
+  };
+  const isReady = readyAs({ isServing, wasReady: flag(1), wasServing: flag(2), isTerminating: flag(3) === true });
   const others = fields.filter(({ number }) => number > 2).map(({ at, end }) => bytes.subarray(at, end));
-  return [varint(1, isReady || isPublished ? 1 : 0), varint(2, isReady ? 1 : 0), ...others];
+  return [varint(1, isReady ? 1 : 0), varint(2, isServing ? 1 : 0), ...others];
 }
 
 function referredPod(bytes: Uint8Array, fields: readonly Field[], number: number, pods: Pods): LocalPod | undefined {

@@ -9,6 +9,7 @@ interface Endpoint {
   readonly address: string;
   readonly ready?: boolean;
   readonly serving?: boolean;
+  readonly terminating?: boolean;
 }
 
 const podsOf = (...pods: LocalPod[]) => new Map(pods.map((pod) => [pod.uid, pod]));
@@ -18,9 +19,9 @@ function sliceJson(endpoints: readonly Endpoint[], addressType = "IPv4"): Buffer
   return Buffer.from(
     JSON.stringify({
       metadata: { name: "web", namespace: "shop", resourceVersion: "7" },
-      endpoints: endpoints.map(({ uid, address, ready, serving }) => ({
+      endpoints: endpoints.map(({ uid, address, ready, serving, terminating = false }) => ({
         addresses: [address],
-        conditions: { ready, serving, terminating: false },
+        conditions: { ready, serving, terminating },
         targetRef: { kind: "Pod", name: "web-0", uid },
         nodeName: "edge1",
       })),
@@ -33,13 +34,13 @@ function sliceJson(endpoints: readonly Endpoint[], addressType = "IPv4"): Buffer
 function sliceProtobuf(endpoints: readonly Endpoint[], addressType = "IPv4"): Buffer {
   return Buffer.concat([
     message(1, [text(1, "web"), text(3, "shop"), text(6, "7")]),
-    ...endpoints.map(({ uid, address, ready, serving }) =>
+    ...endpoints.map(({ uid, address, ready, serving, terminating = false }) =>
       message(2, [
         text(1, address),
         message(2, [
           ...(ready === undefined ? [] : [varint(1, ready ? 1 : 0)]),
           ...(serving === undefined ? [] : [varint(2, serving ? 1 : 0)]),
-          varint(3, 0),
+          varint(3, terminating ? 1 : 0),
         ]),
         message(4, [text(1, "Pod"), text(3, "web-0"), text(4, uid)]),
         text(6, "edge1"),
@@ -101,6 +102,16 @@ for (const [format, slice] of [
       expect(repair(slice([same]), { uid: "mine", ips: ["10.0.0.1"], isReady: true })).toBeUndefined();
       expect(repair(slice([same]), { uid: "other", ips: ["10.0.0.3"], isReady: true })).toBeUndefined();
       expect(repair(slice([same], "FQDN"), { uid: "mine", ips: ["10.0.0.3"], isReady: true })).toBeUndefined();
+    });
+
+    test("one that is terminating is served on and never ready again, unless it was published as ready", () => {
+      const deleted = { uid: "mine", address: "10.0.0.1", ready: false, serving: false, terminating: true };
+      const pod = { uid: "mine", ips: ["10.0.0.7"], isReady: true };
+      const moved = repair(slice([deleted]), pod)!;
+      expect(read(format, moved)).toEqual(["mine 10.0.0.7 false true"]);
+      expect(repair(moved, pod)).toBeUndefined();
+      const published = repair(slice([{ ...deleted, ready: true }]), { ...pod, isReady: false })!;
+      expect(read(format, published)).toEqual(["mine 10.0.0.7 true false"]);
     });
 
     test("a pod without an address is not ready; one that is published while not ready stays published", () => {
