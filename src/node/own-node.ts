@@ -120,12 +120,16 @@ export function sweepHourly(clock: Clock, sweep: () => void): () => void {
   return () => cancel();
 }
 
-/** The node as it was last heard of, in whatever form a client asked for it; undefined when nobody follows it. */
+/**
+ * The node as it was last heard of, in whatever form a client asked for it; undefined when nobody follows it.
+ *
+ * One row is read, not the copy: a snapshot writes first what the store holds
+ * back, and the witness looks every few seconds.
+ */
 export function lastOwnNode(scopes: Scopes, principal: string, name: string): Uint8Array | undefined {
   for (const scope of scopes.of(principal, "", "v1", "nodes")) {
-    using rows = scope.rows();
-    if (rows === undefined) continue;
-    for (const { meta, bytes } of rows.items()) if (meta.name === name) return bytes;
+    const row = scope.row("", name);
+    if (row !== undefined) return row.bytes;
   }
   return undefined;
 }
