@@ -85,6 +85,9 @@ describe("forbidden uses", () => {
     ["src/guard/x.ts", 'import { CoreV1Api } from "@kubernetes/client-node";'],
     ["src/guard/x.ts", 'import {\n  CoreV1Api,\n} from "@kubernetes/client-node/dist/config.js";'],
     ["src/cache/x.ts", 'await import("@kubernetes/client-node");'],
+    ["src/front/x.ts", 'await import("@kubernetes/client-node");'],
+    ["src/daemon/x.ts", 'await import("@kubernetes/client-node/dist/gen/apis/CoreV1Api.js");'],
+    ["src/cli/run.ts", 'await import("@kubernetes/client-node");'],
     ["src/cache/x.ts", 'import { Database } from "bun:sqlite";'],
     ["src/cache/x.ts", 'run("SELECT name FROM scopes");'],
     ["src/cli/x.ts", "run(`\n  DELETE FROM objects`);"],
@@ -112,6 +115,7 @@ describe("forbidden uses", () => {
   test.each([
     ["src/cache/x.ts", 'import type { V1Pod } from "@kubernetes/client-node";'],
     ["src/guard/x.ts", 'await import("@kubernetes/client-node");'],
+    ["src/cli/guard.ts", 'await import("@kubernetes/client-node");'],
     ["src/store/x.ts", 'import { Database } from "bun:sqlite";\nrun("SELECT name FROM scopes");'],
     ["src/cli/x.ts", '"Select one from the list, or update it"'],
     ["src/health/x.ts", "Bun.serve({})"],
