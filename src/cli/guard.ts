@@ -5,6 +5,7 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { isIP } from "node:net";
+import { parseHostPort } from "../base/address.ts";
 import { systemClock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
 import { jsonLog } from "../base/log.ts";
@@ -96,7 +97,7 @@ async function explain(subject: string, target: KubernetesTarget, namespace: str
 function targetOf(kubeconfig: string | undefined): KubernetesTarget {
   if (kubeconfig !== undefined) {
     const { server, caPem, tlsServerName, proxyUrl, credential } = loadKubeconfig(kubeconfig);
-    return { server, caPem: () => caPem, tlsServerName, proxyUrl, credential };
+    return { server, caPem, tlsServerName, proxyUrl, credential };
   }
   const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port = "443" } = process.env;
   if (host === undefined || !existsSync(`${SERVICE_ACCOUNT}/token`))
@@ -110,10 +111,10 @@ function targetOf(kubeconfig: string | undefined): KubernetesTarget {
 }
 
 function addressOf(flag: string, given: string): GuardAddress {
-  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]*)):([0-9]{1,5})$/.exec(given) ?? [];
-  if (port === undefined || Number(port) > 65_535)
+  const address = parseHostPort(given);
+  if (address === undefined)
     throw new UsageError(`${flag}: expected ADDRESS:PORT such as 0.0.0.0:10443, got '${given}'`);
-  return { host: bracketed ?? (plain || "0.0.0.0"), port: Number(port) };
+  return { host: address.host || "0.0.0.0", port: address.port };
 }
 
 function kindOf(error: unknown): string {

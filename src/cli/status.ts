@@ -8,7 +8,8 @@
 import { lstatSync } from "node:fs";
 import * as v from "valibot";
 import { formatDuration, formatSize } from "../base/units.ts";
-import { ConfigError, loadPlaces } from "../config/config.ts";
+import { ConfigError } from "../config/config-error.ts";
+import { loadPlaces } from "../config/places.ts";
 import { statusReportSchema, type StatusReport } from "../health/status-report.ts";
 import { UsageError, complain, print, readFlags, table } from "./command.ts";
 

@@ -48,7 +48,7 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes }: Copies)
       ownTokenUser: () => ownUser.name,
       clients: config.clients,
       keyedHash: (text) => store.keyedHash(text),
-      signedForClients: (certificate) => isSignedForClients(certificate, config.clientCaPem),
+      signedForClients: (certificate) => isSignedForClients(certificate, config.clientCaPem()),
       datesOf,
       isRefused: (id) => refusedTokens.has(id) && !link.isOnline(),
       serviceAccountOf: (token) => serviceAccounts.principalOf(token),

@@ -65,7 +65,7 @@ export class Listeners implements Part {
           port,
           certPem,
           keyPem,
-          clientCaPem: config.clientCaPem,
+          clientCaPem: config.clientCaPem(),
           names: hosts,
           clock,
           onRequest: (exchange) => void this.proxy.handle(exchange),

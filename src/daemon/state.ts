@@ -4,7 +4,7 @@
  */
 
 import type { Log } from "../base/log.ts";
-import { certificatesOf } from "../node/own-node.ts";
+import { certificatesOf } from "../certificates/pem.ts";
 import type { Store } from "../store/contract.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import type { DaemonOptions } from "./daemon.ts";
@@ -13,7 +13,7 @@ import type { Part } from "./part.ts";
 /** Opens the store of the configured folder for the configured cluster; a folder that cannot be written costs the next start, not this one. */
 export function openState({ config, clock, log }: DaemonOptions): SqliteStore {
   const store = openStore({ stateDir: config.stateDir, clock, log, maxBytes: config.limits.storeMaxBytes });
-  forgetOtherCluster(store, config.upstream.caPem, log);
+  forgetOtherCluster(store, config.upstream.caPem(), log);
   return store;
 }
 

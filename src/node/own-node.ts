@@ -3,6 +3,7 @@
  */
 
 import { X509Certificate } from "node:crypto";
+import { certificatesOf } from "../certificates/pem.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { Credential } from "../kube/credential.ts";
@@ -203,13 +204,6 @@ export function datesOf(certificate: string | Uint8Array): {
 } {
   const { validFrom, validTo } = new X509Certificate(certificate);
   return { notBeforeMs: Date.parse(validFrom), notAfterMs: Date.parse(validTo) };
-}
-
-/** All certificates in a PEM bundle. */
-export function certificatesOf(pem: string): X509Certificate[] {
-  return (pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
-    (one) => new X509Certificate(one),
-  );
 }
 
 /** A certificate's common name and organisations. */

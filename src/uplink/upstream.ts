@@ -50,7 +50,8 @@ export interface UpstreamRequest {
 /** How the API servers are reached. */
 export interface UpstreamOptions {
   readonly servers: readonly string[];
-  readonly caPem: string;
+  /** The CAs that count now, PEM. */
+  readonly caPem: () => string;
   readonly tlsServerName?: string;
   readonly proxyFor: (server: string) => string | undefined;
   /** An answer's head arrived, or a request failed without one. */
@@ -124,11 +125,12 @@ export class Upstream {
   /** TLS options for a credential on this generation of connections. */
   tlsFor(credential: UpstreamCredential): TlsMaterial {
     const known = this.#tls.get(credential.certificate === undefined ? "" : credential.id);
-    if (known !== undefined && known.cert === credential.certificate?.certPem) return known;
-    const { caPem, tlsServerName } = this.options;
+    const { tlsServerName } = this.options;
+    // fetch keeps a pool for each different TLS configuration; a blank line more is a new pool.
+    const ca = this.options.caPem() + "\n".repeat(this.#generation % 64);
+    if (known !== undefined && known.cert === credential.certificate?.certPem && known.ca === ca) return known;
     const made: TlsMaterial = {
-      // fetch keeps a pool for each different TLS configuration; a blank line more is a new pool.
-      ca: caPem + "\n".repeat(this.#generation % 64),
+      ca,
       ...(credential.certificate === undefined
         ? {}
         : { cert: credential.certificate.certPem, key: credential.certificate.keyPem }),

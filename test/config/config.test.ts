@@ -3,7 +3,10 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAuthority, issueClientCertificate } from "../../src/certificates/authority.ts";
-import { ConfigError, loadConfig, loadPlaces, parseAddress, type ConfigFlags } from "../../src/config/config.ts";
+import { parseAddress } from "../../src/config/address.ts";
+import { ConfigError } from "../../src/config/config-error.ts";
+import { loadConfig, type ConfigFlags } from "../../src/config/config.ts";
+import { loadPlaces } from "../../src/config/places.ts";
 
 const authority = createAuthority({ commonName: "cluster", nowMs: Date.now() });
 const pair = issueClientCertificate(authority, { commonName: "system:node:gw-1", organizations: ["system:nodes"] });
@@ -71,13 +74,20 @@ test("with a kubeconfig alone, everything else has its default", () => {
   const { config, warnings } = loadConfig({ kubeconfig }, {});
   expect(warnings).toEqual([]);
   expect(config).toMatchObject({
-    upstream: { servers: ["https://10.0.0.1:6443"], caPem: authority.certPem },
+    upstream: { servers: ["https://10.0.0.1:6443"] },
     listen: [{ host: "127.0.0.1", port: 10268 }],
     healthListen: { host: "127.0.0.1", port: 10267 },
     stateDir: "/var/lib/holdfast",
     adminSocketPath: "/run/holdfast/admin.sock",
-    clientCaPem: authority.certPem,
     clients: [],
+    nodeAgents: [
+      "system:serviceaccount:kube-system:multus",
+      "system:serviceaccount:kube-system:calico-node",
+      "system:serviceaccount:kube-system:calico-cni-plugin",
+      "system:serviceaccount:calico-system:calico-node",
+      "system:serviceaccount:calico-system:calico-cni-plugin",
+    ],
+    expiredTokensFor: [],
     limits: {
       scopeMaxItems: 20_000,
       scopeMaxBytes: 134_217_728,
@@ -88,8 +98,11 @@ test("with a kubeconfig alone, everything else has its default", () => {
       retentionMs: 604_800_000,
       bookmarkIntervalMs: 45_000,
       leaseIntervalMs: 0,
+      podSecretsMs: 86_400_000,
     },
   });
+  expect(config.upstream.caPem()).toBe(authority.certPem);
+  expect(config.clientCaPem()).toBe(authority.certPem);
 });
 
 test("a flag wins over the environment, that over the file, that over the default; blank variables count as unset", () => {
@@ -183,6 +196,21 @@ const broken: [string, string, string][] = [
     "a count that is none",
     `${head}limits:\n  scopeMaxItems: 1.5\n`,
     ':4: field "limits.scopeMaxItems": expected a whole number, 1 or more, found 1.5',
+  ],
+  [
+    "a node agent that is no service account",
+    `${head}nodeAgents:\n- system:serviceaccount:kube-system:multus\n- multus\n`,
+    ':5: field "nodeAgents[1]": expected a service account by its user name, such as "system:serviceaccount:kube-system:multus", found "multus"',
+  ],
+  [
+    "text for a list",
+    `${head}expiredTokensFor: system:serviceaccount:a:b\n`,
+    ':3: field "expiredTokensFor": expected a list, found "system:serviceaccount:a:b"',
+  ],
+  [
+    "more service accounts than are looked through",
+    `${head}nodeAgents: [${Array(65).fill("system:serviceaccount:a:b").join(", ")}]\n`,
+    ':3: field "nodeAgents": expected a list of 64 at most, found a list',
   ],
   ["a number for text", `${head}stateDir: 7\n`, ':3: field "stateDir": expected text, found 7'],
   [
@@ -293,7 +321,7 @@ test("the CA of local clients is another file when one is named; a damaged one i
   const other = createAuthority({ commonName: "other", nowMs: Date.now() });
   const clientCaFile = join(dir, "clients.crt");
   writeFileSync(clientCaFile, other.certPem);
-  expect(loadConfig({ kubeconfig, clientCaFile }, {}).config.clientCaPem).toBe(other.certPem);
+  expect(loadConfig({ kubeconfig, clientCaFile }, {}).config.clientCaPem()).toBe(other.certPem);
   writeFileSync(clientCaFile, other.certPem.replace(/\n.{60}/, "\n"));
   expect(refusal({ kubeconfig, clientCaFile })).toContain("certificate number 1 of 1 cannot be read");
   writeFileSync(clientCaFile, "x");
@@ -379,4 +407,12 @@ test("loadPlaces finds the socket where run would open it, without a kubeconfig"
     stateDir: "/tmp/s",
     adminSocketPath: "/tmp/b.sock",
   });
+});
+
+test("fields of the node's agents, expired tokens and pods' Secrets are taken; an empty list switches off", () => {
+  const { kubeconfig, config: write } = files();
+  const name = "system:serviceaccount:cni:agent";
+  const body = `nodeAgents: []\nexpiredTokensFor: [${name}]\nlimits: {podSecrets: 0s}\n`;
+  const { config } = loadConfig({ kubeconfig, config: write(body) }, { HOLDFAST_LINGER: "1m" });
+  expect(config).toMatchObject({ nodeAgents: [], expiredTokensFor: [name], limits: { podSecretsMs: 0 } });
 });

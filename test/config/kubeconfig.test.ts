@@ -1,11 +1,12 @@
 import { expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { createAuthority, issueClientCertificate } from "../../src/certificates/authority.ts";
-import { KubeconfigError, loadKubeconfig } from "../../src/config/kubeconfig.ts";
+import { KubeconfigError } from "../../src/config/kubeconfig-sheet.ts";
+import { loadKubeconfig } from "../../src/config/kubeconfig.ts";
 
 const authority = createAuthority({ commonName: "cluster", nowMs: Date.now() });
 const pair = issueClientCertificate(authority, { commonName: "system:node:gw-1", organizations: ["system:nodes"] });
@@ -78,7 +79,7 @@ test("the current context's server, CA and certificate are taken; its neighbours
   for (const path of [written(document()), written(JSON.stringify(document()))]) {
     const { server, caPem, credential, warnings } = loadKubeconfig(path);
     expect(server).toBe("https://10.0.0.1:6443");
-    expect(caPem).toBe(authority.certPem);
+    expect(caPem()).toBe(authority.certPem);
     expect(credential.read()).toEqual({ certPem: pair.certPem, keyPem: pair.keyPem.trimEnd() });
     expect(warnings).toEqual([]);
   }
@@ -99,7 +100,7 @@ test("files are found from the kubeconfig's folder, and one file may hold certif
       dir,
     ),
   );
-  expect(caPem).toBe(authority.certPem);
+  expect(caPem()).toBe(authority.certPem);
   expect(credential.read()).toEqual({ certPem: pair.certPem, keyPem: pair.keyPem.trimEnd() });
 });
 
@@ -352,7 +353,7 @@ test("a token file is read anew when it changed, and looked at once a second", (
     passSecond();
     expect(credential.read()).toBe("second");
   }
-  expect(warnings).toEqual(["new credential cannot be used, the former one stands"]);
+  expect(warnings).toEqual(["new content cannot be used, the former stands"]);
   writeFileSync(file, "third-one\n");
   passSecond();
   expect(credential.read()).toBe("third-one");
@@ -376,6 +377,66 @@ test("a pair replaced one file after the other is never handed out torn", () => 
   passSecond();
   expect(credential.read()).toEqual(first);
   place("c.key", otherPair.keyPem);
+  passSecond();
+  expect(credential.read()).toEqual({ certPem: otherPair.certPem, keyPem: otherPair.keyPem.trimEnd() });
+});
+
+test("a kubeconfig written anew brings its CA and its pair; half of it, another server or another kind changes nothing", () => {
+  const next = createAuthority({ commonName: "next", nowMs: Date.now() });
+  const { clock, passSecond } = handClock();
+  const dir = temporary();
+  const reasons: string[] = [];
+  const path = written(document(), dir);
+  const kubeconfig = loadKubeconfig(path, {
+    clock,
+    log: { ...silentLog, warn: (_, fields) => void reasons.push(String(fields?.["reason"])) },
+  });
+  const both = authority.certPem + next.certPem;
+  const cluster = { "certificate-authority-data": base64(both) };
+  const rewrite = (content: object | string) => {
+    written(content, dir);
+    passSecond();
+  };
+  rewrite(document({ cluster }));
+  expect(kubeconfig.caPem()).toBe(both);
+  rewrite(JSON.stringify(document({ cluster })).slice(0, 400));
+  expect(kubeconfig.caPem()).toBe(both);
+  expect(kubeconfig.followed.problem).toContain("it is neither YAML nor JSON");
+  rewrite(document({ cluster: { ...cluster, server: "https://10.0.0.9:6443" } }));
+  expect(kubeconfig.followed.problem).toContain("restart holdfast");
+  rewrite(document({ cluster, user: { token: "t" } }));
+  expect(kubeconfig.credential.read()).toEqual({ certPem: pair.certPem, keyPem: pair.keyPem.trimEnd() });
+  expect(kubeconfig.followed.problem).toContain("restart holdfast");
+  rewrite(
+    document({
+      cluster: { "certificate-authority-data": base64(next.certPem) },
+      user: {
+        "client-certificate-data": base64(otherPair.certPem),
+        "client-key-data": base64(otherPair.keyPem),
+      },
+    }),
+  );
+  expect(kubeconfig.followed.problem).toBeUndefined();
+  expect(kubeconfig.caPem()).toBe(next.certPem);
+  expect(kubeconfig.credential.read()).toEqual({ certPem: otherPair.certPem, keyPem: otherPair.keyPem.trimEnd() });
+  expect(reasons).toHaveLength(2); // neither YAML, and the restart: the same problem is told once
+});
+
+test("kubelet's rotated pair, one file behind a symbolic link, is taken when the link moves", () => {
+  const dir = temporary();
+  const place = (name: string, { certPem, keyPem }: typeof pair) => {
+    writeFileSync(join(dir, name), certPem + keyPem);
+    symlinkSync(name, join(dir, "current.new"));
+    renameSync(join(dir, "current.new"), join(dir, "current.pem"));
+  };
+  place("1.pem", pair);
+  const { clock, passSecond } = handClock();
+  const { credential } = loadKubeconfig(
+    written(document({ user: { "client-certificate": "current.pem", "client-key": "current.pem" } }), dir),
+    { clock, log: silentLog },
+  );
+  expect(credential.read()).toMatchObject({ certPem: pair.certPem });
+  place("2.pem", otherPair);
   passSecond();
   expect(credential.read()).toEqual({ certPem: otherPair.certPem, keyPem: otherPair.keyPem.trimEnd() });
 });

@@ -84,7 +84,7 @@ async function startBreaking({
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const upstream = new Upstream({
     servers: [`https://127.0.0.1:${(server.address() as { port: number }).port}`],
-    caPem: cluster.ca,
+    caPem: () => cluster.ca,
     proxyFor: () => proxy?.url,
     onAnswer() {},
     onFailure() {},
