@@ -5,7 +5,8 @@
 import { Identifier } from "../callers/identify.ts";
 import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "../callers/own-user.ts";
 import { ServiceAccounts } from "../callers/service-accounts.ts";
-import { askSmall, datesOf, isSignedForClients, lastPodUids, nodeOf, subjectOf } from "../node/own-node.ts";
+import { askSmall, datesOf, isSignedForClients, nodeOf, subjectOf } from "../node/own-node.ts";
+import { lastPodUids } from "../node/own-pods.ts";
 import type { Copies } from "./copies.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
@@ -36,7 +37,7 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes }: Copies)
     patienceMs: () => link.patienceMs,
     ownPods: () => {
       const node = nodeOf(own);
-      return node === undefined ? undefined : lastPodUids(scopes, node.principal);
+      return node === undefined ? undefined : lastPodUids(scopes, node);
     },
     store,
     clock,

@@ -9,9 +9,11 @@ import { EventRing } from "../node/event-ring.ts";
 import { NodeLease } from "../node/node-lease.ts";
 import { NodeWrites } from "../node/node-writes.ts";
 import { Overlays } from "../node/overlays.ts";
-import { askNode, nodeOf, podUids, registerNode, sendEvent, sweepHourly } from "../node/own-node.ts";
+import { askNode, nodeOf, registerNode, sendEvent, sweepHourly } from "../node/own-node.ts";
+import { podUids } from "../node/own-pods.ts";
 import { Reconnect } from "../node/reconnect.ts";
 import { Registration } from "../node/registration.ts";
+import { SeenRights } from "../node/seen-rights.ts";
 import { TokenVault } from "../node/token-vault.ts";
 import type { Copies } from "./copies.ts";
 import type { Ground } from "./ground.ts";
@@ -35,14 +37,14 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
   const own = config.upstream.credential;
   const overlays = new Overlays({ store, scopes, clock, log });
   const registration = new Registration(store, log);
-  const events = new EventRing(store, clock, log);
+  const events = new EventRing({ store, clock, log, own: () => nodeOf(own)?.principal });
   const tokens = new TokenVault(store, clock, log);
   const reconnect = buildReconnect(ground, uplink, { scopes, overlays, registration, events });
   const sweep = () => {
     const node = nodeOf(own);
     if (node === undefined || !uplink.link.isOnline()) return;
     overlays.settle();
-    const uids = podUids(scopes, node.principal);
+    const uids = podUids(scopes, node);
     if (uids !== undefined) tokens.sweep((uid) => uids.has(uid));
   };
   let stopSweeping = () => {};
@@ -66,6 +68,7 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
       store,
       overlays,
       events,
+      rights: new SeenRights(store),
       tokens,
       reviews: new ReviewMemory(clock, (text) => store.keyedHash(text)),
       lease: new NodeLease(store, clock, config.limits.leaseIntervalMs),

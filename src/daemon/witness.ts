@@ -3,7 +3,8 @@
  */
 
 import * as v from "valibot";
-import { askSmall, lastOwnNode, nodeOf } from "../node/own-node.ts";
+import { askSmall, nodeOf } from "../node/own-node.ts";
+import { lastOwnNode } from "../node/own-pods.ts";
 import { Witness, type WitnessParts } from "../witness/witness.ts";
 import type { FrontGround } from "./front.ts";
 import type { Ground } from "./ground.ts";
@@ -52,7 +53,7 @@ function witnessParts({ config, clock, log, signal }: Ground, { uplink, copies }
     isOnline: () => link.isOnline(),
     ownNode: () => {
       const node = nodeOf(own);
-      const bytes = node === undefined ? undefined : lastOwnNode(scopes, node.principal, node.name);
+      const bytes = node === undefined ? undefined : lastOwnNode(scopes, node);
       return node === undefined || bytes === undefined ? undefined : { name: node.name, bytes };
     },
     credential: () => (own.kind === "certificate" ? own.read() : undefined),

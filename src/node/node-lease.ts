@@ -10,9 +10,11 @@
  * A renewal that failed is never followed by an echo.
  */
 
+import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import { isRenewal } from "../kube/lease.ts";
 import type { Store } from "../store/contract.ts";
+import { headed, readHeaded } from "./headed-value.ts";
 
 /** A body with its type. */
 export interface LeaseAnswer {
@@ -21,6 +23,7 @@ export interface LeaseAnswer {
 }
 
 const LEASE_VALUE = "lease";
+const headSchema = v.object({ node: v.string(), contentType: v.string() });
 
 /** The lease of this node, as it was last answered. */
 export class NodeLease {
@@ -39,12 +42,9 @@ export class NodeLease {
   /** What a GET is answered with while cut. */
   kept(nodeName: string): LeaseAnswer | undefined {
     if (this.#answer !== undefined) return this.#answer;
-    const value = this.store.getValue(LEASE_VALUE);
-    if (value === undefined) return undefined;
-    const headEnd = value.indexOf(0x0a);
-    const head = JSON.parse(Buffer.from(value.subarray(0, headEnd)).toString("utf8")) as Record<string, string>;
-    if (head["node"] !== nodeName) return undefined;
-    return (this.#answer = { contentType: head["contentType"]!, body: value.subarray(headEnd + 1) });
+    const kept = readHeaded(this.store.getValue(LEASE_VALUE), headSchema);
+    if (kept?.head.node !== nodeName) return undefined;
+    return (this.#answer = { contentType: kept.head.contentType, body: kept.body });
   }
 
   /** Takes a renewal for its own answer. */
@@ -71,7 +71,6 @@ export class NodeLease {
     if (isRenewed) this.#renewed = { ...answer, atMs: this.clock.monotonicMs() };
     if (this.#isSaved) return;
     this.#isSaved = true;
-    const head = Buffer.from(`${JSON.stringify({ node: nodeName, contentType: answer.contentType })}\n`);
-    this.store.putValue(LEASE_VALUE, Buffer.concat([head, answer.body]));
+    this.store.putValue(LEASE_VALUE, headed({ node: nodeName, contentType: answer.contentType }, answer.body));
   }
 }

@@ -5,7 +5,6 @@
 import { X509Certificate } from "node:crypto";
 import { certificatesOf } from "../certificates/pem.ts";
 import type { Clock } from "../base/clock.ts";
-import type { Scopes } from "../cache/scopes.ts";
 import type { Credential } from "../kube/credential.ts";
 import type { ReplayOutcome, WaitingEvent } from "./event-ring.ts";
 import { certificatePrincipal, nodeNameOf } from "../callers/identify.ts";
@@ -119,43 +118,6 @@ export function sweepHourly(clock: Clock, sweep: () => void): () => void {
   };
   schedule();
   return () => cancel();
-}
-
-/**
- * The node as it was last heard of, in whatever form a client asked for it; undefined when nobody follows it.
- *
- * One row is read, not the copy: a snapshot writes first what the store holds
- * back, and the witness looks every few seconds.
- */
-export function lastOwnNode(scopes: Scopes, principal: string, name: string): Uint8Array | undefined {
-  for (const scope of scopes.of(principal, "", "v1", "nodes")) {
-    const row = scope.row("", name);
-    if (row !== undefined) return row.bytes;
-  }
-  return undefined;
-}
-
-/** UIDs of the node's pods; undefined while no list of them is live. */
-export function podUids(scopes: Scopes, principal: string): ReadonlySet<string> | undefined {
-  for (const scope of scopes.of(principal, "", "v1", "pods")) {
-    if (scope.state !== "live" || scope.identity.namespace !== "" || scope.identity.labelSelector !== "") continue;
-    using rows = scope.rows();
-    if (rows !== undefined) return new Set([...rows.items()].map(({ meta }) => meta.uid));
-  }
-  return undefined;
-}
-
-/** UIDs of the node's pods as they were last heard of, online or not; undefined when they never were listed. */
-export function lastPodUids(scopes: Scopes, principal: string): ReadonlySet<string> | undefined {
-  let uids: Set<string> | undefined;
-  for (const scope of scopes.of(principal, "", "v1", "pods")) {
-    if (scope.identity.namespace !== "" || scope.identity.labelSelector !== "") continue;
-    using rows = scope.rows();
-    if (rows === undefined) continue;
-    uids ??= new Set();
-    for (const { meta } of rows.items()) uids.add(meta.uid);
-  }
-  return uids;
 }
 
 /** Asks the API server something small with one credential. @throws when there is no answer in time. */

@@ -8,8 +8,10 @@
  * cut, nothing is sent: without us it would not have registered either.
  */
 
+import * as v from "valibot";
 import type { Log } from "../base/log.ts";
 import type { Store } from "../store/contract.ts";
+import { headed, readHeaded } from "./headed-value.ts";
 
 /** A body with its type. */
 export interface RegistrationBody {
@@ -18,7 +20,7 @@ export interface RegistrationBody {
 }
 
 const VALUE = "registration";
-const NEWLINE = 0x0a;
+const headSchema = v.object({ contentType: v.string() });
 
 /** The registration that waits, on disk: Holdfast may be started again in the same cut. */
 export class Registration {
@@ -29,15 +31,13 @@ export class Registration {
 
   /** Kubelet was told that its node exists. */
   answered({ contentType, body }: RegistrationBody): void {
-    this.store.putValue(VALUE, Buffer.concat([Buffer.from(`${contentType}\n`), body]));
+    this.store.putValue(VALUE, headed({ contentType }, body));
   }
 
   /** What kubelet sent; undefined when nothing waits. */
   get waiting(): RegistrationBody | undefined {
-    const value = this.store.getValue(VALUE);
-    const headEnd = value?.indexOf(NEWLINE) ?? -1;
-    if (value === undefined || headEnd < 0) return undefined;
-    return { contentType: Buffer.from(value.subarray(0, headEnd)).toString("latin1"), body: value.slice(headEnd + 1) };
+    const kept = readHeaded(this.store.getValue(VALUE), headSchema);
+    return kept === undefined ? undefined : { contentType: kept.head.contentType, body: kept.body };
   }
 
   /**

@@ -13,11 +13,13 @@
  * token that differs from the last by an hour.
  */
 
+import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { MalformedError } from "../kube/codec.ts";
 import { readToken, type TokenSpec } from "../kube/token-request.ts";
 import type { Store } from "../store/contract.ts";
+import { headed, readHeaded } from "./headed-value.ts";
 
 /** Whose token. */
 export interface TokenOwner {
@@ -35,6 +37,8 @@ export interface KeptToken {
 }
 
 const VALUE_PREFIX = "token/";
+const headSchema = v.object({ contentType: v.string(), expiresAtMs: v.optional(v.number()) });
+const claimsSchema = v.object({ exp: v.optional(v.number()), iat: v.optional(v.number()) });
 
 /** Keeps tokens, sealed. */
 export class TokenVault {
@@ -98,16 +102,15 @@ export class TokenVault {
   }
 
   #stored(name: string): KeptToken | undefined {
-    const value = this.store.getValue(name);
-    if (value === undefined) return undefined;
-    const headEnd = value.indexOf(0x0a);
-    const { contentType, expiresAtMs } = JSON.parse(Buffer.from(value.subarray(0, headEnd)).toString("utf8"));
-    return { contentType, expiresAtMs, body: value.subarray(headEnd + 1) };
+    const kept = readHeaded(this.store.getValue(name), headSchema);
+    return kept === undefined
+      ? undefined
+      : { contentType: kept.head.contentType, expiresAtMs: kept.head.expiresAtMs, body: kept.body };
   }
 }
 
 function encoded({ contentType, expiresAtMs, body }: KeptToken): Uint8Array {
-  return Buffer.concat([Buffer.from(`${JSON.stringify({ contentType, expiresAtMs })}\n`), body]);
+  return headed({ contentType, expiresAtMs }, body);
 }
 
 /** Worth a write: the stored one has run through half of what the new one lives. */
@@ -120,11 +123,11 @@ function isMuchBetter(kept: KeptToken, stored: KeptToken, issuedAtMs: number | u
 /** `exp` and `iat` of a JWT; nothing is verified, the API server has just made it. */
 function timesOf(token: string): { readonly expiresAtMs: number | undefined; readonly issuedAtMs: number | undefined } {
   try {
-    const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8")) as {
-      exp?: unknown;
-      iat?: unknown;
-    };
-    const ms = (seconds: unknown) => (typeof seconds === "number" ? seconds * 1_000 : undefined);
+    const claims = v.parse(
+      claimsSchema,
+      JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8")),
+    );
+    const ms = (seconds: number | undefined) => (seconds === undefined ? undefined : seconds * 1_000);
     return { expiresAtMs: ms(claims.exp), issuedAtMs: ms(claims.iat) };
   } catch {
     return { expiresAtMs: undefined, issuedAtMs: undefined };

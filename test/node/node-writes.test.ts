@@ -41,8 +41,12 @@ interface World extends AsyncDisposable {
 }
 
 /** A node that has read what kubelet reads. */
-async function startNode(extra: readonly object[] = []): Promise<World> {
+async function startNode(
+  extra: readonly object[] = [],
+  options: Partial<Parameters<typeof startApiServer>[0]> = {},
+): Promise<World> {
   const apiServer = await startApiServer({
+    ...options,
     objects: [
       namespace("shop"),
       namespace("kube-node-lease"),
@@ -490,6 +494,41 @@ describe("kubelet's other writes while cut", () => {
     );
     const known = world.apiServer.object("Event", "shop", "known") as any;
     expect(known.count).toBe(1);
+  });
+
+  test("events of a pod are taken where the API server let it write them before, and nowhere else", async () => {
+    const mayWrite = new Set(["shop"]);
+    await using world = await startNode([namespace("ops")], {
+      authorize: (user, { resource, namespace: of }) =>
+        !user.name.startsWith("system:serviceaccount:") || resource !== "events" || mayWrite.has(of),
+    });
+    const pods = world.edge.clientWith({ token: world.apiServer.serviceAccountToken("shop", "shopkeeper") });
+    const post = (where: string, name: string) => {
+      const event = {
+        kind: "Event",
+        apiVersion: "v1",
+        metadata: { name, namespace: where },
+        reason: "Sold",
+        message: "",
+      };
+      const body = JSON.stringify(event);
+      return pods.request("POST", `/api/v1/namespaces/${where}/events`, { headers: JSON_BODY, body });
+    };
+    expect((await pods.get("/api/v1/namespaces/shop/pods")).status).toBe(200);
+    await world.cut();
+    expect((await post("shop", "never seen")).status).toBe(503);
+    await world.heal();
+    expect([(await post("shop", "seen")).status, (await post("ops", "refused")).status]).toEqual([201, 403]);
+    await world.edge.restart();
+    await world.cut();
+    expect([(await post("shop", "kept")).status, (await post("ops", "stray")).status]).toEqual([201, 503]);
+    await world.heal();
+    await eventually(() => world.apiServer.object("Event", "shop", "kept"));
+
+    mayWrite.clear();
+    expect((await post("shop", "refused")).status).toBe(403);
+    await world.cut();
+    expect((await post("shop", "stray")).status).toBe(503);
   });
 
   test("a service-account token that was had for a pod of the node is handed out again, to the node alone", async () => {

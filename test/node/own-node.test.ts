@@ -4,7 +4,7 @@
 import { expect, test } from "bun:test";
 import { silentLog } from "../../src/base/log.ts";
 import { Scopes } from "../../src/cache/scopes.ts";
-import { lastOwnNode } from "../../src/node/own-node.ts";
+import { lastOwnNode } from "../../src/node/own-pods.ts";
 import { readList, readWatch, type WireAnswer } from "../../src/uplink/read-answer.ts";
 import type { ScopeSource } from "../../src/uplink/scope-source.ts";
 import { Bench, PODS } from "../store/support.ts";
@@ -80,11 +80,11 @@ test("looking at our own node, as the witness does all the time, writes no heart
   await settle();
   bench.clock.pass(5_000);
 
-  const seen = lastOwnNode(scopes, NODES.principal, "edge-1")!;
+  const seen = lastOwnNode(scopes, { principal: NODES.principal, name: "edge-1" })!;
 
   expect(Buffer.from(seen).toString()).toContain("2026-01-01T10:02:00Z");
   expect(store.status().commits).toBe(commits);
-  expect(lastOwnNode(scopes, NODES.principal, "edge-2")).toBeUndefined();
+  expect(lastOwnNode(scopes, { principal: NODES.principal, name: "edge-2" })).toBeUndefined();
   scopes.close();
 });
 

@@ -46,6 +46,7 @@ export async function editedCode(edits: readonly Edit[]): Promise<Code> {
   try {
     for (const shared of ["base", "kube", "store", "certificates", "config"])
       symlinkSync(join(src, shared), join(folder, shared));
+    symlinkSync(join(src, "..", "node_modules"), join(folder, "node_modules"));
     for (const copied of ["cache", "callers", "front", "node", "uplink"])
       cpSync(join(src, copied), join(folder, copied), { recursive: true });
     for (const { file, text, by } of edits) {

@@ -364,9 +364,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     name: "a finished pod is forgotten at the return",
     breaks: ["P2"],
     isKubelets: true,
-    edits: [
-      { file: "node/overlays.ts", text: "if (isTerminal(overlay.status) && this.#isNews(overlay))", by: "if (false)" },
-    ],
+    edits: [{ file: "node/overlays.ts", text: "if (isTerminal(status) && this.#isNews(overlay))", by: "if (false)" }],
   },
   {
     name: "an overlay is laid over another UID of the same name",
@@ -382,7 +380,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     isKubelets: true,
     edits: [
       {
-        file: "node/overlays.ts",
+        file: "node/status-patch.ts",
         text: "type === MERGE ? jsonMerge(before, changes)",
         by: "type !== STRATEGIC || true ? jsonMerge(before, changes)",
       },

@@ -9,6 +9,7 @@ import { envelope, message, text, varint } from "../../src/kube/protobuf-wire.ts
 import { readToken, readTokenSpec } from "../../src/kube/token-request.ts";
 import { EventRing, type WaitingEvent } from "../../src/node/event-ring.ts";
 import { ReviewMemory } from "../../src/callers/review-memory.ts";
+import { SeenRights } from "../../src/node/seen-rights.ts";
 import { TokenVault } from "../../src/node/token-vault.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { ManualClock } from "../support/model.ts";
@@ -20,13 +21,13 @@ const EVENTS = "/api/v1/namespaces/shop/events";
 describe("the ring of events", () => {
   test("is bounded, survives a restart, and drops what is older than an hour", async () => {
     const [store, clock] = [new MemoryStore(), new ManualClock()];
-    const ring = new EventRing(store, clock, silentLog);
+    const ring = new EventRing({ store, clock, log: silentLog, own: () => "p" });
     for (let i = 0; i < 250; i++) ring.push({ ...EVENT, target: `${EVENTS}?n=${i}`, body: Buffer.from(`{"n":${i}}`) });
     expect([ring.size, ring.dropped]).toEqual([200, 50]);
     expect(ring.push({ ...EVENT, target: EVENTS, body: Buffer.alloc(100_000) })).toBe(false);
     ring.flush();
 
-    const again = new EventRing(store, clock, silentLog);
+    const again = new EventRing({ store, clock, log: silentLog, own: () => "p" });
     expect(again.size).toBe(200);
     await clock.pass(3_500_000);
     again.push({ ...EVENT, target: EVENTS, body: Buffer.from("late") });
@@ -37,17 +38,17 @@ describe("the ring of events", () => {
       return "sent";
     });
     expect(sent.map(({ body }) => Buffer.from(body, "base64").toString())).toEqual(["late"]);
-    expect(new EventRing(store, clock, silentLog).size).toBe(0);
+    expect(new EventRing({ store, clock, log: silentLog, own: () => "p" }).size).toBe(0);
   });
 
   test("of a cut that began in 1970 go up when the time has jumped, and those of an earlier process by their date", async () => {
     const [store, clock] = [new MemoryStore(), new ManualClock()];
     clock.wallShiftMs = NOW_MS - 20_000;
-    const earlier = new EventRing(store, clock, silentLog);
+    const earlier = new EventRing({ store, clock, log: silentLog, own: () => "p" });
     earlier.push({ ...EVENT, target: EVENTS, body: Buffer.from("before the boot") });
     earlier.flush();
     clock.wallShiftMs = 0;
-    const ring = new EventRing(store, clock, silentLog);
+    const ring = new EventRing({ store, clock, log: silentLog, own: () => "p" });
     ring.push({ ...EVENT, target: EVENTS, body: Buffer.from("in 1970") });
     await clock.pass(600_000);
     clock.wallShiftMs = NOW_MS;
@@ -62,7 +63,7 @@ describe("the ring of events", () => {
 
   test("stops at an unreachable API server and goes on from there", async () => {
     const [store, clock] = [new MemoryStore(), new ManualClock()];
-    const ring = new EventRing(store, clock, silentLog);
+    const ring = new EventRing({ store, clock, log: silentLog, own: () => "p" });
     for (const name of ["a", "b", "c"]) ring.push({ ...EVENT, target: `${EVENTS}/${name}`, body: Buffer.from(name) });
     let answers = 1;
     await ring.replay(async () => (answers-- > 0 ? "sent" : "unreachable"));
@@ -79,13 +80,126 @@ describe("the ring of events", () => {
       writes++;
       put(name, value);
     };
-    const ring = new EventRing(store, clock, silentLog);
+    const ring = new EventRing({ store, clock, log: silentLog, own: () => "p" });
     for (let second = 0; second < 3_600; second += 10) {
       ring.push({ ...EVENT, target: EVENTS, body: Buffer.from(`${second}`) });
       await clock.pass(10_000);
     }
     expect(writes).toBeGreaterThan(0);
     expect(writes).toBeLessThanOrEqual(7);
+  });
+});
+
+describe("shares in the ring of events", () => {
+  const bodies = async (ring: EventRing) => {
+    const sent: string[] = [];
+    await ring.replay(async ({ body }) => {
+      sent.push(Buffer.from(body, "base64").toString());
+      return "sent";
+    });
+    return sent;
+  };
+  const startRing = () =>
+    new EventRing({ store: new MemoryStore(), clock: new ManualClock(), log: silentLog, own: () => "kubelet" });
+  const push = (ring: EventRing, principal: string, name: string, sizeBytes = 0) =>
+    ring.push({ ...EVENT, principal, target: `${EVENTS}/${name}`, body: Buffer.from(name.padEnd(sizeBytes, " ")) });
+
+  test("one pod's flood pushes out neither the node's events nor another pod's", async () => {
+    const ring = startRing();
+    push(ring, "kubelet", "image pulled");
+    push(ring, "quiet", "leader elected");
+    for (let i = 0; i < 1_000; i++) push(ring, "crashing", `crash ${i}`);
+    expect(ring.size).toBe(52);
+    const sent = await bodies(ring);
+    expect(sent.slice(0, 2)).toEqual(["image pulled", "leader elected"]);
+    expect(sent.at(-1)).toBe("crash 999");
+  });
+
+  test("few and large ones are held to the same share", async () => {
+    const ring = startRing();
+    push(ring, "kubelet", "image pulled");
+    for (let i = 0; i < 40; i++) push(ring, "large", `large ${i}`, 8_000);
+    expect((await bodies(ring)).length).toBeLessThanOrEqual(7);
+  });
+
+  test("the node's own events push out everybody else's, and then only its own", async () => {
+    const ring = startRing();
+    for (const pod of ["a", "b", "c", "d"]) for (let i = 0; i < 50; i++) push(ring, pod, `${pod} ${i}`);
+    expect(ring.size).toBe(200);
+    for (let i = 0; i < 201; i++) push(ring, "kubelet", `kubelet ${i}`);
+    const sent = await bodies(ring);
+    expect(sent).toHaveLength(200);
+    expect(sent[0]).toBe("kubelet 1");
+  });
+
+  test("what is damaged on disk is left out, the rest stands", () => {
+    const [store, clock] = [new MemoryStore(), new ManualClock()];
+    const whole = { ...EVENT, principal: "p", target: EVENTS, body: "e30=", atMs: 1 };
+    for (const damaged of [
+      { ...whole, method: "DELETE" },
+      { ...whole, contentType: 7 },
+      { ...whole, atMs: -1 },
+      null,
+      "x",
+    ])
+      store.putValue("events", Buffer.from(JSON.stringify([whole, damaged])));
+    expect(new EventRing({ store, clock, log: silentLog, own: () => "p" }).size).toBe(1);
+    store.putValue("events", Buffer.from('{"length":3}'));
+    expect(new EventRing({ store, clock, log: silentLog, own: () => "p" }).size).toBe(0);
+  });
+});
+
+describe("rights that were seen", () => {
+  const right = { verb: "create", group: "", resource: "events", subresource: "", namespace: "shop" };
+
+  test("count for their kind alone, outlive a restart, and end with a refusal until the next success", () => {
+    const store = new MemoryStore();
+    const rights = new SeenRights(store);
+    expect(rights.has("p", right)).toBe(false);
+    rights.heard("p", right, 201);
+    for (const other of [
+      { ...right, verb: "patch" },
+      { ...right, group: "events.k8s.io" },
+      { ...right, namespace: "ops" },
+      { ...right, subresource: "status" },
+    ])
+      expect([other, rights.has("p", other)]).toEqual([other, false]);
+    expect(rights.has("q", right)).toBe(false);
+    expect(rights.has("p", { ...right, name: "any" })).toBe(true);
+
+    const again = new SeenRights(store);
+    expect(again.has("p", right)).toBe(true);
+    again.heard("p", right, 503);
+    expect(again.has("p", right)).toBe(true);
+    again.heard("p", right, 403);
+    expect(again.has("p", right)).toBe(false);
+    expect(new SeenRights(store).has("p", right)).toBe(false);
+    again.heard("p", right, 409);
+    expect(again.has("p", right)).toBe(false);
+    again.heard("p", right, 200);
+    expect(again.has("p", right)).toBe(true);
+  });
+
+  test("of one object says nothing of another; of all namespaces counts for each", () => {
+    const rights = new SeenRights(new MemoryStore());
+    rights.allowed("p", { ...right, name: "a" });
+    expect([rights.has("p", { ...right, name: "a" }), rights.has("p", { ...right, name: "b" })]).toEqual([true, false]);
+    rights.allowed("q", { ...right, namespace: "*" });
+    expect(rights.has("q", right)).toBe(true);
+    rights.refused("q", { ...right, name: "a" });
+    expect(rights.has("q", right)).toBe(false);
+  });
+
+  test("are bounded, and what is damaged on disk is none", () => {
+    const store = new MemoryStore();
+    const rights = new SeenRights(store);
+    for (let i = 0; i < 300; i++) rights.allowed(`p${i}`, right);
+    for (let i = 0; i < 300; i++) rights.allowed("busy", { ...right, namespace: `n${i}` });
+    expect(store.valueNames("rights/")).toHaveLength(256);
+    expect(rights.has("busy", { ...right, namespace: "n299" })).toBe(true);
+    expect(rights.has("busy", { ...right, namespace: "n0" })).toBe(false);
+    store.putValue("rights/p299", Buffer.from('[{"verb":"*"}]'));
+    expect(new SeenRights(store).has("p299", right)).toBe(false);
   });
 });
 

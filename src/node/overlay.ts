@@ -1,0 +1,152 @@
+/**
+ * What is laid over one object while nobody can be told: kubelet's status of
+ * it, and what agents of the node changed beside that.
+ *
+ *   the API server's row
+ *     <- status, and metadata as kubelet's status writes left it
+ *     <- each agent's change: one label, annotation or condition
+ *
+ * A change remembers what the API server's row held when it was made: at the
+ * return it goes up only where that is still so.
+ */
+
+import * as v from "valibot";
+import { EdgeError } from "../base/errors.ts";
+import type { Item } from "../kube/codec.ts";
+import { parseExact, rewritten, writeExact, type Json } from "../kube/exact-json.ts";
+import type { Fields } from "./pod-status.ts";
+import { CHANGEABLE_METADATA, refuseMisshapen, type StatusTarget } from "./status-patch.ts";
+
+/** A kept overlay that is not what was written. */
+export class OverlayDamagedError extends EdgeError {
+  override readonly name = "OverlayDamagedError";
+  readonly code = "OVERLAY_DAMAGED";
+}
+
+/** One label, annotation or condition that an agent wrote; null stands for none. */
+export interface Change {
+  /** Whose credential sends it up. */
+  readonly principal: string;
+  readonly field: "labels" | "annotations" | "conditions";
+  /** The label's or annotation's key, or the condition's type. */
+  readonly key: string;
+  /** What the API server's row held. */
+  readonly was: Json;
+  readonly now: Json;
+  /** The resource it was written to: "" for the object itself. */
+  readonly subresource: "" | "status";
+}
+
+/** All that is laid over one object. */
+export interface Overlay extends StatusTarget {
+  readonly uid: string;
+  /** Kubelet's; undefined where it said nothing. */
+  readonly status?: Fields | undefined;
+  /** Labels, annotations and finalizers as kubelet's status writes left them. */
+  readonly metadata?: Fields | undefined;
+  /** True: a link returned since, and of the status only the terminal phase is remembered, until the cloud knows it too. */
+  readonly isRemembered?: boolean | undefined;
+  readonly changes: readonly Change[];
+}
+
+/** Under which key an object's overlay is kept. */
+export function keyOf({ resource, namespace, name }: StatusTarget): string {
+  return `${resource}/${namespace}/${name}`;
+}
+
+/** A row with its overlay laid over it. */
+export function laidOver(row: Item, overlay: Overlay, resourceVersion: string): Item {
+  const object = parseExact(row.bytes) as Fields;
+  const after = shown(object, overlay);
+  const metadata = { ...(after["metadata"] as Fields), resourceVersion };
+  const bytes = rewritten(row.bytes, object, { ...after, metadata });
+  return { meta: { ...row.meta, resourceVersion }, bytes };
+}
+
+/** An object of the API server as it reads under its overlay. */
+export function shown(object: Fields, overlay: Overlay): Fields {
+  let after = object;
+  if (overlay.status !== undefined) {
+    const metadata: Record<string, Json> = { ...(object["metadata"] as Fields) };
+    for (const field of CHANGEABLE_METADATA) {
+      const value = overlay.metadata?.[field];
+      if (value === undefined) delete metadata[field];
+      else metadata[field] = value;
+    }
+    after = { ...object, metadata, status: overlay.status };
+  }
+  for (const change of overlay.changes) after = withChange(after, change);
+  return after;
+}
+
+/** What an object holds of one label, annotation or condition; null for none. */
+export function valueOf(object: Fields, { field, key }: Pick<Change, "field" | "key">): Json {
+  if (field === "conditions") return conditionsOf(object).find(({ type }) => type === key) ?? null;
+  const map = ((object["metadata"] as Fields | undefined)?.[field] ?? {}) as Fields;
+  return Object.hasOwn(map, key) ? map[key]! : null;
+}
+
+/** An object's conditions. */
+export function conditionsOf(object: Fields): readonly Fields[] {
+  return ((object["status"] as Fields | undefined)?.["conditions"] ?? []) as readonly Fields[];
+}
+
+function withChange(object: Fields, { field, key, now }: Change): Fields {
+  if (field === "conditions") {
+    const conditions = conditionsOf(object);
+    const at = conditions.findIndex(({ type }) => type === key);
+    const others = at < 0 ? [...conditions] : conditions.toSpliced(at, 1);
+    if (now !== null) others.splice(at < 0 ? others.length : at, 0, now as Fields);
+    return { ...object, status: { ...(object["status"] as Fields | undefined), conditions: others } };
+  }
+  const metadata = { ...(object["metadata"] as Fields) };
+  const map: Record<string, Json> = Object.fromEntries(Object.entries((metadata[field] ?? {}) as Fields));
+  if (now === null) delete map[key];
+  else Object.defineProperty(map, key, { value: now, enumerable: true, configurable: true, writable: true });
+  const { [field]: _, ...rest } = metadata;
+  const isEmpty = Object.keys(map).length === 0;
+  return { ...object, metadata: isEmpty ? rest : { ...metadata, [field]: map } };
+}
+
+const isMap = (value: unknown): value is Fields => typeof value === "object" && value !== null && !Array.isArray(value);
+const fields = v.custom<Fields>(isMap);
+const value = v.union([v.null(), v.string(), fields]);
+const overlaySchema = v.object({
+  resource: v.picklist(["pods", "nodes"]),
+  namespace: v.string(),
+  name: v.string(),
+  uid: v.string(),
+  status: v.optional(fields),
+  metadata: v.optional(fields),
+  isRemembered: v.optional(v.boolean()),
+  changes: v.optional(
+    v.array(
+      v.object({
+        principal: v.string(),
+        field: v.picklist(["labels", "annotations", "conditions"]),
+        key: v.string(),
+        was: value,
+        now: value,
+        subresource: v.picklist(["", "status"]),
+      }),
+    ),
+    [],
+  ),
+});
+
+/** An overlay as it is kept on disk. */
+export function overlayBytes(overlay: Overlay): Uint8Array {
+  return Buffer.from(writeExact(overlay));
+}
+
+/** Reads one back. @throws {OverlayDamagedError} */
+export function readOverlay(bytes: Uint8Array | undefined): Overlay {
+  try {
+    const overlay = v.parse(overlaySchema, bytes === undefined ? undefined : parseExact(bytes));
+    refuseMisshapen({ metadata: overlay.metadata ?? {}, status: overlay.status ?? {} });
+    return overlay as Overlay;
+  } catch {
+    // The cause would quote what is kept.
+    throw new OverlayDamagedError("Cannot read a kept overlay: it is not what was written");
+  }
+}
