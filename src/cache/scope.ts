@@ -29,7 +29,13 @@ import { Edits, isLocalVersion } from "./edits.ts";
 import { ListAdoption } from "./list-adoption.ts";
 import { Ring } from "./ring.ts";
 import { RolledBackError, ScopeTooLargeError, StoppedError } from "./scope-errors.ts";
-import { UnreachableError, UpstreamRefusedError, type LinkView, type ScopeSource } from "../uplink/scope-source.ts";
+import {
+  UnreachableError,
+  UnsaidError,
+  UpstreamRefusedError,
+  type LinkView,
+  type ScopeSource,
+} from "../uplink/scope-source.ts";
 import { ScopeWatcher, type WatchSink } from "./scope-watcher.ts";
 import { readWholeList } from "./upstream-list.ts";
 import { watchSeconds } from "./watch-length.ts";
@@ -850,10 +856,11 @@ export class Scope {
       if (error.status === 410) return { kind: "expired" };
       if (error.status === 504 && error.body.includes("ResourceVersionTooLarge")) return { kind: "rollback" };
       if (error.status === 401 || error.status === 403 || error.status === 404) return this.#refused(error, following);
+    }
+    if (error instanceof UpstreamRefusedError || error instanceof UnsaidError)
       return error.retryAfterSeconds === undefined
         ? { kind: "failed" }
         : { kind: "failed", retryAfterMs: error.retryAfterSeconds * 1_000 };
-    }
     if (error instanceof MalformedError)
       this.parts.log.warn("upstream watch unreadable, opened anew", {
         resource: this.identity.resource,

@@ -9,7 +9,7 @@
 import { MalformedError, type StatusFields } from "../kube/codec.ts";
 import { statusBody } from "../kube/status.ts";
 import { StatusError } from "../kube/status-error.ts";
-import { UnreachableError, UpstreamRefusedError } from "../uplink/scope-source.ts";
+import { UnreachableError, UnsaidError, UpstreamRefusedError } from "../uplink/scope-source.ts";
 import type { Exchange } from "./exchange.ts";
 
 /** Answers with a Status in the format the client negotiated. Does nothing if the head is already out, except to break the body off. */
@@ -31,7 +31,7 @@ export function answerStatus(exchange: Exchange, status: StatusFields): void {
 
 /** Answers with whatever an error means to a client. */
 export function answerError(exchange: Exchange, error: unknown): void {
-  if (error instanceof UpstreamRefusedError) return answerRefusal(exchange, error);
+  if (error instanceof UpstreamRefusedError || error instanceof UnsaidError) return answerRefusal(exchange, error);
   answerStatus(exchange, statusOf(error));
 }
 
@@ -48,7 +48,7 @@ export function statusOf(error: unknown): StatusFields {
 }
 
 /** Passes on what the API server said instead of a list or a watch. */
-function answerRefusal(exchange: Exchange, refusal: UpstreamRefusedError): void {
+function answerRefusal(exchange: Exchange, refusal: UpstreamRefusedError | UnsaidError): void {
   const { response } = exchange;
   if (response.headersSent) return breakOff(exchange);
   const headers: Record<string, string | number> = {

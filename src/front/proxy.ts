@@ -21,7 +21,7 @@ import type { Link } from "../uplink/link.ts";
 import type { NodeWrite, NodeWriter } from "./node-write.ts";
 import type { Refusals } from "../callers/refusals.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
-import { UpstreamRefusedError } from "../uplink/scope-source.ts";
+import { UnsaidError, UpstreamRefusedError } from "../uplink/scope-source.ts";
 import { route, type Route } from "./route.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import type { CopyServer } from "./serve.ts";
@@ -93,7 +93,8 @@ export class Proxy {
       if (!caller.isImpersonating) asked = { principal: caller.principal, info };
       await this.#serve(exchange, info, caller);
     } catch (error) {
-      if (!(error instanceof UpstreamRefusedError) && statusOf(error).code === 500)
+      const isSaid = error instanceof UpstreamRefusedError || error instanceof UnsaidError;
+      if (!isSaid && statusOf(error).code === 500)
         this.parts.log.error("request failed", { verb, error: String(error) });
       answerError(exchange, error);
     } finally {
@@ -295,7 +296,8 @@ export class Proxy {
   }
 
   async #refusedBy(error: unknown, caller: Caller, identity: ScopeIdentity): Promise<void> {
-    const status = (error as { status?: unknown }).status;
+    if (!(error instanceof UpstreamRefusedError)) return;
+    const { status } = error;
     if (status === 401 || status === 403) await this.#refused(status, caller, identity);
   }
 

@@ -4,12 +4,21 @@
  *   bytes of an answer -> a page of items | a stream of frames | a refusal
  *
  * What comes out knows its codec, so that it can be written again; nobody
- * behind this parses a list or a watch.
+ * behind this parses a list or a watch. Whose word an answer is, its beginning
+ * tells (kube/whose-word.ts): a Status is a refusal, what fits is an answer,
+ * and what something in the way answered is no more than a lost link.
  */
 
-import { MalformedError, type Item, type ListHead, type Shape, type WatchFrame } from "../kube/codec.ts";
+import { MalformedError, type Codec, type Item, type ListHead, type Shape, type WatchFrame } from "../kube/codec.ts";
 import { codecFor } from "../kube/representation.ts";
-import { ForeignAnswerError, UpstreamRefusedError, type ListPage, type WatchStream } from "./scope-source.ts";
+import { askedForm, TELLING_BYTES, whoseWord, type Question } from "../kube/whose-word.ts";
+import {
+  ForeignAnswerError,
+  UnsaidError,
+  UpstreamRefusedError,
+  type ListPage,
+  type WatchStream,
+} from "./scope-source.ts";
 
 /** A Status is a few hundred bytes; what is longer is cut. */
 const MAX_REFUSAL_BYTES = 64 * 1024;
@@ -23,45 +32,91 @@ export interface WireAnswer {
   readonly chunks: AsyncIterable<Uint8Array>;
 }
 
+/** The collection that was asked for. */
+export type AskedCollection = Pick<Question, "group" | "version" | "resource">;
+
 /**
  * The answer to a list.
  *
- * @throws {UpstreamRefusedError} when it refuses. @throws {ForeignAnswerError} when it is none of the API server's.
+ * @throws {UpstreamRefusedError} {UnsaidError} as the API server answered something else.
+ * @throws {ForeignAnswerError} when it is none of the API server's. @throws {UnreachableError} when it broke off.
  */
-export async function readList(answer: WireAnswer): Promise<ListPage> {
-  const codec = await codecOf(answer, "list");
+export async function readList(answer: WireAnswer, asked: AskedCollection): Promise<ListPage> {
+  const { codec, chunks } = await accepted(answer, asked, "list");
   const reader = codec.listReader();
-  return { codec, batches: listBatches(reader, answer.chunks), head: () => readable("list", () => reader.end()) };
+  return { codec, batches: listBatches(reader, chunks), head: () => readable("list", () => reader.end()) };
 }
 
 /**
  * The answer to a watch.
  *
  * @param shape of the list that it goes on from.
- * @throws {UpstreamRefusedError} when it refuses. @throws {ForeignAnswerError} when it is none of the API server's.
+ * @throws {UpstreamRefusedError} {UnsaidError} as the API server answered something else.
+ * @throws {ForeignAnswerError} when it is none of the API server's. @throws {UnreachableError} when it broke off.
  */
-export async function readWatch(answer: WireAnswer, shape: Shape): Promise<WatchStream> {
-  const codec = await codecOf(answer, "watch");
-  return { codec, batches: watchBatches(codec.watchReader(shape), answer.chunks) };
+export async function readWatch(answer: WireAnswer, asked: AskedCollection, shape: Shape): Promise<WatchStream> {
+  const { codec, chunks } = await accepted(answer, asked, "watch");
+  return { codec, batches: watchBatches(codec.watchReader(shape), chunks) };
 }
 
-async function codecOf(answer: WireAnswer, what: "list" | "watch") {
-  if (answer.status !== 200) throw await refusalOf(answer);
-  const contentType = answer.header("content-type") ?? "";
-  const codec = codecFor(contentType);
-  if (codec === undefined)
-    throw new ForeignAnswerError(
-      `Cannot ${what}: the answer is "${contentType.slice(0, 100)}", which was not asked for`,
-    );
-  return codec;
+/** The answer's format and its whole body, if it is an answer. */
+async function accepted(
+  answer: WireAnswer,
+  { group, version, resource }: AskedCollection,
+  verb: "list" | "watch",
+): Promise<{ readonly codec: Codec; readonly chunks: AsyncIterable<Uint8Array> }> {
+  const asked = askedForm({ path: "", verb, group, version, resource, subresource: "" });
+  const iterator = answer.chunks[Symbol.asyncIterator]();
+  const seen: Uint8Array[] = [];
+  let size = 0;
+  // Judged again when as much has come once more: bytes that trickle in must not cost their square.
+  let judgeAt = 0;
+  let isWhole = false;
+  for (;;) {
+    if (isWhole || size >= Math.min(judgeAt, TELLING_BYTES)) {
+      judgeAt = 2 * size + 1;
+      const header = (name: string) => answer.header(name);
+      const word = whoseWord(asked, { status: answer.status, header, start: Buffer.concat(seen), isWhole });
+      const codec = codecFor(answer.header("content-type") ?? "");
+      const chunks = rest(seen, isWhole ? undefined : iterator);
+      if (word === "answer" && codec !== undefined) return { codec, chunks };
+      if (word === "refusal" || word === "unsaid") throw await said(answer, word, chunks);
+      if (word !== undefined) {
+        void iterator.return?.();
+        throw new ForeignAnswerError(
+          `Cannot ${verb} ${resource}: something else answered for the API server (${answer.status})`,
+        );
+      }
+    }
+    const { done, value } = await iterator.next();
+    if (done === true) isWhole = true;
+    else {
+      seen.push(value);
+      size += value.length;
+    }
+  }
 }
 
-async function refusalOf(answer: WireAnswer): Promise<UpstreamRefusedError> {
+async function* rest(
+  seen: readonly Uint8Array[],
+  iterator: AsyncIterator<Uint8Array> | undefined,
+): AsyncGenerator<Uint8Array, void> {
+  yield* seen;
+  if (iterator !== undefined) yield* { [Symbol.asyncIterator]: () => iterator };
+}
+
+/** What the API server said instead. */
+async function said(
+  answer: WireAnswer,
+  word: "refusal" | "unsaid",
+  chunks: AsyncIterable<Uint8Array>,
+): Promise<UpstreamRefusedError | UnsaidError> {
   const retryAfter = Number(answer.header("retry-after"));
-  return new UpstreamRefusedError(
+  const Said = word === "refusal" ? UpstreamRefusedError : UnsaidError;
+  return new Said(
     answer.status,
     answer.header("content-type") ?? "application/json",
-    await textOf(answer.chunks).catch(() => ""),
+    await textOf(chunks).catch(() => ""),
     retryAfter > 0 ? retryAfter : undefined,
   );
 }

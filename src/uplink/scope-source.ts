@@ -25,13 +25,10 @@ export class ForeignAnswerError extends UnreachableError {
 }
 
 /** The API server answered, but not with a list or a watch: its own words are passed on. */
-export class UpstreamRefusedError extends EdgeError {
-  override readonly name = "UpstreamRefusedError";
-  readonly code = "UPSTREAM_REFUSED";
-
+abstract class OtherAnswerError extends EdgeError {
   /**
    * @param status of the answer, or the code of the ERROR event that ended a watch.
-   * @param body the Status as it was sent; "" where it came as an event.
+   * @param body as it was sent; "" where it came as an event.
    */
   constructor(
     readonly status: number,
@@ -41,6 +38,18 @@ export class UpstreamRefusedError extends EdgeError {
   ) {
     super(`API server answered ${status}`);
   }
+}
+
+/** It refused, with a Status: the only word that may take anything back. */
+export class UpstreamRefusedError extends OtherAnswerError {
+  override readonly name = "UpstreamRefusedError";
+  readonly code = "UPSTREAM_REFUSED";
+}
+
+/** It said nothing about what was asked ("404 page not found", 429 in plain text): asked again later, and nothing follows from it. */
+export class UnsaidError extends OtherAnswerError {
+  override readonly name = "UnsaidError";
+  readonly code = "UNSAID";
 }
 
 /** One page of a list, as it comes. */
@@ -83,13 +92,13 @@ export interface WatchStart {
 export interface ScopeSource {
   /** Whether the principal's credential is at hand (a token is only known once its client has spoken). */
   hasCredential(principal: string): boolean;
-  /** @throws {UpstreamRefusedError} {UnreachableError} */
+  /** @throws {UpstreamRefusedError} {UnsaidError} {UnreachableError} */
   list(
     identity: ScopeIdentity,
     page: { readonly limit: number; readonly continueToken: string },
     signal: AbortSignal,
   ): Promise<ListPage>;
-  /** @throws {UpstreamRefusedError} {UnreachableError} */
+  /** @throws {UpstreamRefusedError} {UnsaidError} {UnreachableError} */
   watch(identity: ScopeIdentity, start: WatchStart, timeoutSeconds: number, signal: AbortSignal): Promise<WatchStream>;
 }
 

@@ -6,13 +6,16 @@
  */
 
 import { readList, readWatch, type WireAnswer } from "./read-answer.ts";
+import { MAX_UNFOLDED_BYTES, unfolded } from "./unfold.ts";
 import {
   UnreachableError,
+  UpstreamRefusedError,
   type ListPage,
   type ScopeSource,
   type WatchStart,
   type WatchStream,
 } from "./scope-source.ts";
+import { MalformedError } from "../kube/codec.ts";
 import { collectionPath } from "../kube/resource-path.ts";
 import { representationsOfKey, upstreamAccept } from "../kube/representation.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
@@ -67,7 +70,7 @@ export class ScopeUpstream implements ScopeSource {
     const query = selectors(identity);
     if (page.limit > 0) query.set("limit", String(page.limit));
     if (page.continueToken !== "") query.set("continue", page.continueToken);
-    return readList(await this.#ask(identity, "list", query, signal));
+    return this.#asked(identity, "list", query, signal, (answer) => readList(answer, identity));
   }
 
   async watch(
@@ -81,24 +84,30 @@ export class ScopeUpstream implements ScopeSource {
     query.set("allowWatchBookmarks", "true");
     query.set("resourceVersion", resourceVersion);
     query.set("timeoutSeconds", String(timeoutSeconds));
-    return readWatch(await this.#ask(identity, "watch", query, signal), shape);
+    return this.#asked(identity, "watch", query, signal, (answer) => readWatch(answer, identity, shape));
   }
 
-  /** With the principal's newest credential; a refused one of several gives way to the next. */
-  async #ask(
+  /** With the principal's newest credential; one of several that is refused gives way to the next. */
+  async #asked<T>(
     identity: ScopeIdentity,
     verb: "list" | "watch",
     query: URLSearchParams,
     signal: AbortSignal,
-  ): Promise<WireAnswer> {
-    const credential = this.credentialOf(identity.principal);
-    if (credential === undefined) throw new UnreachableError("no credential at hand");
-    const response = await this.#send(identity, verb, query, credential, signal);
-    if (response.status !== 401 || (this.#credentials.get(identity.principal)?.length ?? 0) < 2)
-      return new ResponseAnswer(response, verb === "list" ? this.onWaiting : undefined);
-    void response.body?.cancel();
-    this.forget(identity.principal, credential.id);
-    return this.#ask(identity, verb, query, signal);
+    read: (answer: WireAnswer) => Promise<T>,
+  ): Promise<T> {
+    const { principal } = identity;
+    for (;;) {
+      const credential = this.credentialOf(principal);
+      if (credential === undefined) throw new UnreachableError("no credential at hand");
+      const response = await this.#send(identity, verb, query, credential, signal);
+      try {
+        return await read(new ResponseAnswer(response, verb, this.onWaiting));
+      } catch (error) {
+        const isRefused = error instanceof UpstreamRefusedError && error.status === 401;
+        if (!isRefused || (this.#credentials.get(principal)?.length ?? 0) < 2) throw error;
+        this.forget(principal, credential.id);
+      }
+    }
   }
 
   #send(
@@ -141,7 +150,8 @@ class ResponseAnswer implements WireAnswer {
 
   constructor(
     private readonly response: Response,
-    private readonly onSilence: (() => void) | undefined,
+    private readonly verb: "list" | "watch",
+    private readonly onSilence: () => void,
   ) {
     this.status = response.status;
   }
@@ -157,33 +167,29 @@ class ResponseAnswer implements WireAnswer {
   async *#chunks(): AsyncGenerator<Uint8Array> {
     const { body } = this.response;
     if (body === null) return;
-    const reader = (
-      this.header("content-encoding") === "gzip" ? body.pipeThrough(new DecompressionStream("gzip") as never) : body
-    ).getReader() as ReadableStreamDefaultReader<Uint8Array>;
+    const reader = body.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+    const encoding = this.header("content-encoding") ?? "identity";
     try {
-      for (;;) {
-        const { done, value } = await this.#read(reader);
-        if (done) return;
-        yield value!;
-      }
+      if (encoding === "identity") yield* this.#read(reader);
+      else if (encoding === "gzip")
+        // A watch was asked for without, and may be as long as it likes if it comes so all the same.
+        yield* unfolded(this.#read(reader), this.verb === "list" ? MAX_UNFOLDED_BYTES : 0);
+      else throw new Error(`it is encoded as ${encoding.slice(0, 100)}`);
     } catch (error) {
+      if (error instanceof MalformedError) throw error;
       throw new UnreachableError(`The API server's answer broke off: ${reasonOf(error)}`, { cause: error });
     } finally {
       reader.cancel().catch(() => {});
     }
   }
 
-  /** A list whose bytes stop coming makes the link suspect. */
-  async #read(
-    reader: ReadableStreamDefaultReader<Uint8Array>,
-  ): Promise<{ done: boolean; value?: Uint8Array | undefined }> {
-    if (this.onSilence === undefined) return reader.read();
-    // Again and again: the link may die just after one look found it well.
-    const timer = setInterval(this.onSilence, 1_000);
-    try {
-      return await reader.read();
-    } finally {
-      clearInterval(timer);
+  /** A list whose bytes stop coming makes the link suspect, again and again: the link may die just after one look found it well. */
+  async *#read(reader: ReadableStreamDefaultReader<Uint8Array>): AsyncGenerator<Uint8Array, void> {
+    for (;;) {
+      const timer = this.verb === "list" ? setInterval(this.onSilence, 1_000) : undefined;
+      const { done, value } = await reader.read().finally(() => clearInterval(timer));
+      if (done) return;
+      yield value;
     }
   }
 }

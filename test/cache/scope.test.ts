@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { WatchFrame } from "../../src/kube/codec.ts";
 import { readWatch } from "../../src/uplink/read-answer.ts";
 import { UpstreamRefusedError } from "../../src/uplink/scope-source.ts";
-import { answer, settle, startModel } from "../support/model.ts";
+import { answer, CONFIG_MAPS, settle, startModel } from "../support/model.ts";
 
 const NOW_MS = Date.UTC(2026, 10, 24);
 const DAY_MS = 86_400_000;
@@ -198,7 +198,11 @@ describe("a scope", () => {
       try {
         return await honest.apply(server, request);
       } catch {
-        return readWatch(answer(200, ['{"type":"ERROR","object":{"kind":"Status","code":410}}\n']), request[1].shape);
+        return readWatch(
+          answer(200, ['{"type":"ERROR","object":{"kind":"Status","code":410}}\n']),
+          CONFIG_MAPS,
+          request[1].shape,
+        );
       }
     };
     const { scope: restarted } = open();

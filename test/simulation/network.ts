@@ -384,17 +384,17 @@ export class Network {
 
   #refusal({ principal, resource }: ScopeIdentity): Reply | undefined {
     const denied = this.server.refusalOf(principal, resource);
-    if (denied !== undefined) return { status: denied, text: `{"kind":"Status","code":${denied}}` };
+    if (denied !== undefined) return { status: denied, text: `{"kind":"Status","apiVersion":"v1","code":${denied}}` };
     const { errors } = this.mood;
     if (errors.left === 0) return undefined;
     errors.left--;
-    return { status: errors.status, text: `{"kind":"Status","code":${errors.status}}` };
+    return { status: errors.status, text: `{"kind":"Status","apiVersion":"v1","code":${errors.status}}` };
   }
 }
 
 /** Keep-alive has given a silent connection up. */
 const STALLED_MS = 90_000;
-const NOT_FOUND = '{"kind":"Status","reason":"NotFound","code":404}';
+const NOT_FOUND = '{"kind":"Status","apiVersion":"v1","reason":"NotFound","code":404}';
 const EXPIRED =
   '{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version","reason":"Expired","code":410}';
 

@@ -127,12 +127,13 @@ export class NodeProcess {
       list: async (identity, page, signal) => {
         if (page.continueToken === "") parts.onScopeList(identity, this.#heldBy(identity));
         parts.trace(() => `^ list ${nameOf(identity)} ${page.continueToken}`);
-        return code.readList(await this.#ask(signal, () => network.list(identity, page, "", signal), true));
+        const ask = () => network.list(identity, page, "", signal);
+        return code.readList(await this.#ask(signal, ask, true), identity);
       },
       watch: async (identity, { resourceVersion, shape }, timeoutSeconds, signal) => {
         parts.trace(() => `^ watch ${nameOf(identity)} at ${resourceVersion}`);
         const ask = () => network.watch(identity, resourceVersion, timeoutSeconds, signal);
-        return code.readWatch(await this.#ask(signal, ask, false), shape);
+        return code.readWatch(await this.#ask(signal, ask, false), identity, shape);
       },
     };
     const scopeParts: ScopeParts = {

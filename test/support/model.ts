@@ -77,6 +77,9 @@ interface ModelWatch {
   end: (error?: Error) => void;
 }
 
+/** What this model's collection is asked for as. */
+export const CONFIG_MAPS = { group: "", version: "v1", resource: "configmaps" };
+
 /** One collection of ConfigMaps with its history. */
 export class ModelServer implements ScopeSource {
   revision = 100;
@@ -133,14 +136,14 @@ export class ModelServer implements ScopeSource {
   }
 
   async list(): Promise<ListPage> {
-    return readList(this.#list());
+    return readList(this.#list(), CONFIG_MAPS);
   }
 
   #list(): WireAnswer {
     this.lists++;
     if (!this.isReachable) throw new UnreachableError("cut");
     if (this.refuse !== undefined)
-      return answer(this.refuse.status, [`{"kind":"Status","reason":"${this.refuse.reason}"}`]);
+      return answer(this.refuse.status, [`{"kind":"Status","apiVersion":"v1","reason":"${this.refuse.reason}"}`]);
     const items = [...this.#objects.values()].sort((a, b) => (a.name < b.name ? -1 : 1)).map(bareText);
     return answer(200, [
       `{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"${this.revision}"},"items":[${items.join(",")}]}\n`,
@@ -153,7 +156,7 @@ export class ModelServer implements ScopeSource {
     timeoutSeconds: number,
     signal: AbortSignal,
   ): Promise<WatchStream> {
-    return readWatch(this.#watch(resourceVersion, timeoutSeconds, signal), shape);
+    return readWatch(this.#watch(resourceVersion, timeoutSeconds, signal), CONFIG_MAPS, shape);
   }
 
   #watch(resourceVersion: string, timeoutSeconds: number, signal: AbortSignal): WireAnswer {
@@ -161,9 +164,10 @@ export class ModelServer implements ScopeSource {
     this.watchSeconds.push(timeoutSeconds);
     if (!this.isReachable) throw new UnreachableError("cut");
     if (this.refuse !== undefined)
-      return answer(this.refuse.status, [`{"kind":"Status","reason":"${this.refuse.reason}"}`]);
+      return answer(this.refuse.status, [`{"kind":"Status","apiVersion":"v1","reason":"${this.refuse.reason}"}`]);
     const from = Number(resourceVersion);
-    if (from < this.compactedTo) return answer(410, ['{"kind":"Status","reason":"Expired","code":410}']);
+    if (from < this.compactedTo)
+      return answer(410, ['{"kind":"Status","apiVersion":"v1","reason":"Expired","code":410}']);
     const queue: string[] = this.#events.filter((event) => event.revision > from).map(eventText);
     let wake: () => void = () => {};
     let over: { error?: Error } | undefined;

@@ -159,14 +159,14 @@ export class ServiceServer implements ScopeSource, AccessReviewer {
   }
 
   async list(identity: ScopeIdentity): Promise<ListPage> {
-    return readList(await this.#list(identity));
+    return readList(await this.#list(identity), identity);
   }
 
   async #list(identity: ScopeIdentity): Promise<WireAnswer> {
     this.lists.push(identity);
     await settleOnce();
     this.#admit(identity);
-    if (this.#isForbidden(identity)) return answer(403, ['{"kind":"Status","reason":"Forbidden"}']);
+    if (this.#isForbidden(identity)) return answer(403, ['{"kind":"Status","apiVersion":"v1","reason":"Forbidden"}']);
     const items = [...this.#services.values()]
       .filter((service) => selects(identity, service))
       .sort((a, b) => (`${a.namespace}/${a.name}` < `${b.namespace}/${b.name}` ? -1 : 1))
@@ -182,15 +182,16 @@ export class ServiceServer implements ScopeSource, AccessReviewer {
     _timeoutSeconds: number,
     signal: AbortSignal,
   ): Promise<WatchStream> {
-    return readWatch(this.#watch(identity, resourceVersion, signal), shape);
+    return readWatch(this.#watch(identity, resourceVersion, signal), identity, shape);
   }
 
   #watch(identity: ScopeIdentity, resourceVersion: string, signal: AbortSignal): WireAnswer {
     this.watchesOpened.push(identity);
     this.#admit(identity);
-    if (this.#isForbidden(identity)) return answer(403, ['{"kind":"Status","reason":"Forbidden"}']);
+    if (this.#isForbidden(identity)) return answer(403, ['{"kind":"Status","apiVersion":"v1","reason":"Forbidden"}']);
     const from = Number(resourceVersion);
-    if (from < this.compactedTo) return answer(410, ['{"kind":"Status","reason":"Expired","code":410}']);
+    if (from < this.compactedTo)
+      return answer(410, ['{"kind":"Status","apiVersion":"v1","reason":"Expired","code":410}']);
     const queue = this.changes
       .filter(({ revision }) => revision > from)
       .flatMap((change) => this.#frame(identity, change));
