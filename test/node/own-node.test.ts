@@ -40,10 +40,12 @@ test("looking at our own node, as the witness does all the time, writes no heart
         answer(200, [
           `{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[${nodeText(1)}]}`,
         ]),
+        NODES,
       ),
     watch: async (_identity, { shape }) =>
       readWatch(
         streaming((push) => (say = push)),
+        NODES,
         shape,
       ),
   };
