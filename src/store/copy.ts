@@ -103,6 +103,12 @@ export class StoredCopy implements Copy, StoredScope {
     if (!this.isDropped) this.parts.drop(this);
   }
 
+  /** What its rows say of it. */
+  get state(): StoredScope {
+    const { id, identity, rows, listed, tally, lastUsedMs } = this;
+    return { id, identity, rows, listed, tally, lastUsedMs };
+  }
+
   /** Its rows are gone; what is known of it goes with them. */
   forgetRows(): void {
     this.listed = undefined;

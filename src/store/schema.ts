@@ -129,3 +129,13 @@ export function migrate(database: Database, steps: readonly string[] = STEPS): v
 export function pragma(database: Database, name: string): number {
   return Object.values(database.query(`PRAGMA ${name}`).get() as Record<string, number>)[0]!;
 }
+
+/** A number that is kept by name; 0 where there is none. */
+export function readNumber(database: Database, name: string): number {
+  return (database.query("SELECT n FROM counts WHERE name = ?").get(name) as { n: number } | null)?.n ?? 0;
+}
+
+/** Keeps a number by name. */
+export function saveNumber(database: Database, name: string, n: number): void {
+  database.query("INSERT OR REPLACE INTO counts (name, n) VALUES (?, ?)").run(name, n);
+}

@@ -1,0 +1,78 @@
+/**
+ * The few named values: keys, tokens, the cluster's identity. Each is written
+ * at once, and never again while it stays the same.
+ */
+
+import type { Backing } from "./backing.ts";
+import { checksum, pack, unpack } from "./packing.ts";
+import type { Sealer } from "./seal.ts";
+
+/** What the store lends to its values. */
+export interface ValueParts {
+  readonly backing: () => Backing;
+  readonly sealer: Sealer;
+  readonly quarantine: (what: string, value: Uint8Array | undefined) => void;
+}
+
+interface Row {
+  readonly packing: number;
+  readonly checksum: number;
+  readonly value: Uint8Array;
+}
+
+/** The store's named values. */
+export class Values {
+  constructor(private readonly parts: ValueParts) {}
+
+  get(name: string): Uint8Array | undefined {
+    const { sealer } = this.parts;
+    const backing = this.parts.backing();
+    return backing.read(
+      () => {
+        const row = backing.database
+          .query("SELECT packing, checksum, value FROM kept_values WHERE name = ?")
+          .get(name) as Row | null;
+        if (row === null) return undefined;
+        const isWhole = checksum(row.value, `${name}\n${row.packing}`) === row.checksum;
+        const value = isWhole ? unpack(row, name, sealer) : undefined;
+        if (value !== undefined) return value;
+        this.parts.quarantine(`value ${name}`, row.value);
+        this.#delete(name);
+        return undefined;
+      },
+      () => undefined,
+    );
+  }
+
+  put(name: string, value: Uint8Array, isSecret: boolean): void {
+    const before = this.get(name);
+    if (before !== undefined && Buffer.from(before).equals(value)) return;
+    const backing = this.parts.backing();
+    const { packing, value: packed } = pack(value, name, { sealer: isSecret ? this.parts.sealer : undefined });
+    backing.write(
+      () =>
+        void backing.database
+          .query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)")
+          .run(name, packing, checksum(packed, `${name}\n${packing}`), packed),
+    );
+  }
+
+  delete(name: string): void {
+    if (this.get(name) !== undefined) this.#delete(name);
+  }
+
+  /** Names that begin with this, in order. */
+  names(prefix: string): string[] {
+    const backing = this.parts.backing();
+    const query = "SELECT name FROM kept_values WHERE substr(name, 1, ?) = ? ORDER BY name";
+    return backing.read(
+      () => (backing.database.query(query).all(prefix.length, prefix) as { name: string }[]).map(({ name }) => name),
+      () => [],
+    );
+  }
+
+  #delete(name: string): void {
+    const backing = this.parts.backing();
+    backing.write(() => void backing.database.query("DELETE FROM kept_values WHERE name = ?").run(name));
+  }
+}
