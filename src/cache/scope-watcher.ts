@@ -45,7 +45,6 @@ const WRITE_BYTES = 64 * 1024;
 export class ScopeWatcher {
   #cursor: number;
   #begin: string;
-  #taken: number;
   #isBlocked = false;
   #isInitialising = false;
   /**
@@ -61,13 +60,12 @@ export class ScopeWatcher {
     private readonly shape: Shape,
     private readonly sink: WatchSink,
     private readonly options: WatcherOptions,
-    private readonly onLeft: (watcher: ScopeWatcher, isGone: boolean) => void,
+    private readonly onLeft: (watcher: ScopeWatcher) => void,
   ) {
-    this.#cursor = this.#taken = options.cursor;
+    this.#cursor = options.cursor;
     this.#begin = options.startAt;
     sink.onDrain(() => {
       this.#isBlocked = false;
-      this.#taken = this.#cursor;
       this.pump();
     });
   }
@@ -80,11 +78,6 @@ export class ScopeWatcher {
   /** The sequence number of the next ring entry this watcher will send. */
   get cursor(): number {
     return this.#cursor;
-  }
-
-  /** Every ring entry before this sequence number has left for the client, and none of them waits in a buffer. */
-  get taken(): number {
-    return this.#taken;
   }
 
   /** Sends initial events if there are any, then follows the ring. */
@@ -117,7 +110,6 @@ export class ScopeWatcher {
         size += entry.frame.length;
       }
       if (frames.length > 0) this.#write(frames.length === 1 ? frames[0]! : Buffer.concat(frames));
-      if (!this.#isBlocked) this.#taken = this.#cursor;
     }
   }
 
@@ -134,19 +126,19 @@ export class ScopeWatcher {
     if (!this.withholdsEdits) this.#begin = "";
   }
 
-  /** Ends the stream cleanly, after a closing frame if one is given (an ERROR event, a bookmark). */
+  /** Ends the stream cleanly, after a last word if there is one (an ERROR event): also a client that does not read now finds it there. */
   close(lastFrame?: Uint8Array): void {
     if (this.#isClosed) return;
-    if (lastFrame !== undefined && !this.#isBlocked) this.sink.write(lastFrame);
+    if (lastFrame !== undefined) this.sink.write(lastFrame);
     this.#isClosed = true;
     this.sink.end();
-    this.onLeft(this, false);
+    this.onLeft(this);
   }
 
   /** The client went away, or has taken the end of a closed stream. */
   gone(): void {
     this.#isClosed = true;
-    this.onLeft(this, true);
+    this.onLeft(this);
   }
 
   #write(bytes: Uint8Array): void {

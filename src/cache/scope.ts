@@ -12,8 +12,7 @@
  * Invariants:
  * - Nothing is served before a list was committed whole.
  * - Rows and resourceVersion move together, in the store's transaction.
- * - `ring.floor` and `epoch` bound what a resuming watcher can be promised;
- *   below them it gets 410 and lists.
+ * - What a resuming watcher can be promised is the history's word alone.
  */
 
 import type { Clock } from "../base/clock.ts";
@@ -25,9 +24,11 @@ import { badRequest, expired, resourceVersionTooLarge, unavailable, type StatusE
 import { objectKey } from "../kube/resource-path.ts";
 import type { Copy, ListedState, ListWriter, ScopeIdentity, ScopeSnapshot, Store } from "../store/contract.ts";
 import { CopyDroppedError } from "../store/errors.ts";
+import { Difference } from "./difference.ts";
 import { Edits, isLocalVersion } from "./edits.ts";
 import { ListAdoption } from "./list-adoption.ts";
-import { Ring } from "./ring.ts";
+import { History, isNextBookmark, isNextEvent } from "./history.ts";
+import type { Ring } from "./ring.ts";
 import { RolledBackError, ScopeTooLargeError, StoppedError } from "./scope-errors.ts";
 import {
   UnreachableError,
@@ -109,8 +110,6 @@ const QUIET_MOST_MS = 250;
 const BACKLOG_PATIENCE_MS = { read: 500, truth: 3_000 } as const;
 /** A burst waits this long for watchers that are behind. */
 const KEEP_UP_PATIENCE_MS = 500;
-/** A client that lost its watch is back within this: client-go waits at most 30 s, and up to twice that by chance. */
-const LOST_LISTENER_MS = 300_000;
 /** As the API server waits for its cache to reach an asked resourceVersion. */
 const CATCH_UP_MS = 3_000;
 
@@ -120,7 +119,7 @@ export class Scope {
   /** Grows from scope to scope of this process: tells which of two is the older. */
   readonly order = ++Scope.#made;
   readonly identity: ScopeIdentity;
-  readonly #ring: Ring;
+  readonly #history: History;
   #watchers = new Set<ScopeWatcher>();
   #following: Following | undefined;
   #listing: Promise<void> | undefined;
@@ -129,10 +128,6 @@ export class Scope {
   #hasCaughtUp = false;
   /** How long the API server took to answer the present watch. */
   #answeredInMs = 0;
-  /** While an older moment is replayed for a resuming watcher: events up to here are in the rows already. */
-  #replayUntil = "";
-  /** How far the replay has come; should its watch break off, the next one goes on there. */
-  #replayedTo = "";
   #attempt: AbortController | undefined;
   #hasRolledBack = false;
   readonly #edits = new Edits();
@@ -142,11 +137,6 @@ export class Scope {
   #slow = new Set<ScopeWatcher>();
   #hasListHead = false;
   #isOversize = false;
-  /** Who is being told how the last list differed; a client that left half-way may stand at the epoch all the same. */
-  #listeners = new Set<ScopeWatcher>();
-  /** When one of them was last lost half-way, by the monotonic clock. */
-  #lostListenerMs: number | undefined;
-  #epochSeq = 0;
   #lastUsedMs: number;
   /** By the monotonic clock; undefined while this process has not seen it used. */
   #usedAtMs: number | undefined;
@@ -162,9 +152,11 @@ export class Scope {
   ) {
     this.identity = copy.identity;
     this.#lastUsedMs = copy.lastUsedMs;
-    // Whoever was being told when the last process died was lost with it.
-    if (copy.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();
-    this.#ring = new Ring(parts.limits.ringMaxEvents, parts.limits.ringMaxBytes, copy.listed?.changedAt ?? "");
+    this.#history = new History(parts.limits, copy.listed);
+  }
+
+  get #ring(): Ring {
+    return this.#history.ring;
   }
 
   /** Where the scope stands now. */
@@ -422,10 +414,10 @@ export class Scope {
       if (this.isFollowing || this.#listing !== undefined || this.#watchers.size > 0) return writer.abort();
       if (head.continueToken !== "" || !isResourceVersion(head.resourceVersion)) return writer.abort();
       const { shape, resourceVersion } = head;
-      const isPartlyTold = this.listed?.isPartlyTold === true;
+      const isPartlyTold = this.#history.isTold;
       writer.commit({ shape, contentType, resourceVersion, nowMs: this.parts.clock.nowMs(), isPartlyTold }, () => {});
       this.parts.countList("first");
-      this.#ring.reset(resourceVersion);
+      this.#history.startOver(resourceVersion);
       this.use();
       this.#ensureFollowing();
     });
@@ -494,7 +486,7 @@ export class Scope {
           ? {}
           : { initial: { snapshot, withEndBookmark: request.sendInitialEvents && request.allowBookmarks } }),
       },
-      (left, isGone) => this.#detached(left, isGone),
+      (left) => this.#detached(left),
     );
     this.#watchers.add(watcher);
     this.#scheduleBookmarks();
@@ -512,29 +504,9 @@ export class Scope {
     };
   }
 
-  /** @param isGone false while a client that does not read has the stream's end still before it. */
-  #detached(watcher: ScopeWatcher, isGone: boolean): void {
-    const wasWatching = this.#watchers.delete(watcher);
+  #detached(watcher: ScopeWatcher): void {
     this.#slow.delete(watcher);
-    this.#hearListeners();
-    // It left before all of a diff was its own: its last resourceVersion may equal the epoch though it saw only a part.
-    if (isGone && this.#listeners.delete(watcher)) this.#lostListenerMs = this.parts.clock.monotonicMs();
-    if (wasWatching) this.use();
-  }
-
-  /**
-   * A list whose difference is being told is kept as partly told, in its own
-   * transaction: should this process die, the next one promises nothing to who
-   * stands at the epoch. Once the last listener has it all, that is taken back;
-   * where one was lost half-way, when it must have been back and got its 410:
-   * for as long as it may come, also who has just listed is sent to list again.
-   */
-  #hearListeners(): void {
-    for (const watcher of this.#listeners) if (watcher.taken >= this.#epochSeq) this.#listeners.delete(watcher);
-    if (this.#listeners.size > 0 || this.listed?.isPartlyTold !== true) return;
-    const { clock } = this.parts;
-    if (this.#lostListenerMs !== undefined && clock.monotonicMs() - this.#lostListenerMs < LOST_LISTENER_MS) return;
-    this.copy.touch({ isPartlyTold: false });
+    if (this.#watchers.delete(watcher)) this.use();
   }
 
   /** Makes sure that a watch at this resourceVersion misses nothing, or says 410. */
@@ -548,25 +520,24 @@ export class Scope {
     }
     if (isOnline && this.isEdited) await this.#until(() => !this.isEdited, CATCH_UP_MS);
     if (this.listed === undefined) throw this.#neverObserved();
-    this.#hearListeners();
-    const { epoch, isPartlyTold } = this.listed;
     const resourceVersion = this.servedVersion;
-    if (isLocalVersion(at) && (!this.isEdited || this.parts.isVoid?.(at) === true))
-      throw expired(`too old resource version: ${at} (${resourceVersion})`);
-    // A real moment is held against the rows: above them lie only edits, which are none of the API server's.
-    const order = compareResourceVersions(at, isLocalVersion(at) ? resourceVersion : this.listed.resourceVersion);
-    if (order > 0) {
+    const tooOld = () => expired(`too old resource version: ${at} (${resourceVersion})`);
+    if (isLocalVersion(at)) {
+      const isKnown = this.isEdited && this.parts.isVoid?.(at) !== true;
+      if (!isKnown || compareResourceVersions(at, resourceVersion) > 0) throw tooOld();
+      return;
+    }
+    const word = this.#history.vouchesFor(at, this.listed);
+    if (word === "relist") throw tooOld();
+    if (compareResourceVersions(at, this.listed.resourceVersion) > 0) {
       if (isOnline && !this.isEdited) return;
       throw expired(
         `The copy kept here ends at resourceVersion ${resourceVersion}, before ${at}, and the API server cannot be reached`,
       );
     }
-    if (isPartlyTold && compareResourceVersions(at, epoch) <= 0)
-      throw expired(`too old resource version: ${at} (${resourceVersion})`);
-    if (order === 0 && !this.isEdited) return;
-    if (compareResourceVersions(at, epoch) >= 0 && compareResourceVersions(at, this.#ring.floor) >= 0) return;
+    if (word === "yes") return;
     if (isOnline && !this.isFollowing && this.#watchers.size === 0 && (await this.#followFrom(at))) return;
-    throw expired(`too old resource version: ${at} (${resourceVersion})`);
+    throw tooOld();
   }
 
   /** Lists if nothing is kept yet. */
@@ -612,13 +583,9 @@ export class Scope {
   #startFollowing(from: string | undefined): Following {
     const following: Following = { controller: new AbortController(), verdict: Promise.withResolvers<boolean>() };
     this.#following = following;
-    this.#replayUntil = "";
-    if (from !== undefined) {
-      this.#replayUntil = this.listed!.resourceVersion;
-      this.#replayedTo = from;
-      this.#ring.reset(from);
-    }
-    this.#followLoop(following, from)
+    if (from === undefined) this.#history.endReplay();
+    else this.#history.beginReplay(from, this.listed!.resourceVersion);
+    this.#followLoop(following)
       .catch((error: unknown) => {
         this.parts.log.error("scope stopped following", { resource: this.identity.resource, error: String(error) });
       })
@@ -645,10 +612,9 @@ export class Scope {
     if (!this.copy.isDropped) this.copy.touch({ lastUsedMs: this.#lastUsedMs });
   }
 
-  async #followLoop(following: Following, from: string | undefined): Promise<void> {
+  async #followLoop(following: Following): Promise<void> {
     const { clock, link, source } = this.parts;
     const { signal } = following.controller;
-    let startAt = from;
     let failures = 0;
     while (this.#following === following) {
       if (!link.isOnline()) failures = 0;
@@ -658,8 +624,8 @@ export class Scope {
       if (!link.isOnline()) continue;
       const startedMs = clock.monotonicMs();
       const heldBefore = this.listed?.resourceVersion ?? "";
-      let outcome = await this.#attemptOnce(following, startAt);
-      if (outcome.kind === "expired" && this.#replayUntil !== "") {
+      let outcome = await this.#attemptOnce(following);
+      if (outcome.kind === "expired" && this.#history.isReplaying) {
         // The older moment is forgotten; ours may not be.
         this.#endReplay(following);
         outcome = { kind: "ended", retryAfterMs: 0 };
@@ -670,7 +636,6 @@ export class Scope {
         outcome = await this.#relist(outcome.kind, following);
       }
       if (outcome.kind === "stop" || this.#following !== following) return;
-      startAt = this.#replayUntil === "" ? undefined : this.#replayedTo;
       failures = outcome.kind === "ended" && clock.monotonicMs() - startedMs >= 1_000 ? 0 : failures + 1;
       if (failures > 0) await this.#pause(outcome.retryAfterMs ?? this.#backoffMs(failures), signal);
     }
@@ -683,16 +648,14 @@ export class Scope {
   /** The API server has forgotten the older moment: who relies on it lists again. */
   #endReplay(following: Following): void {
     following.verdict.resolve(false);
-    this.#replayUntil = "";
-    const floor = this.listed?.changedAt ?? "";
-    this.#ring.reset(floor);
+    const floor = this.#history.giveUpReplay(this.listed?.changedAt ?? "");
     this.#endWatchers(
       expired(`too old resource version: what happened before ${floor} is not known any more`).status,
       ({ startAt }) => compareResourceVersions(startAt, floor) < 0,
     );
   }
 
-  async #attemptOnce(following: Following, startAt: string | undefined): Promise<FollowOutcome> {
+  async #attemptOnce(following: Following): Promise<FollowOutcome> {
     const attempt = new AbortController();
     this.#attempt = attempt;
     const abort = () => attempt.abort(following.controller.signal.reason);
@@ -700,7 +663,7 @@ export class Scope {
     try {
       if (this.#hasRolledBack) return { kind: "rollback" };
       if (this.listed === undefined) await this.#list("first");
-      return await this.#followOnce(following, startAt ?? this.listed!.resourceVersion, attempt);
+      return await this.#followOnce(following, this.#history.nextFrom(this.listed!.resourceVersion), attempt);
     } catch (error) {
       return attempt.signal.reason instanceof RolledBackError
         ? { kind: "rollback" }
@@ -776,28 +739,23 @@ export class Scope {
     }
     if (frame.type === "BOOKMARK") {
       if (!isResourceVersion(frame.resourceVersion)) return undefined;
-      if (compareResourceVersions(frame.resourceVersion, position.at) < 0) return { kind: "rollback" };
+      if (!isNextBookmark(frame.resourceVersion, position.at)) return { kind: "rollback" };
       position.at = frame.resourceVersion;
       if (compareResourceVersions(frame.resourceVersion, this.listed.resourceVersion) > 0) {
         this.copy.touch({ resourceVersion: frame.resourceVersion, lastContactMs: clock.nowMs() });
         this.#tellAdvanced();
       }
-      this.#noteReplayed(position.at);
+      this.#history.passed(position.at);
       return undefined;
     }
     const { resourceVersion } = frame.item.meta;
     if (!isResourceVersion(resourceVersion))
       throw new MalformedError("Cannot follow a watch whose objects carry no resourceVersion");
-    if (compareResourceVersions(resourceVersion, position.at) <= 0) return { kind: "rollback" };
+    if (!isNextEvent(resourceVersion, position.at)) return { kind: "rollback" };
     position.at = resourceVersion;
     this.#apply(frame, codec);
-    this.#noteReplayed(resourceVersion);
+    this.#history.passed(resourceVersion);
     return undefined;
-  }
-
-  #noteReplayed(at: string): void {
-    this.#replayedTo = at;
-    if (compareResourceVersions(at, this.#replayUntil) >= 0) this.#replayUntil = "";
   }
 
   #apply(frame: { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly item: Item }, codec: Codec): void {
@@ -805,10 +763,9 @@ export class Scope {
     const { item, type } = frame;
     const { resourceVersion } = item.meta;
     const listed = this.listed!;
-    if (compareResourceVersions(resourceVersion, listed.resourceVersion) <= 0) {
-      // In the rows already: a replay for the ring alone, or overtaken by a list.
-      if (compareResourceVersions(resourceVersion, this.#replayUntil) > 0) return;
-    } else {
+    const place = this.#history.placeOf(resourceVersion, listed.resourceVersion);
+    if (place === "known") return;
+    if (place === "new") {
       if (type === "DELETED") this.copy.delete(item, resourceVersion, clock.nowMs());
       else this.copy.put(item, resourceVersion, clock.nowMs());
     }
@@ -1005,11 +962,10 @@ export class Scope {
     const hasGoneBack = before !== undefined && compareResourceVersions(resourceVersion, before.resourceVersion) < 0;
     const isTold = this.#watchers.size > 0 && before !== undefined && !hasGoneBack;
     if (!isTold) {
-      // Damage may have come between a difference and its end: who heard the first half is owed its 410 still.
-      writer.commit({ ...state, isPartlyTold: before?.isPartlyTold === true || this.#listeners.size > 0 }, () => {});
+      writer.commit({ ...state, isPartlyTold: this.#history.isTold }, () => {});
       const gone = expired(`too old resource version: the API server's history went back to ${resourceVersion}`).status;
       for (const watcher of [...this.#watchers]) watcher.close(codec.errorEvent(gone));
-      this.#ring.reset(resourceVersion);
+      this.#history.startOver(resourceVersion);
       return;
     }
     // Who began with a newer list than our rows must not be told how these differ.
@@ -1017,22 +973,19 @@ export class Scope {
       expired(`too old resource version: the copy kept here ended at ${before.resourceVersion}`).status,
       ({ startAt }) => compareResourceVersions(startAt, before.resourceVersion) > 0,
     );
-    this.#listeners = new Set(this.#watchers);
-    this.#lostListenerMs = undefined;
-    this.#epochSeq = Number.MAX_SAFE_INTEGER;
+    this.#history.tell(resourceVersion);
+    const send = (at: string, frame: Uint8Array) => this.#ring.append(at, frame);
+    const difference = new Difference({ codec, shape, before: before.resourceVersion, epoch: resourceVersion, send });
     writer.commit({ ...state, isPartlyTold: true }, (change) => {
-      if (change.type === "DELETED")
-        this.#ring.append(
-          resourceVersion,
-          codec.event(shape, "DELETED", codec.withResourceVersion(change.old.bytes, resourceVersion)),
-        );
-      else this.#ring.append(change.item.meta.resourceVersion, codec.event(shape, change.type, change.item.bytes));
+      difference.add(change);
       for (const watcher of this.#watchers) watcher.pump();
     });
-    this.#epochSeq = this.#ring.nextSeq;
+    if (!difference.end()) {
+      this.#endWatchers(expired(`too old resource version: what changed up to ${resourceVersion} has no order`).status);
+      return this.#history.startOver(resourceVersion);
+    }
     this.#ring.append(resourceVersion, codec.bookmark(shape, resourceVersion, false), true);
     this.#tellAdvanced();
-    this.#hearListeners();
   }
 
   #scheduleBookmarks(): void {
@@ -1040,7 +993,6 @@ export class Scope {
     this.#cancelBookmarks = this.parts.clock.after(this.parts.limits.bookmarkIntervalMs, () => {
       this.#cancelBookmarks = undefined;
       if (this.listed === undefined || this.#watchers.size === 0) return;
-      this.#hearListeners();
       for (const watcher of this.#watchers) this.#bookmark(watcher);
       this.#scheduleBookmarks();
     });
@@ -1049,7 +1001,7 @@ export class Scope {
   /** Where the rows stand is no bookmark for a watcher that is still being told how they came about. */
   #bookmark(watcher: ScopeWatcher): void {
     const { listed } = this;
-    if (listed !== undefined && this.#replayUntil === "") watcher.bookmark(this.servedVersion);
+    if (listed !== undefined && !this.#history.isReplaying) watcher.bookmark(this.servedVersion);
   }
 }
 

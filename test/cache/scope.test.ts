@@ -102,9 +102,9 @@ describe("a scope", () => {
     await clock.pass(5_000);
     expect(received.events.slice(4)).toEqual([
       "MODIFIED b@104",
-      "DELETED c@107",
+      "DELETED c@106",
+      "DELETED a@106",
       "ADDED c@107",
-      "DELETED a@107",
       "BOOKMARK @107",
     ]);
     expect(server.lists).toBe(2);
@@ -112,7 +112,7 @@ describe("a scope", () => {
     expect((await watch(scope, "107")).received.isEnded).toBe(false);
   });
 
-  test("who left in the middle of a difference lists again, even at the epoch", async () => {
+  test("who left in the middle of a difference lists again, and who lists at its epoch may watch from there at once", async () => {
     const { server, clock, open, watch, cut, heal } = startModel();
     for (const name of ["a", "b", "c"]) server.put(name, "1");
     const { scope } = open();
@@ -124,10 +124,17 @@ describe("a scope", () => {
     received.isStuck = true;
     heal();
     await clock.pass(5_000);
-    // It took the first frame and no more; its last resourceVersion is the epoch although two deletions are missing.
-    expect(received.events.at(-1)).toBe("DELETED a@106");
+    // It took the first frames and no more: whatever it has of the difference stands below the epoch.
+    expect(received.events.at(-1)).toBe("DELETED a@105");
     detach();
-    await expect(watch(scope, "106")).rejects.toMatchObject({ status: { code: 410 } });
+    await expect(watch(scope, "105")).rejects.toMatchObject({ status: { code: 410 } });
+    using list = scope.snapshot()!;
+    expect(list.listed.resourceVersion).toBe("106");
+    const { received: fresh } = await watch(scope, "106");
+    server.put("d", "1");
+    await clock.pass(50_000);
+    expect(fresh.events.slice(0, 1)).toEqual(["ADDED d@107"]);
+    expect(fresh.isEnded).toBe(false);
   });
 
   test("who left in the middle of a difference is not vouched for by the API server's history either", async () => {

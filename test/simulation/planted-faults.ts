@@ -151,18 +151,18 @@ export const plantedFaults: readonly PlantedFault[] = [
     breaks: ["P2"],
     edits: [
       {
-        file: "scope.ts",
-        text: "if (isPartlyTold && compareResourceVersions(at, epoch) <= 0)",
-        by: "if (false)",
+        file: "history.ts",
+        text: `if (compareResourceVersions(at, this.#toldBelow) < 0) return "relist";`,
+        by: "",
       },
-      { file: "scope.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
+      { file: "history.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
     ],
   },
   {
-    name: "a client that has yet to read the end of its stream is taken for gone",
+    name: "every deletion of a difference is told at the list's own moment",
     breaks: ["P2"],
-    seed: 1443,
-    edits: [{ file: "scope.ts", text: "if (isGone && this.#listeners", by: "if (this.#listeners" }],
+    seed: 3771,
+    edits: [{ file: "difference.ts", text: "momentBefore(next), true", by: "next, true" }],
   },
   {
     name: "a backlog is given half a second, however much comes",
@@ -172,14 +172,11 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [{ file: "scope.ts", text: "read: 500, truth: 3_000", by: "read: 500, truth: 500" }],
   },
   {
-    name: "an unfinished difference is forgotten at a restart",
+    name: "that a difference was told is forgotten at a restart, and so is the epoch",
     breaks: ["P2"],
     edits: [
-      {
-        file: "scope.ts",
-        text: "if (copy.listed?.isPartlyTold === true) this.#lostListenerMs = parts.clock.monotonicMs();",
-        by: "if (copy.listed?.isPartlyTold === true) copy.touch({ isPartlyTold: false });",
-      },
+      { file: "history.ts", text: `listed?.isPartlyTold === true ? listed.epoch : ""`, by: `""` },
+      { file: "history.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
     ],
   },
   {
@@ -199,8 +196,8 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "scope.ts",
-        text: "startAt ?? this.listed!.resourceVersion, attempt",
-        by: "startAt ?? this.listed!.epoch, attempt",
+        text: "this.#history.nextFrom(this.listed!.resourceVersion), attempt",
+        by: "this.#history.nextFrom(this.listed!.epoch), attempt",
       },
     ],
   },
@@ -269,7 +266,7 @@ export const plantedFaults: readonly PlantedFault[] = [
       {
         file: "scope.ts",
         text: "this.#endReplay(following);",
-        by: `this.#replayUntil = ""; this.#ring.reset(this.listed!.changedAt);`,
+        by: `this.#history.giveUpReplay(this.listed!.changedAt);`,
       },
     ],
   },

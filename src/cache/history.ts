@@ -1,0 +1,143 @@
+/**
+ * What a client that comes back at a resourceVersion can be promised.
+ *
+ * All arithmetic with resourceVersions is here; sockets, rows and the API
+ * server are not. A history is a ring of recent events and three moments:
+ *
+ *        told    epoch          floor          now
+ *   -------|-------|--------------|--------------|------->
+ *      1       2          3              4           5
+ *
+ *   now     where the rows stand: the last list, event or bookmark
+ *   floor   every event above it is in the ring
+ *   epoch   the last list that replaced the rows
+ *   told    the last of those whose difference was told to watchers
+ *
+ *   where a client stands       what it is promised
+ *   4, at the floor or at now   everything newer, from the ring
+ *   2, 3                        nothing by us; the API server may know more
+ *   1, below `told`             to list again: it may have heard a part of a
+ *                               difference, and no history makes up for the rest
+ *   5                           what is newer than itself, as soon as the API
+ *                               server can be asked; nobody else knows the moment
+ *   a resourceVersion of ours   to list again: these rows never had it
+ *
+ * Nobody has to be remembered who heard only half: see `difference.ts`.
+ */
+
+import { compareResourceVersions } from "../kube/resource-version.ts";
+import type { ListedState } from "../store/contract.ts";
+import { isLocalVersion } from "./edits.ts";
+import { Ring } from "./ring.ts";
+
+/** What a history says to a moment: all that is newer is known here, list again, or only the API server may know. */
+export type Vouch = "yes" | "relist" | "ask upstream";
+
+/** Where the rows stand. */
+export type HeldMoments = Pick<ListedState, "resourceVersion" | "epoch">;
+
+/** What an event means for the rows and for the ring. */
+export type EventPlace =
+  /** Newer than the rows. */
+  | "new"
+  /** In the rows already; a client that resumes waits for it. */
+  | "replayed"
+  /** In the rows already, and nobody waits for it. */
+  | "known";
+
+/** The recent past of one scope's rows. */
+export class History {
+  readonly ring: Ring;
+  #toldBelow: string;
+  /** While an older moment is replayed for a client that resumes: how far it has come, and where the rows stood. */
+  #replay: { at: string; readonly until: string } | undefined;
+
+  /** @param listed as the store has it; what was told before the last restart is known by its epoch. */
+  constructor(bounds: { readonly ringMaxEvents: number; readonly ringMaxBytes: number }, listed?: ListedState) {
+    this.ring = new Ring(bounds.ringMaxEvents, bounds.ringMaxBytes, listed?.changedAt ?? "");
+    this.#toldBelow = listed?.isPartlyTold === true ? listed.epoch : "";
+  }
+
+  /** Whether some moment below the epoch may be a part of a difference; kept with the rows. */
+  get isTold(): boolean {
+    return this.#toldBelow !== "";
+  }
+
+  /** What a client that stands at this moment can be promised. */
+  vouchesFor(at: string, { resourceVersion: now, epoch }: HeldMoments): Vouch {
+    if (isLocalVersion(at)) return "relist";
+    if (compareResourceVersions(at, this.#toldBelow) < 0) return "relist";
+    if (at === now) return "yes";
+    if (compareResourceVersions(at, now) > 0) return "ask upstream";
+    const isHeld = compareResourceVersions(at, epoch) >= 0 && compareResourceVersions(at, this.ring.floor) >= 0;
+    return isHeld ? "yes" : "ask upstream";
+  }
+
+  /** The rows were replaced and nobody heard how: from now on only this moment and newer ones are known. */
+  startOver(now: string): void {
+    this.#replay = undefined;
+    // After a restored backup what was told was told of another history.
+    if (compareResourceVersions(this.#toldBelow, now) > 0) this.#toldBelow = now;
+    this.ring.reset(now);
+  }
+
+  /** The difference of a list at this moment is being told: whoever stands below it may have heard a part. */
+  tell(epoch: string): void {
+    this.#replay = undefined;
+    this.#toldBelow = epoch;
+  }
+
+  // ---- an older moment, replayed ----
+
+  /** Whether what a resuming client missed is still on its way: where the rows stand is no bookmark then. */
+  get isReplaying(): boolean {
+    return this.#replay !== undefined;
+  }
+
+  /** Where a watch has to begin: at the rows, or where the replay has come to. */
+  nextFrom(now: string): string {
+    return this.#replay?.at ?? now;
+  }
+
+  /** The API server is asked for everything after an older moment, so that the ring can vouch for it. */
+  beginReplay(from: string, now: string): void {
+    this.#replay = { at: from, until: now };
+    this.ring.reset(from);
+  }
+
+  /** The API server has forgotten that moment. @returns the one below which nobody can be promised anything. */
+  giveUpReplay(changedAt: string): string {
+    this.#replay = undefined;
+    this.ring.reset(changedAt);
+    return changedAt;
+  }
+
+  /** No watch is open any more; the next one begins at the rows. */
+  endReplay(): void {
+    this.#replay = undefined;
+  }
+
+  /** The upstream watch has come to this moment. */
+  passed(at: string): void {
+    if (this.#replay === undefined) return;
+    this.#replay.at = at;
+    if (compareResourceVersions(at, this.#replay.until) >= 0) this.#replay = undefined;
+  }
+
+  /** What an event of the upstream watch is to rows that stand at `now`. */
+  placeOf(resourceVersion: string, now: string): EventPlace {
+    if (compareResourceVersions(resourceVersion, now) > 0) return "new";
+    const isAwaited = this.#replay !== undefined && compareResourceVersions(resourceVersion, this.#replay.until) <= 0;
+    return isAwaited ? "replayed" : "known";
+  }
+}
+
+/** Whether a watch that stands at `position` can go on with this event: a watch's events only grow. */
+export function isNextEvent(resourceVersion: string, position: string): boolean {
+  return compareResourceVersions(resourceVersion, position) > 0;
+}
+
+/** Whether a watch that stands at `position` can go on with this bookmark: one may repeat where it stands. */
+export function isNextBookmark(resourceVersion: string, position: string): boolean {
+  return compareResourceVersions(resourceVersion, position) >= 0;
+}
