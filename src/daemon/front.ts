@@ -6,6 +6,7 @@ import { loadOrCreateLocalAuthority, servingPair, type KeyPair } from "../certif
 import { Forwarder } from "../front/forward.ts";
 import { listen, type Listener } from "../front/listen.ts";
 import { Proxy } from "../front/proxy.ts";
+import { Recordings } from "../front/recordings.ts";
 import { CopyServer } from "../front/serve.ts";
 import type { Callers } from "./callers.ts";
 import type { Copies } from "./copies.ts";
@@ -91,7 +92,8 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     isRefused: () => reconnect.isRefused,
     refused: () => reconnect.refused(),
   });
-  const copies = new CopyServer(scopes, store, random, count);
+  const recordings = new Recordings(store, () => clock.nowMs());
+  const copies = new CopyServer(scopes, recordings, random, count);
   const proxy = new Proxy({
     ...over.callers,
     link,
@@ -101,6 +103,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     scopes,
     sources,
     copies,
+    recordings,
     store,
     upgrades: { upstream, proxyFor: config.upstream.proxyFor, onFailure },
     refusals,

@@ -22,8 +22,10 @@ import type { NodeWrite, NodeWriter } from "./node-write.ts";
 import type { Refusals } from "../callers/refusals.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { UnsaidError, UpstreamRefusedError } from "../uplink/scope-source.ts";
-import { route, type Route } from "./route.ts";
+import { prefersJson, route, type Route } from "./route.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
+import type { Recordings } from "./recordings.ts";
+import { prefersYaml } from "../kube/representation.ts";
 import type { CopyServer } from "./serve.ts";
 import type { ServiceAccounts } from "../callers/service-accounts.ts";
 import { ListTap, RecordTap, WriteTap, type OnResourceVersion } from "./taps.ts";
@@ -38,6 +40,7 @@ export interface ProxyParts {
   readonly scopes: Scopes;
   readonly sources: ScopeUpstream;
   readonly copies: CopyServer;
+  readonly recordings: Recordings;
   readonly nodeWrites: NodeWriter;
   /** Resolves when the node's writes may go up again after the link's return. */
   readonly mayWrite: () => Promise<void>;
@@ -52,9 +55,6 @@ export interface ProxyParts {
   /** Counts an answered request for metrics. */
   readonly observe: (verb: string, code: number, seconds: number) => void;
 }
-
-/** Resources whose bodies are sealed on disk. */
-const SECRET_RESOURCES: ReadonlySet<string> = new Set(["secrets"]);
 
 /** Serves exchanges. */
 export class Proxy {
@@ -139,7 +139,8 @@ export class Proxy {
 
   async #serve(exchange: Exchange, info: RequestInfo, caller: Caller): Promise<void> {
     const { forwarder, link } = this.parts;
-    const way = route(info, caller, exchange.accepted, isPretty(exchange, info));
+    const isYaml = prefersYaml(exchange.header("accept"));
+    const way = route(info, caller, exchange.accepted, { isPretty: isPretty(exchange, info), isYaml });
     switch (way.kind) {
       case "node-write":
         if (WAITING_WRITES.has(way.write)) await this.parts.mayWrite();
@@ -153,7 +154,7 @@ export class Proxy {
       case "recorded":
         return this.#recorded(exchange, info, caller, way.isObject);
       case "watch":
-        return this.#watch(exchange, info, caller, way.identity);
+        return this.#watch(exchange, info, caller, way);
       case "list-scope":
         if (link.isOnline()) return this.#listFromScope(exchange, info, caller, way.identity, way.notOlderThan);
         return this.parts.copies.list(exchange, info, this.parts.copies.scopeFor(way.identity, exchange));
@@ -184,7 +185,11 @@ export class Proxy {
     const held = scope.servedVersion;
     if (isLocalVersion(notOlderThan)) return this.parts.copies.list(exchange, info, scope);
     if (notOlderThan !== "0" && compareResourceVersions(held, notOlderThan) < 0 && this.parts.link.isOnline()) {
-      return this.#listForwarded(exchange, info, caller, { identity, mayAdopt: false, isRecent: false });
+      return this.#listForwarded(exchange, info, caller, {
+        identity,
+        learns: "use",
+        isRecent: false,
+      });
     }
     return this.parts.copies.list(exchange, info, scope);
   }
@@ -193,11 +198,11 @@ export class Proxy {
     exchange: Exchange,
     info: RequestInfo,
     caller: Caller,
-    { identity, mayAdopt, isRecent }: Omit<Extract<Route, { kind: "list-forward" }>, "kind">,
+    { identity, learns, isRecent }: Omit<Extract<Route, { kind: "list-forward" }>, "kind">,
   ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
-    const scope = link.isOnline() ? scopes.open(identity) : undefined;
-    const adoption = mayAdopt ? scope?.adopt() : undefined;
+    const scope = link.isOnline() && learns !== "nothing" ? scopes.open(identity) : undefined;
+    const adoption = learns === "answer" ? scope?.adopt() : undefined;
     const kept = () => copies.scopeFor(identity, exchange);
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
@@ -212,8 +217,14 @@ export class Proxy {
     });
   }
 
-  async #watch(exchange: Exchange, info: RequestInfo, caller: Caller, identity: ScopeIdentity): Promise<void> {
+  async #watch(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    { identity, isKnown }: { readonly identity: ScopeIdentity; readonly isKnown: boolean },
+  ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
+    if (link.isOnline() && !isKnown) return forwarder.forward(exchange, caller);
     const scope: Scope | undefined = link.isOnline() ? scopes.open(identity) : copies.scopeFor(identity, exchange);
     if (link.isOnline() && (scope === undefined || scope.isOversize)) return forwarder.forward(exchange, caller);
     if (scope === undefined) return copies.list(exchange, info, undefined);
@@ -234,7 +245,7 @@ export class Proxy {
         ? undefined
         : copies.kept(exchange, info, caller, isObject, refusals.doubtedAtMs(caller.principal));
     const isProven = caller.isOwn || refusals.isProven(caller.principal, info);
-    if (isObject && isProven && info.query.get("resourceVersion") === "0") {
+    if (isObject && isProven && info.query.get("resourceVersion") === "0" && !prefersYaml(exchange.header("accept"))) {
       const live = copies.findObject(exchange, info, caller, (scope) => scope.state === "live");
       if (live !== undefined) return copies.object(exchange, live);
     }
@@ -244,19 +255,19 @@ export class Proxy {
       else copies.recorded(exchange, found);
     };
     return forwarder.forward(exchange, caller, {
+      ...(isObject && prefersJson(info, exchange.accepted) && exchange.accepted[0]?.format === "protobuf"
+        ? { accept: "application/json" }
+        : {}),
       tap: this.#recordTap(exchange, info, caller, isObject),
       fallback: { canServe: () => kept() !== undefined, serve },
     });
   }
 
   #recordTap(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): RecordTap {
-    const { clock, copies, refusals, store } = this.parts;
+    const { copies, recordings, refusals } = this.parts;
     const best = exchange.accepted.slice(0, 1);
     return new RecordTap({
-      store,
-      key: copies.responseKey(exchange, info, caller),
-      isSecret: SECRET_RESOURCES.has(info.resource),
-      nowMs: () => clock.nowMs(),
+      keep: (answer) => recordings.keep(exchange, info, caller.principal, answer),
       isKept: () =>
         isObject &&
         copies.findObject({ ...exchange, accepted: best }, info, caller, (scope) => scope.state === "live") !==
@@ -264,13 +275,13 @@ export class Proxy {
       onRefused: async (status) => {
         if (status === 401) return this.#refused(401, caller, undefined);
         const isKept = isObject && copies.kept(exchange, info, caller, isObject) !== undefined;
-        store.deleteResponsesForPath(caller.principal, info.path);
+        recordings.forget(caller.principal, info);
         if (isObject) await refusals.objectRefused(caller.principal, info, isKept);
       },
       onAllowed: () => {
         if (isObject) refusals.allowed(caller.principal, info);
       },
-      onGone: () => store.deleteResponsesForPath(caller.principal, info.path),
+      onGone: () => recordings.forget(caller.principal, info),
     });
   }
 
@@ -281,7 +292,8 @@ export class Proxy {
     const onStatus = (status: number) => {
       if (status === 401) void this.#refused(401, caller, undefined);
       else refusedTokens.delete(caller.credential.id);
-      const objectPath = info.subresource === "" ? info.path : info.path.slice(0, -info.subresource.length - 1);
+      const { canonicalPath, subresource } = info;
+      const objectPath = subresource === "" ? canonicalPath : canonicalPath.slice(0, -subresource.length - 1);
       if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun"))
         store.deleteResponsesForPath(caller.principal, objectPath);
     };

@@ -6,6 +6,7 @@
  * Dot segments, empty segments and absolute forms are refused outright.
  */
 
+import { canonicalFieldSelector } from "../kube/selectors.ts";
 import { badRequest } from "../kube/status-error.ts";
 
 /** The verbs of Kubernetes' authorization, and "connect" for upgrades and unknown methods. */
@@ -18,6 +19,8 @@ export interface RequestInfo {
   readonly target: string;
   /** The target up to "?". */
   readonly path: string;
+  /** The same path in one spelling: what means the same is the same text. Never what goes upstream. */
+  readonly canonicalPath: string;
   readonly query: URLSearchParams;
   readonly verb: Verb;
   readonly group: string;
@@ -58,15 +61,23 @@ export function requestInfo(method: string, target: string): RequestInfo {
   if ((segments[0] === "api" || segments[0] === "apis") && hasHiddenSlash(segments))
     throw badRequest("The path must not contain encoded slashes");
   const query = mark < 0 ? NO_QUERY : readQuery(target.slice(mark + 1));
-  const base = { method, target, path, query };
-  const verb = VERBS[method] ?? "connect";
+  const base = { method, target, path, canonicalPath: spelled(path, segments), query };
   const isCore = segments[0] === "api";
-  const rest = isCore ? segments.slice(2) : segments[0] === "apis" ? segments.slice(3) : [];
-  if (rest.length === 0 || rest[0] === "" || rest[0] === "watch" || rest[0] === "proxy") {
-    return { ...base, verb, group: "", version: "", namespace: "", resource: "", subresource: "", name: "" };
-  }
+  const behind = isCore ? segments.slice(2) : segments[0] === "apis" ? segments.slice(3) : [];
+  const isWatchPath = behind[0] === "watch" && method === "GET";
+  const rest = isWatchPath ? behind.slice(1) : behind;
+  if (rest.length === 0 || rest[0] === "" || rest[0] === "watch" || rest[0] === "proxy")
+    return { ...base, ...NO_RESOURCE, verb: VERBS[method] ?? "connect" };
   const group = isCore ? "" : segments[1]!;
   const version = isCore ? segments[1]! : segments[2]!;
+  const named = { ...base, group, version, ...namesIn(rest) };
+  return isWatchPath ? watchOf(named) : { ...named, verb: verbOf(VERBS[method] ?? "connect", named.name, query) };
+}
+
+const NO_RESOURCE = { group: "", version: "", namespace: "", resource: "", subresource: "", name: "" } as const;
+
+/** What stands behind the version. */
+function namesIn(rest: readonly string[]): Pick<RequestInfo, "namespace" | "resource" | "subresource" | "name"> {
   // namespaces/NAME and its status and finalize are about the namespace itself.
   const isInside =
     rest[0] === "namespaces" &&
@@ -74,15 +85,25 @@ export function requestInfo(method: string, target: string): RequestInfo {
     !(rest.length === 3 && (rest[2] === "status" || rest[2] === "finalize"));
   const [resource = "", name = "", ...subresources] = isInside ? rest.slice(2) : rest;
   const namespace = isInside ? rest[1]! : resource === "namespaces" ? name : "";
+  return { namespace, resource, subresource: subresources.join("/"), name };
+}
+
+/** The old form of a watch, with `watch/` in its path; the name of one object is a field selector to the API server too. */
+function watchOf(named: Omit<RequestInfo, "verb">): RequestInfo {
+  const { query, name, resource, namespace } = named;
+  if (name === "") return { ...named, verb: "watch" };
+  const selector = canonicalFieldSelector(`metadata.name=${name.replace(/[\\,=]/g, "\\$&")}`);
+  const asked = canonicalFieldSelector(query.get("fieldSelector") ?? "");
+  // A selector beside the name that says something else is the API server's to refuse or to combine.
+  if (asked !== "" && asked !== selector) return { ...named, ...NO_RESOURCE, verb: "connect" };
+  const selecting = new URLSearchParams(query);
+  selecting.set("fieldSelector", selector);
   return {
-    ...base,
-    verb: verbOf(verb, name, query),
-    group,
-    version,
-    namespace,
-    resource,
-    subresource: subresources.join("/"),
-    name,
+    ...named,
+    query: selecting,
+    verb: "watch",
+    name: "",
+    namespace: resource === "namespaces" ? "" : namespace,
   };
 }
 
@@ -114,10 +135,19 @@ function verbOf(verb: Verb, name: string, query: URLSearchParams): Verb {
 
 /** The API server decodes before it splits, so that namespaces/shop%2Fsecrets is a list of secrets to it; behind `proxy` the path is another server's. */
 function hasHiddenSlash(segments: readonly string[]): boolean {
-  const resourceAt = segments[0] === "api" ? 2 : 3;
+  const versionedAt = segments[0] === "api" ? 2 : 3;
+  const resourceAt = segments[versionedAt] === "watch" ? versionedAt + 1 : versionedAt;
   const subresourceAt = resourceAt + (segments[resourceAt] === "namespaces" ? 4 : 2);
   const own = segments[subresourceAt] === "proxy" ? segments.slice(0, subresourceAt) : segments;
   return own.some((segment) => segment.includes("/"));
+}
+
+/** Escapes only what must be; a path without escapes is its own spelling. */
+function spelled(path: string, segments: readonly string[]): string {
+  if (!path.includes("%")) return path;
+  const escaped = (segment: string) =>
+    encodeURIComponent(segment).replace(/%(?:3A|40|24|2C|2B|3D|26)/g, decodeURIComponent);
+  return `/${segments.map(escaped).join("/")}`;
 }
 
 /** Bad escapes stay as they are: the API server is the one to refuse them. */

@@ -6,7 +6,8 @@
  *   lease, own status, event, token, review   forward, learned    answered: see node-writes.ts
  *   any other write, connect, unknown method  forward             503
  *   impersonated                              forward, not kept   503
- *   watch, parameters known                   scope               scope, else 503
+ *   watch                                     scope               scope, else 503
+ *   watch or list, a parameter unknown        forward, not kept   scope, else 503
  *   list, "any" or "not older than N"         scope               scope, else 503
  *   list, most recent / exact / paged         forward, adopted    scope, else 503 (410 for pages)
  *   get of an object, discovery               forward, recorded   scope or recording, else 503
@@ -22,6 +23,7 @@ import { nodeWriteOf, type NodeWrite } from "./node-write.ts";
 import { flag, type RequestInfo } from "./request-info.ts";
 import type { Representation } from "../kube/representation.ts";
 import { representationKey } from "../kube/representation.ts";
+import { canonicalFieldSelector, canonicalLabelSelector } from "../kube/selectors.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
 
 /** How a request is served. */
@@ -30,22 +32,27 @@ export type Route =
   | { readonly kind: "node-write"; readonly write: NodeWrite }
   /** To the API server and back, nothing kept. */
   | { readonly kind: "forward" }
-  /** A watch of a scope. */
-  | { readonly kind: "watch"; readonly identity: ScopeIdentity }
+  /** A watch of a scope; one with an unknown parameter is asked of the API server while it is there. */
+  | { readonly kind: "watch"; readonly identity: ScopeIdentity; readonly isKnown: boolean }
   /** A list that a live scope may answer. */
   | { readonly kind: "list-scope"; readonly identity: ScopeIdentity; readonly notOlderThan: string }
   /** A list that only the API server can answer while it is there. */
   | {
       readonly kind: "list-forward";
       readonly identity: ScopeIdentity;
-      readonly mayAdopt: boolean;
+      /** What its scope takes from it: the answer itself, that it is asked for, or nothing. */
+      readonly learns: "answer" | "use" | "nothing";
       /** The answer claims to be recent: an older one than what is held means that history went back. */
       readonly isRecent: boolean;
     }
   /** A GET whose whole answer is kept. */
   | { readonly kind: "recorded"; readonly isObject: boolean };
 
-/** Query parameters whose meaning is known here; with any other one a list or watch is forwarded and not kept. */
+/**
+ * Query parameters whose meaning is known here. What another one means to the
+ * API server is not known: with it a list or watch is forwarded and not kept.
+ * One that does not know it either ignores it, and so does a copy.
+ */
 const LIST_PARAMETERS: ReadonlySet<string> = new Set([
   "limit",
   "continue",
@@ -64,19 +71,25 @@ const LIST_PARAMETERS: ReadonlySet<string> = new Set([
 
 /** Overlays merge JSON: these are asked for as JSON whenever the client takes it. */
 const JSON_PREFERRED: ReadonlySet<string> = new Set(["/pods", "/nodes"]);
+const PLAIN_JSON: Representation = { format: "json", as: "object", asVersion: "" };
+
+/** How the client wants its answer, where a copy cannot give it like that. */
+export interface Wish {
+  /** Indented. */
+  readonly isPretty: boolean;
+  /** As YAML before anything else. */
+  readonly isYaml: boolean;
+}
 
 /** Decides from the request and its caller alone; the link's state comes later. */
-export function route(
-  info: RequestInfo,
-  caller: Caller,
-  accepted: readonly Representation[],
-  isPretty: boolean,
-): Route {
+export function route(info: RequestInfo, caller: Caller, accepted: readonly Representation[], wish: Wish): Route {
   const write = nodeWriteOf(info, caller);
   if (write !== undefined) return { kind: "node-write", write };
   const isRead = info.verb === "get" || info.verb === "list" || info.verb === "watch";
-  if (!isRead || caller.isImpersonating || info.method !== "GET" || accepted.length === 0) return { kind: "forward" };
-  if (info.resource === "") return keptPath(info.path) ? { kind: "recorded", isObject: false } : { kind: "forward" };
+  if (!isRead || caller.isImpersonating || info.method !== "GET") return { kind: "forward" };
+  if (info.resource === "")
+    return keptPath(info.canonicalPath) ? { kind: "recorded", isObject: false } : { kind: "forward" };
+  if (accepted.length === 0) return { kind: "forward" };
   if (info.verb === "get") {
     const isKept = info.subresource === "" || info.subresource === "status" || info.subresource === "scale";
     // Leases change every few seconds and are of no use offline.
@@ -84,10 +97,17 @@ export function route(
       ? { kind: "recorded", isObject: info.subresource === "" }
       : { kind: "forward" };
   }
-  if (info.subresource !== "" || [...info.query.keys()].some((name) => !LIST_PARAMETERS.has(name)))
-    return { kind: "forward" };
+  if (info.subresource !== "") return { kind: "forward" };
+  const isKnown = [...info.query.keys()].every((name) => LIST_PARAMETERS.has(name));
   const identity = scopeIdentity(info, caller.principal, accepted);
-  if (info.verb === "watch") return isValidWatch(info.query) ? { kind: "watch", identity } : { kind: "forward" };
+  if (info.verb === "watch")
+    // There is no stream of YAML.
+    return isValidWatch(info.query) && !wish.isYaml ? { kind: "watch", identity, isKnown } : { kind: "forward" };
+  return listRoute(info, identity, isKnown, wish);
+}
+
+/** Which copy may answer a list, and what is learned from it. */
+function listRoute(info: RequestInfo, identity: ScopeIdentity, isKnown: boolean, wish: Wish): Route {
   const resourceVersion = info.query.get("resourceVersion") ?? "";
   const match = info.query.get("resourceVersionMatch") ?? "";
   const isPaged = (info.query.get("limit") ?? "0") !== "0" || (info.query.get("continue") ?? "") !== "";
@@ -95,12 +115,13 @@ export function route(
     resourceVersion === "0" && (match === "" || match === "NotOlderThan") && (info.query.get("continue") ?? "") === "";
   const isNotOlder =
     /^[1-9][0-9]*$/.test(resourceVersion) && (match === "NotOlderThan" || (match === "" && !isPaged)) && !isPaged;
-  if ((isAny || isNotOlder) && !isPretty && !info.query.has("sendInitialEvents"))
+  const isPlain = isKnown && !wish.isPretty && !wish.isYaml;
+  if ((isAny || isNotOlder) && isPlain && !info.query.has("sendInitialEvents"))
     return { kind: "list-scope", identity, notOlderThan: resourceVersion };
   return {
     kind: "list-forward",
     identity,
-    mayAdopt: !isPaged && !isPretty && resourceVersion === "",
+    learns: !isKnown ? "nothing" : !isPaged && isPlain && resourceVersion === "" ? "answer" : "use",
     // A later page is as old as the first one, and whoever names a resourceVersion gets that one or a cache's.
     isRecent: resourceVersion === "" && match === "" && (info.query.get("continue") ?? "") === "",
   };
@@ -125,14 +146,19 @@ function isValidWatch(query: URLSearchParams): boolean {
   return sends === undefined ? match === "" : sends && match === "NotOlderThan";
 }
 
+/** Whether this is asked for as JSON though the client names protobuf first. */
+export function prefersJson({ group, resource }: RequestInfo, accepted: readonly Representation[]): boolean {
+  return (
+    JSON_PREFERRED.has(`${group}/${resource}`) &&
+    accepted[0]!.as === "object" &&
+    accepted.some(({ format, as }) => format === "json" && as === "object")
+  );
+}
+
 /** The scope a list or watch belongs to. */
 function scopeIdentity(info: RequestInfo, principal: string, accepted: readonly Representation[]): ScopeIdentity {
   const { group, version, resource, query } = info;
-  const plainJson = accepted.find(({ format, as }) => format === "json" && as === "object");
-  const kept =
-    JSON_PREFERRED.has(`${group}/${resource}`) && accepted[0]!.as === "object" && plainJson !== undefined
-      ? [plainJson]
-      : accepted;
+  const kept = prefersJson(info, accepted) ? [PLAIN_JSON] : accepted;
   const includeObject = query.get("includeObject");
   return {
     principal,
@@ -140,8 +166,8 @@ function scopeIdentity(info: RequestInfo, principal: string, accepted: readonly 
     version,
     resource,
     namespace: resource === "namespaces" ? "" : info.namespace,
-    fieldSelector: query.get("fieldSelector") ?? "",
-    labelSelector: query.get("labelSelector") ?? "",
+    fieldSelector: canonicalFieldSelector(query.get("fieldSelector") ?? ""),
+    labelSelector: canonicalLabelSelector(query.get("labelSelector") ?? ""),
     representation:
       representationKey(kept) +
       (includeObject === null || includeObject === "Metadata" ? "" : `;includeObject=${includeObject}`),

@@ -7,12 +7,14 @@ import { listPieces } from "../cache/list-copy.ts";
 import type { Scope, WatchRequest } from "../cache/scope.ts";
 import { isKeptAs, type FoundObject, type Scopes } from "../cache/scopes.ts";
 import type { WatchSink } from "../cache/scope-watcher.ts";
-import { representationKey } from "../kube/representation.ts";
+import { prefersYaml } from "../kube/representation.ts";
+import type { Codec } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { StatusError, badRequest, expired, resourceVersionTooLarge, unavailable } from "../kube/status-error.ts";
-import type { ResponseKey, ScopeIdentity, Store, StoredResponse } from "../store/contract.ts";
+import type { ScopeIdentity, StoredResponse } from "../store/contract.ts";
 import { breakOff, writePieces } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
+import type { Recordings } from "./recordings.ts";
 import type { Caller } from "../callers/identify.ts";
 import { flag, type RequestInfo } from "./request-info.ts";
 
@@ -20,7 +22,7 @@ import { flag, type RequestInfo } from "./request-info.ts";
 export class CopyServer {
   constructor(
     private readonly scopes: Scopes,
-    private readonly store: Store,
+    private readonly recordings: Recordings,
     private readonly random: () => number,
     private readonly count: (what: "servedFromCache") => void,
   ) {}
@@ -60,7 +62,7 @@ export class CopyServer {
     this.count("servedFromCache");
     const codec = scope.codec(listed);
     const { response } = exchange;
-    response.writeHead(200, { "Content-Type": codec.contentType, "Cache-Control": "no-cache, private" });
+    response.writeHead(200, { "Content-Type": typeFor(exchange, codec), "Cache-Control": "no-cache, private" });
     try {
       if (await writePieces(exchange, listPieces(codec, snapshot, listed.resourceVersion))) response.end();
     } catch {
@@ -129,7 +131,7 @@ export class CopyServer {
     const codec = scope.codec(listed);
     const body = codec.single(listed.shape, item.bytes);
     exchange.response.writeHead(200, {
-      "Content-Type": codec.contentType,
+      "Content-Type": typeFor(exchange, codec),
       "Content-Length": body.length,
       "Cache-Control": "no-cache, private",
     });
@@ -150,7 +152,7 @@ export class CopyServer {
   ): FoundObject | StoredResponse | undefined {
     // What a recording says of its object's age is not read: it vouches for no moment.
     const isRecent = !isObject || vouchesFor("0", info.query.get("resourceVersion") ?? "");
-    const known = isRecent ? this.#recorded(exchange, info, caller) : undefined;
+    const known = isRecent ? this.recordings.find(exchange, info, caller.principal) : undefined;
     const recorded = info.resource !== "" && (known?.storedAtMs ?? 0) <= doubtedAtMs ? undefined : known;
     if (!isObject) return recorded;
     const found = this.findObject(exchange, info, caller, () => true);
@@ -176,25 +178,6 @@ export class CopyServer {
     exchange.response.end(response.body);
   }
 
-  /** Under which key an answer to this request is kept. */
-  responseKey(exchange: Exchange, info: RequestInfo, caller: Caller): ResponseKey {
-    const query =
-      info.query.size === 0
-        ? []
-        : [...info.query].filter(([name]) => name !== "resourceVersion" && name !== "timeout" && name !== "pretty");
-    const text = query.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join("&");
-    // Aggregated discovery and OpenAPI have media types of their own: their Accept is kept as it is.
-    const accept =
-      info.resource === ""
-        ? (exchange.header("accept") ?? "").toLowerCase().replaceAll(" ", "")
-        : representationKey(exchange.accepted);
-    return { principal: caller.principal, target: text === "" ? info.path : `${info.path}?${text}`, accept };
-  }
-
-  #recorded(exchange: Exchange, info: RequestInfo, caller: Caller): StoredResponse | undefined {
-    return this.store.getResponse(this.responseKey(exchange, info, caller));
-  }
-
   /** A complete list that was heard from after the recording no longer has the object. */
   #wasSeenGone(info: RequestInfo, caller: Caller, recordedAtMs: number): boolean {
     const namespace = info.resource === "namespaces" ? "" : info.namespace;
@@ -209,6 +192,13 @@ export class CopyServer {
     }
     return false;
   }
+}
+
+/** JSON is YAML, and whoever wants that alone is told that it is. */
+function typeFor(exchange: Exchange, { contentType }: Codec): string {
+  return contentType === "application/json" && prefersYaml(exchange.header("accept"))
+    ? "application/yaml"
+    : contentType;
 }
 
 /** Holds a list's options against the resourceVersion that is kept. */

@@ -9,7 +9,7 @@
 import type { Gunzip } from "node:zlib";
 import type { ListAdoption } from "../cache/list-adoption.ts";
 import type { Scope } from "../cache/scope.ts";
-import type { ResponseKey, Store } from "../store/contract.ts";
+import type { StoredResponse } from "../store/contract.ts";
 import type { AnswerTap } from "./forward.ts";
 import { decodeBody } from "./serve.ts";
 
@@ -114,10 +114,8 @@ const RECORDED_HEADERS = ["content-type", "etag", "vary", "cache-control", "last
 
 /** How an answer is recorded. */
 export interface RecordOptions {
-  readonly store: Store;
-  readonly key: ResponseKey;
-  readonly isSecret: boolean;
-  readonly nowMs: () => number;
+  /** Keeps the answer. */
+  readonly keep: (answer: Pick<StoredResponse, "headers" | "body">) => void;
   /** A scope answers this object already: nothing needs recording. */
   readonly isKept: () => boolean;
   readonly onRefused: OnRefused;
@@ -174,10 +172,9 @@ export class RecordTap implements AnswerTap {
   }
 
   #record(bytes: Uint8Array): void {
-    const { store, key, isSecret, nowMs, isKept } = this.options;
-    if (isKept()) return;
+    if (this.options.isKept()) return;
     const body = decodeBody(bytes, this.#encoding);
     if (body === undefined || body.length > MAX_RECORDED_BYTES) return;
-    store.putResponse(key, { status: 200, headers: this.#headers, body, storedAtMs: nowMs() }, { isSecret });
+    this.options.keep({ headers: this.#headers, body });
   }
 }

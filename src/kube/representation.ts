@@ -6,8 +6,8 @@
  * get the same key.
  *
  * CBOR and YAML are left out of what goes upstream: the first is not offered
- * by default clients, the second has no streaming form. Table exists in JSON
- * only.
+ * by default clients, the second has no streaming form; but whoever takes YAML
+ * can read JSON, which is YAML. Table exists in JSON only.
  *
  * Source: apiserver endpoints/handlers/negotiation; meta.k8s.io conversion by
  * `;as=KIND;v=VERSION;g=meta.k8s.io`.
@@ -27,6 +27,8 @@ export interface Representation {
 }
 
 const MEDIA_TYPES = { json: "application/json", protobuf: "application/vnd.kubernetes.protobuf" } as const;
+const YAML = "application/yaml";
+const CBOR = "application/cbor";
 const PLAIN_JSON: Representation = { format: "json", as: "object", asVersion: "" };
 
 /** One clause of an Accept header. */
@@ -45,18 +47,60 @@ interface Clause {
  */
 export function acceptedRepresentations(accept: string | undefined): readonly Representation[] {
   if (accept === undefined || accept.trim() === "") return [PLAIN_JSON];
-  const clauses = accept
-    .split(",")
-    .map(clauseOf)
-    .filter(({ quality }) => quality > 0);
-  clauses.sort((a, b) => b.quality - a.quality || wildcards(a) - wildcards(b));
   const found = new Map<string, Representation>();
-  for (const clause of clauses) {
+  for (const clause of clausesOf(accept)) {
     const representation = representationOf(clause);
     if (representation !== undefined && !found.has(keyOfOne(representation)))
       found.set(keyOfOne(representation), representation);
   }
   return [...found.values()];
+}
+
+/** Whether YAML is what the client wants before anything else. */
+export function prefersYaml(accept: string | undefined): boolean {
+  return accept !== undefined && clausesOf(accept)[0]?.mediaType === YAML;
+}
+
+/**
+ * The forms in which an object's recorded answer can be read by this client, best first.
+ *
+ * @returns representations as `representationKey` writes one of them, "yaml" or "cbor".
+ */
+export function readableForms(accept: string | undefined): readonly string[] {
+  if (accept === undefined || accept.trim() === "") return ["json"];
+  const forms = clausesOf(accept).flatMap((clause) => {
+    const own = clause.mediaType === YAML ? ["yaml"] : clause.mediaType === CBOR ? ["cbor"] : [];
+    const representation = representationOf(clause);
+    return representation === undefined ? own : [...own, keyOfOne(representation)];
+  });
+  return [...new Set(forms)];
+}
+
+/** The forms in which discovery, OpenAPI and the like can be read: media types with their parameters, in one spelling. */
+export function readableDocuments(accept: string | undefined): readonly string[] {
+  if (accept === undefined || accept.trim() === "") return [MEDIA_TYPES.json];
+  const isAny = ({ mediaType: type }: Clause) => type === "*/*" || type === "application/*";
+  return [...new Set(clausesOf(accept).map((clause) => (isAny(clause) ? MEDIA_TYPES.json : documentOf(clause))))];
+}
+
+/** The form of a document by its Content-Type, as `readableDocuments` spells it. */
+export function documentForm(contentType: string): string {
+  return documentOf(clauseOf(contentType));
+}
+
+/** kube-openapi answers what was asked for with "@" with a dot. */
+function documentOf({ mediaType: type, parameters }: Clause): string {
+  const named = [...parameters].filter(([name]) => name === "as" || name === "g" || name === "v");
+  return [type.replace("@", "."), ...named.map(([name, value]) => `${name}=${value.toLowerCase()}`).sort()].join(";");
+}
+
+/** What is acceptable at all, best first. */
+function clausesOf(accept: string): readonly Clause[] {
+  const clauses = accept
+    .split(",")
+    .map(clauseOf)
+    .filter(({ quality }) => quality > 0);
+  return clauses.sort((a, b) => b.quality - a.quality || wildcards(a) - wildcards(b));
 }
 
 function clauseOf(text: string): Clause {
@@ -85,7 +129,7 @@ function representationOf({ mediaType, parameters }: Clause): Representation | u
   const format =
     mediaType === MEDIA_TYPES.protobuf
       ? "protobuf"
-      : mediaType === MEDIA_TYPES.json || mediaType === "*/*" || mediaType === "application/*"
+      : mediaType === MEDIA_TYPES.json || mediaType === "*/*" || mediaType === "application/*" || mediaType === YAML
         ? "json"
         : undefined;
   if (format === undefined) return undefined;

@@ -49,6 +49,8 @@ export interface SelectionRequest {
 /** One term: a key or a field, and what its value must be; undefined where a label is absent. */
 export interface Requirement {
   readonly key: string;
+  /** In one spelling: two terms with the same text ask the same. */
+  readonly text: string;
   readonly isBroad: boolean;
   isMet(value: string | undefined): boolean;
 }
@@ -123,6 +125,37 @@ export function selectionOf(request: SelectionRequest): Selection | undefined {
   };
 }
 
+/** The label selector in one spelling, which asks the same; as it is when it is not one. */
+export function canonicalLabelSelector(selector: string): string {
+  return canonical(parseLabelSelector(selector)) ?? selector;
+}
+
+/** The field selector in one spelling, which asks the same; as it is when it is not one. */
+export function canonicalFieldSelector(selector: string): string {
+  return canonical(parseFieldSelector(selector)) ?? selector;
+}
+
+/** Whether whatever meets the narrower selectors meets the wider ones too, as far as their terms tell: each of the wider is one of the narrower. */
+export function isSelectedWithin(
+  narrower: Pick<SelectionRequest, "fieldSelector" | "labelSelector">,
+  wider: Pick<SelectionRequest, "fieldSelector" | "labelSelector">,
+): boolean {
+  return (
+    isPartOf(parseLabelSelector(wider.labelSelector), parseLabelSelector(narrower.labelSelector)) &&
+    isPartOf(parseFieldSelector(wider.fieldSelector), parseFieldSelector(narrower.fieldSelector))
+  );
+}
+
+function canonical(requirements: readonly Requirement[] | undefined): string | undefined {
+  return requirements === undefined ? undefined : [...new Set(requirements.map(({ text }) => text))].sort().join(",");
+}
+
+function isPartOf(part: readonly Requirement[] | undefined, whole: readonly Requirement[] | undefined): boolean {
+  if (part === undefined || whole === undefined) return false;
+  const texts = new Set(whole.map(({ text }) => text));
+  return part.every(({ text }) => texts.has(text));
+}
+
 // ---- labels ----
 
 const QUALIFIED_NAME =
@@ -176,7 +209,7 @@ function labelRequirement(
     const isMet = isNot
       ? (value: string | undefined) => value === undefined
       : (value: string | undefined) => value !== undefined;
-    return { requirement: { key, isBroad: isNot, isMet }, next: at };
+    return { requirement: { key, text: isNot ? `!${key}` : key, isBroad: isNot, isMet }, next: at };
   }
   if (isNot) return undefined;
   at++;
@@ -194,7 +227,7 @@ function labelRequirement(
     else if (operand !== undefined && operand !== ",") return undefined;
   }
   if (!values.every((value) => LABEL_VALUE.test(value))) return undefined;
-  const test = testOf(operator, values);
+  const test = testOf(key, operator, values);
   return test === undefined ? undefined : { requirement: { key, ...test }, next: at };
 }
 
@@ -209,16 +242,25 @@ function membersOf(tokens: readonly string[]): readonly string[] | undefined {
   return members;
 }
 
-function testOf(operator: string, values: readonly string[]): Omit<Requirement, "key"> | undefined {
+function testOf(key: string, operator: string, values: readonly string[]): Omit<Requirement, "key"> | undefined {
   const set = new Set(values);
+  const list = `(${[...set].sort().join(",")})`;
   switch (operator) {
     case "=":
     case "==":
     case "in":
-      return { isBroad: false, isMet: (value) => value !== undefined && set.has(value) };
+      return {
+        text: set.size === 1 ? `${key}=${values[0]!}` : `${key} in ${list}`,
+        isBroad: false,
+        isMet: (value) => value !== undefined && set.has(value),
+      };
     case "!=":
     case "notin":
-      return { isBroad: true, isMet: (value) => value === undefined || !set.has(value) };
+      return {
+        text: set.size === 1 ? `${key}!=${values[0]!}` : `${key} notin ${list}`,
+        isBroad: true,
+        isMet: (value) => value === undefined || !set.has(value),
+      };
     case "<":
     case ">": {
       const bound = integerOf(values[0]!);
@@ -227,7 +269,7 @@ function testOf(operator: string, values: readonly string[]): Omit<Requirement, 
         const number = value === undefined ? undefined : integerOf(value);
         return number !== undefined && (operator === ">" ? number > bound : number < bound);
       };
-      return { isBroad: false, isMet };
+      return { text: `${key}${operator}${bound}`, isBroad: false, isMet };
     }
     default:
       return undefined;
@@ -255,7 +297,8 @@ export function parseFieldSelector(text: string): readonly Requirement[] | undef
     if (!/^(?:\\[\\,=]|[^\\,=])*$/.test(escaped)) return undefined;
     const wanted = escaped.replace(/\\([\s\S])/g, "$1");
     const isEqual = operator !== "!=";
-    requirements.push({ key, isBroad: !isEqual, isMet: (value) => (value === wanted) === isEqual });
+    const text = `${key}${isEqual ? "=" : "!="}${wanted.replace(/[\\,=]/g, "\\$&")}`;
+    requirements.push({ key, text, isBroad: !isEqual, isMet: (value) => (value === wanted) === isEqual });
   }
   return requirements;
 }

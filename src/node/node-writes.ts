@@ -16,7 +16,7 @@
  * whom the API server has allowed the same before.
  */
 
-import { mediaType, representationKey } from "../kube/representation.ts";
+import { mediaType } from "../kube/representation.ts";
 import type { Store } from "../store/contract.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { Caller } from "../callers/identify.ts";
@@ -142,12 +142,12 @@ export class NodeWrites {
    * writes it then and for each driver that comes: without the answers to these
    * writes the one it must find at its next start would never have been seen.
    */
-  #keepCsiNode({ exchange, info, caller }: Write, { contentType, body }: Answer): void {
+  #keepCsiNode({ info, caller }: Write, { contentType, body }: Answer): void {
     const { group, version, resource } = info;
     const key = {
       principal: caller.principal,
       target: `/apis/${group}/${version}/${resource}/${caller.nodeName!}`,
-      accept: representationKey(exchange.accepted),
+      accept: contentType === "application/json" ? "json" : "protobuf",
     };
     const headers = { "content-type": contentType, "cache-control": "no-cache, private" };
     const kept = { status: 200, headers, body, storedAtMs: this.parts.nowMs() };

@@ -55,7 +55,8 @@ describe("acceptedRepresentations", () => {
     { name: "quality 0", accept: "application/json;q=0, application/vnd.kubernetes.protobuf", keys: ["protobuf"] },
     { name: "capitals and spaces", accept: " Application/JSON ; Charset=utf-8 ", keys: ["json"] },
     { name: "CBOR before JSON", accept: "application/cbor, application/json;q=0.9", keys: ["json"] },
-    { name: "nothing that is kept", accept: "application/cbor, application/yaml, text/html", keys: [] },
+    { name: "nothing that is kept", accept: "application/cbor, text/html", keys: [] },
+    { name: "YAML, which JSON is", accept: "application/yaml", keys: ["json"] },
     {
       name: "a Table in protobuf, which does not exist",
       accept: table.replace("json", "vnd.kubernetes.protobuf"),

@@ -1,7 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { protobufCodec } from "../../src/kube/protobuf-codec.ts";
 import type { Item } from "../../src/kube/codec.ts";
-import { parseFieldSelector, parseLabelSelector, selectionOf } from "../../src/kube/selectors.ts";
+import {
+  canonicalFieldSelector,
+  canonicalLabelSelector,
+  isSelectedWithin,
+  parseFieldSelector,
+  parseLabelSelector,
+  selectionOf,
+} from "../../src/kube/selectors.ts";
 import { listMessage, messageOf, object } from "./selector-objects.ts";
 
 const holds = (selector: string, labels: Record<string, string>) =>
@@ -229,3 +236,45 @@ function itemOf(one: ReturnType<typeof object> & { isNode?: boolean }, format: "
   const [item] = reader.push(listMessage([messageOf(one)]));
   return { meta, bytes: item!.bytes };
 }
+
+describe("the same question in other words", () => {
+  test.each([
+    ["b=2,a=1", "a=1,b=2"],
+    ["a==1", "a=1"],
+    [" a = 1 ,\tb", "a=1,b"],
+    ["a in (1)", "a=1"],
+    ["a notin (1)", "a!=1"],
+    ["a in (z, y,z)", "a in (y,z)"],
+    ["a in (y,)", "a in (,y)"],
+    ["a notin ( z,y )", "a notin (y,z)"],
+    ["a=1,a=1", "a=1"],
+    ["!a,a>007", "!a,a>7"],
+    ["", ""],
+    ["a=b=c", "a=b=c"],
+    ["a in (b", "a in (b"],
+  ])("label selector %p is %p", (selector, text) => {
+    expect(canonicalLabelSelector(selector)).toBe(text);
+    expect(canonicalLabelSelector(text)).toBe(text);
+  });
+
+  test.each([
+    ["spec.nodeName==n,metadata.name=a", "metadata.name=a,spec.nodeName=n"],
+    ["a!=b,", "a!=b"],
+    ["a=x\\,y\\=z\\\\", "a=x\\,y\\=z\\\\"],
+    ["a", "a"],
+  ])("field selector %p is %p", (selector, text) => {
+    expect(canonicalFieldSelector(selector)).toBe(text);
+    expect(canonicalFieldSelector(text)).toBe(text);
+  });
+
+  test("what has every term of another lies within it", () => {
+    const within = (narrow: string, wide: string) =>
+      isSelectedWithin({ labelSelector: narrow, fieldSelector: "" }, { labelSelector: wide, fieldSelector: "" });
+    expect([within("a=1,b", ""), within("b, a==1", "a in (1)"), within("a=1", "a=1,b"), within("a=b=c", "")]).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ]);
+  });
+});
