@@ -76,6 +76,14 @@ export class Listeners implements Part {
     }
   }
 
+  /** Other CAs count for clients from now on; who has none of them any more is let go. */
+  trust(clientCaPem: string): void {
+    const { log } = this.ground;
+    log.info("the CAs of local clients have changed");
+    if (this.#serving !== undefined)
+      for (const listener of this.#open) listener.renew({ ...this.#serving, clientCaPem });
+  }
+
   stop(): void {
     for (const listener of this.#open) listener.stop();
   }

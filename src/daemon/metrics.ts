@@ -2,11 +2,13 @@
  * What the daemon counts, by the names that dashboards rely on.
  */
 
+import { CONDITION_TYPES } from "../base/conditions.ts";
 import { Metrics } from "../base/metrics.ts";
 import type { StatusReport } from "../health/status-report.ts";
 
 const VERBS = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "connect", "unknown"];
 const CODES = ["2xx", "3xx", "4xx", "5xx"];
+const CONDITIONS = Object.keys(CONDITION_TYPES);
 const STATES = ["unseen", "listing", "live", "stale"];
 
 /** The daemon's metrics. */
@@ -47,6 +49,9 @@ export class DaemonMetrics {
     "holdfast_credential_refused",
     "1 while the API server answers our own credential with 401.",
   );
+  readonly #conditions = this.registry.gauge("holdfast_condition", "1 while a condition of this type stands.", {
+    type: CONDITIONS,
+  });
   readonly #isUp = this.registry.gauge("holdfast_upstream_up", "1 while the API server can be reached.");
   readonly #changes = this.registry.counter(
     "holdfast_upstream_changes_total",
@@ -111,6 +116,8 @@ export class DaemonMetrics {
     this.#eventsWaiting.set(offline?.eventsWaiting ?? 0);
     this.#expiredTokens.set(offline?.expiredTokensServed ?? 0);
     this.#isRefused.set(conditions.some(({ type }) => type === "CredentialRefused") ? 1 : 0);
+    for (const name of CONDITIONS)
+      this.#conditions.set(conditions.some(({ type }) => type === name) ? 1 : 0, { type: name });
     this.#isUp.set(link.state === "online" ? 1 : 0);
     for (const state of STATES) this.#scopes.set(scopes.filter((scope) => scope.state === state).length, { state });
     this.#watchers.set(scopes.reduce((sum, { watchers }) => sum + watchers, 0));

@@ -6,6 +6,7 @@ import { upstreamCredential } from "../callers/identify.ts";
 import { Link } from "../uplink/link.ts";
 import { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import { Upstream, type UpstreamCredential } from "../uplink/upstream.ts";
+import { untrusted } from "./findings.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
 
@@ -20,6 +21,8 @@ export interface Uplink {
   readonly servers: Servers;
   /** Our own credential, as its files hold it now. */
   readonly ownCredential: () => UpstreamCredential;
+  /** Whether the last probe with our own credential was answered with 401. */
+  readonly isRefused: () => boolean;
   /** A connection outside `upstream` failed. */
   readonly onFailure: (server: string, reason: string) => void;
   readonly part: Part;
@@ -27,28 +30,34 @@ export interface Uplink {
 
 /** Builds it. */
 export function buildUplink(ground: Ground): Uplink {
-  const { config, clock, log, metrics, signal, store, version } = ground;
+  const { config, clock, conditions, log, metrics, signal, store, version } = ground;
   const { servers: urls, credential: own } = config.upstream;
   const servers = new Map<string, { lastContactMs?: number; lastError?: string }>(urls.map((url) => [url, {}]));
   const ownCredential = () => upstreamCredential("own", own);
   const onFailure = (server: string, reason: string) => {
     const entry = servers.get(server);
     if (entry !== undefined) entry.lastError = reason;
+    const finding = untrusted(server, reason);
+    if (finding !== undefined) conditions.raise("AuthorityMismatch", finding, server);
     link.failed();
   };
   const upstream: Upstream = new Upstream({
     ...config.upstream,
     onAnswer: (server) => {
       servers.set(server, { lastContactMs: clock.nowMs() });
+      conditions.clear("AuthorityMismatch", server);
       link.heard();
     },
     onFailure,
     onWaiting: () => link.suspect(),
   });
+  let isRefused = false;
   const link: Link = new Link({
     clock,
     log,
-    probe: (probeSignal) => probe(upstream, ownCredential(), urls.length, probeSignal),
+    probe: async (probeSignal) => {
+      isRefused = (await probe(upstream, ownCredential(), urls.length, probeSignal)) === 401;
+    },
   });
   link.onChange((isOnline) => {
     upstream.renewConnections();
@@ -61,16 +70,16 @@ export function buildUplink(ground: Ground): Uplink {
     start: () => link.start(signal),
     check: () => (link.state === "starting" ? "no API server has answered or failed yet" : undefined),
   };
-  return { upstream, link, sources, servers, ownCredential, onFailure, part };
+  return { upstream, link, sources, servers, ownCredential, isRefused: () => isRefused, onFailure, part };
 }
 
-/** A trifle that any API server answers at once; 5xx is no sound answer, 401 and 403 are. */
+/** A trifle that any API server answers at once; 5xx is no sound answer, 401 and 403 are. @returns the status. */
 async function probe(
   upstream: Upstream,
   credential: UpstreamCredential,
   serverCount: number,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<number> {
   for (let attempt = 0; ; attempt++) {
     try {
       const response = await upstream.request({
@@ -86,7 +95,7 @@ async function probe(
       });
       await response.arrayBuffer();
       if (response.status >= 500) throw new Error(`the API server answers ${response.status}`);
-      return;
+      return response.status;
     } catch (error) {
       if (attempt + 1 >= serverCount || signal.aborted) throw error;
     }

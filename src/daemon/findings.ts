@@ -1,0 +1,103 @@
+/**
+ * What can be read off the daemon's parts as a condition, in words: what is
+ * so, what it means for the node, and the next step.
+ */
+
+import type { Finding } from "../base/conditions.ts";
+import type { StatusReport } from "../health/status-report.ts";
+import type { Front, FrontGround } from "./front.ts";
+import type { Ground } from "./ground.ts";
+import { certificateEntry, certificates } from "./report.ts";
+
+/** The conditions that can be read off at any time; what happens is raised where it happens. */
+export function watchConditions(ground: Ground, { uplink, copies, node }: FrontGround, front: Front): void {
+  const { clock, conditions, store } = ground;
+  conditions.watch("StoreInMemory", () => storeFinding(store.status()));
+  conditions.watch("CredentialRefused", () =>
+    node.reconnect.isRefused || uplink.isRefused() ? CREDENTIAL_REFUSED : undefined,
+  );
+  conditions.watch("DataQuarantined", () => quarantineFinding(store.status().quarantined));
+  conditions.watch("SealingKeyInMemory", () =>
+    store.status().sealing === "memory" ? SEALING_KEY_IN_MEMORY : undefined,
+  );
+  for (const name of ["upstream", "serving"])
+    conditions.watch(
+      "CertificateExpiring",
+      () => certificateFinding(name, certificates(ground, front.listeners.serving).get(name), clock.nowMs()),
+      name,
+    );
+  conditions.watch("ScopePassedThrough", () =>
+    [...copies.scopes.all()].some(({ isOversize }) => isOversize) ? SCOPE_PASSED_THROUGH : undefined,
+  );
+}
+
+const CREDENTIAL_REFUSED: Finding = {
+  reason: "Unauthorized",
+  message: "The API server does not accept the node's own credential (401): what is kept goes on being served",
+  next: "See kubectl --kubeconfig FILE auth whoami; renew the credential or join the node again",
+};
+const SEALING_KEY_IN_MEMORY: Finding = {
+  reason: "KeyFileNotWritable",
+  message: "Secrets kept now cannot be opened after a restart",
+  next: "Make the state folder's keys writable for root",
+};
+const SCOPE_PASSED_THROUGH: Finding = {
+  reason: "TooLarge",
+  message: "Some lists are too large to be kept and will not be there offline",
+  next: "See holdfast cache ls; raise limits.scopeMaxItems or limits.scopeMaxBytes",
+};
+const SOON_DAYS = 14;
+
+function storeFinding({ mode, reason }: StatusReport["store"]): Finding | undefined {
+  if (mode !== "memory") return undefined;
+  return {
+    reason,
+    message: "The state folder cannot be written: a restart forgets what is kept",
+    next: "See: df -h, and mount | grep holdfast; free space or make the folder writable",
+  };
+}
+
+function quarantineFinding(quarantined: number): Finding | undefined {
+  if (quarantined === 0) return undefined;
+  return {
+    reason: "ChecksumFailed",
+    message: `${quarantined} damaged rows or files were set aside`,
+    next: "Look after the disk: journalctl -k",
+  };
+}
+
+function certificateFinding(name: string, certPem: string | undefined, nowMs: number): Finding | undefined {
+  if (certPem === undefined) return undefined;
+  const days = Math.floor((certificateEntry(name, certPem).notAfterMs - nowMs) / 86_400_000);
+  if (days >= SOON_DAYS) return undefined;
+  return {
+    reason: days < 0 ? "Expired" : "ExpiresSoon",
+    message: `The ${name} certificate ${days < 0 ? "has expired" : `ends in ${days} days`}`,
+    next: name === "upstream" ? "Renew it while the link is there" : "Restart holdfast: it issues a new one",
+  };
+}
+
+/** OpenSSL's words, and the runtime's, for a server that the configured CA does not vouch for. */
+const UNTRUSTED: Readonly<Record<string, string>> = {
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "is signed by another CA",
+  UNABLE_TO_GET_ISSUER_CERT: "is signed by another CA",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "is signed by another CA",
+  SELF_SIGNED_CERT_IN_CHAIN: "is signed by another CA",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "is signed by itself",
+  CERT_SIGNATURE_FAILURE: "has a signature that is not the CA's",
+  ERR_TLS_CERT_ALTNAME_INVALID: "is for another name",
+  CERT_HAS_EXPIRED: "has expired, by this machine's clock",
+  CERT_NOT_YET_VALID: "is not valid yet, by this machine's clock",
+};
+
+/** Why a failure to reach a server is a matter of trust; undefined when it is not. */
+export function untrusted(server: string, reason: string): Finding | undefined {
+  const why = Object.hasOwn(UNTRUSTED, reason) ? UNTRUSTED[reason] : undefined;
+  if (why === undefined) return undefined;
+  const { host } = new URL(server);
+  return {
+    reason: "NotVerified",
+    message: `The certificate that ${server} shows ${why} (${reason}): the CA in the kubeconfig is old or another cluster's, or something else answers in its place; nothing of it is believed`,
+    next: `Look: openssl s_client -connect ${host.includes(":") ? host : `${host}:443`} -showcerts </dev/null; then give the cluster's CA in the kubeconfig, which is read again within two seconds`,
+  };
+}
