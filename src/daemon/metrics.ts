@@ -52,6 +52,10 @@ export class DaemonMetrics {
   readonly #conditions = this.registry.gauge("holdfast_condition", "1 while a condition of this type stands.", {
     type: CONDITIONS,
   });
+  readonly #foreign = this.registry.counter(
+    "holdfast_foreign_answers_total",
+    "Answers that something else gave in the API server's place.",
+  );
   readonly #isUp = this.registry.gauge("holdfast_upstream_up", "1 while the API server can be reached.");
   readonly #changes = this.registry.counter(
     "holdfast_upstream_changes_total",
@@ -102,6 +106,11 @@ export class DaemonMetrics {
   /** Bytes that did not have to come from the API server. */
   shared(bytes: number): void {
     this.#shared.add({}, bytes);
+  }
+
+  /** Something answered in the API server's place. */
+  foreignAnswer(): void {
+    this.#foreign.add();
   }
 
   /** The link changed. */

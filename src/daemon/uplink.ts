@@ -3,10 +3,12 @@
  */
 
 import { upstreamCredential } from "../callers/identify.ts";
+import { ForeignAnswers } from "../uplink/foreign-answers.ts";
 import { Link } from "../uplink/link.ts";
 import { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import { Upstream, type UpstreamCredential } from "../uplink/upstream.ts";
 import { untrusted } from "./findings.ts";
+import type { UpstreamAnswer } from "../uplink/upstream-answer.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
 
@@ -41,6 +43,8 @@ export function buildUplink(ground: Ground): Uplink {
     if (finding !== undefined) conditions.raise("AuthorityMismatch", finding, server);
     link.failed();
   };
+  const foreign = new ForeignAnswers(clock);
+  conditions.watch("ForeignAnswer", () => foreign.finding());
   const upstream: Upstream = new Upstream({
     ...config.upstream,
     onAnswer: (server) => {
@@ -49,6 +53,10 @@ export function buildUplink(ground: Ground): Uplink {
       link.heard();
     },
     onFailure,
+    onForeign(_, words) {
+      metrics.foreignAnswer();
+      foreign.came(words);
+    },
     onWaiting: () => link.suspect(),
   });
   let isRefused = false;
@@ -73,7 +81,12 @@ export function buildUplink(ground: Ground): Uplink {
   return { upstream, link, sources, servers, ownCredential, isRefused: () => isRefused, onFailure, part };
 }
 
-/** A trifle that any API server answers at once; 5xx is no sound answer, 401 and 403 are. @returns the status. */
+/** A version document, or the API server's own word that we may not see one, or not now. */
+function isSound({ word, status }: UpstreamAnswer): boolean {
+  return word === "answer" || status === 401 || status === 403 || status === 429;
+}
+
+/** A trifle that any API server answers at once. @returns the status. */
 async function probe(
   upstream: Upstream,
   credential: UpstreamCredential,
@@ -93,9 +106,9 @@ async function probe(
         signal,
         isProbe: true,
       });
-      await response.arrayBuffer();
-      if (response.status >= 500) throw new Error(`the API server answers ${response.status}`);
-      return response.status;
+      await response.bytes();
+      if (isSound(response)) return response.status;
+      throw new Error(`the API server answers ${response.status}`);
     } catch (error) {
       if (attempt + 1 >= serverCount || signal.aborted) throw error;
     }

@@ -9,12 +9,14 @@
  */
 
 import { StatusError, unavailable } from "../kube/status-error.ts";
-import { UnreachableError } from "../uplink/scope-source.ts";
+import type { Word } from "../kube/whose-word.ts";
+import { ForeignAnswerError, UnreachableError } from "../uplink/scope-source.ts";
 import { breakOff, drained } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Caller } from "../callers/identify.ts";
 import type { Link } from "../uplink/link.ts";
 import type { Upstream } from "../uplink/upstream.ts";
+import type { UpstreamAnswer } from "../uplink/upstream-answer.ts";
 
 /** What is kept and could answer instead. */
 export interface Fallback {
@@ -26,8 +28,11 @@ export interface Fallback {
 
 /** Sees an answer go by. */
 export interface AnswerTap {
-  /** @returns whether it wants the body. */
-  head(status: number, headers: Headers): boolean;
+  /**
+   * @param word whose it is: only a refusal takes anything back, only an answer is kept.
+   * @returns whether it wants the body.
+   */
+  head(status: number, headers: Headers, word: Word): boolean;
   /** Bytes as they came, possibly compressed. */
   chunk(bytes: Uint8Array): void;
   /** The body came whole; the client's answer ends when this resolves. */
@@ -94,7 +99,7 @@ export class Forwarder {
     try {
       const response = await this.#head(exchange, caller, options, controller);
       if (response === undefined) return await fallback!.serve();
-      const isRefused = response.status === 401 && caller.isOwn;
+      const isRefused = response.status === 401 && response.word === "refusal" && caller.isOwn;
       if (isRefused) this.access.refused();
       const isFailure = response.status >= 500 && fallback?.isOnlyForLoss !== true;
       if ((isRefused || isFailure) && fallback?.canServe() === true) {
@@ -114,7 +119,7 @@ export class Forwarder {
     caller: Caller,
     options: ForwardOptions,
     controller: AbortController,
-  ): Promise<Response | undefined> {
+  ): Promise<UpstreamAnswer | undefined> {
     const { fallback } = options;
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
     const lost = Promise.withResolvers<undefined>();
@@ -162,12 +167,12 @@ export class Forwarder {
 
   async #answer(
     exchange: Exchange,
-    upstream: Response,
+    upstream: UpstreamAnswer,
     tap: AnswerTap | undefined,
     controller: AbortController,
   ): Promise<void> {
     const { response } = exchange;
-    const listening = tap?.head(upstream.status, upstream.headers) === true ? tap : undefined;
+    const listening = tap?.head(upstream.status, upstream.headers, upstream.word) === true ? tap : undefined;
     response.writeHead(upstream.status, responseHeaders(upstream.headers));
     if (upstream.body === null || exchange.method === "HEAD") {
       response.end();
@@ -204,7 +209,7 @@ export class Forwarder {
 
   async #answerSmall(
     exchange: Exchange,
-    upstream: Response,
+    upstream: UpstreamAnswer,
     length: number,
     tap: AnswerTap | undefined,
   ): Promise<void> {
@@ -224,18 +229,15 @@ export class Forwarder {
     exchange.response.end(body);
   }
 
-  #offline(exchange: Exchange, cause?: unknown): StatusError {
+  #offline(exchange: Exchange, cause: unknown = this.link.failure): StatusError {
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
-    if (isRead)
-      return unavailable("Cannot read: the API server cannot be reached and no copy of this is kept for this caller", {
-        cause,
-      });
+    const why = cause instanceof ForeignAnswerError ? cause.message : "the API server cannot be reached";
+    if (isRead) return unavailable(`Cannot read: ${why}; no copy of this is kept for this caller`, { cause });
     this.count("refusedWrites");
     const outcome = cause === undefined && this.link.isOnline() ? "; whether it was carried out is not known" : "";
-    return unavailable(
-      `Cannot write: the API server cannot be reached, and nothing is queued${outcome}; try again when the link is back`,
-      { cause },
-    );
+    return unavailable(`Cannot write: ${why}, and nothing is queued${outcome}; try again when the link is back`, {
+      cause,
+    });
   }
 }
 

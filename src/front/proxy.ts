@@ -9,6 +9,7 @@ import { isLocalVersion } from "../cache/edits.ts";
 import type { Scope } from "../cache/scope.ts";
 import { ScopeTooLargeError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
+import type { Word } from "../kube/whose-word.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { statusBody } from "../kube/status.ts";
 import { StatusError } from "../kube/status-error.ts";
@@ -289,9 +290,9 @@ export class Proxy {
   #writeTap(info: RequestInfo, caller: Caller): AnswerTap {
     const { refusedTokens, store } = this.parts;
     const isWrite = info.verb === "create" || info.verb === "update" || info.verb === "patch" || info.verb === "delete";
-    const onStatus = (status: number) => {
-      if (status === 401) void this.#refused(401, caller, undefined);
-      else refusedTokens.delete(caller.credential.id);
+    const onStatus = (status: number, word: Word) => {
+      if (status === 401 && word === "refusal") void this.#refused(401, caller, undefined);
+      else if (word !== "unsaid") refusedTokens.delete(caller.credential.id);
       const { canonicalPath, subresource } = info;
       const objectPath = subresource === "" ? canonicalPath : canonicalPath.slice(0, -subresource.length - 1);
       if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun"))

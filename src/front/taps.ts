@@ -9,6 +9,7 @@
 import type { Gunzip } from "node:zlib";
 import type { ListAdoption } from "../cache/list-adoption.ts";
 import type { Scope } from "../cache/scope.ts";
+import type { Word } from "../kube/whose-word.ts";
 import type { StoredResponse } from "../store/contract.ts";
 import type { AnswerTap } from "./forward.ts";
 import { decodeBody } from "./serve.ts";
@@ -43,13 +44,13 @@ export class ListTap implements AnswerTap {
     private readonly onResourceVersion: OnResourceVersion | undefined,
   ) {}
 
-  head(status: number, headers: Headers): boolean {
+  head(status: number, headers: Headers, word: Word): boolean {
     this.#status = status;
-    if (status === 401 || status === 403) {
+    if (word === "refusal" && (status === 401 || status === 403)) {
       this.#refusal = this.onRefused(status);
       return true;
     }
-    if (status !== 200) return false;
+    if (status !== 200 || word !== "answer") return false;
     const encoding = headers.get("content-encoding");
     this.#isPlain = encoding === null;
     if (encoding !== null && encoding !== "gzip") return true;
@@ -95,10 +96,10 @@ export class ListTap implements AnswerTap {
 
 /** Notes whether a write went through. */
 export class WriteTap implements AnswerTap {
-  constructor(private readonly onStatus: (status: number) => void) {}
+  constructor(private readonly onStatus: (status: number, word: Word) => void) {}
 
-  head(status: number): boolean {
-    this.onStatus(status);
+  head(status: number, _headers: Headers, word: Word): boolean {
+    this.onStatus(status, word);
     return false;
   }
 
@@ -136,14 +137,14 @@ export class RecordTap implements AnswerTap {
 
   constructor(private readonly options: RecordOptions) {}
 
-  head(status: number, headers: Headers): boolean {
-    if (status === 401 || status === 403) {
+  head(status: number, headers: Headers, word: Word): boolean {
+    if (word === "refusal" && (status === 401 || status === 403)) {
       this.#refusal = this.options.onRefused(status);
       this.#isGivenUp = true;
       return true;
     }
-    if (status === 404) this.options.onGone();
-    if (status !== 200) return false;
+    if (word === "refusal" && status === 404) this.options.onGone();
+    if (status !== 200 || word !== "answer") return false;
     this.options.onAllowed();
     this.#encoding = headers.get("content-encoding");
     for (const name of RECORDED_HEADERS) {

@@ -42,18 +42,6 @@ export type AskedForm =
   /** Whatever it is: logs, metrics, health, what pods answer behind `proxy`. */
   | { readonly form: "free" };
 
-/** A request, as far as its answer's form follows from it. */
-export interface Question {
-  /** Without the query. */
-  readonly path: string;
-  readonly verb: string;
-  readonly group: string;
-  readonly version: string;
-  /** "" for paths that name none. */
-  readonly resource: string;
-  readonly subresource: string;
-}
-
 /** An answer, as far as it has come. */
 export interface AnswerStart {
   readonly status: number;
@@ -77,15 +65,34 @@ const DISCOVERY_KINDS: ReadonlySet<string> = new Set([
 ]);
 const FREE: AskedForm = { form: "free" };
 
-/** What kind of answer this request asks for. */
-export function askedForm({ path, verb, group, version, resource, subresource }: Question): AskedForm {
-  if (resource === "") return formOfPath(path);
-  if (verb === "connect" || /^(proxy|log|exec|attach|portforward)(\/|$)/.test(subresource)) return FREE;
-  if (verb === "watch") return { form: "watch" };
+/** What kind of answer a request asks for; `target` is path and query. */
+export function askedForm(method: string, target: string): AskedForm {
+  const mark = target.indexOf("?");
+  const path = mark < 0 ? target : target.slice(0, mark);
+  const [, root, ...segments] = path.split("/");
+  const isCore = root === "api";
+  const rest = isCore ? segments.slice(1) : root === "apis" ? segments.slice(2) : [];
+  if (rest.length === 0 || rest[0] === "") return formOfPath(path);
+  if (rest[0] === "proxy" || !METHODS.has(method)) return FREE;
+  if (rest[0] === "watch") return { form: "watch" };
+  const isInside = rest[0] === "namespaces" && rest.length > 2 && !/^(status|finalize)$/.test(rest[2]!);
+  const [, name = "", subresource = ""] = isInside ? rest.slice(2) : rest;
+  if (FREE_SUBRESOURCES.has(subresource)) return FREE;
+  const isList = method === "GET" && name === "";
+  if (isList && mark >= 0 && isWatch(target.slice(mark + 1))) return { form: "watch" };
   // A delete is answered with the object or a Status of v1, a subresource with a kind of any group.
-  const isOther = subresource !== "" || verb === "delete" || verb === "deletecollection";
-  const groupVersion = isOther ? "" : group === "" ? version : `${group}/${version}`;
-  return { form: "object", groupVersion, isList: verb === "list" };
+  const isOther = subresource !== "" || method === "DELETE";
+  const groupVersion = isOther ? "" : segments.slice(0, isCore ? 1 : 2).join("/");
+  return { form: "object", groupVersion, isList };
+}
+
+const METHODS: ReadonlySet<string> = new Set(["GET", "POST", "PUT", "PATCH", "DELETE"]);
+const FREE_SUBRESOURCES: ReadonlySet<string> = new Set(["proxy", "log", "exec", "attach", "portforward"]);
+
+function isWatch(query: string): boolean {
+  if (!query.includes("watch")) return false;
+  const value = new URLSearchParams(query).get("watch")?.toLowerCase();
+  return value !== undefined && value !== "false" && value !== "0";
 }
 
 function formOfPath(path: string): AskedForm {
@@ -108,6 +115,8 @@ export function whoseWord(asked: AskedForm, answer: AnswerStart): Word | undefin
   const passed: Word = isSigned ? "unsaid" : "foreign";
   if (status === 304) return "unsaid";
   if (status >= 300 && status < 400) return mayRedirect(asked) ? passed : "foreign";
+  // Priority and fairness, and a server that is stopping; a balancer's 429 does no harm either.
+  if (status === 429 && type === "text/plain") return "unsaid";
   // A watch's first event may be long in coming: its reader judges the rest.
   if (asked.form === "watch" && status === 200) return isKubernetesType(type) ? "answer" : "foreign";
   if (asked.form === "free" && status < 300) return isSigned || type !== "text/html" ? "unsaid" : "foreign";
@@ -117,8 +126,6 @@ export function whoseWord(asked: AskedForm, answer: AnswerStart): Word | undefin
   if (told.isOpen && !isEnough && !isTold(asked, told, status)) return undefined;
   if (status >= 400) {
     if (told.kind === "Status" && told.apiVersion !== undefined) return "refusal";
-    // Priority and fairness, and a server that is stopping; a balancer's 429 does no harm either.
-    if (status === 429 && type === "text/plain") return "unsaid";
     return passed;
   }
   return fits(asked, told, type) ? "answer" : passed;

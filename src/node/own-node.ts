@@ -42,8 +42,9 @@ export async function askNode(
       mayRetry: true,
     });
     const body = await response.text();
-    if (response.status === 401) return { kind: "refused" };
-    if (response.status === 404) return { kind: "gone" };
+    const isRefusal = response.word === "refusal";
+    if (isRefusal && response.status === 401) return { kind: "refused" };
+    if (isRefusal && response.status === 404) return { kind: "gone" };
     if (response.status !== 200) return { kind: "unknown" };
     const { metadata } = JSON.parse(body) as { metadata?: { uid?: string } };
     return metadata?.uid === undefined ? { kind: "unknown" } : { kind: "there", uid: metadata.uid };
@@ -72,7 +73,7 @@ export async function registerNode(
       credential,
       signal,
     });
-    await response.arrayBuffer();
+    await response.bytes();
     return response.status;
   } catch {
     return undefined;
@@ -100,7 +101,7 @@ export async function sendEvent(
       credential,
       signal: AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
     });
-    await response.arrayBuffer();
+    await response.bytes();
     return response.status < 300 || response.status === 409 ? "sent" : "refused";
   } catch {
     return "unreachable";

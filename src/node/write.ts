@@ -7,6 +7,7 @@ import { MalformedError } from "../kube/codec.ts";
 import { parseExact } from "../kube/exact-json.ts";
 import { openEnvelope } from "../kube/protobuf-wire.ts";
 import { mediaType } from "../kube/representation.ts";
+import type { Word } from "../kube/whose-word.ts";
 import { badRequest, StatusError } from "../kube/status-error.ts";
 import type { Caller } from "../callers/identify.ts";
 import type { Exchange } from "../front/exchange.ts";
@@ -34,7 +35,7 @@ export interface WriteRow {
   readonly fallback?: Fallback;
   /** The API server answered 200 or 201 with this. */
   readonly learn?: (answer: Answer) => void;
-  /** The head of the API server's answer, whatever it is. */
+  /** The head of the API server's answer or refusal. */
   readonly heard?: (status: number, headers: Headers) => void;
 }
 
@@ -54,10 +55,10 @@ export class LearningTap implements AnswerTap {
     private readonly row: Pick<WriteRow, "learn" | "heard">,
   ) {}
 
-  head(status: number, headers: Headers): boolean {
-    this.#isPassingListening = this.passing.head(status, headers);
-    this.row.heard?.(status, headers);
-    const isPlain = headers.get("content-encoding") === null;
+  head(status: number, headers: Headers, word: Word): boolean {
+    this.#isPassingListening = this.passing.head(status, headers, word);
+    if (word !== "unsaid") this.row.heard?.(status, headers);
+    const isPlain = word === "answer" && headers.get("content-encoding") === null;
     if (this.row.learn !== undefined && (status === 200 || status === 201) && isPlain) this.#parts = [];
     this.#contentType = mediaType(headers.get("content-type") ?? "");
     return this.#isPassingListening || this.#parts !== undefined;

@@ -54,6 +54,7 @@ export class Link implements LinkView {
   #deadlineMs: number = PROBE_DEADLINE_MS.first;
   #changesMs: number[] = [];
   #isSuspect = false;
+  #failure: unknown;
   #cancelTimer: (() => void) | undefined;
   #stopped = new AbortController();
 
@@ -79,6 +80,11 @@ export class Link implements LinkView {
     if (this.#state === "starting")
       return Math.max(PATIENCE_MS.least, PATIENCE_MS.starting - (this.parts.clock.monotonicMs() - this.#startedMs));
     return this.#isSuspect ? PATIENCE_MS.suspect : PATIENCE_MS.normal;
+  }
+
+  /** Why the link is lost; undefined while it is not. */
+  get failure(): unknown {
+    return this.#failure;
   }
 
   isOnline(): boolean {
@@ -167,6 +173,7 @@ export class Link implements LinkView {
     this.#isSuspect = false;
     if (failure !== undefined) {
       this.#goodProbes = 0;
+      this.#failure = failure;
       if (this.#state !== "offline") this.#become("offline", String((failure as Error)?.message ?? failure));
       return;
     }
@@ -185,6 +192,7 @@ export class Link implements LinkView {
     const { clock, log } = this.parts;
     const wasStarting = this.#state === "starting";
     this.#state = state;
+    if (state === "online") this.#failure = undefined;
     this.#changedMs = clock.monotonicMs();
     this.#changesMs = [...this.#changesMs.slice(-9), clock.monotonicMs()];
     if (state === "offline") log.warn("link to the API server lost", { reason });

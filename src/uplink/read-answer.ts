@@ -11,7 +11,8 @@
 
 import { MalformedError, type Codec, type Item, type ListHead, type Shape, type WatchFrame } from "../kube/codec.ts";
 import { codecFor } from "../kube/representation.ts";
-import { askedForm, TELLING_BYTES, whoseWord, type Question } from "../kube/whose-word.ts";
+import { collectionPath } from "../kube/resource-path.ts";
+import { askedForm, TELLING_BYTES, whoseWord } from "../kube/whose-word.ts";
 import {
   ForeignAnswerError,
   UnsaidError,
@@ -33,7 +34,11 @@ export interface WireAnswer {
 }
 
 /** The collection that was asked for. */
-export type AskedCollection = Pick<Question, "group" | "version" | "resource">;
+export interface AskedCollection {
+  readonly group: string;
+  readonly version: string;
+  readonly resource: string;
+}
 
 /**
  * The answer to a list.
@@ -65,7 +70,8 @@ async function accepted(
   { group, version, resource }: AskedCollection,
   verb: "list" | "watch",
 ): Promise<{ readonly codec: Codec; readonly chunks: AsyncIterable<Uint8Array> }> {
-  const asked = askedForm({ path: "", verb, group, version, resource, subresource: "" });
+  const path = collectionPath({ group, version, resource, namespace: "" });
+  const asked = askedForm("GET", verb === "watch" ? `${path}?watch=true` : path);
   const iterator = answer.chunks[Symbol.asyncIterator]();
   const seen: Uint8Array[] = [];
   let size = 0;

@@ -20,6 +20,7 @@ import { collectionPath } from "../kube/resource-path.ts";
 import { representationsOfKey, upstreamAccept } from "../kube/representation.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
 import { reasonOf, type Upstream, type UpstreamCredential } from "./upstream.ts";
+import type { UpstreamAnswer } from "./upstream-answer.ts";
 
 const MAX_PRINCIPALS = 4096;
 /** A service account speaks through the tokens of several pods, old and renewed. */
@@ -116,7 +117,7 @@ export class ScopeUpstream implements ScopeSource {
     query: URLSearchParams,
     credential: UpstreamCredential,
     signal: AbortSignal,
-  ): Promise<Response> {
+  ): Promise<UpstreamAnswer> {
     const [key = "json"] = identity.representation.split(";includeObject=");
     const text = query.toString().replaceAll("+", "%20");
     return this.upstream.request({
@@ -144,12 +145,12 @@ function selectors({ fieldSelector, labelSelector, representation }: ScopeIdenti
   return query;
 }
 
-/** A fetch Response in the terms of scopes. */
+/** An answer in the terms of scopes. */
 class ResponseAnswer implements WireAnswer {
   readonly status: number;
 
   constructor(
-    private readonly response: Response,
+    private readonly response: UpstreamAnswer,
     private readonly verb: "list" | "watch",
     private readonly onSilence: () => void,
   ) {

@@ -17,8 +17,10 @@
  * are left behind for new ones: the old may be held open by nobody.
  */
 
-import { UnreachableError } from "./scope-source.ts";
+import { askedForm } from "../kube/whose-word.ts";
 import type { ExactClient } from "./exact-client.ts";
+import { ForeignAnswerError, UnreachableError } from "./scope-source.ts";
+import { admitted, type UpstreamAnswer } from "./upstream-answer.ts";
 
 /** What a request is made with. */
 export interface UpstreamCredential {
@@ -54,9 +56,11 @@ export interface UpstreamOptions {
   readonly caPem: () => string;
   readonly tlsServerName?: string;
   readonly proxyFor: (server: string) => string | undefined;
-  /** An answer's head arrived, or a request failed without one. */
+  /** An API server answered, or a request failed without an answer. */
   readonly onAnswer: (server: string) => void;
   readonly onFailure: (server: string, reason: string) => void;
+  /** Something answered in its place; `onFailure` is called too. */
+  readonly onForeign?: (server: string, reason: string) => void;
   /** A request has waited a second for its head. */
   readonly onWaiting: () => void;
 }
@@ -96,29 +100,34 @@ export class Upstream {
   }
 
   /**
-   * Sends a request and resolves with the answer's head; the body streams and
-   * is not decoded.
+   * Sends a request and resolves with the API server's answer, as soon as it
+   * is known for one; the body streams and is not decoded.
    *
-   * @throws {UnreachableError} when no API server gave a head, or the signal aborted.
+   * @throws {ForeignAnswerError} when something else answered.
+   * @throws {UnreachableError} when no API server answered, or the signal aborted.
    */
-  async request(request: UpstreamRequest): Promise<Response> {
+  async request(request: UpstreamRequest): Promise<UpstreamAnswer> {
     const { servers } = this.options;
     const attempts = request.mayRetry === true ? servers.length : 1;
+    const asked = askedForm(request.method, request.target);
     let failure: unknown;
     for (let attempt = 0; attempt < attempts; attempt++) {
       const index = this.#preferred;
       const server = servers[index]!;
       try {
         const response = await this.#send(server, request);
+        const answer = await admitted(response, asked, request.method === "HEAD");
         this.options.onAnswer(server);
-        return response;
+        return answer;
       } catch (error) {
         failure = error;
         if (request.signal.aborted) break;
+        if (error instanceof ForeignAnswerError) this.options.onForeign?.(server, error.message);
         this.options.onFailure(server, reasonOf(error));
         if (this.#preferred === index) this.#preferred = (index + 1) % servers.length;
       }
     }
+    if (failure instanceof ForeignAnswerError) throw failure;
     throw new UnreachableError(`Cannot reach the API server: ${reasonOf(failure)}`, { cause: failure });
   }
 

@@ -5,14 +5,7 @@
 import { expect, test } from "bun:test";
 import { protobufStatus } from "../../src/demo/api-server/render.ts";
 import { statusBody } from "../../src/kube/status.ts";
-import {
-  askedForm,
-  isVersionDocument,
-  whoseWord,
-  type AskedForm,
-  type Question,
-  type Word,
-} from "../../src/kube/whose-word.ts";
+import { askedForm, isVersionDocument, whoseWord, type AskedForm, type Word } from "../../src/kube/whose-word.ts";
 import { envelope } from "../../src/kube/protobuf-wire.ts";
 
 const JSON_TYPE = "application/json";
@@ -21,33 +14,15 @@ const HTML = "<!DOCTYPE html><html><title>Log in</title></html>";
 const SIGNED = { "audit-id": "6c1b5c0e-1f3e-4a53-8b1a-0a1c3a4b5c6d" };
 const VERSION = '{"major":"1","minor":"37","gitVersion":"v1.37.2","gitCommit":"x","platform":"linux/amd64"}';
 
-const pods: Question = {
-  path: "/api/v1/pods",
-  verb: "list",
-  group: "",
-  version: "v1",
-  resource: "pods",
-  subresource: "",
-};
-const pod: Question = {
-  ...pods,
-  path: "/api/v1/namespaces/shop/pods/web-0",
-  verb: "get",
-};
-const widgets: Question = {
-  ...pods,
-  path: "/apis/example.com/v1/widgets",
-  group: "example.com",
-  resource: "widgets",
-};
-const path = (text: string): Question => ({
-  path: text,
-  verb: "get",
-  group: "",
-  version: "",
-  resource: "",
-  subresource: "",
-});
+const POD = "/api/v1/namespaces/shop/pods/web-0";
+const pods = askedForm("GET", "/api/v1/pods?limit=500");
+const pod = askedForm("GET", POD);
+const logs = askedForm("GET", `${POD}/log?follow=true`);
+const behindProxy = askedForm("GET", `${POD}/proxy/x?a=b`);
+const watch = askedForm("GET", "/api/v1/pods?watch=true");
+const widgets = askedForm("GET", "/apis/example.com/v1/widgets");
+const widget = askedForm("GET", "/apis/example.com/v1/namespaces/shop/widgets/w");
+const path = (target: string) => askedForm("GET", target);
 const status = (code: number) => statusBody({ code, reason: "Forbidden", message: "no" }, "json");
 
 function judge(asked: AskedForm, code: number, type: string, body: string | Uint8Array, headers = {}) {
@@ -64,7 +39,7 @@ function judge(asked: AskedForm, code: number, type: string, body: string | Uint
 const yaml = "apiVersion: v1\ncode: 403\nkind: Status\nmessage: no\n";
 const cbor = Buffer.from("d9d9f7a2446b696e6446537461747573446d6f7265426e6f", "hex");
 
-test.each<[string, Question, number, string, string | Uint8Array, Record<string, string>, Word]>([
+test.each<[string, AskedForm, number, string, string | Uint8Array, Record<string, string>, Word]>([
   ["a list", pods, 200, JSON_TYPE, '{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[]}', {}, "answer"],
   [
     "a list as its author indents it",
@@ -88,7 +63,7 @@ test.each<[string, Question, number, string, string | Uint8Array, Record<string,
   ],
   [
     "an object with a member of its own first",
-    { ...widgets, verb: "get" },
+    widget,
     200,
     JSON_TYPE,
     '{"alpha":{"a":[1,"}"]},"apiVersion":"example.com/v1","kind":"Widget"}',
@@ -98,7 +73,7 @@ test.each<[string, Question, number, string, string | Uint8Array, Record<string,
   ["YAML", pods, 200, "application/yaml", "apiVersion: v1\nitems: []\nkind: PodList\n", {}, "answer"],
   [
     "a delete's Status",
-    { ...pod, verb: "delete" },
+    askedForm("DELETE", POD),
     200,
     JSON_TYPE,
     '{"kind":"Status","apiVersion":"v1","status":"Success"}',
@@ -107,14 +82,14 @@ test.each<[string, Question, number, string, string | Uint8Array, Record<string,
   ],
   [
     "a scale",
-    { ...widgets, verb: "get", subresource: "scale" },
+    askedForm("GET", "/apis/example.com/v1/namespaces/shop/widgets/w/scale"),
     200,
     JSON_TYPE,
     '{"kind":"Scale","apiVersion":"autoscaling/v1"}',
     {},
     "answer",
   ],
-  ["a watch's head", { ...pods, verb: "watch" }, 200, "application/json;stream=watch", "", {}, "answer"],
+  ["a watch's head", watch, 200, "application/json;stream=watch", "", {}, "answer"],
   [
     "APIVersions, without an apiVersion",
     path("/api"),
@@ -163,14 +138,14 @@ test.each<[string, Question, number, string, string | Uint8Array, Record<string,
   ["403, YAML", pods, 403, "application/yaml", yaml, {}, "refusal"],
   ["403, CBOR", pods, 403, "application/cbor", cbor, {}, "refusal"],
   ["404 of a group's own resource", pods, 404, JSON_TYPE, status(404), {}, "refusal"],
-  ["a refused watch", { ...pods, verb: "watch" }, 403, JSON_TYPE, status(403), {}, "refusal"],
+  ["a refused watch", watch, 403, JSON_TYPE, status(403), {}, "refusal"],
   ["refused discovery", path("/apis"), 403, JSON_TYPE, status(403), {}, "refusal"],
-  ["refused logs", { ...pod, subresource: "log" }, 403, JSON_TYPE, status(403), {}, "refusal"],
+  ["refused logs", logs, 403, JSON_TYPE, status(403), {}, "refusal"],
 
-  ["logs", { ...pod, subresource: "log" }, 200, "text/plain", "started\n", {}, "unsaid"],
-  ["a pod's own page behind proxy", { ...pod, subresource: "proxy" }, 200, "text/html", HTML, SIGNED, "unsaid"],
-  ["a pod's own 404 behind proxy", { ...pod, subresource: "proxy/x" }, 404, "text/html", HTML, SIGNED, "unsaid"],
-  ["a pod's own redirect behind proxy", { ...pod, subresource: "proxy" }, 302, "text/html", "", SIGNED, "unsaid"],
+  ["logs", logs, 200, "text/plain", "started\n", {}, "unsaid"],
+  ["a pod's own page behind proxy", behindProxy, 200, "text/html", HTML, SIGNED, "unsaid"],
+  ["a pod's own 404 behind proxy", behindProxy, 404, "text/html", HTML, SIGNED, "unsaid"],
+  ["a pod's own redirect behind proxy", behindProxy, 302, "text/html", "", SIGNED, "unsaid"],
   ["health", path("/healthz"), 200, "text/plain", "ok", {}, "unsaid"],
   ["failing health", path("/readyz"), 500, "text/plain", "[+]ping ok\n[-]etcd failed\n", SIGNED, "unsaid"],
   ["a group that is not there", widgets, 404, "text/plain; charset=utf-8", "404 page not found\n", SIGNED, "unsaid"],
@@ -208,22 +183,22 @@ test.each<[string, Question, number, string, string | Uint8Array, Record<string,
   ["an object in a list's place", pods, 200, JSON_TYPE, '{"kind":"Pod","apiVersion":"v1"}', {}, "foreign"],
   ["a redirect", pods, 302, "", "", {}, "foreign"],
   ["a redirect that is signed", pods, 302, "", "", SIGNED, "foreign"],
-  ["a watch as a page", { ...pods, verb: "watch" }, 200, "text/html", HTML, {}, "foreign"],
+  ["a watch as a page", watch, 200, "text/html", HTML, {}, "foreign"],
   ["a version as a page", path("/version"), 200, "text/html", HTML, {}, "foreign"],
   ["a version as JSON of somebody else's", path("/version"), 200, JSON_TYPE, '{"version":"2.1"}', {}, "foreign"],
   ["health as a page", path("/healthz"), 200, "text/html", HTML, {}, "foreign"],
-  ["logs as a login page", { ...pod, subresource: "log" }, 200, "text/html", HTML, {}, "foreign"],
-])("%s", (_, question, code, type, body, headers, word) => {
-  expect(judge(askedForm(question), code, type, body, headers)).toBe(word);
+  ["logs as a login page", logs, 200, "text/html", HTML, {}, "foreign"],
+])("%s", (_, asked, code, type, body, headers, word) => {
+  expect(judge(asked, code, type, body, headers)).toBe(word);
 });
 
 test("what is signed passes, and is neither a refusal nor an answer to be kept", () => {
-  expect(judge(askedForm(pods), 403, "text/html", HTML, SIGNED)).toBe("unsaid");
-  expect(judge(askedForm(pod), 200, JSON_TYPE, "", SIGNED)).toBe("unsaid");
+  expect(judge(pods, 403, "text/html", HTML, SIGNED)).toBe("unsaid");
+  expect(judge(pod, 200, JSON_TYPE, "", SIGNED)).toBe("unsaid");
 });
 
 test("byte by byte an answer is judged the same, once it has said enough", () => {
-  const bodies: [Question, number, string | Uint8Array, Word][] = [
+  const bodies: [AskedForm, number, string | Uint8Array, Word][] = [
     [pods, 200, '{"kind":"PodList","apiVersion":"v1","items":[{"a":"\\"}"}]}', "answer"],
     [pods, 200, envelope("v1", "PodList", [new Uint8Array(300)]), "answer"],
     [widgets, 200, '{"apiVersion":"example.com/v1","items":[{}],"kind":"WidgetList"}', "answer"],
@@ -232,12 +207,12 @@ test("byte by byte an answer is judged the same, once it has said enough", () =>
     [pods, 200, '{"error":{"code":[1,2,{"x":null}]},"ok":false}', "foreign"],
     [path("/version"), 200, VERSION, "answer"],
   ];
-  for (const [question, code, body, word] of bodies) {
+  for (const [asked, code, body, word] of bodies) {
     const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
     const header = (name: string) => (name === "content-type" ? JSON_TYPE : undefined);
     for (let size = 0; size <= bytes.length; size++) {
       const isWhole = size === bytes.length;
-      const said = whoseWord(askedForm(question), {
+      const said = whoseWord(asked, {
         status: code,
         header,
         start: bytes.subarray(0, size),
@@ -256,4 +231,25 @@ test("only a version document is one", () => {
   );
   for (const other of ["", HTML, "404 page not found", '{"gitVersion":"v1"}', '{"kind":"Status","apiVersion":"v1"}'])
     expect(isVersionDocument(bytes(other))).toBe(false);
+});
+
+test("what a request asks for follows from method and target", () => {
+  const object = (groupVersion: string, isList = false) => ({ form: "object", groupVersion, isList });
+  const rows: [string, string, object][] = [
+    ["GET", "/api/v1/namespaces", object("v1", true)],
+    ["GET", "/api/v1/namespaces/shop", object("v1")],
+    ["PUT", "/api/v1/namespaces/shop/finalize", object("")],
+    ["GET", "/apis/apps/v1/namespaces/shop/deployments", object("apps/v1", true)],
+    ["POST", "/apis/apps/v1/namespaces/shop/deployments", object("apps/v1")],
+    ["POST", "/api/v1/namespaces/shop/serviceaccounts/default/token", object("")],
+    ["GET", "/apis/apps/v1/deployments?watch=1", { form: "watch" }],
+    ["GET", "/apis/apps/v1/deployments?watch=false", object("apps/v1", true)],
+    ["GET", "/api/v1/watch/pods", { form: "watch" }],
+    ["GET", "/api/v1/namespaces/shop/services/web/proxy/", { form: "free" }],
+    ["GET", "/apis/apps/v1", { form: "discovery" }],
+    ["GET", "/version", { form: "version" }],
+    ["GET", "/metrics", { form: "free" }],
+  ];
+  for (const [method, target, form] of rows)
+    expect([target, askedForm(method, target)]).toEqual([target, form as never]);
 });

@@ -57,6 +57,8 @@ async function startBreaking({
   const onRequest = (request: http2.Http2ServerRequest, response: http2.Http2ServerResponse) => {
     const { method, httpVersion, url } = request;
     arrivals.push({ method, httpVersion });
+    // By this the API server is known, whatever it says.
+    response.setHeader("audit-id", crypto.randomUUID());
     const body: Buffer[] = [];
     request.on("data", (chunk: Buffer) => body.push(chunk));
     request.on("end", () => {

@@ -35,7 +35,7 @@ import { authenticate } from "./authenticate.ts";
 import { isPublic, serveDiscovery } from "./discovery.ts";
 import { Exchange } from "./exchange.ts";
 import { badRequest, Failure, forbidden, methodNotAllowed, noSuchResource, notFound, statusObject } from "./failure.ts";
-import { Faults, matches, type Match, type ScriptedStatus } from "./faults.ts";
+import { Faults, matches, type ForeignAnswer, type Match, type ScriptedStatus } from "./faults.ts";
 import { startLink, type Link } from "./link.ts";
 import { mintCluster, type Cluster, type KubeconfigOptions } from "./mint.ts";
 import { keyOf, serveGet, serveList } from "./read.ts";
@@ -148,6 +148,10 @@ export interface ApiServer extends AsyncDisposable {
   heal(): Promise<void>;
   /** The next `times` matching requests get this answer. */
   nextStatus(status: ScriptedStatus, match?: Match, times?: number): void;
+  /** Something else answers for it: matching requests, for good or the next `times`. */
+  answerInstead(answer: ForeignAnswer, match?: Match, times?: number): void;
+  /** etcd stops answering: what needs it waits for `heal`; watches, discovery, health and lists "any" go on. */
+  freezeStorage(): void;
   /** The next `times` matching answers stop for good in the middle of their body, the connection open. */
   stallMidBody(match?: Match, times?: number): void;
   /** The next matching answer (a LIST by default) breaks off in the middle. */
@@ -370,6 +374,14 @@ class Server implements ApiServer {
     this.#faults.status(status, match, times);
   }
 
+  answerInstead(answer: ForeignAnswer, match?: Match, times = Infinity): void {
+    this.#faults.foreign(answer, match, times);
+  }
+
+  freezeStorage(): void {
+    this.#faults.freeze();
+  }
+
   stallMidBody(match?: Match, times = 1): void {
     this.#faults.body("stall", match, times);
   }
@@ -494,6 +506,8 @@ class Server implements ApiServer {
 
   async #answer(exchange: Exchange, logged: LoggedRequest): Promise<void> {
     const { info } = exchange;
+    const foreign = this.#faults.takeForeign(info);
+    if (foreign !== undefined) return exchange.sendForeign(foreign);
     const delayMs = this.#faults.takeDelay(info);
     if (delayMs !== undefined) await Bun.sleep(delayMs);
     const scripted = this.#faults.takeStatus(info);
@@ -504,6 +518,8 @@ class Server implements ApiServer {
     logged.user = exchange.user.name;
     this.#requireAllowed(exchange);
     if (!info.resource) return serveDiscovery(this.#world, exchange);
+    const isFromCache = info.verb !== "create" && exchange.query.get("resourceVersion") === "0";
+    await this.#faults.storage({ ...info, isFromCache });
     await this.#serveResource(exchange);
   }
 

@@ -9,6 +9,7 @@ import { randomUUID } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import type { ServerResponse } from "node:http";
 import { badRequest, Failure, statusObject } from "./failure.ts";
+import type { ForeignAnswer } from "./faults.ts";
 import { mediaRanges, PROTOBUF_TYPE } from "./negotiate.ts";
 import { goJson, protobufStatus } from "./render.ts";
 import type { RequestInfo, User } from "./request.ts";
@@ -107,6 +108,14 @@ export class Exchange {
     const wantsProtobuf = mediaRanges(this.header("accept"))[0]?.type === PROTOBUF_TYPE;
     if (wantsProtobuf) this.send(code, PROTOBUF_TYPE, protobufStatus(status), headers);
     else this.sendJson(code, status, headers);
+  }
+
+  /** Answers as something else would. */
+  sendForeign({ status, body = "", headers = {} }: ForeignAnswer): void {
+    this.status = status;
+    const response = this.response as ServerResponse;
+    response.writeHead(status, { "content-type": "text/html", "content-length": Buffer.byteLength(body), ...headers });
+    response.end(this.method === "HEAD" ? undefined : body);
   }
 
   head(code: number, headers: Record<string, string>): void {

@@ -24,6 +24,14 @@ export interface ScriptedStatus {
   readonly retryAfterSeconds?: number;
 }
 
+/** What an ingress, a firewall or a login page says in the API server's place; without Audit-ID, which that one always sends. */
+export interface ForeignAnswer {
+  readonly status: number;
+  readonly body?: string;
+  /** Header names in lower case; content-type is text/html by default. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 interface Order<T> {
   readonly match: Match;
   readonly what: T;
@@ -35,6 +43,8 @@ export class Faults {
   readonly #statuses: Order<ScriptedStatus>[] = [];
   readonly #bodies: Order<BodyFault>[] = [];
   readonly #delays: Order<number>[] = [];
+  readonly #foreign: Order<ForeignAnswer>[] = [];
+  #frozen: PromiseWithResolvers<void> | undefined;
 
   status(what: ScriptedStatus, match: Match, times: number): void {
     this.#statuses.push({ match, what, times });
@@ -50,13 +60,30 @@ export class Faults {
     else this.#delays.push({ match, what: ms, times: Infinity });
   }
 
+  foreign(what: ForeignAnswer, match: Match, times: number): void {
+    this.#foreign.push({ match, what, times });
+  }
+
+  /** Storage answers nobody until `clear`. */
+  freeze(): void {
+    this.#frozen ??= Promise.withResolvers<void>();
+  }
+
+  /** Waits for storage, if the request needs it: all but watches and what the watch cache answers. */
+  async storage({ verb, resource, isFromCache }: { verb: string; resource: string; isFromCache: boolean }) {
+    if (resource !== "" && verb !== "watch" && !isFromCache) await this.#frozen?.promise;
+  }
+
+  takeForeign = (info: RequestInfo) => take(this.#foreign, info);
   takeStatus = (info: RequestInfo) => take(this.#statuses, info);
   takeBody = (info: RequestInfo) => take(this.#bodies, info);
   takeDelay = (info: RequestInfo) => take(this.#delays, info);
 
   /** Withdraws every open order. */
   clear(): void {
-    this.#statuses.length = this.#bodies.length = this.#delays.length = 0;
+    this.#statuses.length = this.#bodies.length = this.#delays.length = this.#foreign.length = 0;
+    this.#frozen?.resolve();
+    this.#frozen = undefined;
   }
 }
 

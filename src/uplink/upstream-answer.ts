@@ -1,0 +1,170 @@
+/**
+ * An answer from upstream, let in only when it is the API server's.
+ *
+ * As much of the body is read as tells whose word it is (`kube/whose-word.ts`):
+ * for a watch, a log or an exec nothing beyond the head, for an object its
+ * first bytes, for a small answer all of it. What answers in the API server's
+ * place never gets further than here, whoever asked: a client, a scope, or we
+ * ourselves for our own node.
+ */
+
+import { TELLING_BYTES, whoseWord, type AskedForm, type Word } from "../kube/whose-word.ts";
+import { ForeignAnswerError, UnreachableError } from "./scope-source.ts";
+
+/** The parts of a Response that are used, and whose word it is. */
+export interface UpstreamAnswer {
+  readonly status: number;
+  readonly headers: Headers;
+  /** Only a refusal takes anything back, only an answer is kept. */
+  readonly word: Exclude<Word, "foreign">;
+  /** As it came, not decoded; null for none. May be read once, this or `bytes` or `text`. */
+  readonly body: ReadableStream<Uint8Array> | null;
+  bytes(): Promise<Uint8Array>;
+  text(): Promise<string>;
+}
+
+/** Up to here an answer is read whole before it is judged; it costs no more than reading it later. */
+const SMALL_BYTES = 64 * 1024;
+/** Deflate unfolds a thousandfold at most, so what is looked at stays below two megabytes. */
+const ZIPPED_BYTES = 2_048;
+
+/**
+ * Judges an answer.
+ *
+ * @throws {ForeignAnswerError} when it is not the API server's.
+ * @throws {UnreachableError} when it breaks off before it has told.
+ */
+export async function admitted(response: Response, asked: AskedForm, isHead: boolean): Promise<UpstreamAnswer> {
+  const { status, headers } = response;
+  const head = { status, header: (name: string) => headers.get(name) };
+  const body = isHead ? null : response.body;
+  const atOnce = whoseWord(asked, { ...head, start: NOTHING, isWhole: body === null });
+  if (atOnce !== undefined) return new Answer(known(atOnce, response), response, body);
+  const length = Number(headers.get("content-length") ?? Number.POSITIVE_INFINITY);
+  if (length <= SMALL_BYTES) {
+    const bytes = await response.bytes();
+    if (bytes.length !== length) throw new UnreachableError("The API server's answer broke off");
+    const word = whoseWord(asked, { ...head, start: plain(bytes, headers), isWhole: true });
+    return new WholeAnswer(known(word, response), response, bytes);
+  }
+  const reader = body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+  let seen: Uint8Array = NOTHING;
+  let judgeAt = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (value !== undefined) seen = seen.length === 0 ? value : Buffer.concat([seen, value]);
+    const isWhole = done || seen.length >= TELLING_BYTES;
+    // Judged again when as much has come once more: bytes that trickle in must not cost their square.
+    if (!isWhole && seen.length < judgeAt) continue;
+    judgeAt = 2 * seen.length;
+    const word = whoseWord(asked, { ...head, start: plain(seen, headers), isWhole });
+    if (word === undefined) continue;
+    if (word === "foreign") void reader.cancel().catch(() => {});
+    return new Answer(known(word, response), response, rest(seen, reader, done));
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+function known(word: Word | undefined, { status, headers, body }: Response): Exclude<Word, "foreign"> {
+  if (word !== undefined && word !== "foreign") return word;
+  if (body?.locked === false) void body.cancel().catch(() => {});
+  const type = (headers.get("content-type") ?? "").split(";", 1)[0]!.slice(0, 64);
+  throw new ForeignAnswerError(
+    `Something else answers for the API server (${status}${type === "" ? "" : `, ${type}`}): a proxy, a firewall or a login page in the way`,
+  );
+}
+
+/** What a body's first bytes say when they are not compressed; of an encoding that nobody asked for, nothing. */
+function plain(bytes: Uint8Array, headers: Headers): Uint8Array {
+  const encoding = headers.get("content-encoding");
+  if (encoding === null || encoding === "identity" || bytes.length === 0) return bytes;
+  if (encoding !== "gzip") return NOTHING;
+  // Loaded on demand: few answers are long enough to be compressed.
+  const { constants, gunzipSync } = require("node:zlib") as typeof import("node:zlib");
+  try {
+    return gunzipSync(bytes.subarray(0, ZIPPED_BYTES), { finishFlush: constants.Z_SYNC_FLUSH });
+  } catch {
+    return NOTHING;
+  }
+}
+
+/** What was looked at, and then what follows. */
+function rest(
+  seen: Uint8Array,
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  isDone: boolean,
+): ReadableStream<Uint8Array> {
+  let first: Uint8Array | undefined = seen;
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        if (first !== undefined && first.length > 0) {
+          controller.enqueue(first);
+          first = undefined;
+          if (isDone) controller.close();
+          return;
+        }
+        const { done, value } = isDone ? { done: true, value: undefined } : await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(value!);
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** One whose body is still to come. */
+class Answer implements UpstreamAnswer {
+  constructor(
+    readonly word: UpstreamAnswer["word"],
+    private readonly response: Response,
+    readonly body: ReadableStream<Uint8Array> | null,
+  ) {}
+
+  get status(): number {
+    return this.response.status;
+  }
+
+  get headers(): Headers {
+    return this.response.headers;
+  }
+
+  bytes(): Promise<Uint8Array> {
+    return this.body === this.response.body ? this.response.bytes() : new Response(this.body).bytes();
+  }
+
+  async text(): Promise<string> {
+    return Buffer.from(await this.bytes()).toString("utf8");
+  }
+}
+
+/** One that is here. */
+class WholeAnswer implements UpstreamAnswer {
+  constructor(
+    readonly word: UpstreamAnswer["word"],
+    private readonly response: Response,
+    private readonly whole: Uint8Array,
+  ) {}
+
+  get status(): number {
+    return this.response.status;
+  }
+
+  get headers(): Headers {
+    return this.response.headers;
+  }
+
+  get body(): ReadableStream<Uint8Array> {
+    return new Response(this.whole as Uint8Array<ArrayBuffer>).body!;
+  }
+
+  bytes(): Promise<Uint8Array> {
+    return Promise.resolve(this.whole);
+  }
+
+  text(): Promise<string> {
+    return Promise.resolve(Buffer.from(this.whole).toString("utf8"));
+  }
+}
