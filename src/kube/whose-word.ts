@@ -117,6 +117,8 @@ export function whoseWord(asked: AskedForm, answer: AnswerStart): Word | undefin
   if (status >= 300 && status < 400) return mayRedirect(asked) ? passed : "foreign";
   // Priority and fairness, and a server that is stopping; a balancer's 429 does no harm either.
   if (status === 429 && type === "text/plain") return "unsaid";
+  // Go's own server, before any filter: a head that it cannot read.
+  if ((status === 400 || status === 431) && (type === "text/plain" || type === "")) return "unsaid";
   // A watch's first event may be long in coming: its reader judges the rest.
   if (asked.form === "watch" && status === 200) return isKubernetesType(type) ? "answer" : "foreign";
   if (asked.form === "free" && status < 300) return isSigned || type !== "text/html" ? "unsaid" : "foreign";

@@ -117,7 +117,8 @@ export class Upstream {
       try {
         const response = await this.#send(server, request);
         const answer = await admitted(response, asked, request.method === "HEAD");
-        this.options.onAnswer(server);
+        // Unsigned and saying nothing, it may be anybody's.
+        if (answer.word !== "unsaid" || answer.headers.has("audit-id")) this.options.onAnswer(server);
         return answer;
       } catch (error) {
         failure = error;
