@@ -13,6 +13,7 @@ import { loadConfig } from "../config/config.ts";
 import { startDaemon } from "../daemon/daemon.ts";
 import { VERSION } from "../base/version.ts";
 import { UsageError, complain, readFlags } from "./command.ts";
+import { StateFolderLockedError } from "../store/lock.ts";
 
 /** Runs until a signal comes. */
 export async function command(args: readonly string[]): Promise<number> {
@@ -51,7 +52,11 @@ export async function command(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (!(error instanceof EdgeError)) throw error;
     complain(`holdfast run: ${error.message}`);
-    complain("See: holdfast help run");
+    complain(
+      error instanceof StateFolderLockedError
+        ? `Try: holdfast status --state-dir ${error.stateDir}`
+        : "See: holdfast help run",
+    );
     return 1;
   }
 }

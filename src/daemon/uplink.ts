@@ -11,6 +11,7 @@ import { untrusted } from "./findings.ts";
 import type { UpstreamAnswer } from "../uplink/upstream-answer.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
+import { clusterFinding, clusterOf } from "./state.ts";
 
 /** How each API server answered last. */
 export type Servers = ReadonlyMap<string, { readonly lastContactMs?: number; readonly lastError?: string }>;
@@ -44,6 +45,7 @@ export function buildUplink(ground: Ground): Uplink {
     link.failed();
   };
   const foreign = new ForeignAnswers(clock);
+  conditions.watch("WrongCluster", () => clusterFinding(store));
   conditions.watch("ForeignAnswer", () => foreign.finding());
   const upstream: Upstream = new Upstream({
     ...config.upstream,
@@ -64,7 +66,10 @@ export function buildUplink(ground: Ground): Uplink {
     clock,
     log,
     probe: async (probeSignal) => {
-      isRefused = (await probe(upstream, ownCredential(), urls.length, probeSignal)) === 401;
+      const status = await probe(upstream, ownCredential(), urls.length, probeSignal);
+      isRefused = status === 401;
+      // A version document over a connection that this CA vouches for: the cluster is the one that is configured.
+      if (status === 200) store.proven(clusterOf(config));
     },
   });
   link.onChange((isOnline) => {

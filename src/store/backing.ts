@@ -8,9 +8,14 @@
  */
 
 import { SQLiteError, type Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { isSameCluster, ownerIn, ownerOf, setAsideOf, setClusterAside, takeUp, type Cluster } from "./clusters.ts";
+import type { StateLock } from "./lock.ts";
 import {
+  FILE,
   isDiskTrouble,
   isInPlace,
   moveToDisk,
@@ -22,9 +27,11 @@ import {
   removeVolatile,
   volatileBytes,
   type Opened,
+  type Place,
   type PlaceOptions,
 } from "./place.ts";
 import { salvage } from "./salvage.ts";
+import type { Sealer } from "./seal.ts";
 
 const RETRY_DISK_MS = 60_000;
 
@@ -35,6 +42,11 @@ export interface BackingParts {
   readonly log: Log;
   readonly maxBytes: number;
   readonly isReadOnly: boolean;
+  readonly sealer: Sealer;
+  /** Held by this process where the folder takes one; undefined for who only reads. */
+  readonly lock: StateLock | undefined;
+  /** The configured cluster; undefined where the state is nobody's in particular. */
+  readonly cluster: Cluster | undefined;
   /** A transaction was undone: nothing that it saved is there. */
   readonly undone: () => void;
   /** This database is about to be left: whoever reads from it ends. */
@@ -50,6 +62,10 @@ export interface BackingParts {
 /** One database at a time. */
 export class Backing {
   #opened: Opened;
+  /** Where the file lies or is to lie; undefined while that is another cluster's and ours has not proven itself. */
+  #home: string | undefined;
+  /** Whose the file in the state folder is, while it is not ours. */
+  #other: Cluster | undefined;
   #cancelRetry: (() => void) | undefined;
   #isClosed = false;
   /** What a transaction changes in memory, once it is committed. */
@@ -59,10 +75,82 @@ export class Backing {
   commits = 0;
 
   constructor(private readonly parts: BackingParts) {
-    const place = parts.isReadOnly ? openForReading(parts.stateDir) : openPlace(this.#placeOptions());
+    this.#home = parts.stateDir;
+    const place = parts.isReadOnly ? openForReading(parts.stateDir) : this.#open();
     this.#opened = place;
     this.damagedAtStart = place.quarantined;
     if (place.mode === "memory") this.#scheduleRetry();
+  }
+
+  /** Opens what is ours: in the folder, or where it was set aside; another cluster's is left alone. */
+  #open(): Place {
+    const { stateDir, cluster, sealer, log } = this.parts;
+    if (cluster === undefined) return openPlace(this.#placeOptions());
+    const aside = setAsideOf(stateDir, cluster, sealer);
+    // Half-way through a change of clusters, or taken away by a person: nothing is in the way.
+    if (aside !== undefined && !existsSync(join(stateDir, FILE))) this.#takeUp(aside);
+    let owner = ownerIn(stateDir, sealer);
+    if (owner === undefined) {
+      const place = openPlace(this.#placeOptions());
+      owner = ownerOf(place.database, sealer);
+      if (owner === undefined || isSameCluster(owner, cluster)) return place;
+      place.database.close();
+      removeVolatile(place.path);
+    } else if (isSameCluster(owner, cluster)) return openPlace(this.#placeOptions());
+    log.warn("state folder belongs to another cluster: it is left alone until an API server of this one answers", {
+      isKnown: aside !== undefined,
+    });
+    this.#other = owner;
+    this.#home = aside;
+    return aside === undefined
+      ? { ...openVolatile("state folder of another cluster"), quarantined: 0 }
+      : openPlace(this.#placeOptions());
+  }
+
+  /** Whether the file in the state folder is another cluster's still. */
+  get isOthers(): boolean {
+    return this.#other !== undefined;
+  }
+
+  /** An API server of our cluster has answered: what is another's goes aside, and ours into its place. @returns whether the folder is ours. */
+  proven(): boolean {
+    if (this.#other === undefined) return true;
+    const { stateDir, log, lock } = this.parts;
+    if (lock?.retake() === false) return false;
+    this.parts.settle();
+    try {
+      setClusterAside(stateDir, this.#other);
+    } catch (error) {
+      log.error("another cluster's state cannot be set aside", { error: reasonOf(error) });
+      return false;
+    }
+    this.#other = undefined;
+    log.warn("another cluster's state is set aside");
+    const aside = this.#home;
+    this.#home = stateDir;
+    if (this.#opened.mode === "memory") this.#returnToDisk();
+    else this.#moveHome(aside!);
+    return true;
+  }
+
+  #moveHome(aside: string): void {
+    this.parts.leaving();
+    // Closing brings the log into the file.
+    this.database.close();
+    this.#takeUp(aside);
+    const place = openPlace(this.#placeOptions());
+    this.#opened = place;
+    this.parts.replaced(place.quarantined);
+    if (place.mode === "memory") this.#scheduleRetry();
+  }
+
+  #takeUp(aside: string): void {
+    try {
+      takeUp(aside, this.parts.stateDir);
+      this.parts.log.info("state that was set aside for this cluster is taken up again");
+    } catch (error) {
+      this.parts.log.error("state that was set aside cannot be taken up", { error: reasonOf(error) });
+    }
   }
 
   get database(): Database {
@@ -170,16 +258,17 @@ export class Backing {
   }
 
   #scheduleRetry(): void {
+    if (this.#home === undefined) return;
     this.#cancelRetry?.();
     this.#cancelRetry = this.parts.clock.after(RETRY_DISK_MS, () => this.#returnToDisk());
   }
 
   /** Moves back once the folder can be written again. */
   #returnToDisk(): void {
-    if (this.#isClosed || this.#opened.mode !== "memory") return;
+    if (this.#isClosed || this.#opened.mode !== "memory" || this.#home === undefined) return;
     this.parts.settle();
     const old = this.#opened;
-    const moved = moveToDisk(this.parts.stateDir, old.database);
+    const moved = this.parts.lock?.retake() === false ? undefined : moveToDisk(this.#home, old.database);
     if (moved === undefined) return this.#scheduleRetry();
     this.parts.leaving();
     this.#opened = moved.opened;
@@ -191,7 +280,13 @@ export class Backing {
   }
 
   #placeOptions(): PlaceOptions {
-    const { stateDir, log, clock, maxBytes } = this.parts;
-    return { stateDir, log, maxBytes, stamp: new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-") };
+    const { log, clock, maxBytes, lock } = this.parts;
+    return {
+      stateDir: this.#home ?? this.parts.stateDir,
+      obstacle: lock?.obstacle,
+      log,
+      maxBytes,
+      stamp: new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-"),
+    };
   }
 }

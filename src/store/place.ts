@@ -29,8 +29,10 @@ import type { Log } from "../base/log.ts";
 import { salvage, type Salvaged } from "./salvage.ts";
 import { NewerSchemaError, SCHEMA_VERSION, checkSchema, migrate, pragma } from "./schema.ts";
 
-const FILE = "cache.db";
-const SUFFIXES = ["", "-wal", "-shm"];
+/** The database's name in its folder. */
+export const FILE = "cache.db";
+/** The file, its log, and the log's index. */
+export const SUFFIXES = ["", "-wal", "-shm"];
 const KEPT_ASIDE = 2;
 const VOLATILE = "holdfast-store-";
 /** In memory the store shares the process's own limit, 96 MB on small gateways. */
@@ -64,12 +66,15 @@ export interface PlaceOptions {
   /** Distinguishes files set aside; sorts by time. */
   readonly stamp: string;
   readonly maxBytes: number;
+  /** Why the folder must not be written, if so. */
+  readonly obstacle?: string | undefined;
 }
 
 /** Opens the database of a state folder; never throws. */
 export function openPlace(options: PlaceOptions): Place {
-  const { stateDir, log } = options;
+  const { stateDir, log, obstacle } = options;
   try {
+    if (obstacle !== undefined) throw Object.assign(new Error("no lock"), { code: obstacle });
     return openOnDisk(options);
   } catch (error) {
     const reason = reasonOf(error);
@@ -170,12 +175,12 @@ export function moveToDisk(
     // Closing brings the log into the file and removes it: one file is left to be moved.
     database.close();
     if (saved.isFull || existsSync(`${fresh}-wal`)) throw new Error("no room");
-    sync(fresh);
+    syncFolder(fresh);
     // The log first: replayed over another file it would spoil it.
     rmSync(`${path}-wal`, { force: true });
     rmSync(`${path}-shm`, { force: true });
     renameSync(fresh, path);
-    sync(stateDir);
+    syncFolder(stateDir);
     return { opened: openFile(path), saved };
   } catch {
     for (const name of [...SUFFIXES.map((suffix) => fresh + suffix), `${fresh}.probe`]) removeQuietly(name);
@@ -304,7 +309,8 @@ function proveWritable(path: string): void {
   rmSync(path, { force: true });
 }
 
-function sync(path: string): void {
+/** Brings what was renamed in a folder, or written to a file, to the disk. */
+export function syncFolder(path: string): void {
   const file = openSync(path, "r");
   try {
     fsyncSync(file);

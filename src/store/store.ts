@@ -17,9 +17,11 @@ import type { Database } from "bun:sqlite";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Backing } from "./backing.ts";
+import { CLUSTER_VALUE, isSameCluster, ownerOf, type Cluster } from "./clusters.ts";
 import { Commits, MAX_QUEUED } from "./commits.ts";
 import type { Copy, ResponseKey, ScopeIdentity, Store, StoredResponse, StoreStatus } from "./contract.ts";
 import { Copies } from "./copies.ts";
+import { StateLock } from "./lock.ts";
 import { Quarantine } from "./quarantine.ts";
 import { Responses } from "./responses.ts";
 import { pragma } from "./schema.ts";
@@ -36,19 +38,26 @@ export interface StoreOptions {
   readonly maxBytes: number;
   /** For looking at a file that a daemon may be using: nothing is ever written. Default false. */
   readonly isReadOnly?: boolean;
+  /** The configured cluster, as its CA bundle's fingerprints: state of another is neither served nor touched before `proven`. Default: the state is nobody's in particular. */
+  readonly cluster?: Cluster;
   /** Which scopes' objects are sealed. Default: Secrets. */
   readonly isSealed?: (identity: ScopeIdentity) => boolean;
 }
 
 const TRIM_EVERY_MS = 60_000;
 
-/** Opens the store of a state folder; never throws because of the disk, unless it is opened to be read only. */
+/**
+ * Opens the store of a state folder, and locks the folder for this process.
+ *
+ * @throws {StateFolderLockedError} if another process has it, before anything was read or written; never because of the disk, unless it is opened to be read only.
+ */
 export function openStore(options: StoreOptions): SqliteStore {
   return new SqliteStore(options);
 }
 
 /** The store on SQLite. */
 export class SqliteStore implements Store {
+  readonly #lock: StateLock | undefined;
   readonly #sealer: Sealer;
   readonly #backing: Backing;
   readonly #quarantine: Quarantine;
@@ -63,7 +72,12 @@ export class SqliteStore implements Store {
     const { stateDir, clock, log, maxBytes } = options;
     const isReadOnly = options.isReadOnly === true;
     const backing = () => this.#backing;
+    this.#lock = isReadOnly ? undefined : new StateLock(stateDir);
+    this.#sealer = openSealer(stateDir, isReadOnly);
     this.#backing = new Backing({
+      sealer: this.#sealer,
+      lock: this.#lock,
+      cluster: options.cluster,
       stateDir,
       clock,
       log,
@@ -78,7 +92,6 @@ export class SqliteStore implements Store {
       settle: () => this.settle(),
       returned: () => this.#sealer.keep(stateDir),
     });
-    this.#sealer = openSealer(stateDir, isReadOnly);
     this.#quarantine = new Quarantine({ backing, clock, log });
     const quarantine = (what: string, value: Uint8Array | undefined) => this.#quarantine.put(what, value);
     const shared = { backing, sealer: this.#sealer, quarantine };
@@ -110,6 +123,33 @@ export class SqliteStore implements Store {
     this.#quarantine.load();
     this.#copies.load(isReadOnly);
     if (this.#backing.damagedAtStart > 0) this.#quarantine.add(this.#backing.damagedAtStart);
+    // Whatever is kept from now on is somebody's; a mistake costs an empty file that is set aside.
+    const { cluster } = options;
+    if (cluster !== undefined && !isReadOnly && this.getValue(CLUSTER_VALUE) === undefined) this.#claim(cluster);
+  }
+
+  /** Whether what lies in the state folder is another cluster's: nothing of it is served, and nothing touched. */
+  get isOthers(): boolean {
+    return this.#backing.isOthers;
+  }
+
+  /** Whether a CA bundle is this cluster's; true where the state is nobody's. */
+  isOf(cluster: Cluster): boolean {
+    const owner = this.#backing.read(() => ownerOf(this.#backing.database, this.#sealer), nothing);
+    return isSameCluster(owner ?? this.options.cluster ?? cluster, cluster);
+  }
+
+  /**
+   * An API server of the configured cluster has proven itself: a TLS handshake
+   * under this CA bundle and a version document. State of another cluster is
+   * set aside now, and the state is said to be of this one. Cheap when that is
+   * so already.
+   *
+   * @param cluster the bundle as it is now; it may have changed since start.
+   */
+  proven(cluster: Cluster): void {
+    if (this.options.isReadOnly === true || !this.isOf(cluster) || !this.#backing.proven()) return;
+    this.#claim(cluster);
   }
 
   copies(): Copy[] {
@@ -257,6 +297,11 @@ export class SqliteStore implements Store {
     this.#backing.close();
     this.#isClosed = true;
     this.#commits.close();
+    this.#lock?.release();
+  }
+
+  #claim(cluster: Cluster): void {
+    this.putValue(CLUSTER_VALUE, Buffer.from(cluster.join(",")));
   }
 
   /** Once a minute, behind a commit: is the file still there, and does it stay within its bounds? */

@@ -3,6 +3,7 @@
  * at once, and never again while it stays the same.
  */
 
+import type { Database } from "bun:sqlite";
 import type { Backing } from "./backing.ts";
 import { checksum, pack, unpack } from "./packing.ts";
 import type { Sealer } from "./seal.ts";
@@ -20,6 +21,19 @@ interface Row {
   readonly value: Uint8Array;
 }
 
+/** A value as it lies in a database; undefined if there is none, "damaged" if it cannot be believed or opened. */
+export function readValue(database: Database, name: string, sealer: Sealer): Uint8Array | "damaged" | undefined {
+  const row = findRow(database, name);
+  if (row === undefined) return undefined;
+  const isWhole = checksum(row.value, `${name}\n${row.packing}`) === row.checksum;
+  return (isWhole ? unpack(row, name, sealer) : undefined) ?? "damaged";
+}
+
+function findRow(database: Database, name: string): Row | undefined {
+  const row = database.query("SELECT packing, checksum, value FROM kept_values WHERE name = ?").get(name);
+  return (row as Row | null) ?? undefined;
+}
+
 /** The store's named values. */
 export class Values {
   constructor(private readonly parts: ValueParts) {}
@@ -29,14 +43,9 @@ export class Values {
     const backing = this.parts.backing();
     return backing.read(
       () => {
-        const row = backing.database
-          .query("SELECT packing, checksum, value FROM kept_values WHERE name = ?")
-          .get(name) as Row | null;
-        if (row === null) return undefined;
-        const isWhole = checksum(row.value, `${name}\n${row.packing}`) === row.checksum;
-        const value = isWhole ? unpack(row, name, sealer) : undefined;
-        if (value !== undefined) return value;
-        this.parts.quarantine(`value ${name}`, row.value);
+        const value = readValue(backing.database, name, sealer);
+        if (value !== "damaged") return value;
+        this.parts.quarantine(`value ${name}`, findRow(backing.database, name)?.value);
         this.#delete(name);
         return undefined;
       },

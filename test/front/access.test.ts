@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import * as tls from "node:tls";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { startApiServer } from "../../src/demo/api-server/api-server.ts";
 import { mintCluster } from "../../src/demo/api-server/mint.ts";
@@ -151,6 +151,29 @@ describe("who may read", () => {
     await second.cut();
     await using other = await startEdge({ apiServer: second, stateDir: edge.stateDir });
     expect((await other.client.get(LIST)).status).toBe(503);
+  });
+
+  test("the state of a cluster is set aside for another that answers, and there again when it comes back while cut", async () => {
+    await using first = await startApiServer({ objects: [configMap("of-first")] });
+    await using second = await startApiServer({ objects: [configMap("of-second")] });
+    const names = (reply: { readonly body: Buffer }) =>
+      (JSON.parse(reply.body.toString()) as { items: { metadata: { name: string } }[] }).items.map(
+        ({ metadata }) => metadata.name,
+      );
+    await using edge = await startEdge({ apiServer: first });
+    expect(names(await edge.client.get(LIST))).toEqual(["of-first"]);
+    await edge.stop();
+    {
+      await using other = await startEdge({ apiServer: second, stateDir: edge.stateDir });
+      expect(names(await other.client.get(LIST))).toEqual(["of-second"]);
+      await eventually(() => existsSync(join(edge.stateDir, "other-clusters")));
+      await second.cut();
+      // Rows of the first would be under the same caller's name.
+      expect(names(await other.client.get(LIST))).toEqual(["of-second"]);
+    }
+    await first.cut();
+    await using back = await startEdge({ apiServer: first, stateDir: edge.stateDir });
+    expect(names(await back.client.get(LIST))).toEqual(["of-first"]);
   });
 });
 

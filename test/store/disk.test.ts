@@ -101,7 +101,7 @@ describe("a full disk", () => {
     expect(contentOf(keptIn(again, pods))).toHaveLength(51 + put);
     expect(contentOf(keptIn(again, secrets))).toHaveLength(4);
     expect(again.verify().damaged).toBe(0);
-    expect(readdirSync(bench.dir).sort()).toEqual(["cache.db", "cache.db-shm", "cache.db-wal", "keys"]);
+    expect(readdirSync(bench.dir).sort()).toEqual(["cache.db", "cache.db-shm", "cache.db-wal", "keys", "lock"]);
   });
 
   testOnSmallDisk("met in the middle of a list keeps the list", () => {
@@ -151,7 +151,7 @@ describe("a full disk", () => {
     putUntilInMemory(bench, store, pods);
     disk.free();
     // Not closed, as when killed: the file is the one before.
-    const again = bench.open();
+    const again = bench.openAfterCrash();
     const { listed } = again.copies()[0]!;
     const content = contentOf(keptIn(again, pods))!;
     expect(content.length).toBeGreaterThanOrEqual(50);

@@ -3,7 +3,7 @@
  */
 
 import { Database } from "bun:sqlite";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../src/base/clock.ts";
@@ -50,6 +50,7 @@ export class Bench implements Disposable {
   readonly dir: string;
   readonly warnings: string[] = [];
   #stores: SqliteStore[] = [];
+  readonly #crashed: string[] = [];
 
   constructor(parent = tmpdir()) {
     this.dir = mkdtempSync(join(parent, "holdfast-test-store-"));
@@ -70,6 +71,15 @@ export class Bench implements Disposable {
     return store;
   }
 
+  /** The store as a process would find it after this one's death: on a copy of the folder, nothing closed before. */
+  openAfterCrash(parent = tmpdir()): SqliteStore {
+    const dir = mkdtempSync(join(parent, "holdfast-test-store-"));
+    this.#crashed.push(dir);
+    for (const name of readdirSync(this.dir))
+      if (name !== "lock") cpSync(join(this.dir, name), join(dir, name), { recursive: true });
+    return this.open({ stateDir: dir });
+  }
+
   /** The file seen from outside, as it stands on disk. */
   look<T>(query: string): T[] {
     const database = new Database(this.file, { readonly: true });
@@ -87,9 +97,13 @@ export class Bench implements Disposable {
     database.close();
   }
 
-  [Symbol.dispose](): void {
+  closeAll(): void {
     for (const store of this.#stores) store.close();
-    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  [Symbol.dispose](): void {
+    this.closeAll();
+    for (const dir of [this.dir, ...this.#crashed]) rmSync(dir, { recursive: true, force: true });
   }
 }
 
