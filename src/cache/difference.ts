@@ -21,28 +21,32 @@
  * the difference cannot be told in steps, and watchers get 410.
  */
 
-import type { Codec, Shape } from "../kube/codec.ts";
+import type { Codec, Item } from "../kube/codec.ts";
 import { compareResourceVersions, isResourceVersion } from "../kube/resource-version.ts";
 import { objectKey } from "../kube/resource-path.ts";
 import type { ListChange } from "../store/contract.ts";
+import type { ObjectFrame } from "./frames.ts";
 
 /** The frames of a difference. */
 export interface DifferenceParts {
   readonly codec: Codec;
-  readonly shape: Shape;
   /** Where the rows stood. */
   readonly before: string;
   /** The list's resourceVersion. */
   readonly epoch: string;
-  readonly send: (resourceVersion: string, frame: Uint8Array) => void;
+  readonly send: (frame: ObjectFrame) => void;
 }
+
+type Change =
+  | Exclude<ListChange, { type: "MODIFIED" }>
+  | { readonly type: "MODIFIED"; readonly item: Item; readonly was: Item | undefined };
 
 /** Takes a list's changes as the store reports them and sends them in steps. */
 export class Difference {
   /** The change before this one; only the next one, or the end, says where it stands. */
-  #held: ListChange | undefined;
+  #held: Change | undefined;
   /** Changed at the epoch itself: it goes last. */
-  #last: ListChange | undefined;
+  #last: Change | undefined;
   #at: string;
   #isTellable = true;
 
@@ -50,10 +54,16 @@ export class Difference {
     this.#at = parts.before;
   }
 
-  /** The next change: ADDED and MODIFIED in resourceVersion order, each after the DELETED of its name's old object, then DELETED. */
-  add(change: ListChange): void {
+  /**
+   * The next change: ADDED and MODIFIED in resourceVersion order, each after the DELETED of its name's old object, then DELETED.
+   *
+   * @param keepsBefore whether what a change replaced is told with it.
+   */
+  add(change: ListChange, keepsBefore = false): void {
     const held = this.#held;
-    this.#held = change;
+    // Only now: when the change is told the row before it may be gone.
+    const before = keepsBefore && change.type === "MODIFIED" ? change.before?.() : undefined;
+    this.#held = change.type === "MODIFIED" ? { type: "MODIFIED", item: change.item, was: before } : change;
     if (held !== undefined) this.#tell(held, this.#isReplacedBy(held, change) ? change : undefined);
   }
 
@@ -68,11 +78,11 @@ export class Difference {
     return this.#isTellable;
   }
 
-  #isReplacedBy(held: ListChange, change: ListChange): change is ListChange & { type: "ADDED" } {
+  #isReplacedBy(held: Change, change: ListChange): change is ListChange & { type: "ADDED" } {
     return held.type === "DELETED" && change.type === "ADDED" && keyOf(held) === keyOf(change);
   }
 
-  #tell(change: ListChange, replacement: (ListChange & { type: "ADDED" }) | undefined): void {
+  #tell(change: Change, replacement: (ListChange & { type: "ADDED" }) | undefined): void {
     if (!this.#isTellable) return;
     if (change.type === "DELETED") {
       const next = replacement === undefined ? this.parts.epoch : replacement.item.meta.resourceVersion;
@@ -86,23 +96,25 @@ export class Difference {
   }
 
   /** Deletions have no moment of their own: several may share one, but it must be newer than the rows were. */
-  #step(change: ListChange, at: string, isDeletion: boolean): void {
+  #step(change: Change, at: string, isDeletion: boolean): void {
     const isAfter = compareResourceVersions(at, this.parts.before) > 0;
     const order = compareResourceVersions(at, this.#at);
     if (!isAfter || order < 0 || (order === 0 && !isDeletion)) this.#isTellable = false;
     else this.#send(change, at);
   }
 
-  #send(change: ListChange, at: string): void {
-    const { codec, shape, send } = this.parts;
+  #send(change: Change, at: string): void {
+    const { codec, send } = this.parts;
     this.#at = at;
-    if (change.type === "DELETED")
-      send(at, codec.event(shape, "DELETED", codec.withResourceVersion(change.old.bytes, at)));
-    else send(at, codec.event(shape, change.type, change.item.bytes));
+    if (change.type === "ADDED") return send(change);
+    if (change.type === "MODIFIED") return send({ type: "MODIFIED", item: change.item, before: change.was });
+    const { meta, bytes } = change.old;
+    const item = { meta: { ...meta, resourceVersion: at }, bytes: codec.withResourceVersion(bytes, at) };
+    send({ type: "DELETED", item });
   }
 }
 
-function keyOf(change: ListChange): string {
+function keyOf(change: Change | ListChange): string {
   const { namespace, name } = (change.type === "DELETED" ? change.old : change.item).meta;
   return objectKey(namespace, name);
 }

@@ -1,5 +1,5 @@
 /**
- * The recent events of one scope, ready to be sent.
+ * The recent events of one scope.
  *
  * A watcher is a cursor into the ring, so twenty watchers of a scope hold one
  * copy of every frame, and a slow one costs nothing: when the ring has moved
@@ -9,15 +9,12 @@
  */
 
 import { compareResourceVersions } from "../kube/resource-version.ts";
+import { momentOf, sizeOf, type Frame } from "./frames.ts";
 
-/** One frame; `seq` grows by one with every append and is never used again. */
+/** One frame; `seq` grows by one with every append and is never used again. A bookmark closes a difference, and goes only to watchers that allow it. */
 export interface RingEntry {
   readonly seq: number;
-  /** Of the object, or of the bookmark. */
-  readonly resourceVersion: string;
-  /** A bookmark that closes a diff; sent only to watchers that allow bookmarks. */
-  readonly isBookmark: boolean;
-  readonly frame: Uint8Array;
+  readonly frame: Frame;
 }
 
 /** A bounded queue of frames with random access by sequence number. */
@@ -63,17 +60,18 @@ export class Ring {
   }
 
   /** Adds a frame and drops what no longer fits; the newest frame always stays. */
-  append(resourceVersion: string, frame: Uint8Array, isBookmark = false): void {
-    this.#entries.push({ seq: this.#nextSeq++, resourceVersion, isBookmark, frame });
-    this.#bytes += frame.length;
-    this.#appendedBytes += frame.length;
+  append(frame: Frame): void {
+    this.#entries.push({ seq: this.#nextSeq++, frame });
+    const size = sizeOf(frame);
+    this.#bytes += size;
+    this.#appendedBytes += size;
     while (
       this.#entries.length - this.#head > 1 &&
       (this.#entries.length - this.#head > this.maxEvents || this.#bytes > this.maxBytes)
     ) {
       const dropped = this.#entries[this.#head]!;
-      this.#bytes -= dropped.frame.length;
-      this.#floor = dropped.resourceVersion;
+      this.#bytes -= sizeOf(dropped.frame);
+      this.#floor = momentOf(dropped.frame);
       this.#entries[this.#head++] = undefined as unknown as RingEntry;
     }
     if (this.#head > 256 && this.#head * 2 > this.#entries.length) {
@@ -88,11 +86,16 @@ export class Ring {
     return first === undefined ? undefined : this.#entries[this.#head + seq - first.seq];
   }
 
+  /** The frames from a sequence number on. */
+  *from(seq: number): Generator<Frame, void> {
+    for (let next = Math.max(seq, this.firstSeq); next < this.#nextSeq; next++) yield this.at(next)!.frame;
+  }
+
   /** The sequence number of the first event above a resourceVersion that is at or above the floor. */
   seqAfter(resourceVersion: string): number {
     for (let i = this.#entries.length - 1; i >= this.#head; i--) {
       const entry = this.#entries[i]!;
-      if (compareResourceVersions(entry.resourceVersion, resourceVersion) <= 0) return entry.seq + 1;
+      if (compareResourceVersions(momentOf(entry.frame), resourceVersion) <= 0) return entry.seq + 1;
     }
     return this.firstSeq;
   }

@@ -12,20 +12,12 @@
  */
 
 import { passedThrough } from "../base/memory.ts";
-import type { Codec, Shape } from "../kube/codec.ts";
+import type { StatusFields } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { ScopeSnapshot } from "../store/contract.ts";
 import { isLocalVersion } from "./edits.ts";
+import { momentOf, sizeOf, type Frame, type FrameSink } from "./frames.ts";
 import type { Ring } from "./ring.ts";
-
-/** Where a watcher's bytes go: the response of the client's request. */
-export interface WatchSink {
-  /** @returns false when the client does not keep up; `onDrain` tells when to go on. */
-  write(bytes: Uint8Array): boolean;
-  onDrain(resume: () => void): void;
-  /** Ends the stream cleanly: the client sees EOF and watches again. */
-  end(): void;
-}
 
 /** How a local watch was asked for. */
 export interface WatcherOptions {
@@ -38,8 +30,8 @@ export interface WatcherOptions {
   readonly initial?: { readonly snapshot: ScopeSnapshot; readonly withEndBookmark: boolean };
 }
 
-/** Frames are joined up to about this many bytes before they are written. */
-const WRITE_BYTES = 64 * 1024;
+/** Frames are handed on together, up to about this many bytes. */
+const TAKE_BYTES = 64 * 1024;
 
 /** One local watch on a scope. */
 export class ScopeWatcher {
@@ -56,9 +48,7 @@ export class ScopeWatcher {
 
   constructor(
     private readonly ring: Ring,
-    private readonly codec: Codec,
-    private readonly shape: Shape,
-    private readonly sink: WatchSink,
+    private readonly sink: FrameSink,
     private readonly options: WatcherOptions,
     private readonly onLeft: (watcher: ScopeWatcher) => void,
   ) {
@@ -68,6 +58,11 @@ export class ScopeWatcher {
       this.#isBlocked = false;
       this.pump();
     });
+  }
+
+  /** Whether it must know what stood before an event. */
+  get needsBefore(): boolean {
+    return this.sink.needsBefore === true;
   }
 
   /** No event at or below it is sent. */
@@ -99,17 +94,18 @@ export class ScopeWatcher {
     if (this.#isInitialising) return;
     while (!this.#isClosed && !this.#isBlocked && this.#cursor < this.ring.nextSeq) {
       if (this.#cursor < this.ring.firstSeq) return this.close();
-      const frames: Uint8Array[] = [];
+      const frames: Frame[] = [];
       let size = 0;
-      while (this.#cursor < this.ring.nextSeq && size < WRITE_BYTES) {
-        const entry = this.ring.at(this.#cursor++)!;
-        if (compareResourceVersions(entry.resourceVersion, this.startAt) <= 0) continue;
-        if (entry.isBookmark && !this.options.allowBookmarks) continue;
-        if (this.withholdsEdits && isLocalVersion(entry.resourceVersion)) continue;
-        frames.push(entry.frame);
-        size += entry.frame.length;
+      while (this.#cursor < this.ring.nextSeq && size < TAKE_BYTES) {
+        const { frame } = this.ring.at(this.#cursor++)!;
+        const moment = momentOf(frame);
+        if (compareResourceVersions(moment, this.startAt) <= 0) continue;
+        if (frame.type === "BOOKMARK" && !this.options.allowBookmarks) continue;
+        if (this.withholdsEdits && isLocalVersion(moment)) continue;
+        frames.push(frame);
+        size += sizeOf(frame);
       }
-      if (frames.length > 0) this.#write(frames.length === 1 ? frames[0]! : Buffer.concat(frames));
+      if (frames.length > 0) this.#take(frames);
     }
   }
 
@@ -118,7 +114,7 @@ export class ScopeWatcher {
     if (!this.options.allowBookmarks || this.#isInitialising || this.#isBlocked || this.#isClosed) return;
     if (this.withholdsEdits && isLocalVersion(resourceVersion)) return;
     if (this.#cursor !== this.ring.nextSeq || compareResourceVersions(resourceVersion, this.startAt) < 0) return;
-    this.#write(this.codec.bookmark(this.shape, resourceVersion, false));
+    this.#take([{ type: "BOOKMARK", resourceVersion, isInitialEventsEnd: false }]);
   }
 
   /** From now on everything behind the cursor is sent, whatever its resourceVersion: what was served before was edited, and the truth is below it. */
@@ -127,11 +123,10 @@ export class ScopeWatcher {
   }
 
   /** Ends the stream cleanly, after a last word if there is one (an ERROR event): also a client that does not read now finds it there. */
-  close(lastFrame?: Uint8Array): void {
+  close(lastWord?: StatusFields): void {
     if (this.#isClosed) return;
-    if (lastFrame !== undefined) this.sink.write(lastFrame);
     this.#isClosed = true;
-    this.sink.end();
+    this.sink.end(lastWord);
     this.onLeft(this);
   }
 
@@ -141,19 +136,18 @@ export class ScopeWatcher {
     this.onLeft(this);
   }
 
-  #write(bytes: Uint8Array): void {
-    if (!this.sink.write(bytes)) this.#isBlocked = true;
+  #take(frames: readonly Frame[]): void {
+    if (!this.sink.take(frames)) this.#isBlocked = true;
   }
 
   async #sendInitial(initial: NonNullable<WatcherOptions["initial"]>): Promise<void> {
-    let pending: Uint8Array[] = [];
+    let pending: Frame[] = [];
     let size = 0;
     for (const item of initial.snapshot.items()) {
-      const frame = this.codec.event(this.shape, "ADDED", item.bytes);
-      pending.push(frame);
-      size += frame.length;
-      if (size < WRITE_BYTES) continue;
-      this.#write(Buffer.concat(pending));
+      pending.push({ type: "ADDED", item });
+      size += item.bytes.length;
+      if (size < TAKE_BYTES) continue;
+      this.#take(pending);
       passedThrough(size);
       pending = [];
       size = 0;
@@ -161,8 +155,8 @@ export class ScopeWatcher {
       if (this.#isClosed) return;
     }
     const { resourceVersion } = initial.snapshot.listed;
-    if (initial.withEndBookmark) pending.push(this.codec.bookmark(this.shape, resourceVersion, true));
-    if (pending.length > 0) this.#write(Buffer.concat(pending));
+    if (initial.withEndBookmark) pending.push({ type: "BOOKMARK", resourceVersion, isInitialEventsEnd: true });
+    if (pending.length > 0) this.#take(pending);
   }
 
   /** Resolves when the client takes more; yields at least once so that others get their turn. */

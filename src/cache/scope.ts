@@ -26,6 +26,7 @@ import type { Copy, ListedState, ListWriter, ScopeIdentity, ScopeSnapshot, Store
 import { CopyDroppedError } from "../store/errors.ts";
 import { Difference } from "./difference.ts";
 import { Edits, isLocalVersion } from "./edits.ts";
+import { Encoder, type Frame, type FrameSink, type ObjectFrame, type WatchSink } from "./frames.ts";
 import { ListAdoption } from "./list-adoption.ts";
 import { History, isNextBookmark, isNextEvent } from "./history.ts";
 import type { Ring } from "./ring.ts";
@@ -37,7 +38,7 @@ import {
   type LinkView,
   type ScopeSource,
 } from "../uplink/scope-source.ts";
-import { ScopeWatcher, type WatchSink } from "./scope-watcher.ts";
+import { ScopeWatcher } from "./scope-watcher.ts";
 import { readWholeList } from "./upstream-list.ts";
 import { watchSeconds } from "./watch-length.ts";
 
@@ -83,6 +84,13 @@ export interface WatchRequest {
   readonly allowBookmarks: boolean;
   /** The stream ends cleanly after this long. */
   readonly timeoutMs: number;
+}
+
+/** What a watch begins from. */
+export interface TapStart {
+  /** As it is served at that moment. */
+  readonly listed: ListedState;
+  readonly codec: Codec;
 }
 
 /** Where a scope stands. */
@@ -143,6 +151,7 @@ export class Scope {
   #cancelLinger: (() => void) | undefined;
   #cancelBookmarks: (() => void) | undefined;
   #advanced = new Set<() => void>();
+  #keepsBeforeUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(
     /** Its rows; dropped with the scope. */
@@ -362,13 +371,13 @@ export class Scope {
   edit(items: readonly Item[]): void {
     const { listed } = this;
     if (listed === undefined) return;
-    const codec = this.codec(listed);
     for (const watcher of this.#watchers)
       if (!isLocalVersion(watcher.startAt) && compareResourceVersions(watcher.startAt, listed.resourceVersion) > 0)
         watcher.withholdsEdits = true;
     for (const item of items) {
+      const before = this.item(item.meta.namespace, item.meta.name);
       this.#edits.put(item);
-      this.#ring.append(item.meta.resourceVersion, codec.event(listed.shape, "MODIFIED", item.bytes));
+      this.#ring.append({ type: "MODIFIED", item, before });
     }
     this.#tellAdvanced();
   }
@@ -379,16 +388,13 @@ export class Scope {
    */
   endEdits(): void {
     if (!this.isEdited) return;
-    const keys = this.#edits.keys();
+    const edited = this.#edits.keys().map((key) => this.#edits.get(key)!);
     this.#edits.clear();
     const { listed } = this;
     if (listed !== undefined && this.#watchers.size > 0) {
-      const codec = this.codec(listed);
-      for (const key of keys) {
-        const slash = key.indexOf("/");
-        const row = this.row(key.slice(0, Math.max(0, slash)), key.slice(slash + 1));
-        if (row !== undefined)
-          this.#ring.append(row.meta.resourceVersion, codec.event(listed.shape, "MODIFIED", row.bytes));
+      for (const before of edited) {
+        const row = this.row(before.meta.namespace, before.meta.name);
+        if (row !== undefined) this.#ring.append({ type: "MODIFIED", item: row, before });
       }
       for (const watcher of this.#watchers) watcher.restart();
       this.#tellAdvanced();
@@ -437,7 +443,12 @@ export class Scope {
    * @returns detaches it, to be called when the client goes away.
    * @throws {StatusError} {UpstreamRefusedError} {ScopeTooLargeError} before `open`.
    */
-  async watch(request: WatchRequest, open: () => WatchSink): Promise<() => void> {
+  watch(request: WatchRequest, open: () => WatchSink): Promise<() => void> {
+    return this.tap(request, ({ codec, listed }) => new Encoder(codec, listed.shape, open()));
+  }
+
+  /** As `watch`, with frames in the place of bytes. @param open called once when the watch is accepted, before the first frame. */
+  async tap(request: WatchRequest, open: (start: TapStart) => FrameSink): Promise<() => void> {
     this.use();
     const wantsState = request.sendInitialEvents || request.resourceVersion === "" || request.resourceVersion === "0";
     const isAt = request.resourceVersion !== "" && request.resourceVersion !== "0";
@@ -455,7 +466,22 @@ export class Scope {
     // A refusal met by another request may have taken the rows away meanwhile.
     if (this.listed === undefined) throw this.#neverObserved();
     this.#ensureFollowing();
-    return this.#attach(request, wantsState, open());
+    return this.#attach(request, wantsState, open);
+  }
+
+  /** For a while from now on every event keeps what stood before it: a watch of a part is about to come. */
+  keepBefore(): void {
+    this.#keepsBeforeUntilMs = this.parts.clock.monotonicMs() + this.parts.limits.lingerMs;
+  }
+
+  get #keepsBefore(): boolean {
+    if (this.parts.clock.monotonicMs() < this.#keepsBeforeUntilMs) return true;
+    return [...this.#watchers].some(({ needsBefore }) => needsBefore);
+  }
+
+  /** Events that are newer than a moment it vouches for. */
+  framesAfter(at: string): Iterable<Frame> {
+    return this.#ring.from(this.#ring.seqAfter(at));
   }
 
   /** Ends all watches and stops following; what is kept stays. */
@@ -469,15 +495,13 @@ export class Scope {
     this.#cancelBookmarks?.();
   }
 
-  #attach(request: WatchRequest, wantsState: boolean, sink: WatchSink): () => void {
+  #attach(request: WatchRequest, wantsState: boolean, open: (start: TapStart) => FrameSink): () => void {
     const snapshot = wantsState ? this.#view() : undefined;
     const listed = snapshot?.listed ?? this.listed!;
     const startAt = wantsState ? listed.resourceVersion : request.resourceVersion;
     const watcher = new ScopeWatcher(
       this.#ring,
-      this.codec(listed),
-      listed.shape,
-      sink,
+      open({ codec: this.codec(listed), listed }),
       {
         startAt,
         allowBookmarks: request.allowBookmarks,
@@ -705,7 +729,7 @@ export class Scope {
         lastByteMs = clock.monotonicMs();
         if (this.#following !== following) return { kind: "stop" };
         for (const frame of frames) {
-          const outcome = this.#take(frame, codec, position);
+          const outcome = this.#take(frame, position);
           if (outcome !== undefined) return outcome;
           await this.#letWatchersKeepUp();
         }
@@ -729,7 +753,7 @@ export class Scope {
   }
 
   /** One frame of the upstream watch. @returns an outcome if the watch cannot go on. */
-  #take(frame: WatchFrame, codec: Codec, position: { at: string }): FollowOutcome | undefined {
+  #take(frame: WatchFrame, position: { at: string }): FollowOutcome | undefined {
     const { clock } = this.parts;
     // Its rows were lost meanwhile: there is nothing that an event could be applied to.
     if (this.listed === undefined) return { kind: "ended" };
@@ -753,24 +777,25 @@ export class Scope {
       throw new MalformedError("Cannot follow a watch whose objects carry no resourceVersion");
     if (!isNextEvent(resourceVersion, position.at)) return { kind: "rollback" };
     position.at = resourceVersion;
-    this.#apply(frame, codec);
+    this.#apply(frame);
     this.#history.passed(resourceVersion);
     return undefined;
   }
 
-  #apply(frame: { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly item: Item }, codec: Codec): void {
+  #apply(frame: ObjectFrame): void {
     const { clock } = this.parts;
     const { item, type } = frame;
-    const { resourceVersion } = item.meta;
-    const listed = this.listed!;
-    const place = this.#history.placeOf(resourceVersion, listed.resourceVersion);
+    const { name, namespace, resourceVersion } = item.meta;
+    const place = this.#history.placeOf(resourceVersion, this.listed!.resourceVersion);
     if (place === "known") return;
+    const needsBefore = place === "new" && type === "MODIFIED" && this.#keepsBefore;
+    const before = needsBefore ? this.item(namespace, name) : undefined;
     if (place === "new") {
       if (type === "DELETED") this.copy.delete(item, resourceVersion, clock.nowMs());
       else this.copy.put(item, resourceVersion, clock.nowMs());
     }
-    this.#edits.delete(objectKey(item.meta.namespace, item.meta.name));
-    this.#ring.append(resourceVersion, codec.event(listed.shape, type, item.bytes));
+    this.#edits.delete(objectKey(namespace, name));
+    this.#ring.append({ type, item, before });
     this.#tellAdvanced();
   }
 
@@ -860,9 +885,7 @@ export class Scope {
   }
 
   #endWatchers(status: StatusFields, isMeant: (watcher: ScopeWatcher) => boolean = () => true): void {
-    const listed = this.listed;
-    for (const watcher of [...this.#watchers].filter(isMeant))
-      watcher.close(listed === undefined ? undefined : this.codec(listed).errorEvent(status));
+    for (const watcher of [...this.#watchers].filter(isMeant)) watcher.close(status);
   }
 
   #isOwnCredential(): boolean {
@@ -958,13 +981,13 @@ export class Scope {
   #commit(writer: ListWriter, state: Parameters<ListWriter["commit"]>[0], codec: Codec): void {
     const before = this.listed;
     this.#hasRolledBack = false;
-    const { resourceVersion, shape } = state;
+    const { resourceVersion } = state;
     const hasGoneBack = before !== undefined && compareResourceVersions(resourceVersion, before.resourceVersion) < 0;
     const isTold = this.#watchers.size > 0 && before !== undefined && !hasGoneBack;
     if (!isTold) {
       writer.commit({ ...state, isPartlyTold: this.#history.isTold }, () => {});
       const gone = expired(`too old resource version: the API server's history went back to ${resourceVersion}`).status;
-      for (const watcher of [...this.#watchers]) watcher.close(codec.errorEvent(gone));
+      for (const watcher of [...this.#watchers]) watcher.close(gone);
       this.#history.startOver(resourceVersion);
       return;
     }
@@ -974,17 +997,18 @@ export class Scope {
       ({ startAt }) => compareResourceVersions(startAt, before.resourceVersion) > 0,
     );
     this.#history.tell(resourceVersion);
-    const send = (at: string, frame: Uint8Array) => this.#ring.append(at, frame);
-    const difference = new Difference({ codec, shape, before: before.resourceVersion, epoch: resourceVersion, send });
+    const send = (frame: ObjectFrame) => this.#ring.append(frame);
+    const difference = new Difference({ codec, before: before.resourceVersion, epoch: resourceVersion, send });
+    const keepsBefore = this.#keepsBefore;
     writer.commit({ ...state, isPartlyTold: true }, (change) => {
-      difference.add(change);
+      difference.add(change, keepsBefore);
       for (const watcher of this.#watchers) watcher.pump();
     });
     if (!difference.end()) {
       this.#endWatchers(expired(`too old resource version: what changed up to ${resourceVersion} has no order`).status);
       return this.#history.startOver(resourceVersion);
     }
-    this.#ring.append(resourceVersion, codec.bookmark(shape, resourceVersion, false), true);
+    this.#ring.append({ type: "BOOKMARK", resourceVersion, isInitialEventsEnd: false });
     this.#tellAdvanced();
   }
 

@@ -26,7 +26,7 @@ import type { Selection } from "../kube/selectors.ts";
 import { expired } from "../kube/status-error.ts";
 import type { Scope } from "./scope.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
-import type { WatchSink } from "./scope-watcher.ts";
+import type { WatchSink } from "./frames.ts";
 
 /** A reader that lags by more than this is waited for by the base's watcher. */
 const FEED_BYTES = 256 * 1024;

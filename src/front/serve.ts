@@ -6,7 +6,7 @@ import { Buffer } from "node:buffer";
 import { listPieces } from "../cache/list-copy.ts";
 import type { Scope, WatchRequest } from "../cache/scope.ts";
 import { isKeptAs, type FoundObject, type Scopes } from "../cache/scopes.ts";
-import type { WatchSink } from "../cache/scope-watcher.ts";
+import type { WatchSink } from "../cache/frames.ts";
 import { prefersYaml } from "../kube/representation.ts";
 import type { Codec } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";

@@ -67,7 +67,10 @@ export interface ListedState {
 
 /** How a list that replaced rows differs from them. `old` is the last state of an object that is gone. */
 export type ListChange =
-  { readonly type: "ADDED" | "MODIFIED"; readonly item: Item } | { readonly type: "DELETED"; readonly old: Item };
+  | { readonly type: "ADDED"; readonly item: Item }
+  /** `before` reads the row as it was; only while the change is being reported. */
+  | { readonly type: "MODIFIED"; readonly item: Item; readonly before?: () => Item }
+  | { readonly type: "DELETED"; readonly old: Item };
 
 /** Takes a list's items as they arrive; nothing is visible before `commit`. */
 export interface ListWriter {

@@ -265,7 +265,8 @@ export class StagedList implements ListWriter {
       const mark = findMark(this.parts.database(), this.#startRows, key);
       if (mark !== undefined && isSameState(mark, item.meta)) continue;
       if (mark !== undefined && mark.uid !== item.meta.uid) onChange({ type: "DELETED", old: this.#oldItem(key) });
-      onChange({ type: mark?.uid === item.meta.uid ? "MODIFIED" : "ADDED", item });
+      if (mark?.uid === item.meta.uid) onChange({ type: "MODIFIED", item, before: () => this.#oldItem(key) });
+      else onChange({ type: "ADDED", item });
     }
     for (const key of gone) onChange({ type: "DELETED", old: this.#oldItem(key) });
   }

@@ -1,3 +1,4 @@
+import type { ObjectFrame } from "../../src/cache/frames.ts";
 import { describe, expect, test } from "bun:test";
 import { Difference } from "../../src/cache/difference.ts";
 import { History, isNextBookmark, isNextEvent, type Vouch } from "../../src/cache/history.ts";
@@ -8,7 +9,6 @@ import type { ListChange, ListedState } from "../../src/store/contract.ts";
 const BOUNDS = { ringMaxEvents: 3, ringMaxBytes: 1e6 };
 const codec = codecFor("application/json")!;
 const shape = { listKind: "ConfigMapList", apiVersion: "v1", isBare: true };
-const FRAME = Buffer.from("{}");
 
 const listed = (fields: Partial<ListedState>): ListedState => ({
   shape,
@@ -25,7 +25,8 @@ describe("a history vouches for", () => {
   /** Rows at 120 since a list at 100; events at 90 to 118, of which the ring holds the last three. */
   const history = (isTold: boolean) => {
     const made = new History(BOUNDS, listed({ changedAt: "90", isPartlyTold: isTold }));
-    for (const at of ["104", "110", "114", "118"]) made.ring.append(at, FRAME);
+    for (const at of ["104", "110", "114", "118"])
+      made.ring.append({ type: "BOOKMARK", resourceVersion: at, isInitialEventsEnd: false });
     return made;
   };
   const TABLE: readonly (readonly [string, string, Vouch, Vouch])[] = [
@@ -150,12 +151,12 @@ describe("a difference is told in steps that only the last of which is the list'
   for (const [what, changes, epoch, frames, isTellable] of CASES)
     test(what, () => {
       const sent: string[] = [];
-      const send = (at: string, frame: Uint8Array) => {
-        const { type, object } = JSON.parse(Buffer.from(frame).toString("utf8"));
-        expect(object.metadata.resourceVersion).toBe(at);
-        sent.push(`${type} ${object.metadata.name}@${at}`);
+      const send = ({ type, item }: ObjectFrame) => {
+        const { metadata } = JSON.parse(Buffer.from(item.bytes).toString("utf8"));
+        expect(metadata.resourceVersion).toBe(item.meta.resourceVersion);
+        sent.push(`${type} ${metadata.name}@${metadata.resourceVersion}`);
       };
-      const difference = new Difference({ codec, shape, before: "100", epoch, send });
+      const difference = new Difference({ codec, before: "100", epoch, send });
       for (const change of changes) difference.add(change);
       expect(difference.end()).toBe(isTellable);
       expect(sent).toEqual([...frames]);

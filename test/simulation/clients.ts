@@ -9,7 +9,7 @@
  * Source: client-go 1.35 tools/cache/reflector.go.
  */
 
-import type { WatchSink } from "../../src/cache/scope-watcher.ts";
+import type { WatchSink } from "../../src/cache/frames.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { keyOf } from "./api-server.ts";
 import { nameOf, type Belief, type Checks, type WatchCheck } from "./checks.ts";

@@ -417,7 +417,8 @@ function changesBetween(before: ReadonlyMap<string, Item>, now: ReadonlyMap<stri
   for (const [key, item] of changed) {
     const old = before.get(key);
     if (old !== undefined && old.meta.uid !== item.meta.uid) changes.push({ type: "DELETED", old });
-    changes.push({ type: old?.meta.uid === item.meta.uid ? "MODIFIED" : "ADDED", item });
+    if (old?.meta.uid === item.meta.uid) changes.push({ type: "MODIFIED", item, before: () => old });
+    else changes.push({ type: "ADDED", item });
   }
   for (const [key, old] of before) if (!now.has(key)) changes.push({ type: "DELETED", old });
   return changes;

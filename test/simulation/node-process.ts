@@ -16,7 +16,7 @@ import type { Scope, ScopeLimits, ScopeParts, WatchRequest } from "../../src/cac
 import type { WireAnswer } from "../../src/uplink/read-answer.ts";
 import type { ScopeSource } from "../../src/uplink/scope-source.ts";
 import type { Scopes } from "../../src/cache/scopes.ts";
-import type { WatchSink } from "../../src/cache/scope-watcher.ts";
+import type { WatchSink } from "../../src/cache/frames.ts";
 import { MalformedError } from "../../src/kube/codec.ts";
 import { compareResourceVersions } from "../../src/kube/resource-version.ts";
 import { StatusError, resourceVersionTooLarge, unavailable } from "../../src/kube/status-error.ts";

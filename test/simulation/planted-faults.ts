@@ -185,7 +185,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "scope-watcher.ts",
-        text: "if (compareResourceVersions(entry.resourceVersion, this.startAt) <= 0) continue;",
+        text: "if (compareResourceVersions(moment, this.startAt) <= 0) continue;",
         by: "",
       },
     ],
@@ -346,7 +346,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "scope.ts",
-        text: `this.#ring.append(item.meta.resourceVersion, codec.event(listed.shape, "MODIFIED", item.bytes));`,
+        text: `this.#ring.append({ type: "MODIFIED", item, before });`,
         by: "",
       },
     ],

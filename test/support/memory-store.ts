@@ -91,7 +91,8 @@ class MemoryCopy implements Copy {
       const old = before.get(keyOf(item));
       if (old !== undefined && old.meta.uid !== item.meta.uid)
         changes.push({ type: "DELETED", old }, { type: "ADDED", item });
-      else changes.push({ type: old === undefined ? "ADDED" : "MODIFIED", item });
+      else if (old === undefined) changes.push({ type: "ADDED", item });
+      else changes.push({ type: "MODIFIED", item, before: () => old });
     }
     for (const [key, old] of before) if (!taken.has(key)) changes.push({ type: "DELETED", old });
     for (const change of changes) onChange(change);

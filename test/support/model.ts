@@ -15,7 +15,7 @@ import {
   type WatchStart,
   type WatchStream,
 } from "../../src/uplink/scope-source.ts";
-import type { WatchSink } from "../../src/cache/scope-watcher.ts";
+import type { WatchSink } from "../../src/cache/frames.ts";
 import type { Scope, ScopeLimits } from "../../src/cache/scope.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { MemoryStore } from "./memory-store.ts";
