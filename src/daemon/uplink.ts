@@ -48,6 +48,7 @@ export function buildUplink(ground: Ground): Uplink {
   conditions.watch("WrongCluster", () => clusterFinding(store));
   conditions.watch("ForeignAnswer", () => foreign.finding());
   const upstream: Upstream = new Upstream({
+    clock,
     ...config.upstream,
     onAnswer: (server) => {
       servers.set(server, { lastContactMs: clock.nowMs() });

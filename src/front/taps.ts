@@ -11,6 +11,7 @@ import type { ListAdoption } from "../cache/list-adoption.ts";
 import type { Scope } from "../cache/scope.ts";
 import type { Word } from "../kube/whose-word.ts";
 import type { StoredResponse } from "../store/contract.ts";
+import type { UpstreamHeaders } from "../uplink/upstream-answer.ts";
 import type { AnswerTap } from "./forward.ts";
 import { decodeBody } from "./serve.ts";
 
@@ -44,7 +45,7 @@ export class ListTap implements AnswerTap {
     private readonly onResourceVersion: OnResourceVersion | undefined,
   ) {}
 
-  head(status: number, headers: Headers, word: Word): boolean {
+  head(status: number, headers: UpstreamHeaders, word: Word): boolean {
     this.#status = status;
     if (word === "refusal" && (status === 401 || status === 403)) {
       this.#refusal = this.onRefused(status);
@@ -98,7 +99,7 @@ export class ListTap implements AnswerTap {
 export class WriteTap implements AnswerTap {
   constructor(private readonly onStatus: (status: number, word: Word) => void) {}
 
-  head(status: number, _headers: Headers, word: Word): boolean {
+  head(status: number, _headers: UpstreamHeaders, word: Word): boolean {
     this.onStatus(status, word);
     return false;
   }
@@ -137,7 +138,7 @@ export class RecordTap implements AnswerTap {
 
   constructor(private readonly options: RecordOptions) {}
 
-  head(status: number, headers: Headers, word: Word): boolean {
+  head(status: number, headers: UpstreamHeaders, word: Word): boolean {
     if (word === "refusal" && (status === 401 || status === 403)) {
       this.#refusal = this.options.onRefused(status);
       this.#isGivenUp = true;

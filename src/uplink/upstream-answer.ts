@@ -11,14 +11,41 @@
 import { TELLING_BYTES, whoseWord, type AskedForm, type Word } from "../kube/whose-word.ts";
 import { ForeignAnswerError, UnreachableError } from "./scope-source.ts";
 
-/** The parts of a Response that are used, and whose word it is. */
+/** Header lines of an answer. */
+export interface UpstreamHeaders {
+  /** Values of a name that is there twice are joined by commas; null for none. */
+  get(name: string): string | null;
+  /** Names as they came. */
+  toJSON(): Record<string, string | string[]>;
+}
+
+/** A body as it comes. */
+export interface UpstreamBody extends AsyncIterable<Uint8Array> {
+  getReader(): {
+    read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>;
+    cancel(): Promise<void>;
+  };
+  /** Wants no more of it. */
+  cancel(): void | Promise<void>;
+}
+
+/** An answer that nobody has judged yet: the runtime's `Response`, or the pool's own. */
+export interface UpstreamResponse {
+  readonly status: number;
+  readonly headers: UpstreamHeaders;
+  /** null where the answer cannot have one. */
+  readonly body: UpstreamBody | null;
+  bytes(): Promise<Uint8Array>;
+}
+
+/** An answer of the API server, and whose word it is. */
 export interface UpstreamAnswer {
   readonly status: number;
-  readonly headers: Headers;
+  readonly headers: UpstreamHeaders;
   /** Only a refusal takes anything back, only an answer is kept. */
   readonly word: Exclude<Word, "foreign">;
   /** As it came, not decoded; null for none. May be read once, this or `bytes` or `text`. */
-  readonly body: ReadableStream<Uint8Array> | null;
+  readonly body: UpstreamBody | null;
   bytes(): Promise<Uint8Array>;
   text(): Promise<string>;
 }
@@ -34,7 +61,7 @@ const ZIPPED_BYTES = 2_048;
  * @throws {ForeignAnswerError} when it is not the API server's.
  * @throws {UnreachableError} when it breaks off before it has told.
  */
-export async function admitted(response: Response, asked: AskedForm, isHead: boolean): Promise<UpstreamAnswer> {
+export async function admitted(response: UpstreamResponse, asked: AskedForm, isHead: boolean): Promise<UpstreamAnswer> {
   const { status, headers } = response;
   const head = { status, header: (name: string) => headers.get(name) };
   const body = isHead ? null : response.body;
@@ -47,7 +74,7 @@ export async function admitted(response: Response, asked: AskedForm, isHead: boo
     const word = whoseWord(asked, { ...head, start: plain(bytes, headers), isWhole: true });
     return new WholeAnswer(known(word, response), response, bytes);
   }
-  const reader = body!.getReader() as ReadableStreamDefaultReader<Uint8Array>;
+  const reader = body!.getReader();
   let seen: Uint8Array = NOTHING;
   let judgeAt = 0;
   for (;;) {
@@ -66,9 +93,9 @@ export async function admitted(response: Response, asked: AskedForm, isHead: boo
 
 const NOTHING = new Uint8Array(0);
 
-function known(word: Word | undefined, { status, headers, body }: Response): Exclude<Word, "foreign"> {
+function known(word: Word | undefined, { status, headers, body }: UpstreamResponse): Exclude<Word, "foreign"> {
   if (word !== undefined && word !== "foreign") return word;
-  if (body?.locked === false) void body.cancel().catch(() => {});
+  if (body !== null) void Promise.resolve(body.cancel()).catch(() => {});
   const type = (headers.get("content-type") ?? "").split(";", 1)[0]!.slice(0, 64);
   throw new ForeignAnswerError(
     `Something else answers for the API server (${status}${type === "" ? "" : `, ${type}`}): a proxy, a firewall or a login page in the way`,
@@ -76,7 +103,7 @@ function known(word: Word | undefined, { status, headers, body }: Response): Exc
 }
 
 /** What a body's first bytes say when they are not compressed; of an encoding that nobody asked for, nothing. */
-function plain(bytes: Uint8Array, headers: Headers): Uint8Array {
+function plain(bytes: Uint8Array, headers: UpstreamHeaders): Uint8Array {
   const encoding = headers.get("content-encoding");
   if (encoding === null || encoding === "identity" || bytes.length === 0) return bytes;
   if (encoding !== "gzip") return NOTHING;
@@ -92,7 +119,7 @@ function plain(bytes: Uint8Array, headers: Headers): Uint8Array {
 /** What was looked at, and then what follows. */
 function rest(
   seen: Uint8Array,
-  reader: ReadableStreamDefaultReader<Uint8Array>,
+  reader: ReturnType<UpstreamBody["getReader"]>,
   isDone: boolean,
 ): ReadableStream<Uint8Array> {
   let first: Uint8Array | undefined = seen;
@@ -109,30 +136,36 @@ function rest(
         if (done) controller.close();
         else controller.enqueue(value!);
       },
-      cancel: (reason) => reader.cancel(reason),
+      cancel: () => reader.cancel(),
     },
     { highWaterMark: 0 },
   );
+}
+
+async function bytesOf(body: UpstreamBody | null): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const part of body ?? []) parts.push(part);
+  return parts.length === 1 ? parts[0]! : new Uint8Array(Buffer.concat(parts));
 }
 
 /** One whose body is still to come. */
 class Answer implements UpstreamAnswer {
   constructor(
     readonly word: UpstreamAnswer["word"],
-    private readonly response: Response,
-    readonly body: ReadableStream<Uint8Array> | null,
+    private readonly response: UpstreamResponse,
+    readonly body: UpstreamBody | null,
   ) {}
 
   get status(): number {
     return this.response.status;
   }
 
-  get headers(): Headers {
+  get headers(): UpstreamHeaders {
     return this.response.headers;
   }
 
   bytes(): Promise<Uint8Array> {
-    return this.body === this.response.body ? this.response.bytes() : new Response(this.body).bytes();
+    return this.body === this.response.body ? this.response.bytes() : bytesOf(this.body);
   }
 
   async text(): Promise<string> {
@@ -144,7 +177,7 @@ class Answer implements UpstreamAnswer {
 class WholeAnswer implements UpstreamAnswer {
   constructor(
     readonly word: UpstreamAnswer["word"],
-    private readonly response: Response,
+    private readonly response: UpstreamResponse,
     private readonly whole: Uint8Array,
   ) {}
 
@@ -152,12 +185,12 @@ class WholeAnswer implements UpstreamAnswer {
     return this.response.status;
   }
 
-  get headers(): Headers {
+  get headers(): UpstreamHeaders {
     return this.response.headers;
   }
 
-  get body(): ReadableStream<Uint8Array> {
-    return new Response(this.whole as Uint8Array<ArrayBuffer>).body!;
+  get body(): UpstreamBody {
+    return new Response(this.whole as Uint8Array<ArrayBuffer>).body as unknown as UpstreamBody;
   }
 
   bytes(): Promise<Uint8Array> {

@@ -1,3 +1,4 @@
+import { systemClock } from "../../src/base/clock.ts";
 import { afterEach, describe, expect, test } from "bun:test";
 import * as http2 from "node:http2";
 import * as https from "node:https";
@@ -91,6 +92,7 @@ async function startBreaking({
     onAnswer() {},
     onFailure() {},
     onWaiting() {},
+    clock: systemClock,
   });
   const ask = async (method: string, { body, headers = [], target = PATH, signal, hasLongAnswer }: Asked = {}) => {
     const response = await upstream.request({
@@ -155,15 +157,16 @@ describe.each([
     "a %s whose connection breaks reaches the API server once, and kept connections serve many",
     async (method, body) => {
       const apiServer = await start();
-      // fetch's own connection, which a write must not be put on.
+      // Through a proxy that is fetch's own connection, which a write must not be put on.
       await apiServer.ask("GET");
       await apiServer.ask(method, { body });
       await apiServer.ask(method, { body });
-      expect(apiServer.connections).toBe(2);
+      const connections = proxy === undefined ? 1 : 2;
+      expect(apiServer.connections).toBe(connections);
       await expect(apiServer.ask(method, { body, target: BREAKING })).rejects.toThrow("Cannot reach the API server");
       expect(apiServer.arrivals.slice(1)).toEqual(Array.from({ length: 3 }, () => ({ method, httpVersion: "1.1" })));
       await apiServer.ask(method, { body });
-      expect(apiServer.connections).toBe(3);
+      expect(apiServer.connections).toBe(connections + 1);
     },
   );
 

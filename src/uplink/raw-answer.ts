@@ -1,0 +1,146 @@
+/**
+ * An answer that comes in on a raw connection, at its reader's pace.
+ *
+ * It has the few members of the runtime's `Response` that are used here, so
+ * that an answer over HTTP/2 and one over the pool are read alike. A small one
+ * is often whole with its head: then nothing waits and nothing is woken.
+ */
+
+import type { UpstreamBody, UpstreamHeaders, UpstreamResponse } from "./upstream-answer.ts";
+
+/** What an answer needs of its connection. */
+export interface AnswerFlow {
+  pause(): void;
+  resume(): void;
+  /** The reader wants no more: the connection is of no use to anybody. */
+  cancel(): void;
+}
+
+/** More than this does not wait unread. */
+const MAX_WAITING_BYTES = 256 * 1024;
+
+/** One answer. */
+export class RawAnswer implements UpstreamResponse, UpstreamBody {
+  readonly headers: UpstreamHeaders;
+  #waiting: Uint8Array[] = [];
+  #waitingBytes = 0;
+  #isWhole = false;
+  #isPaused = false;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(
+    readonly status: number,
+    readonly fields: readonly (readonly [string, string])[],
+    private readonly hasBody: boolean,
+    private readonly flow: AnswerFlow,
+  ) {
+    this.headers = new RawHeaders(fields);
+  }
+
+  /** null where the answer cannot have one. */
+  get body(): UpstreamBody | null {
+    return this.hasBody ? this : null;
+  }
+
+  /** For the connection: bytes of the body; a view, copied here. */
+  push(bytes: Uint8Array): void {
+    if (bytes.length === 0 || this.#error !== undefined) return;
+    this.#waiting.push(Uint8Array.prototype.slice.call(bytes));
+    this.#waitingBytes += bytes.length;
+    if (this.#waitingBytes > MAX_WAITING_BYTES && !this.#isPaused) {
+      this.#isPaused = true;
+      this.flow.pause();
+    }
+    this.#wake?.();
+  }
+
+  /** For the connection: that was all. */
+  end(): void {
+    this.#isWhole = true;
+    this.#wake?.();
+  }
+
+  /** For the connection: it broke. */
+  fail(error: Error): void {
+    this.#error ??= error;
+    this.#waiting = [];
+    this.#wake?.();
+  }
+
+  getReader(): { read(): Promise<{ done: boolean; value?: Uint8Array }>; cancel(): Promise<void> } {
+    return { read: () => this.#read(), cancel: async () => this.cancel() };
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    try {
+      for (;;) {
+        const { done, value } = await this.#read();
+        if (done) return;
+        yield value!;
+      }
+    } finally {
+      this.cancel();
+    }
+  }
+
+  /** Wants no more of it. */
+  cancel(): void {
+    if (this.#isWhole || this.#error !== undefined) return;
+    this.#error = new Error("the answer is not wanted any more");
+    this.#waiting = [];
+    this.flow.cancel();
+  }
+
+  async bytes(): Promise<Uint8Array> {
+    const parts: Uint8Array[] = [];
+    for (;;) {
+      const { done, value } = await this.#read();
+      if (done) return parts.length === 1 ? parts[0]! : new Uint8Array(Buffer.concat(parts));
+      parts.push(value!);
+    }
+  }
+
+  async #read(): Promise<{ done: boolean; value?: Uint8Array }> {
+    for (;;) {
+      const value = this.#waiting.shift();
+      if (value !== undefined) {
+        this.#waitingBytes -= value.length;
+        if (this.#isPaused && this.#waitingBytes <= MAX_WAITING_BYTES / 2) {
+          this.#isPaused = false;
+          this.flow.resume();
+        }
+        return { done: false, value };
+      }
+      if (this.#error !== undefined) throw this.#error;
+      if (this.#isWhole) return { done: true };
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#wake = resolve;
+      await promise;
+      this.#wake = undefined;
+    }
+  }
+}
+
+/** Header lines as they came, with the look-up of the runtime's `Headers`. */
+class RawHeaders implements UpstreamHeaders {
+  constructor(private readonly fields: readonly (readonly [string, string])[]) {}
+
+  get(name: string): string | null {
+    const lower = name.toLowerCase();
+    let found: string | null = null;
+    for (const [field, value] of this.fields)
+      if (field.length === lower.length && field.toLowerCase() === lower)
+        found = found === null ? value : `${found}, ${value}`;
+    return found;
+  }
+
+  toJSON(): Record<string, string | string[]> {
+    const all: Record<string, string | string[]> = {};
+    for (const [name, value] of this.fields) {
+      const known = all[name];
+      all[name] = known === undefined ? value : [...(Array.isArray(known) ? known : [known]), value];
+    }
+    return all;
+  }
+}
