@@ -28,31 +28,34 @@ let view: LiveView;
 let panel: WitnessPanel;
 let stop: AbortController;
 let heard: Set<string>;
+let octet: number;
+
+function addNode(name: string, pool: string): void {
+  api.put(`/api/v1/nodes/${name}`, {
+    metadata: {
+      name,
+      uid: name,
+      labels: { "holdfast.dev/pool": pool, ...(name.startsWith("far") ? { [LABEL]: "witness" } : {}) },
+      annotations: {},
+    },
+    status: {
+      conditions: [{ type: "Ready", status: "True" }],
+      addresses: [
+        { type: "Hostname", address: name },
+        { type: "InternalIP", address: `192.168.1.${++octet}` },
+      ],
+    },
+  });
+  renew(name);
+}
 
 beforeEach(async () => {
   clock = new Clock();
   api = new MemoryApi();
   heard = new Set(["far", "near-1", "near-2", "near-3", "near-4", "other"]);
   const pools: Record<string, string> = { other: "b" };
-  let octet = 1;
-  for (const name of heard) {
-    api.put(`/api/v1/nodes/${name}`, {
-      metadata: {
-        name,
-        uid: name,
-        labels: { "holdfast.dev/pool": pools[name] ?? "a", ...(name === "far" ? { [LABEL]: "witness" } : {}) },
-        annotations: {},
-      },
-      status: {
-        conditions: [{ type: "Ready", status: "True" }],
-        addresses: [
-          { type: "Hostname", address: name },
-          { type: "InternalIP", address: `192.168.1.${++octet}` },
-        ],
-      },
-    });
-    renew(name);
-  }
+  octet = 1;
+  for (const name of heard) addNode(name, pools[name] ?? "a");
   stop = new AbortController();
   view = new LiveView({ client: api, clock, log: silentLog, namespace: "holdfast-system", signal: stop.signal });
   panel = new WitnessPanel({ view, api, clock, log: silentLog, clientCaPem: () => authority.certPem });
@@ -103,7 +106,8 @@ async function answer(
     organizations: ["system:nodes"],
     nowMs: clock.nowMs(),
   });
-  const jws = await signReport({ iss: as, nonce, nodes: [{ name: "far", outcome }] }, pair);
+  const nodes = question(name)!.nodes.map((node) => ({ name: node.name, outcome }));
+  const jws = await signReport({ iss: as, nonce, nodes }, pair);
   await api.patch(`/api/v1/nodes/${name}`, "application/merge-patch+json", {
     metadata: { annotations: { [REPORT_ANNOTATION]: jws } },
   });
@@ -192,5 +196,60 @@ describe("the panel", () => {
     await live(15);
     expect(asked()).toEqual([]);
     expect(annotation("near-1", REPORT_ANNOTATION)).toBeUndefined();
+  });
+
+  test("a mass cut: all of forty silent nodes get their turn, each witness goes through them all", async () => {
+    const names = Array.from({ length: 40 }, (_, index) => `far-${String(index).padStart(2, "0")}`);
+    for (const name of names) {
+      addNode(name, "a");
+      heard.add(name);
+    }
+    await live(15);
+    for (const name of ["far", ...names]) heard.delete(name);
+    await live(45);
+    const about = new Map<string, Set<string>>([
+      ["near-1", new Set()],
+      ["near-2", new Set()],
+    ]);
+    const unheard = new Set<string>();
+    // Four questions of sixteen are two more than a witness needs that forgets nobody.
+    for (let turn = 0; turn < 5; turn++) {
+      for (const [witness, seen] of about) {
+        for (const { name } of question(witness)!.nodes) seen.add(name);
+        await answer(witness, "silent");
+      }
+      for (const name of names) if (panel.verdictOf(view.facts(name)!) === "unheard") unheard.add(name);
+      await live(15);
+    }
+    expect([...about.values()].map((seen) => seen.size)).toEqual([41, 41]);
+    expect(unheard.size).toBe(40);
+  });
+
+  test("nodes that fall silent one by one take no question back that is being answered", async () => {
+    addNode("far-1", "a");
+    heard.add("far-1");
+    await live(15);
+    heard.delete("far");
+    await live(10);
+    heard.delete("far-1");
+    await live(30);
+    expect(question("near-1")!.nodes.map(({ name }) => name)).toEqual(["far"]);
+    const { nonce } = question("near-1")!;
+    await live(11);
+    expect(view.node("far-1")!.hearing).toBe("silent");
+    expect(question("near-1")!.nonce).toBe(nonce);
+    await answer("near-1", "silent");
+    expect(verdict()).toBe("unheard");
+    await live(15);
+    expect(question("near-1")!.nodes.map(({ name }) => name)).toContain("far-1");
+  });
+
+  test("witnesses that do not answer give their places to others", async () => {
+    await cut();
+    expect(asked()).not.toContain("near-4");
+    await live(70);
+    expect(asked()).toContain("near-4");
+    await answer("near-4", "silent");
+    expect(verdict()).toBe("unheard");
   });
 });
