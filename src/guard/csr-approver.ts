@@ -3,26 +3,30 @@
  *
  * How often a node was approved is read from the requests themselves, where the
  * signer keeps them for an hour after issuing; so a guard that starts anew, or
- * another that takes over, counts on. Each approval names the resourceVersion
- * that was judged: whoever changes the request meanwhile has won.
+ * another that takes over, counts on; what may still be on its way stands in
+ * the leader's Lease (`claims.ts`). Each approval names the resourceVersion that
+ * was judged: whoever changes the request meanwhile has won.
  */
 
+import { X509Certificate } from "node:crypto";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Metric, Metrics } from "../base/metrics.ts";
 import { ApiError, type KubernetesClient } from "./api.ts";
+import type { Claims } from "./claims.ts";
 import {
+  APPROVAL_PAUSE_MS,
   nodeNamed,
   PENDING_REASONS,
   useOf,
   whyPending,
   type AskedCertificate,
   type Pending,
-  type ReservedAddresses,
 } from "./csr-rules.ts";
 import { describe } from "./follow.ts";
 import type { Happenings } from "./happenings.ts";
+import type { TakenBy, TakenNames } from "./taken-names.ts";
 
 /** What approves, and by what. */
 export interface ApproverOptions {
@@ -31,6 +35,10 @@ export interface ApproverOptions {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly happenings: Happenings;
+  readonly taken: TakenNames;
+  readonly claims: Claims;
+  /** Whether this replica may still write; asked again before every approval. */
+  readonly isLeader: () => boolean;
   /** Reads a request's PEM. Throws when a single byte is unaccounted for; the message says where. */
   readonly read: (pem: string) => AskedCertificate;
 }
@@ -40,6 +48,8 @@ const PAGE = 500;
 const MOST_PEM_BYTES = 64 * 1024;
 /** Requests looked at in one round: a flood of them must not hold up the webhook. */
 const MOST_AT_ONCE = 100;
+/** Approved in one round: what is claimed has to find room in an annotation. */
+const MOST_APPROVED = 20;
 
 const text = v.nullish(v.string(), "");
 const condition = v.looseObject({ type: text, status: text, lastUpdateTime: text });
@@ -62,8 +72,14 @@ const nodeSchema = v.object({
   metadata: v.object({ labels: v.nullish(v.record(v.string(), v.string()), {}) }),
   status: v.nullish(v.object({ addresses: v.nullish(v.array(v.object({ address: v.string() })), []) })),
 });
-const serviceSchema = v.object({ spec: v.nullish(v.object({ clusterIPs: v.nullish(v.array(v.string()), []) })) });
-const slicesSchema = v.object({ endpoints: v.nullish(v.array(v.object({ addresses: v.array(v.string()) })), []) });
+
+/** A request that may be approved. */
+interface Fit {
+  /** "USE NODE". */
+  readonly key: string;
+  readonly request: Request;
+  readonly message: string;
+}
 
 /** The approver; `round` is one look at all requests. */
 export class CsrApprover {
@@ -73,6 +89,8 @@ export class CsrApprover {
   readonly #left = new Map<string, string>();
   /** What stands in each request, by uid: a request's text never changes. */
   readonly #parsed = new Map<string, AskedCertificate | Error>();
+  /** When each issued certificate ends, by uid. */
+  readonly #ends = new Map<string, number>();
   /** When each open request was last looked at, by round: whoever waited longest is next, so nobody can stand in the way. */
   readonly #lookedAt = new Map<string, number>();
   #rounds = 0;
@@ -90,7 +108,7 @@ export class CsrApprover {
   async round(): Promise<void> {
     const requests = await this.#all();
     const known = new Set(requests.map(({ metadata }) => metadata.uid));
-    for (const seen of [this.#left, this.#parsed, this.#lookedAt])
+    for (const seen of [this.#left, this.#parsed, this.#ends, this.#lookedAt])
       for (const uid of seen.keys()) if (!known.has(uid)) seen.delete(uid);
     const lookedAt = ({ metadata: { uid } }: Request) => this.#lookedAt.get(uid) ?? -1;
     const open = requests
@@ -99,62 +117,89 @@ export class CsrApprover {
       .slice(0, MOST_AT_ONCE);
     if (open.length === 0) return;
     this.#rounds += 1;
-    const reserved = await this.#reserved();
-    const approvals = this.#approvals(requests);
+    const pauses = this.#pauses(requests);
+    let taken: Promise<TakenBy> | undefined;
+    const fit = new Map<string, Fit>();
     for (const request of open) {
+      if (fit.size >= MOST_APPROVED) break;
       this.#lookedAt.set(request.metadata.uid, this.#rounds);
-      try {
-        await this.#judge(request, approvals, reserved);
-      } catch (error) {
-        if (!(error instanceof ApiError && error.isConflict))
-          this.options.log.warn("cannot judge a certificate request", {
-            name: request.metadata.name,
-            reason: describe(error),
-          });
-      }
+      await this.#tried(request, async () => {
+        const found = await this.#judge(request, pauses, () => (taken ??= this.options.taken.read()));
+        // The first of a round counts against the second.
+        if (found !== undefined) pauses.set(found.key, Number.POSITIVE_INFINITY);
+        if (found !== undefined) fit.set(found.key, found);
+      });
+    }
+    await this.#approve(fit);
+  }
+
+  async #tried({ metadata: { name } }: Request, act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      if (!(error instanceof ApiError && error.isConflict))
+        this.options.log.warn("cannot judge a certificate request", { name, reason: describe(error) });
     }
   }
 
-  async #judge(request: Request, approvals: Map<string, number>, reserved: ReservedAddresses): Promise<void> {
+  /** @returns undefined for one that is left to others. */
+  async #judge(
+    request: Request,
+    pauses: ReadonlyMap<string, number>,
+    taken: () => Promise<TakenBy>,
+  ): Promise<Fit | undefined> {
     const { metadata, spec } = request;
     const use = useOf(spec.signerName)!;
     const asked = this.#read(request);
     if (asked instanceof Error) return this.#leave(request, { reason: "unreadable", message: asked.message });
     const nodeName = nodeNamed(asked);
-    const node = use === "serving" && nodeName !== undefined ? await this.#node(nodeName) : undefined;
+    const isServing = use === "serving" && nodeName !== undefined;
+    const key = `${use} ${nodeName}`;
     const pending = whyPending({
       spec: { ...spec, use, expirationSeconds: spec.expirationSeconds ?? undefined },
       asked,
-      node,
-      reserved,
-      lastApprovedMs: nodeName === undefined ? undefined : approvals.get(`${use} ${nodeName}`),
+      node: isServing ? await this.#node(nodeName) : undefined,
+      takenBy: isServing ? await taken() : () => undefined,
+      notBeforeMs: this.options.claims.isClaimed(key, metadata.uid) ? Number.POSITIVE_INFINITY : pauses.get(key),
       nowMs: this.options.clock.nowMs(),
     });
     if (pending !== undefined) return this.#leave(request, pending);
-    const at = new Date(this.options.clock.nowMs()).toISOString().replace(/\.\d+Z$/, "Z");
+    return { key, request, message: `The ${use} certificate of node ${nodeName}, asked for as the rules say` };
+  }
+
+  async #approve(fit: ReadonlyMap<string, Fit>): Promise<void> {
+    const { claims, isLeader } = this.options;
+    if (fit.size === 0) return;
+    if (!(await claims.claim(new Map([...fit].map(([key, { request }]) => [key, request.metadata.uid]))))) return;
+    for (const one of fit.values()) {
+      if (!isLeader()) return;
+      await this.#tried(one.request, () => this.#write(one));
+    }
+  }
+
+  async #write({ key, request, message }: Fit): Promise<void> {
+    const { client, clock, log } = this.options;
+    const { metadata, spec } = request;
     const approval = {
       type: "Approved",
       status: "True",
       reason: "HoldfastApproved",
-      message: `The ${use} certificate of node ${nodeName}, asked for as the rules say`,
-      lastUpdateTime: at,
+      message,
+      lastUpdateTime: new Date(clock.nowMs()).toISOString().replace(/\.\d+Z$/, "Z"),
     };
-    const status = { ...request.status, conditions: [...(request.status?.conditions ?? []), approval] };
-    await this.options.client.update(`${REQUESTS}/${metadata.name}/approval`, {
+    await client.update(`${REQUESTS}/${metadata.name}/approval`, {
       apiVersion: "certificates.k8s.io/v1",
       kind: "CertificateSigningRequest",
       metadata,
       spec,
-      status,
+      status: { ...request.status, conditions: [...(request.status?.conditions ?? []), approval] },
     });
-    // The first of a round counts against the second.
-    approvals.set(`${use} ${nodeName}`, this.options.clock.nowMs());
-    this.#approved.add({ use });
-    this.options.log.info("certificate request approved", { name: metadata.name, node: nodeName, use });
+    this.#approved.add({ use: useOf(spec.signerName)! });
+    log.info("certificate request approved", { name: metadata.name, request: key });
   }
 
-  #leave({ metadata }: Request, { reason, message }: Pending): void {
-    if (this.#left.get(metadata.uid) === `${metadata.resourceVersion} ${reason}`) return;
+  #leave({ metadata }: Request, { reason, message }: Pending): undefined {
+    if (this.#left.get(metadata.uid) === `${metadata.resourceVersion} ${reason}`) return undefined;
     this.#left.set(metadata.uid, `${metadata.resourceVersion} ${reason}`);
     this.#pending.add({ reason });
     this.options.log.info("certificate request left to others", { name: metadata.name, why: reason });
@@ -167,6 +212,7 @@ export class CsrApprover {
       reason: "HoldfastLeftPending",
       message: `Left to others: ${message}`,
     });
+    return undefined;
   }
 
   #read({ metadata: { uid }, spec }: Request): AskedCertificate | Error {
@@ -187,9 +233,9 @@ export class CsrApprover {
     }
   }
 
-  /** When a request was last approved, by "USE NODE". */
-  #approvals(all: readonly Request[]): Map<string, number> {
-    const approvals = new Map<string, number>();
+  /** Until when no other request is approved, by "USE NODE". */
+  #pauses(all: readonly Request[]): Map<string, number> {
+    const pauses = new Map<string, number>();
     for (const request of all) {
       const approval = request.status?.conditions.find(({ type }) => type === "Approved");
       if (approval === undefined) continue;
@@ -199,15 +245,19 @@ export class CsrApprover {
       const key = `${useOf(request.spec.signerName)} ${nodeName}`;
       // A time that cannot be read counts as now: an approval is an approval.
       const atMs = Date.parse(approval.lastUpdateTime);
-      approvals.set(
-        key,
-        Math.max(
-          approvals.get(key) ?? Number.NEGATIVE_INFINITY,
-          Number.isNaN(atMs) ? this.options.clock.nowMs() : atMs,
-        ),
-      );
+      const fromMs = Number.isNaN(atMs) ? this.options.clock.nowMs() : atMs;
+      pauses.set(key, Math.max(pauses.get(key) ?? Number.NEGATIVE_INFINITY, fromMs + this.#pauseOf(request, fromMs)));
     }
-    return approvals;
+    return pauses;
+  }
+
+  /** Half its life for a certificate that lives shorter than two hours: it has to be renewed in time. */
+  #pauseOf({ metadata: { uid }, status }: Request, approvedMs: number): number {
+    const certificate = status?.certificate ?? "";
+    if (certificate === "") return APPROVAL_PAUSE_MS;
+    let endMs = this.#ends.get(uid);
+    if (endMs === undefined) this.#ends.set(uid, (endMs = notAfterMs(Buffer.from(certificate, "base64"))));
+    return Math.min(APPROVAL_PAUSE_MS, Math.max(0, endMs - approvedMs) / 2);
   }
 
   async #all(): Promise<Request[]> {
@@ -233,21 +283,14 @@ export class CsrApprover {
       isControlPlane: metadata.labels["node-role.kubernetes.io/control-plane"] !== undefined,
     };
   }
+}
 
-  /** The API server's own addresses, as they are now. */
-  async #reserved(): Promise<ReservedAddresses> {
-    const { client } = this.options;
-    const service = v.parse(serviceSchema, (await client.get("/api/v1/namespaces/default/services/kubernetes")) ?? {});
-    const slices = await client.list(
-      "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes",
-      { limit: PAGE },
-    );
-    return {
-      service: service.spec?.clusterIPs ?? [],
-      endpoints: slices.items
-        .flatMap((item) => v.parse(slicesSchema, item).endpoints ?? [])
-        .flatMap(({ addresses }) => addresses),
-    };
+/** When a certificate ends; never for what is none. */
+function notAfterMs(pem: Uint8Array): number {
+  try {
+    return Date.parse(new X509Certificate(pem).validTo);
+  } catch {
+    return Number.POSITIVE_INFINITY;
   }
 }
 

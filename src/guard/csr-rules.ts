@@ -13,15 +13,16 @@
  * because the groups of a token may have no dots.
  *
  * A kubelet writes the addresses in its Node object itself, so a stolen node
- * could claim the API server's and be believed by every pod. Names of Services
- * and addresses of the API server are therefore nobody's, whatever a Node says;
- * only a node that an admin labelled as control plane may have its endpoints.
+ * could claim anybody's and be believed by every pod. What is the API server's,
+ * a Service's or another node's is therefore not certified, whatever a Node
+ * says; `taken-names.ts` knows whose they are.
  *
  * Source: Kubernetes, "Certificate signing requests", Kubernetes signers; the
  * token's groups: `auth-extra-groups` of bootstrap token Secrets.
  */
 
-import { isIP, isIPv6 } from "node:net";
+import { isIP } from "node:net";
+import { byValue, type TakenBy } from "./taken-names.ts";
 
 /** The two signers, by what their certificates are for. */
 export const SIGNERS = {
@@ -45,6 +46,7 @@ export const PENDING_REASONS = [
   "no-node",
   "address",
   "reserved-address",
+  "another-nodes",
   "too-often",
   "not-accepted",
 ] as const;
@@ -86,27 +88,20 @@ export interface AddressedNode {
   readonly isControlPlane: boolean;
 }
 
-/** Addresses that are the API server's. */
-export interface ReservedAddresses {
-  /** Of the Service default/kubernetes. */
-  readonly service: readonly string[];
-  /** Behind it. */
-  readonly endpoints: readonly string[];
-}
-
 /** What the rules are asked about. */
 export interface Case {
   readonly spec: RequestSpec;
   readonly asked: AskedCertificate;
   /** For serving certificates; undefined when there is no such node. */
   readonly node: AddressedNode | undefined;
-  readonly reserved: ReservedAddresses;
-  /** When a request of this node to this signer was last approved, ms since the epoch. */
-  readonly lastApprovedMs: number | undefined;
+  /** For serving certificates. */
+  readonly takenBy: TakenBy;
+  /** Until when this node gets no other certificate of this signer, ms since the epoch; undefined: it had none lately. */
+  readonly notBeforeMs: number | undefined;
   readonly nowMs: number;
 }
 
-/** At most one approval for each node and signer in this time. */
+/** At most one approval for each node and signer in this time, or in half the life of the certificate where that is shorter. */
 export const APPROVAL_PAUSE_MS = 3_600_000;
 
 const NODE_GROUP = "system:nodes";
@@ -199,31 +194,36 @@ function clientNameFault({ extensions }: AskedCertificate): Pending | undefined 
   return extensions.length === 0 ? undefined : pending("names", "expected no names beside the subject");
 }
 
-function servingNameFault({ asked, node, reserved }: Case, nodeName: string): Pending | undefined {
+function servingNameFault({ asked, node, takenBy }: Case, nodeName: string): Pending | undefined {
   const { dnsNames, ipAddresses, emails, uris } = asked;
   if (emails.length + uris.length > 0) return pending("names", "expected DNS names and addresses only");
-  if (dnsNames.length + ipAddresses.length === 0) return pending("names", "expected at least one DNS name or address");
+  const names = [...dnsNames, ...ipAddresses];
+  if (names.length === 0) return pending("names", "expected at least one DNS name or address");
   if (node === undefined) return pending("no-node", `there is no node ${nodeName}, whose addresses could be compared`);
-  const nobodys = new Set([...reserved.service, ...(node.isControlPlane ? [] : reserved.endpoints)].map(byValue));
-  const isReserved =
-    dnsNames.some(isReservedName) ||
-    ipAddresses.some((address) => isReservedAddress(address) || nobodys.has(byValue(address)));
-  if (isReserved)
+  if (dnsNames.some(isReservedName) || names.some(isReservedAddress))
+    return pending("reserved-address", "expected no name of a Service, no loopback and no link-local address");
+  const claimant = { nodeName, isControlPlane: node.isControlPlane };
+  for (const name of names) {
+    const taken = takenBy(name, claimant);
+    if (taken === undefined) continue;
+    const more = taken.by === "node" ? "; delete that node if it is gone" : "";
     return pending(
-      "reserved-address",
-      "expected no name of a Service, no loopback and none of the API server's addresses",
+      taken.by === "node" ? "another-nodes" : "reserved-address",
+      `${name} is known as ${taken.whose}, whatever stands in status.addresses of the node ${nodeName}${more}`,
     );
+  }
   const held = new Set(node.addresses.map(byValue));
-  const isHeld = [...dnsNames, ...ipAddresses].every((one) => held.has(byValue(one)));
-  return isHeld
+  if (!names.every((one) => held.has(byValue(one))))
+    return pending("address", `expected only what stands in status.addresses of the node ${nodeName}`);
+  return dnsNames.every((name) => NODE_NAME.test(name.toLowerCase()))
     ? undefined
-    : pending("address", `expected only what stands in status.addresses of the node ${nodeName}`);
+    : pending("names", "expected plain DNS names, without wildcards");
 }
 
-function frequencyFault({ lastApprovedMs, nowMs }: Case): Pending | undefined {
+function frequencyFault({ notBeforeMs, nowMs }: Case): Pending | undefined {
   // An approval that lies in the future, by another's clock, is one all the same.
-  if (lastApprovedMs === undefined || nowMs - lastApprovedMs >= APPROVAL_PAUSE_MS) return undefined;
-  return pending("too-often", "this node had a request to this signer approved less than an hour ago");
+  if (notBeforeMs === undefined || nowMs >= notBeforeMs) return undefined;
+  return pending("too-often", "this node had a request to this signer approved a short while ago");
 }
 
 /** A name that pods know: of the API server, of this machine, or of a Service. */
@@ -232,21 +232,11 @@ function isReservedName(name: string): boolean {
   return ["localhost", "kubernetes"].includes(labels[0]!) || labels.at(-1) === "localhost" || labels.includes("svc");
 }
 
-/** Loopback, unspecified and multicast: no address of one machine among others. */
-function isReservedAddress(address: string): boolean {
-  const plain = byValue(address);
-  if (isIP(plain) === 4) return /^(?:127|0|22[4-9]|23\d|24\d|25\d)\./.test(plain);
-  return plain === "::1" || plain === "::" || plain.startsWith("ff") || plain.startsWith("::ffff:");
-}
-
-/** IPv6 in its one shortest form; names in small letters. */
-function byValue(address: string): string {
-  if (!isIPv6(address)) return address.toLowerCase();
-  try {
-    return new URL(`http://[${address}]`).hostname.slice(1, -1);
-  } catch {
-    return address; // with a zone: no certificate has one
-  }
+/** Loopback, unspecified, link-local and multicast: no address of one machine among others. */
+function isReservedAddress(name: string): boolean {
+  const plain = byValue(name);
+  if (isIP(plain) === 4) return /^(?:127|0|169\.254|22[4-9]|23\d|24\d|25\d)\./.test(plain);
+  return isIP(plain) === 6 && /^(?:::1?$|::ffff:|fe[89ab]|ff)/.test(plain);
 }
 
 function pending(reason: PendingReason, message: string): Pending {

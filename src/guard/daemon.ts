@@ -17,6 +17,8 @@ import { Metrics } from "../base/metrics.ts";
 import { COMMIT, VERSION } from "../base/version.ts";
 import { createAuthority, issueServingCertificate } from "../certificates/authority.ts";
 import { readCertificateRequest } from "../certificates/certificate-request.ts";
+import { apiServerNames } from "./api-server-names.ts";
+import { Claims } from "./claims.ts";
 import { CsrApprover } from "./csr-approver.ts";
 import type { Denial } from "./denials.ts";
 import { describe, pause } from "./follow.ts";
@@ -27,6 +29,7 @@ import { Leader } from "./leader.ts";
 import { LiveView } from "./live-view.ts";
 import { Reachability } from "./reachability.ts";
 import { keepServingCertificate, type CertificateMaker } from "./serving-certificate.ts";
+import { TakenNames } from "./taken-names.ts";
 import { WitnessPanel } from "./witness-panel.ts";
 import { startWebhook, type ServingKeyPair, type Webhook } from "./webhook.ts";
 import { startHealth } from "../health/health.ts";
@@ -136,7 +139,22 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
     witness: (node) => panel.verdictOf(node),
   });
   const approver = options.approvesCsrs
-    ? new CsrApprover({ client, clock, log, metrics, happenings, read: readCertificateRequest })
+    ? new CsrApprover({
+        client,
+        clock,
+        log,
+        metrics,
+        happenings,
+        taken: new TakenNames({
+          client,
+          clock,
+          nodes: () => view.everyFacts(),
+          apiServerNames: () => apiServerNames(target),
+        }),
+        claims: new Claims(leader, clock),
+        isLeader: () => leader.isLeader,
+        read: readCertificateRequest,
+      })
     : undefined;
   const parts = Promise.all([
     view.start(),
@@ -157,7 +175,7 @@ export async function startGuard(options: GuardOptions): Promise<GuardDaemon> {
       ? []
       : [
           every(APPROVE_EVERY_MS, options, async () => {
-            if (leader.isLeader) await approver.round();
+            if (leader.isLeader && view.isSynced) await approver.round();
           }),
         ]),
   ]);

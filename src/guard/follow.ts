@@ -13,6 +13,7 @@
  */
 
 import type { Clock } from "../base/clock.ts";
+import { EdgeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import { ApiError, type KubernetesClient } from "./api.ts";
 
@@ -124,6 +125,6 @@ export async function pause(clock: Clock, delayMs: number, signal: AbortSignal):
 
 /** Ours in full; of others the kind alone, for they may quote what they choked on. */
 export function describe(error: unknown): string {
-  if (error instanceof ApiError) return error.message;
+  if (error instanceof EdgeError) return error.message;
   return error instanceof Error ? error.name : typeof error;
 }

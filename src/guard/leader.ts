@@ -4,6 +4,9 @@
  * As client-go elects: a lease counts as held until its record has stood still
  * for its duration on our own clock, so no two clocks are compared; a leader
  * that could not renew in time steps down before another may step up.
+ *
+ * What a successor has to know can be noted on the Lease: a note is written
+ * only while the Lease is still ours, and whoever takes it over has read it.
  */
 
 import * as v from "valibot";
@@ -28,8 +31,10 @@ const LEASE_SECONDS = 15;
 const RENEW_DEADLINE_MS = 10_000;
 const RETRY_MS = 2_000;
 
+const ANNOTATE_TRIES = 5;
+const texts = v.record(v.string(), v.string());
 const schema = v.object({
-  metadata: v.looseObject({ resourceVersion: v.string() }),
+  metadata: v.looseObject({ resourceVersion: v.string(), annotations: v.nullish(texts) }),
   spec: v.nullish(
     v.looseObject({
       holderIdentity: v.nullish(v.string(), ""),
@@ -48,6 +53,8 @@ export class Leader {
   #observedMs = 0;
   #renewedMs = Number.NEGATIVE_INFINITY;
   #wasLeader = false;
+  #term = 0;
+  #found: Readonly<Record<string, string>> = {};
 
   constructor(private readonly options: LeaderOptions) {
     this.#path = `/apis/coordination.k8s.io/v1/namespaces/${options.namespace}/leases`;
@@ -56,6 +63,38 @@ export class Leader {
   /** Whether this replica may write now. */
   get isLeader(): boolean {
     return this.options.clock.monotonicMs() - this.#renewedMs < RENEW_DEADLINE_MS;
+  }
+
+  /** Another number each time this replica takes the lease over; 0 before the first. */
+  get term(): number {
+    return this.#term;
+  }
+
+  /** What an earlier leader had noted when this one took over. */
+  found(annotation: string): string | undefined {
+    return this.#found[annotation];
+  }
+
+  /**
+   * Notes something on the Lease for whoever leads next.
+   *
+   * @returns false: this replica leads no more, and nothing was written.
+   * @throws {ApiError}
+   */
+  async annotate(annotation: string, value: string): Promise<boolean> {
+    for (let tries = 1; this.isLeader; tries++) {
+      const lease = v.parse(schema, await this.options.api.get(`${this.#path}/${this.options.name}`));
+      if (lease.spec?.holderIdentity !== this.options.identity) return false;
+      const annotations = { ...lease.metadata.annotations, [annotation]: value };
+      try {
+        await this.#write({ ...lease, metadata: { ...lease.metadata, annotations } }, {});
+        return this.isLeader;
+      } catch (error) {
+        // Most likely our own renewal.
+        if (!(error instanceof ApiError && error.isConflict) || tries >= ANNOTATE_TRIES) throw error;
+      }
+    }
+    return false;
   }
 
   /** Tries for the lease until the signal comes, and lets it go then. */
@@ -87,6 +126,7 @@ export class Leader {
         metadata: { name, namespace },
         spec: { ...this.#claim(), acquireTime: this.#now(), leaseTransitions: 0 },
       });
+      this.#tookOver({});
       this.#renewedMs = startedMs;
       return;
     }
@@ -105,7 +145,13 @@ export class Leader {
       ...this.#claim(),
       ...(isNew ? { acquireTime: this.#now(), leaseTransitions: (lease.spec?.leaseTransitions ?? 0) + 1 } : {}),
     });
+    if (isNew) this.#tookOver(lease.metadata.annotations ?? {});
     this.#renewedMs = startedMs;
+  }
+
+  #tookOver(found: Readonly<Record<string, string>>): void {
+    this.#term += 1;
+    this.#found = found;
   }
 
   async #release(): Promise<void> {

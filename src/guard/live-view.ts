@@ -176,6 +176,11 @@ export class LiveView implements ClusterView {
     for (const facts of this.#nodes.values()) yield this.#guarded(facts);
   }
 
+  /** What else is known of all nodes. */
+  everyFacts(): Iterable<NodeFacts> {
+    return this.#nodes.values();
+  }
+
   /** What else is known of a node. */
   facts(name: string): NodeFacts | undefined {
     return this.#nodes.get(name);

@@ -70,10 +70,7 @@ export function access(options: ManifestOptions): KubernetesObject[] {
       ? namespaced(
           "default",
           GUARD_NAME,
-          [
-            { apiGroups: [""], resources: ["services"], resourceNames: ["kubernetes"], verbs: ["get"] },
-            { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"] },
-          ],
+          [{ apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"] }],
           namespace,
         )
       : []),
@@ -119,6 +116,8 @@ function clusterRules({ approvesCsrs, usesCertManager }: ManifestOptions): Rule[
 }
 
 const CSR_RULES: readonly Rule[] = [
+  // Whose names and cluster addresses no kubelet may claim.
+  { apiGroups: [""], resources: ["services"], verbs: ["list"] },
   { apiGroups: ["certificates.k8s.io"], resources: ["certificatesigningrequests"], verbs: READ },
   {
     apiGroups: ["certificates.k8s.io"],

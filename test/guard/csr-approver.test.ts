@@ -4,11 +4,15 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { silentLog } from "../../src/base/log.ts";
 import { Metrics } from "../../src/base/metrics.ts";
+import { createAuthority, issueClientCertificate } from "../../src/certificates/authority.ts";
 import { readCertificateRequest } from "../../src/certificates/certificate-request.ts";
 import { ApiError } from "../../src/guard/api.ts";
+import { Claims } from "../../src/guard/claims.ts";
 import { CsrApprover } from "../../src/guard/csr-approver.ts";
 import { PENDING_REASONS, SIGNERS } from "../../src/guard/csr-rules.ts";
 import { Happenings } from "../../src/guard/happenings.ts";
+import { Leader } from "../../src/guard/leader.ts";
+import { TakenNames } from "../../src/guard/taken-names.ts";
 import { nameAttribute, sequence } from "../../src/certificates/der.ts";
 import {
   CN,
@@ -63,13 +67,67 @@ beforeEach(() => {
     { type: "ExternalIP", address: "10.96.0.1" },
     { type: "InternalIP", address: "192.168.1.100" },
     { type: "Hostname", address: "kubernetes.default.svc" },
+    // What a stolen node might write, too.
+    ...[
+      "api.example.com",
+      "192.168.1.50",
+      "fd00:0::50",
+      "10.96.0.10",
+      "fd00:96::a",
+      "web.shop",
+      "WEB.shop",
+      "web",
+      "gw-2",
+      "gw-2.plant.example",
+      "192.168.1.8",
+      "169.254.169.254",
+      "fe80::1",
+      "*.example.com",
+    ].map((address) => ({ type: "ExternalIP", address })),
   ];
   api.put("/api/v1/nodes/gw-1", { metadata: { labels: {} }, status: { addresses } });
-  api.put("/api/v1/namespaces/default/services/kubernetes", { spec: { clusterIPs: ["10.96.0.1"] } });
+  api.put("/api/v1/nodes/gw-2", {
+    status: {
+      addresses: [
+        { type: "InternalIP", address: "192.168.1.8" },
+        { type: "InternalDNS", address: "gw-2.plant.example" },
+        // And what another stolen node may do to us.
+        { type: "Hostname", address: "gw-1" },
+      ],
+    },
+  });
+  service("default", "kubernetes", "10.96.0.1");
+  service("shop", "web", "10.96.0.10", "fd00:96::a");
+  service("shop", "headless", "None");
   api.put("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes", {
     endpoints: [{ addresses: ["192.168.1.100"] }],
   });
 });
+
+function service(namespace: string, name: string, ...clusterIPs: string[]): void {
+  api.put(`/api/v1/namespaces/${namespace}/services/${name}`, { metadata: { namespace }, spec: { clusterIPs } });
+}
+
+interface NodeObject {
+  readonly metadata: { readonly name: string };
+  readonly status?: { readonly addresses?: readonly { readonly type: string; readonly address: string }[] };
+}
+
+/** The nodes as a guard's view has them. */
+function* nodes() {
+  for (const [path, object] of api.objects) {
+    const { metadata, status } = object as unknown as NodeObject;
+    if (path.startsWith("/api/v1/nodes/")) yield { name: metadata.name, addresses: status?.addresses ?? [] };
+  }
+}
+
+/** In the certificate that the API server serves. */
+const API_SERVER = ["kubernetes", "api.example.com", "192.168.1.50", "fd00::50", "cp-1", "192.168.1.101"];
+
+/** Leads, and lets others approve only what is claimed. */
+function alone(): Claims {
+  return new Claims({ term: 1, isLeader: true, found: () => undefined, annotate: () => Promise.resolve(true) }, clock);
+}
 
 function begin(): void {
   metrics = new Metrics();
@@ -83,7 +141,17 @@ function begin(): void {
     dropped: metrics.counter("dropped_total", ""),
   });
   void happenings.run();
-  approver = new CsrApprover({ client: api, clock, log: silentLog, metrics, happenings, read: readCertificateRequest });
+  approver = new CsrApprover({
+    client: api,
+    clock,
+    log: silentLog,
+    metrics,
+    happenings,
+    taken: new TakenNames({ client: api, clock, nodes, apiServerNames: async () => API_SERVER }),
+    claims: alone(),
+    isLeader: () => true,
+    read: readCertificateRequest,
+  });
 }
 
 function ask(name: string, asked: Asked): void {
@@ -176,13 +244,32 @@ const UNFIT: [string, Asked, (typeof PENDING_REASONS)[number]][] = [
   ["ten years", { expirationSeconds: 315_360_000 }, "lifetime"],
   ["a minute", { expirationSeconds: 60 }, "lifetime"],
   ["a weak key", { parts: { keys: rsaKeys(1024) } }, "key"],
-  ["somebody else's address", serving([ip(192, 168, 1, 8)]), "address"],
-  ["one of its own and one of another", serving([ip(192, 168, 1, 7), ip(192, 168, 1, 8)]), "address"],
+  ["an address that is nobody's", serving([ip(192, 168, 1, 9)]), "address"],
+  ["one of its own and one that is nobody's", serving([ip(192, 168, 1, 7), ip(192, 168, 1, 9)]), "address"],
   ["a wildcard", serving([dns("*.gw-1")]), "address"],
   ["the API server's Service, though its object claims it", serving([ip(10, 96, 0, 1)]), "reserved-address"],
   ["the API server's own address, though its object claims it", serving([ip(192, 168, 1, 100)]), "reserved-address"],
   ["a Service's name, though its object claims it", serving([dns("kubernetes.default.svc")]), "reserved-address"],
   ["loopback", serving([ip(127, 0, 0, 1)]), "reserved-address"],
+  ["link-local, where a cloud answers", serving([ip(169, 254, 169, 254)]), "reserved-address"],
+  ["the control plane's name, though its object claims it", serving([dns("api.example.com")]), "reserved-address"],
+  ["the control plane's name in capitals", serving([dns("API.example.com")]), "reserved-address"],
+  ["the control plane's address, though its object claims it", serving([ip(192, 168, 1, 50)]), "reserved-address"],
+  [
+    "the control plane's IPv6 address, written otherwise",
+    serving([ip(0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50)]),
+    "reserved-address",
+  ],
+  ["its own address and the control plane's", serving([ip(192, 168, 1, 7), ip(192, 168, 1, 50)]), "reserved-address"],
+  ["a Service's cluster address", serving([ip(10, 96, 0, 10)]), "reserved-address"],
+  ["a Service's cluster address as a name", serving([dns("10.96.0.10")]), "reserved-address"],
+  ["a Service's name with its namespace", serving([dns("web.shop")]), "reserved-address"],
+  ["a Service's name with its namespace in capitals", serving([dns("WEB.shop")]), "reserved-address"],
+  ["a Service's name alone", serving([dns("web")]), "reserved-address"],
+  ["another node's name", serving([dns("gw-2")]), "another-nodes"],
+  ["another node's DNS name", serving([dns("gw-2.plant.example")]), "another-nodes"],
+  ["another node's address, though its object claims it", serving([ip(192, 168, 1, 8)]), "another-nodes"],
+  ["a wildcard that its object claims", serving([dns("*.example.com")]), "names"],
   ["no name at all", serving([]), "names"],
   ["a mail address", serving([ip(192, 168, 1, 7), email("a@b")]), "names"],
   ["a URI", serving([ip(192, 168, 1, 7), uri("spiffe://a")]), "names"],
@@ -240,6 +327,37 @@ describe("left to others, never denied", () => {
   });
 });
 
+describe("names of others", () => {
+  test("a node that an administrator labelled as control plane has the API server's own, and no Service's", async () => {
+    const labels = { "node-role.kubernetes.io/control-plane": "" };
+    const addresses = ["192.168.1.101", "cp-1", "10.96.0.1"].map((address) => ({ type: "InternalIP", address }));
+    api.put("/api/v1/nodes/cp-1", { metadata: { labels }, status: { addresses } });
+    const asCp = (...names: Buffer[]) => ({
+      ...serving([], { username: "system:node:cp-1" }),
+      parts: { subject: nodeSubject("cp-1"), names },
+    });
+    ask("service", asCp(ip(192, 168, 1, 101), ip(10, 96, 0, 1)));
+    ask("own", asCp(ip(192, 168, 1, 101), dns("cp-1")));
+    await approver.round();
+    expect([isApproved("own"), isApproved("service")]).toEqual([true, false]);
+  });
+
+  test("a node called as a Service has its own name, and one whose name another node claims has it too", async () => {
+    service("shop", "gw-1", "10.96.0.11");
+    expect(await judged(serving([dns("gw-1")]))).toBe(true);
+  });
+
+  test("what cannot be read is nobody's to give: no serving certificate, identities as ever", async () => {
+    api.refuses = (asked) => asked === "LIST /api/v1/services";
+    ask("identity", {});
+    expect(await judged(serving([ip(192, 168, 1, 7)]))).toBe(false);
+    expect(isApproved("identity")).toBe(true);
+    api.refuses = () => false;
+    await approver.round();
+    expect(isApproved("one")).toBe(true);
+  });
+});
+
 describe("one an hour", () => {
   test("of three at once one is approved, of another use one too; an hour later the next", async () => {
     for (const name of ["a", "b", "c"]) ask(name, {});
@@ -259,6 +377,90 @@ describe("one an hour", () => {
     await approver.round();
     expect(isApproved("one")).toBe(true);
   });
+});
+
+test("a certificate of minutes is followed by the next after half its life", async () => {
+  clock.wallShiftMs = Date.now();
+  const authority = createAuthority({ commonName: "signer", nowMs: clock.nowMs() });
+  const lifeMs = 600_000;
+  const days = lifeMs / 86_400_000;
+  const { certPem } = issueClientCertificate(authority, { commonName: "any", nowMs: clock.nowMs(), days });
+  const at = new Date(clock.nowMs()).toISOString();
+  ask("before", { status: { conditions: [{ type: "Approved", lastUpdateTime: at }], certificate: btoa(certPem) } });
+  await clock.pass(lifeMs / 2 - 5_000);
+  expect(await judged({})).toBe(false);
+  await clock.pass(5_000);
+  await approver.round();
+  expect(isApproved("one")).toBe(true);
+});
+
+test("a leader that is cut off with an approval on its way, and the next one, approve one between them", async () => {
+  const stop = new AbortController();
+  const { promise: arrives, resolve: arrive } = Promise.withResolvers<void>();
+  // The first leader's way to the API server: it hangs with the approval, then is cut.
+  const first = new MemoryApi();
+  Object.defineProperty(first, "objects", { value: api.objects });
+  let isSent = false;
+  first.update = async (path, object) => {
+    if (path.endsWith("/approval")) {
+      isSent = true;
+      await arrives;
+    }
+    return await api.update(path, object);
+  };
+  const candidate = (identity: string, client: MemoryApi) => {
+    const leader = new Leader({
+      api: client,
+      clock,
+      log: silentLog,
+      namespace: "holdfast-system",
+      name: "holdfast-guard",
+      identity,
+      signal: stop.signal,
+    });
+    void leader.run();
+    const claims = new Claims(leader, clock);
+    const taken = new TakenNames({ client, clock, nodes, apiServerNames: async () => API_SERVER });
+    const options = {
+      client,
+      clock,
+      log: silentLog,
+      metrics: new Metrics(),
+      taken,
+      claims,
+      read: readCertificateRequest,
+    };
+    const happenings = { tell: () => undefined } as unknown as Happenings;
+    return { leader, approver: new CsrApprover({ ...options, happenings, isLeader: () => leader.isLeader }) };
+  };
+  const a = candidate("a", first);
+  await clock.pass(3_000);
+  const b = candidate("b", api);
+  ask("one", {});
+  const round = a.approver.round();
+  await clock.pass(1);
+  expect(isSent).toBe(true);
+  first.failure = new ApiError("cut", 0, "");
+  first.get = () => Promise.reject(first.failure);
+  // The other request comes first in the list.
+  const one = api.objects.get(`${REQUESTS}/one`)!;
+  api.objects.delete(`${REQUESTS}/one`);
+  ask("two", {});
+  api.objects.set(`${REQUESTS}/one`, one);
+  for (let second = 0; second < 40; second++) {
+    await clock.pass(1_000);
+    if (b.leader.isLeader) await b.approver.round();
+  }
+  expect([a.leader.isLeader, b.leader.isLeader]).toEqual([false, true]);
+  arrive();
+  await round;
+  for (let second = 0; second < 200; second++) {
+    await clock.pass(1_000);
+    await b.approver.round();
+  }
+  expect(["one", "two"].map(isApproved)).toEqual([true, false]);
+  stop.abort();
+  await clock.pass(10_000);
 });
 
 test("a flood of unfit requests, first by name, stands in nobody's way", async () => {

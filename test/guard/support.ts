@@ -193,7 +193,7 @@ export class MemoryApi implements KubernetesClient {
     this.#ask("LIST", path);
     const [base = path] = path.split("?");
     const items = [...this.objects]
-      .filter(([key]) => key.startsWith(`${base}/`) || (base === "/api/v1/pods" && key.includes("/pods/")))
+      .filter(([key]) => key.startsWith(`${base}/`) || isOfAllNamespaces(base, key))
       .map(([, object]) => object);
     return { items: structuredClone(items), resourceVersion: String(this.#version), next: undefined, sizeBytes: 0 };
   }
@@ -223,8 +223,7 @@ export class MemoryApi implements KubernetesClient {
 
   #tell(path: string, type: WatchEvent["type"], object: unknown): void {
     for (const watcher of this.#watchers) {
-      if (!path.startsWith(`${watcher.base}/`) && !(watcher.base === "/api/v1/pods" && path.includes("/pods/")))
-        continue;
+      if (!path.startsWith(`${watcher.base}/`) && !isOfAllNamespaces(watcher.base, path)) continue;
       watcher.waiting.push({ type, object: structuredClone(object) });
       watcher.wake();
     }
@@ -235,6 +234,12 @@ export class MemoryApi implements KubernetesClient {
     if (this.failure !== undefined) throw this.failure;
     if (this.refuses(`${verb} ${path}`)) throw new ApiError("refused", 500, "InternalError");
   }
+}
+
+/** Whether an object lies in a collection that is asked for without a namespace. */
+function isOfAllNamespaces(base: string, path: string): boolean {
+  const [, resource] = /^\/api\/v1\/([a-z]+)$/.exec(base) ?? [];
+  return resource !== undefined && new RegExp(`^/api/v1/namespaces/[^/]+/${resource}/`).test(path);
 }
 
 interface PatchOperation {
