@@ -22,6 +22,7 @@ import { createHash, createPrivateKey, X509Certificate } from "node:crypto";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { certificateBlocks } from "../certificates/pem.ts";
 import { ApiError, type KubernetesApi } from "./api.ts";
 import type { ServingKeyPair } from "./webhook.ts";
 
@@ -169,7 +170,7 @@ async function read(options: ServingCertificateOptions): Promise<Kept | string |
     usable({ certPem: decoded(`${name}.crt`), keyPem: decoded(`${name}.key`) });
   const current = pair("tls");
   const caPem = decoded("ca.crt");
-  if (current === undefined || certificatesOf(caPem).length === 0) return metadata.resourceVersion;
+  if (current === undefined || certificateBlocks(caPem).length === 0) return metadata.resourceVersion;
   const sinceMs = Date.parse(metadata.annotations[SINCE] ?? "");
   return {
     resourceVersion: metadata.resourceVersion,
@@ -246,13 +247,10 @@ function usable(pair: ServingKeyPair): ServingKeyPair | undefined {
 }
 
 function unexpired(caPem: string, nowMs: number): string {
-  return certificatesOf(caPem)
+  return certificateBlocks(caPem)
     .filter((pem) => notAfterMs(pem) > nowMs)
+    .map((pem) => `${pem}\n`)
     .join("");
-}
-
-function certificatesOf(bundle: string): string[] {
-  return (bundle.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map((pem) => `${pem}\n`);
 }
 
 function isOver({ certPem }: ServingKeyPair, nowMs: number): boolean {

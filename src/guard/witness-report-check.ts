@@ -9,6 +9,7 @@
 
 import { X509Certificate } from "node:crypto";
 import { compactVerify, decodeProtectedHeader, importX509 } from "jose";
+import { certificatesOf } from "../certificates/pem.ts";
 import { MOST_CHARACTERS, readReport, REPORT_ALGORITHMS, type WitnessReport } from "../kube/witness-report.ts";
 
 const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
@@ -55,10 +56,9 @@ function isOfNode(leaf: X509Certificate, nodeName: string, nowMs: number): boole
 
 /** Directly: the signer of node certificates is one of the client CAs. */
 function isSignedBy(leaf: X509Certificate, clientCaPem: string, nowMs: number): boolean {
-  const authorities = clientCaPem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
-  return authorities
-    .map((pem) => new X509Certificate(pem))
-    .some((ca) => ca.ca && isValid(ca, nowMs) && leaf.checkIssued(ca) && leaf.verify(ca.publicKey));
+  return certificatesOf(clientCaPem).some(
+    (ca) => ca.ca && isValid(ca, nowMs) && leaf.checkIssued(ca) && leaf.verify(ca.publicKey),
+  );
 }
 
 function isValid({ validFrom, validTo }: X509Certificate, nowMs: number): boolean {

@@ -6,9 +6,10 @@
  * it is there. Only then its metadata are read and one annotation is written.
  */
 
-import { X509Certificate, createPrivateKey, type KeyObject } from "node:crypto";
+import { createPrivateKey, type KeyObject } from "node:crypto";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { certificatesOf } from "../certificates/pem.ts";
 import { QUESTION_ANNOTATION, readQuestion, REPORT_ANNOTATION, type WitnessReport } from "../kube/witness-report.ts";
 import { probeNeighbour, type ProbeOutcome } from "./probe.ts";
 
@@ -113,8 +114,7 @@ export async function signReport(
 ): Promise<string> {
   const key = createPrivateKey(keyPem);
   const alg = algorithmOf(key);
-  const certificates = certPem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
-  const x5c = certificates.map((pem) => new X509Certificate(pem).raw.toString("base64"));
+  const x5c = certificatesOf(certPem).map(({ raw }) => raw.toString("base64"));
   const pkcs8 = key.export({ type: "pkcs8", format: "pem" }).toString();
   // Loaded when somebody asks: most nodes are never asked.
   const { CompactSign, importPKCS8 } = await import("jose");
