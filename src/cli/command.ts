@@ -65,7 +65,7 @@ holdfast cache verify [--state-dir DIR]
     usage: `holdfast guard [--kubeconfig FILE] [options]
 holdfast guard explain NODE|NAMESPACE/POD [-o json] [--kubeconfig FILE] [--namespace NAME]
 
-  --kubeconfig FILE         how to reach the API server     (the pod's service account)
+  --kubeconfig FILE         how to reach the API server     (the pod's service account; explain: as kubectl, KUBECONFIG)
   --namespace NAME          where its own objects are       (holdfast-system)
   --listen ADDRESS:PORT     the webhook, TLS                (0.0.0.0:10443)
   --health-listen ADDR:PORT /livez, /readyz, /metrics       (0.0.0.0:10444)

@@ -3,8 +3,6 @@
  * `holdfast guard explain`: why something was or was not refused.
  */
 
-import { existsSync, readFileSync } from "node:fs";
-import { isIP } from "node:net";
 import { parseHostPort } from "../base/address.ts";
 import { systemClock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
@@ -12,13 +10,13 @@ import { jsonLog } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
 import { ApiError } from "../guard/api.ts";
 import { explainNode, explainPod, explanationText, NothingToExplain } from "../guard/explain.ts";
-import { kubernetesClient, type KubernetesTarget } from "../guard/kubernetes.ts";
+import { kubernetesClient } from "../guard/kubernetes.ts";
 import { GUARD_NAMESPACE } from "../guard/names.ts";
-import { startGuard, type GuardAddress } from "../guard/daemon.ts";
-import { loadKubeconfig } from "../config/kubeconfig.ts";
+import { startGuard } from "../guard/daemon.ts";
+import type { GuardAddress } from "../guard/served.ts";
+import { targetOfPart, targetOfPerson } from "./cluster-target.ts";
 import { complain, print, readFlags, UsageError } from "./command.ts";
 
-const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
 /** Runs until a signal comes, or explains. */
@@ -36,39 +34,11 @@ export async function command(args: readonly string[]): Promise<number> {
   });
   const namespace = values.namespace ?? GUARD_NAMESPACE;
   if (!DNS_LABEL.test(namespace)) throw new UsageError(`--namespace: expected a DNS label, got '${namespace}'`);
+  const [action, ...subjects] = positionals;
   try {
-    const target = targetOf(values.kubeconfig);
-    const [action, subject, ...rest] = positionals;
-    if (action === "explain") {
-      if (subject === undefined || rest.length > 0)
-        throw new UsageError("Name one thing: explain NODE or explain NAMESPACE/POD");
-      if (values.output !== undefined && values.output !== "json")
-        throw new UsageError(`Unknown output '${values.output}'; expected json`);
-      return await explain(subject, target, namespace, values.output === "json");
-    }
+    if (action === "explain") return await explain(subjects, { ...values, namespace });
     if (action !== undefined) throw new UsageError(`Unknown action '${action}'; expected explain, or none to run`);
-    const { "tls-cert-file": cert, "tls-key-file": key } = values;
-    if ((cert === undefined) !== (key === undefined))
-      throw new UsageError("--tls-cert-file and --tls-key-file go together");
-    const stop = new AbortController();
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort(new Error(signal)));
-    const log = jsonLog();
-    process.on("unhandledRejection", (error) => log.error("unexpected", { error: kindOf(error) }));
-    process.on("uncaughtException", (error) => log.error("unexpected", { error: kindOf(error) }));
-    const daemon = await startGuard({
-      target,
-      namespace,
-      serviceName: values["service-name"] ?? "holdfast-guard",
-      listen: addressOf("--listen", values.listen ?? "0.0.0.0:10443"),
-      healthListen: addressOf("--health-listen", values["health-listen"] ?? "0.0.0.0:10444"),
-      approvesCsrs: values["approve-csrs"] ?? false,
-      tlsFiles: cert === undefined || key === undefined ? undefined : { cert, key },
-      clock: systemClock,
-      log,
-      signal: stop.signal,
-    });
-    await daemon.ended;
-    return 0;
+    return await run({ ...values, namespace });
   } catch (error) {
     if (!(error instanceof EdgeError)) throw error;
     complain(`holdfast guard: ${error.message}`);
@@ -77,37 +47,64 @@ export async function command(args: readonly string[]): Promise<number> {
   }
 }
 
-async function explain(subject: string, target: KubernetesTarget, namespace: string, isJson: boolean): Promise<number> {
+interface GuardFlags {
+  readonly namespace: string;
+  readonly kubeconfig?: string | undefined;
+  readonly listen?: string | undefined;
+  readonly "health-listen"?: string | undefined;
+  readonly "service-name"?: string | undefined;
+  readonly "tls-cert-file"?: string | undefined;
+  readonly "tls-key-file"?: string | undefined;
+  readonly "approve-csrs"?: boolean | undefined;
+  readonly output?: string | undefined;
+}
+
+async function run(flags: GuardFlags): Promise<number> {
+  const { namespace, "tls-cert-file": cert, "tls-key-file": key } = flags;
+  const target = targetOfPart(flags.kubeconfig, process.env);
+  if ((cert === undefined) !== (key === undefined))
+    throw new UsageError("--tls-cert-file and --tls-key-file go together");
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort(new Error(signal)));
+  const log = jsonLog();
+  process.on("unhandledRejection", (error) => log.error("unexpected", { error: kindOf(error) }));
+  process.on("uncaughtException", (error) => log.error("unexpected", { error: kindOf(error) }));
+  const daemon = await startGuard({
+    target,
+    namespace,
+    serviceName: flags["service-name"] ?? "holdfast-guard",
+    listen: addressOf("--listen", flags.listen ?? "0.0.0.0:10443"),
+    healthListen: addressOf("--health-listen", flags["health-listen"] ?? "0.0.0.0:10444"),
+    approvesCsrs: flags["approve-csrs"] ?? false,
+    tlsFiles: cert === undefined || key === undefined ? undefined : { cert, key },
+    clock: systemClock,
+    log,
+    signal: stop.signal,
+  });
+  await daemon.ended;
+  return 0;
+}
+
+async function explain(subjects: readonly string[], flags: GuardFlags): Promise<number> {
+  const [subject, ...rest] = subjects;
+  if (subject === undefined || rest.length > 0)
+    throw new UsageError("Name one thing: explain NODE or explain NAMESPACE/POD");
+  if (flags.output !== undefined && flags.output !== "json")
+    throw new UsageError(`Unknown output '${flags.output}'; expected json`);
+  const target = targetOfPerson(flags.kubeconfig, process.env);
   const client = kubernetesClient({ target, clock: systemClock, userAgent: `holdfast-explain/${VERSION}` });
-  const options = { client, namespace, nowMs: Date.now() };
+  const options = { client, namespace: flags.namespace, nowMs: Date.now() };
   const [first = "", second] = subject.split("/");
   try {
     const explanation =
       second === undefined ? await explainNode(first, options) : await explainPod(first, second, options);
-    print(isJson ? JSON.stringify(explanation, null, 2) : explanationText(explanation));
+    print(flags.output === "json" ? JSON.stringify(explanation, null, 2) : explanationText(explanation));
     return 0;
   } catch (error) {
     if (!(error instanceof NothingToExplain || error instanceof ApiError)) throw error;
     complain(`holdfast guard explain: ${error.message}`);
     return 1;
   }
-}
-
-/** The kubeconfig named, or the service account of the pod that this runs in. */
-function targetOf(kubeconfig: string | undefined): KubernetesTarget {
-  if (kubeconfig !== undefined) {
-    const { server, caPem, tlsServerName, proxyUrl, credential } = loadKubeconfig(kubeconfig);
-    return { server, caPem, tlsServerName, proxyUrl, credential };
-  }
-  const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port = "443" } = process.env;
-  if (host === undefined || !existsSync(`${SERVICE_ACCOUNT}/token`))
-    throw new UsageError("Not in a pod: name a kubeconfig with --kubeconfig FILE");
-  return {
-    server: `https://${isIP(host) === 6 ? `[${host}]` : host}:${port}`,
-    // Both are exchanged while we run.
-    caPem: () => readFileSync(`${SERVICE_ACCOUNT}/ca.crt`, "utf8"),
-    credential: { kind: "token", read: () => readFileSync(`${SERVICE_ACCOUNT}/token`, "utf8").trim() },
-  };
 }
 
 function addressOf(flag: string, given: string): GuardAddress {

@@ -7,13 +7,21 @@
  * taken for absent, never for an error: one odd object must not blind the guard.
  */
 
-import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { KubernetesClient } from "./api.ts";
-import type { ClusterView, GuardedNode, GuardedPod, Taint } from "./cluster-view.ts";
+import type { ClusterView, GuardedNode, GuardedPod } from "./cluster-view.ts";
 import { follow } from "./follow.ts";
-import { Hearing, type Renewal } from "./hearing.ts";
+import {
+  leaseFacts,
+  nodeFacts,
+  parametersFacts,
+  placeOf,
+  podFacts,
+  type NodeFacts,
+  type ParametersObject,
+} from "./facts.ts";
+import { Hearing } from "./hearing.ts";
 import { PARAMETERS_NAME } from "./names.ts";
 import { readParameters, type GuardParameters } from "./parameters.ts";
 import { termsOf } from "./terms.ts";
@@ -28,64 +36,8 @@ export interface LiveViewOptions {
   readonly signal: AbortSignal;
 }
 
-/** A node as it was last seen, with what only the truth needs. */
-export interface NodeFacts {
-  readonly name: string;
-  readonly uid: string;
-  readonly resourceVersion: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly annotations: Readonly<Record<string, string>>;
-  readonly ready: GuardedNode["ready"];
-  /** As they stand in the object, every field. */
-  readonly taints: readonly (Taint & Readonly<Record<string, unknown>>)[];
-  readonly conditions: readonly NodeCondition[];
-  readonly addresses: readonly { readonly type: string; readonly address: string }[];
-  readonly kubeletPort: number;
-}
-
-/** A condition of a node. */
-export interface NodeCondition {
-  readonly type: string;
-  readonly status: string;
-  readonly reason: string;
-  readonly lastTransitionTime: string;
-}
-
 const COLLECTIONS = ["nodes", "leases", "pods", "parameters"] as const;
-const KUBELET_PORT = 10250;
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-
-const text = v.nullish(v.string(), "");
-const texts = v.nullish(v.record(v.string(), v.string()), {});
-const metadata = v.object({ name: v.string(), namespace: text, uid: text, resourceVersion: text });
-const conditions = v.nullish(
-  v.array(v.object({ type: text, status: text, reason: text, lastTransitionTime: text })),
-  [],
-);
-const nodeSchema = v.object({
-  metadata: v.object({ ...metadata.entries, labels: texts, annotations: texts }),
-  spec: v.nullish(v.object({ taints: v.nullish(v.array(v.looseObject({ key: v.string(), effect: text })), []) })),
-  status: v.nullish(
-    v.object({
-      conditions,
-      addresses: v.nullish(v.array(v.object({ type: text, address: text })), []),
-      daemonEndpoints: v.nullish(
-        v.object({ kubeletEndpoint: v.nullish(v.object({ Port: v.nullish(v.number(), KUBELET_PORT) })) }),
-      ),
-    }),
-  ),
-});
-const leaseSchema = v.object({
-  metadata,
-  spec: v.nullish(v.object({ renewTime: v.nullish(v.string()) })),
-});
-const podSchema = v.object({
-  metadata: v.object({ ...metadata.entries, deletionTimestamp: v.nullish(v.string()) }),
-  spec: v.nullish(v.object({ nodeName: text })),
-  status: v.nullish(v.object({ phase: text, conditions })),
-});
-const nameSchema = v.object({ metadata });
-const configMapSchema = v.object({ metadata, data: v.unknown() });
 
 /** The view; `start` fills it. */
 export class LiveView implements ClusterView {
@@ -98,6 +50,7 @@ export class LiveView implements ClusterView {
   readonly #words = new Map<string, string>();
   #parameters: GuardParameters = readParameters(undefined);
   #hasParameters = false;
+  #parametersObject: ParametersObject | undefined;
   #newest = 0n;
   #anew = new AbortController();
 
@@ -141,8 +94,8 @@ export class LiveView implements ClusterView {
    * @throws {ApiError}
    */
   async listen(nodeName: string): Promise<void> {
-    const parsed = v.safeParse(leaseSchema, await this.options.client.get(`${LEASES}/${nodeName}`));
-    if (parsed.success) this.#hearing.found(nodeName, renewalOf(parsed.output));
+    const lease = leaseFacts(await this.options.client.get(`${LEASES}/${nodeName}`));
+    if (lease !== undefined) this.#hearing.found(nodeName, lease.renewal);
   }
 
   get isSynced(): boolean {
@@ -161,6 +114,11 @@ export class LiveView implements ClusterView {
   /** False: the ConfigMap is not there, and the policies are asleep. */
   get hasParameters(): boolean {
     return this.#hasParameters;
+  }
+
+  /** The ConfigMap as it was last there; undefined if it never was. */
+  get parametersObject(): ParametersObject | undefined {
+    return this.#parametersObject;
   }
 
   get counts(): { readonly nodes: number; readonly pods: number } {
@@ -211,9 +169,8 @@ export class LiveView implements ClusterView {
     return this.#follow("nodes", "/api/v1/nodes", {
       all: () => this.#nodes.keys(),
       put: (object) => {
-        const parsed = v.safeParse(nodeSchema, object);
-        if (!parsed.success) return undefined;
-        const facts = factsOf(parsed.output);
+        const facts = nodeFacts(object);
+        if (facts === undefined) return undefined;
         this.#nodes.set(facts.name, facts);
         this.#hearing.expect(facts.name);
         return facts.name;
@@ -230,12 +187,11 @@ export class LiveView implements ClusterView {
     return this.#follow("leases", LEASES, {
       all: () => [],
       put: (object, isListing) => {
-        const parsed = v.safeParse(leaseSchema, object);
-        if (!parsed.success) return undefined;
-        const { name } = parsed.output.metadata;
-        if (isListing) this.#hearing.found(name, renewalOf(parsed.output));
-        else this.#hearing.event(name, renewalOf(parsed.output));
-        return name;
+        const lease = leaseFacts(object);
+        if (lease === undefined) return undefined;
+        if (isListing) this.#hearing.found(lease.name, lease.renewal);
+        else this.#hearing.event(lease.name, lease.renewal);
+        return lease.name;
       },
       // A lease that is deleted is a lease that stands still; the node itself decides whether it is gone.
       remove: () => undefined,
@@ -249,11 +205,10 @@ export class LiveView implements ClusterView {
     return this.#follow("pods", "/api/v1/pods", {
       all: () => this.#pods.keys(),
       put: (object) => {
-        const parsed = v.safeParse(podSchema, object);
-        if (!parsed.success) return undefined;
-        const key = `${parsed.output.metadata.namespace}/${parsed.output.metadata.name}`;
+        const pod = podFacts(object, (text) => this.#word(text));
+        if (pod === undefined) return undefined;
+        const key = `${pod.namespace}/${pod.name}`;
         this.#removePod(key);
-        const pod = this.#podOf(parsed.output);
         this.#pods.set(key, pod);
         const onNode = this.#podsByNode.get(pod.nodeName);
         if (onNode === undefined) this.#podsByNode.set(pod.nodeName, new Set([pod]));
@@ -270,10 +225,11 @@ export class LiveView implements ClusterView {
     return this.#follow("parameters", path, {
       all: () => (this.#hasParameters ? [PARAMETERS_NAME] : []),
       put: (object) => {
-        const parsed = v.safeParse(configMapSchema, object);
-        if (!parsed.success || parsed.output.metadata.name !== PARAMETERS_NAME) return undefined;
+        const found = parametersFacts(object);
+        if (found?.name !== PARAMETERS_NAME) return undefined;
         this.#hasParameters = true;
-        this.#parameters = readParameters(parsed.output.data ?? undefined);
+        this.#parametersObject = found;
+        this.#parameters = readParameters(found.data);
         for (const problem of this.#parameters.problems) this.options.log.warn("parameter cannot be read", { problem });
         return PARAMETERS_NAME;
       },
@@ -327,8 +283,8 @@ export class LiveView implements ClusterView {
         this.#synced.add(what);
       },
       gone: (object) => {
-        const parsed = v.safeParse(nameSchema, object);
-        if (parsed.success) kept.remove(kept.keyOf(parsed.output.metadata));
+        const place = placeOf(object);
+        if (place !== undefined) kept.remove(kept.keyOf(place));
       },
     });
   }
@@ -342,24 +298,6 @@ export class LiveView implements ClusterView {
     if (onNode?.size === 0) this.#podsByNode.delete(pod.nodeName);
   }
 
-  #podOf({ metadata: meta, spec, status }: v.InferOutput<typeof podSchema>): GuardedPod {
-    const condition = (type: string) => status?.conditions.find((one) => one.type === type);
-    const ready = condition("Ready");
-    const disruption = condition("DisruptionTarget");
-    return {
-      namespace: this.#word(meta.namespace),
-      name: meta.name,
-      uid: meta.uid,
-      nodeName: this.#word(spec?.nodeName ?? ""),
-      phase: this.#word(status?.phase ?? ""),
-      isDeleting: typeof meta.deletionTimestamp === "string",
-      ready: ready?.status === "True",
-      containersReady: condition("ContainersReady")?.status === "True",
-      readyReason: ready === undefined || ready.reason === "" ? undefined : this.#word(ready.reason),
-      disruption: disruption?.status === "True" ? this.#word(disruption.reason) : undefined,
-    };
-  }
-
   #word(given: string): string {
     const known = this.#words.get(given);
     if (known !== undefined) return known;
@@ -367,24 +305,4 @@ export class LiveView implements ClusterView {
     this.#words.set(given, given);
     return given;
   }
-}
-
-function renewalOf({ metadata: meta, spec }: v.InferOutput<typeof leaseSchema>): Renewal {
-  return { renewTime: spec?.renewTime ?? undefined, resourceVersion: meta.resourceVersion };
-}
-
-function factsOf({ metadata: meta, spec, status }: v.InferOutput<typeof nodeSchema>): NodeFacts {
-  const ready = status?.conditions.find(({ type }) => type === "Ready")?.status;
-  return {
-    name: meta.name,
-    uid: meta.uid,
-    resourceVersion: meta.resourceVersion,
-    labels: meta.labels,
-    annotations: meta.annotations,
-    ready: ready === "True" || ready === "False" || ready === "Unknown" ? ready : undefined,
-    taints: spec?.taints ?? [],
-    conditions: status?.conditions ?? [],
-    addresses: status?.addresses ?? [],
-    kubeletPort: status?.daemonEndpoints?.kubeletEndpoint?.Port ?? KUBELET_PORT,
-  };
 }

@@ -21,7 +21,8 @@ import type { GuardedNode, GuardedPod } from "./cluster-view.ts";
 import { FairQueue, type Work } from "./fair-queue.ts";
 import { describe } from "./follow.ts";
 import type { Happenings } from "./happenings.ts";
-import type { LiveView, NodeFacts } from "./live-view.ts";
+import type { NodeFacts } from "./facts.ts";
+import type { LiveView } from "./live-view.ts";
 import {
   DISRUPTION_REASONS,
   EVICTING_TAINTS,

@@ -21,7 +21,7 @@ import { isIPv6 } from "node:net";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { KubernetesClient } from "./api.ts";
-import type { NodeFacts } from "./live-view.ts";
+import type { NodeFacts } from "./facts.ts";
 
 /** Where it is read. */
 export interface TakenNamesOptions {

@@ -29,7 +29,8 @@ import {
 import { ApiError, type KubernetesApi } from "./api.ts";
 import { FairQueue, type Work } from "./fair-queue.ts";
 import { describe } from "./follow.ts";
-import type { LiveView, NodeFacts } from "./live-view.ts";
+import type { NodeFacts } from "./facts.ts";
+import type { LiveView } from "./live-view.ts";
 import type { WitnessVerdict } from "./reachability.ts";
 import { checkReport } from "./witness-report-check.ts";
 

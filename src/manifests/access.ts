@@ -41,7 +41,8 @@ export function access(options: ManifestOptions): KubernetesObject[] {
       GUARD_NAME,
       [
         { apiGroups: [""], resources: ["configmaps"], resourceNames: [PARAMETERS_NAME], verbs: READ },
-        // A name cannot be given for what is yet to be created.
+        // A name cannot be given for what is yet to be created; the ConfigMap is put back when somebody has deleted it.
+        { apiGroups: [""], resources: ["configmaps"], verbs: ["create"] },
         { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["create"] },
         {
           apiGroups: ["coordination.k8s.io"],

@@ -1,12 +1,24 @@
 import { join } from "node:path";
 
+interface Outcome {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
 /** Runs the program as a process, with nothing of this machine's settings. */
-export async function holdfast(
+export function holdfast(...args: readonly string[]): Promise<Outcome> {
+  return holdfastWith({}, ...args);
+}
+
+/** The same with settings of a person. */
+export async function holdfastWith(
+  env: Readonly<Record<string, string>>,
   ...args: readonly string[]
-): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+): Promise<Outcome> {
   const main = join(import.meta.dir, "..", "..", "src", "main.ts");
   const child = Bun.spawn([process.execPath, main, ...args], {
-    env: { PATH: process.env["PATH"] ?? "" },
+    env: { PATH: process.env["PATH"] ?? "", ...env },
     stdout: "pipe",
     stderr: "pipe",
   });

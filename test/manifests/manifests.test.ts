@@ -105,6 +105,7 @@ describe("the objects", () => {
         )
         .toSorted(),
     ).toEqual([
+      "configmaps create any",
       "events create,patch,list any",
       "leases create any",
       "leases get,update,patch holdfast-guard",
