@@ -4,6 +4,7 @@
 
 import { loadOrCreateLocalAuthority, servingPair, type KeyPair } from "../certificates/authority.ts";
 import { Forwarder } from "../front/forward.ts";
+import { isSignedForClients } from "../node/own-node.ts";
 import { listen, type Listener } from "../front/listen.ts";
 import { Proxy } from "../front/proxy.ts";
 import { Recordings } from "../front/recordings.ts";
@@ -81,7 +82,11 @@ export class Listeners implements Part {
     const { log } = this.ground;
     log.info("the CAs of local clients have changed");
     if (this.#serving !== undefined)
-      for (const listener of this.#open) listener.renew({ ...this.#serving, clientCaPem });
+      for (const listener of this.#open) {
+        listener.renew({ ...this.#serving, clientCaPem }, (certificate) =>
+          isSignedForClients(certificate, clientCaPem),
+        );
+      }
   }
 
   stop(): void {

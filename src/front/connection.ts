@@ -103,6 +103,11 @@ export class Connection {
     return this.#peer?.authorized === true;
   }
 
+  /** The client's certificate, DER; undefined without one. */
+  get certificate(): Uint8Array | undefined {
+    return this.#peer?.getPeerCertificate()?.raw;
+  }
+
   /** The TLS handshake is over. */
   secured(peer: Peer): void {
     this.#peer = peer;

@@ -44,8 +44,15 @@ export interface ListenOptions {
 /** An open listener. */
 export interface Listener {
   readonly port: number;
-  /** New connections are met with another certificate and other client CAs; open ones live on. */
-  renew(pair: { readonly certPem: string; readonly keyPem: string; readonly clientCaPem: string }): void;
+  /**
+   * New connections are met with another certificate and other client CAs.
+   *
+   * @param isStillTrusted of a client's certificate, DER: an open connection on one that is not ends at once, all others live on.
+   */
+  renew(
+    pair: { readonly certPem: string; readonly keyPem: string; readonly clientCaPem: string },
+    isStillTrusted?: (certificate: Uint8Array) => boolean,
+  ): void;
   /** Takes no more connections and ends the open ones. */
   stop(): void;
 }
@@ -89,10 +96,14 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   tick();
   return {
     port,
-    renew(renewed) {
+    renew(renewed, isStillTrusted = () => true) {
       pair = renewed;
       server.stop(false);
       server = open(port);
+      for (const connection of [...connections]) {
+        const certificate = connection.isKnown ? connection.certificate : undefined;
+        if (certificate !== undefined && !isStillTrusted(certificate)) connection.terminate();
+      }
     },
     stop() {
       cancelTick?.();

@@ -254,6 +254,29 @@ describe("TLS", () => {
   });
 });
 
+test("when another CA counts for clients, who has only the old one is let go, and nobody else", async () => {
+  await using served = await serve((exchange) => void echo(exchange));
+  const other = mintCluster();
+  const theirs = other.clientCertificate("system:node:b", ["system:nodes"]);
+  using old = await connect(served.listener.port, { cert: pair.cert, key: pair.key });
+  using stranger = await connect(served.listener.port);
+  const { X509Certificate } = await import("node:crypto");
+  const isTheirs = (raw: Uint8Array) => new X509Certificate(raw).verify(new X509Certificate(other.ca).publicKey);
+  served.listener.renew({ certPem: serving.cert, keyPem: serving.key, clientCaPem: other.ca }, isTheirs);
+  await eventually(() => old.isClosed);
+  expect(stranger.isClosed).toBe(false);
+  let authorized: boolean | undefined;
+  await using again = await serve((exchange) => {
+    ({ authorized } = exchange.socket);
+    void echo(exchange);
+  });
+  again.listener.renew({ certPem: serving.cert, keyPem: serving.key, clientCaPem: other.ca }, isTheirs);
+  using renewed = await connect(again.listener.port, { cert: theirs.cert, key: theirs.key });
+  renewed.send(`GET /a HTTP/1.1\r\n${HEAD}\r\n`);
+  await eventually(() => renewed.text.includes('"/a"'));
+  expect(authorized).toBe(true);
+});
+
 describe("a client that takes its time", () => {
   test.each<[string, string, number]>([
     ["never ends its head", `GET / HTTP/1.1\r\n${HEAD}`, 35_000],
