@@ -97,14 +97,20 @@ export class Listeners implements Part {
 /** Builds it. */
 export function buildFront(ground: Ground, over: FrontGround): Front {
   const { config, clock, log, metrics, random, store } = ground;
-  const { upstream, link, sources, onFailure } = over.uplink;
+  const { upstream, link, sources, onFailure, storage } = over.uplink;
   const { scopes, sharing, refusals } = over.copies;
   const { reconnect } = over.node;
   const count = (what: "forwarded" | "servedFromCache" | "refusedWrites") => metrics.request(what);
-  const forwarder = new Forwarder(upstream, link, count, {
-    isRefused: () => reconnect.isRefused,
-    refused: () => reconnect.refused(),
-  });
+  const forwarder = new Forwarder(
+    upstream,
+    link,
+    count,
+    {
+      isRefused: () => reconnect.isRefused,
+      refused: () => reconnect.refused(),
+    },
+    storage,
+  );
   const recordings = new Recordings(store, () => clock.nowMs());
   const copies = new CopyServer(scopes, recordings, random, count);
   const proxy = new Proxy({

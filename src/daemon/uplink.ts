@@ -2,9 +2,12 @@
  * The way to the API servers: connections, the link's verdict, what scopes ask through it.
  */
 
+import type { Credential } from "../kube/credential.ts";
+import { nodeOf } from "../node/own-node.ts";
 import { upstreamCredential } from "../callers/identify.ts";
 import { ForeignAnswers } from "../uplink/foreign-answers.ts";
 import { Link } from "../uplink/link.ts";
+import { Storage, type StorageWord } from "../uplink/storage.ts";
 import { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import { Upstream, type UpstreamCredential } from "../uplink/upstream.ts";
 import { untrusted } from "./findings.ts";
@@ -20,6 +23,7 @@ export type Servers = ReadonlyMap<string, { readonly lastContactMs?: number; rea
 export interface Uplink {
   readonly upstream: Upstream;
   readonly link: Link;
+  readonly storage: Storage;
   readonly sources: ScopeUpstream;
   readonly servers: Servers;
   /** Our own credential, as its files hold it now. */
@@ -78,13 +82,48 @@ export function buildUplink(ground: Ground): Uplink {
     metrics.linkChanged(isOnline);
     if (!isOnline) store.settle();
   });
+  const storage = new Storage({
+    clock,
+    log,
+    link,
+    ask: (askSignal) => askStorage(upstream, own, ownCredential(), askSignal),
+    renewConnections: () => upstream.renewConnections(),
+  });
+  conditions.watch("StorageFrozen", () => storage.finding());
   const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect());
   const part: Part = {
     name: "link",
     start: () => link.start(signal),
     check: () => (link.state === "starting" ? "no API server has answered or failed yet" : undefined),
   };
-  return { upstream, link, sources, servers, ownCredential, isRefused: () => isRefused, onFailure, part };
+  return { upstream, link, storage, sources, servers, ownCredential, isRefused: () => isRefused, onFailure, part };
+}
+
+/** What the API server says of its etcd; where it does not say, whether it can read our own node, or any namespace. */
+async function askStorage(
+  upstream: Upstream,
+  own: Credential,
+  credential: UpstreamCredential,
+  signal: AbortSignal,
+): Promise<StorageWord> {
+  const ask = async (target: string): Promise<number> => {
+    const headers = [
+      ["Accept", "application/json"],
+      ["Accept-Encoding", "identity"],
+    ] as const;
+    const answer = await upstream.request({ method: "GET", target, headers, credential, signal });
+    await answer.bytes();
+    return answer.status;
+  };
+  try {
+    let status = await ask("/readyz/etcd");
+    const node = nodeOf(own);
+    if (status > 400 && status < 500)
+      status = await ask(node === undefined ? "/api/v1/namespaces/default" : `/api/v1/nodes/${node.name}`);
+    return status < 500 ? "well" : "silent";
+  } catch {
+    return "unanswered";
+  }
 }
 
 /** A version document, or the API server's own word that we may not see one, or not now. */

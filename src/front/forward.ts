@@ -15,6 +15,7 @@ import { breakOff, drained } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Caller } from "../callers/identify.ts";
 import type { Link } from "../uplink/link.ts";
+import type { Storage } from "../uplink/storage.ts";
 import type { Upstream } from "../uplink/upstream.ts";
 import type { UpstreamAnswer, UpstreamHeaders } from "../uplink/upstream-answer.ts";
 
@@ -22,8 +23,12 @@ import type { UpstreamAnswer, UpstreamHeaders } from "../uplink/upstream-answer.
 export interface Fallback {
   readonly canServe: () => boolean;
   readonly serve: () => Promise<void>;
-  /** For writes: only when the link is lost or was never up since start, never because the API server is slow or answers 5xx. Default false. */
-  readonly isOnlyForLoss?: boolean;
+  /**
+   * What it may stand in for: by default any failure, a slow answer and 5xx
+   * among them. "storage": a lost link, or storage known to be silent, because
+   * the answer leaves a mark that only a return takes off. "loss": a lost link alone.
+   */
+  readonly givesWay?: "storage" | "loss";
 }
 
 /** Sees an answer go by. */
@@ -74,6 +79,8 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "http2-settings",
 ]);
 const BUFFERED_BODY_BYTES = 1024 * 1024;
+/** What storage does not answer now it will hardly answer within this. */
+const SILENT_PATIENCE_MS = 300;
 const SMALL_ANSWER_BYTES = 256 * 1024;
 
 /** Forwards requests. */
@@ -83,6 +90,7 @@ export class Forwarder {
     private readonly link: Link,
     private readonly count: (what: "forwarded" | "refusedWrites") => void,
     private readonly access: OwnAccess,
+    private readonly storage: Pick<Storage, "isSilent" | "suspect">,
   ) {}
 
   /** Answers the exchange from the API server, or from the fallback, or throws what becomes a Status. */
@@ -92,6 +100,10 @@ export class Forwarder {
       if (fallback?.canServe() === true) return fallback.serve();
       throw this.#offline(exchange);
     }
+    // A write that went up and was answered from here could be carried out when storage is back.
+    const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
+    if (isWrite && this.storage.isSilent && fallback?.givesWay !== "loss" && fallback?.canServe() === true)
+      return fallback.serve();
     const controller = new AbortController();
     const giveUp = () => controller.abort(new Error("client went away"));
     exchange.signal.addEventListener("abort", giveUp, { once: true });
@@ -101,8 +113,7 @@ export class Forwarder {
       if (response === undefined) return await fallback!.serve();
       const isRefused = response.status === 401 && response.word === "refusal" && caller.isOwn;
       if (isRefused) this.access.refused();
-      const isFailure = response.status >= 500 && fallback?.isOnlyForLoss !== true;
-      if ((isRefused || isFailure) && fallback?.canServe() === true) {
+      if ((isRefused || (await this.#isFailure(response, fallback))) && fallback?.canServe() === true) {
         controller.abort(new Error("answered from the copy"));
         return await fallback.serve();
       }
@@ -111,6 +122,13 @@ export class Forwarder {
     } finally {
       exchange.signal.removeEventListener("abort", giveUp);
     }
+  }
+
+  /** Whether a 5xx is one that the fallback stands in for. */
+  async #isFailure({ status }: UpstreamAnswer, fallback: Fallback | undefined): Promise<boolean> {
+    if (status < 500 || fallback === undefined || fallback.givesWay === "loss") return false;
+    const verdict = this.storage.suspect();
+    return fallback.givesWay === undefined || (await verdict);
   }
 
   /** The answer's head; undefined when patience ran out and a copy can serve. */
@@ -125,13 +143,9 @@ export class Forwarder {
     const lost = Promise.withResolvers<undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
     const impatience =
-      fallback === undefined || (fallback.isOnlyForLoss === true && this.link.state !== "starting")
+      fallback === undefined
         ? undefined
-        : setTimeout(() => {
-            if (!fallback.canServe()) return;
-            this.link.suspect();
-            lost.resolve(undefined);
-          }, this.link.patienceMs);
+        : setTimeout(() => void this.#outOfPatience(fallback, lost.resolve), this.#patienceMs());
     try {
       const asking = this.upstream.request({
         method: exchange.method,
@@ -147,13 +161,12 @@ export class Forwarder {
       const response = await Promise.race([asking, lost.promise]);
       if (response !== undefined) return response;
       controller.abort(new Error("link lost"));
-      if (this.link.isOnline()) this.upstream.renewConnections();
     } catch (error) {
       if (!(error instanceof UnreachableError) || exchange.signal.aborted) throw error;
       if (fallback?.canServe() !== true) throw this.#offline(exchange, error);
       // One connection broke, the link did not: what was laid over a copy now would be taken off by no return.
       if (
-        fallback.isOnlyForLoss === true &&
+        fallback.givesWay !== undefined &&
         (await Promise.race([this.link.standsAfterFailure(), lost.promise])) === true
       )
         throw this.#offline(exchange, error);
@@ -163,6 +176,21 @@ export class Forwarder {
     }
     if (fallback?.canServe() === true) return undefined;
     throw this.#offline(exchange);
+  }
+
+  #patienceMs(): number {
+    return this.storage.isSilent ? Math.min(SILENT_PATIENCE_MS, this.link.patienceMs) : this.link.patienceMs;
+  }
+
+  /** An answer that does not come: of the link, the connection, the storage, or by its own nature. */
+  async #outOfPatience(fallback: Fallback, giveUp: (value: undefined) => void): Promise<void> {
+    if (!fallback.canServe()) return;
+    const { givesWay } = fallback;
+    const isStarting = this.link.state === "starting";
+    if (givesWay === "loss" && !isStarting) return;
+    this.link.suspect();
+    const verdict = this.storage.suspect();
+    if (givesWay === undefined || isStarting || (await verdict)) giveUp(undefined);
   }
 
   async #answer(

@@ -27,6 +27,7 @@ export function eventRow({ events, rights }: EventParts, write: Write): WriteRow
   const right = rightOf(info);
   return {
     fallback: {
+      givesWay: "loss",
       canServe: () => (caller.nodeName !== undefined || rights.has(caller.principal, right)) && (!isPatch || takesJson),
       serve: async () => {
         if (!isPatch) requireObject("event", { contentType, body });

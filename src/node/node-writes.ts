@@ -85,7 +85,7 @@ export class NodeWrites {
     const isLearning = row.learn !== undefined || row.heard !== undefined;
     return this.parts.forwarder.forward(exchange, caller, {
       sent,
-      ...(row.fallback === undefined ? {} : { fallback: { ...row.fallback, isOnlyForLoss: true } }),
+      ...(row.fallback === undefined ? {} : { fallback: row.fallback }),
       tap: isLearning ? new LearningTap(passing, row) : passing,
     });
   }
@@ -123,12 +123,14 @@ export class NodeWrites {
       return answerWith(exchange, 200, lease.kept(caller.nodeName!)!);
     };
     const learn = (answer: Answer) => lease.answered(caller.nodeName!, answer, isUpdate);
-    return { fallback: { canServe, serve }, learn };
+    // One renewal that fails is kubelet's to repeat.
+    return { fallback: { givesWay: "storage", canServe, serve }, learn };
   }
 
   #nodeFallback({ caller, contentType, body }: Write): Fallback {
     const node = { resource: "nodes", namespace: "", name: caller.nodeName! };
     return {
+      givesWay: "loss",
       canServe: () => keptObject(this.parts.scopes, caller.principal, node) !== undefined,
       serve: async () => {
         this.parts.registration.answered({ contentType, body });

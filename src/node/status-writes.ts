@@ -34,6 +34,7 @@ export function statusRow({ copies, overlays, scopes }: StatusParts, write: Writ
   const takesJson = exchange.accepted.some(({ format, as }) => format === "json" && as === "object");
   return {
     fallback: {
+      givesWay: "loss",
       canServe: () => takesJson && keptObject(scopes, caller.principal, target) !== undefined,
       serve: async () => copies.object(exchange, overlays.patchStatus(caller.principal, target, { contentType, body })),
     },

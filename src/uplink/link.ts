@@ -10,9 +10,12 @@
  * Hysteresis: after three changes within a minute two good probes in a row are
  * needed before the link counts as back.
  *
- * Deadlines are monotonic; the health of the link never depends on kubelet.
+ * Deadlines are monotonic and count only time in which the process could work:
+ * a probe that was looked at late, because the machine was busy, says nothing
+ * of the link. Its health never depends on kubelet.
  */
 
+import { afterAwake } from "../base/awake-time.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { LinkView } from "./scope-source.ts";
@@ -145,7 +148,7 @@ export class Link implements LinkView {
     const controller = new AbortController();
     const startedMs = clock.monotonicMs();
     const deadlineMs = this.#deadlineMs;
-    const cancelDeadline = clock.after(deadlineMs, () =>
+    const cancelDeadline = afterAwake(clock, deadlineMs, () =>
       controller.abort(new Error(`no answer within ${(deadlineMs / 1_000).toFixed(1)} s`)),
     );
     const stop = () => controller.abort(new Error("stopping"));

@@ -20,7 +20,12 @@ test("a truncated list reaches the client as broken off, and nothing of it is ke
   });
   await using edge = await startEdge({ apiServer });
   apiServer.truncateNextList();
-  await expect(edge.client.get(LIST)).rejects.toThrow();
+  // Where the break was there before the first item, nothing had gone down yet: 503 then.
+  const seen = await edge.client.get(LIST).then(
+    ({ status }) => status,
+    () => "broken off",
+  );
+  expect(["broken off", 503]).toContain(seen);
   await apiServer.cut();
   expect((await edge.client.get(LIST)).status).toBe(503);
   await apiServer.heal();

@@ -7,6 +7,8 @@ import type { Link } from "../../src/uplink/link.ts";
 import type { Upstream, UpstreamRequest } from "../../src/uplink/upstream.ts";
 import { ModelLink } from "../support/model.ts";
 
+const well = { isSilent: false, suspect: async () => false };
+
 test("a short answer whose body does not follow its head is broken off when the link is found dead", async () => {
   const link = new ModelLink();
   const upstream = {
@@ -32,10 +34,16 @@ test("a short answer whose body does not follow its head is broken off when the 
     },
     signal: new AbortController().signal,
   };
-  const forwarder = new Forwarder(upstream as unknown as Upstream, link as unknown as Link, () => {}, {
-    isRefused: () => false,
-    refused() {},
-  });
+  const forwarder = new Forwarder(
+    upstream as unknown as Upstream,
+    link as unknown as Link,
+    () => {},
+    {
+      isRefused: () => false,
+      refused() {},
+    },
+    well,
+  );
   const tap = { head: () => true, chunk() {}, end() {}, abort() {} };
   const forwarding = forwarder.forward(exchange as unknown as Exchange, { credential: {} } as Caller, { tap });
   await head.promise;
@@ -58,12 +66,18 @@ describe("a write whose connection breaks", () => {
       bodyLength: 0,
       signal: new AbortController().signal,
     };
-    const forwarder = new Forwarder(upstream as unknown as Upstream, link as unknown as Link, () => {}, {
-      isRefused: () => false,
-      refused() {},
-    });
+    const forwarder = new Forwarder(
+      upstream as unknown as Upstream,
+      link as unknown as Link,
+      () => {},
+      {
+        isRefused: () => false,
+        refused() {},
+      },
+      well,
+    );
     const fallback = {
-      isOnlyForLoss: true,
+      givesWay: "storage" as const,
       canServe: () => true,
       serve: async () => {
         became = "laid over";

@@ -69,6 +69,11 @@ export class Faults {
     this.#frozen ??= Promise.withResolvers<void>();
   }
 
+  /** Whether storage answers nobody now. */
+  get isFrozen(): boolean {
+    return this.#frozen !== undefined;
+  }
+
   /** Waits for storage, if the request needs it: all but watches and what the watch cache answers. */
   async storage({ verb, resource, isFromCache }: { verb: string; resource: string; isFromCache: boolean }) {
     if (resource !== "" && verb !== "watch" && !isFromCache) await this.#frozen?.promise;

@@ -1,0 +1,135 @@
+/**
+ * etcd frozen behind a living API server: what a cut may answer is answered,
+ * soon; what it may not goes on waiting for the API server's own word.
+ */
+import { expect, test } from "bun:test";
+import { startApiServer } from "../../src/demo/api-server/api-server.ts";
+import { eventually } from "../support/client.ts";
+import { startEdge, type Edge } from "../support/edge.ts";
+
+const NODE = "edge1";
+const PODS = `/api/v1/pods?fieldSelector=spec.nodeName%3D${NODE}`;
+const POD = "/api/v1/namespaces/shop/pods/web-0";
+const TOKEN = "/api/v1/namespaces/shop/serviceaccounts/shopkeeper/token";
+const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+const JSON_BODY = { "Content-Type": "application/json" };
+const pod = {
+  kind: "Pod",
+  apiVersion: "v1",
+  metadata: { name: "web-0", namespace: "shop" },
+  spec: { nodeName: NODE, serviceAccountName: "shopkeeper", containers: [{ name: "app", image: "app" }] },
+};
+
+async function startNode() {
+  const apiServer = await startApiServer({
+    objects: [
+      { kind: "ServiceAccount", apiVersion: "v1", metadata: { name: "shopkeeper", namespace: "shop" } },
+      { kind: "Node", apiVersion: "v1", metadata: { name: NODE } },
+      pod,
+    ],
+  });
+  const keyPair = apiServer.cluster.clientCertificate(`system:node:${NODE}`, ["system:nodes"]);
+  const kubeconfig = apiServer.kubeconfig({ user: `system:node:${NODE}`, groups: ["system:nodes"], keyPair });
+  const edge = await startEdge({ apiServer, kubeconfig });
+  const client = edge.clientWith(keyPair);
+  for (const path of [PODS, `/api/v1/nodes?fieldSelector=metadata.name%3D${NODE}`, POD])
+    expect((await client.get(path)).status).toBe(200);
+  return {
+    apiServer,
+    edge,
+    client,
+    post: (path: string, body: object) =>
+      client.request("POST", path, { headers: JSON_BODY, body: JSON.stringify(body) }),
+    async [Symbol.asyncDispose]() {
+      await edge[Symbol.asyncDispose]();
+      await apiServer[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const metrics = async ({ healthUrl }: Edge) => (await fetch(`${healthUrl}/metrics`)).text();
+const hasCondition = async (edge: Edge) => (await metrics(edge)).includes('holdfast_condition{type="StorageFrozen"} 1');
+
+async function timed<T>(what: Promise<T>): Promise<[T, number]> {
+  const startedMs = performance.now();
+  return [await what, performance.now() - startedMs];
+}
+
+test("kubelet's token, lease and reads are answered in two seconds, then at once, while the link stands", async () => {
+  await using world = await startNode();
+  const { apiServer, client, edge, post } = world;
+  const { uid } = (await client.get(POD)).json().metadata;
+  const request = {
+    kind: "TokenRequest",
+    apiVersion: "authentication.k8s.io/v1",
+    spec: { audiences: ["shop"], expirationSeconds: 3600, boundObjectRef: { kind: "Pod", name: "web-0", uid } },
+  };
+  const had = await post(TOKEN, request);
+  expect(had.status).toBe(201);
+  const lease = { kind: "Lease", apiVersion: "coordination.k8s.io/v1", metadata: { name: NODE }, spec: {} };
+  const made = (await post(LEASES, lease)).json();
+
+  apiServer.freezeStorage();
+  const [token, tookMs] = await timed(post(TOKEN, request));
+  expect([token.status, token.json().status.token]).toEqual([201, had.json().status.token]);
+  expect(tookMs).toBeLessThan(2_500);
+  await eventually(() => hasCondition(edge));
+  const renewal = client.request("PUT", `${LEASES}/${NODE}`, { headers: JSON_BODY, body: JSON.stringify(made) });
+  for (const [reply, ms] of [await timed(renewal), await timed(post(TOKEN, request)), await timed(client.get(POD))]) {
+    expect(reply.status).toBeLessThan(300);
+    expect(ms).toBeLessThan(800);
+  }
+  expect(await metrics(edge)).toContain("holdfast_upstream_up 1");
+  // What the API server can say it goes on saying.
+  expect((await client.get("/version")).json().major).toBe("1");
+
+  await apiServer.heal();
+  await eventually(async () => !(await hasCondition(edge)));
+  const renewed = await post(TOKEN, request);
+  expect(renewed.json().status.token).not.toBe(had.json().status.token);
+});
+
+test("what no copy can answer waits for the API server's own word", async () => {
+  await using world = await startNode();
+  const { apiServer, client, edge } = world;
+  apiServer.freezeStorage();
+  const unseen = client.get("/api/v1/namespaces/shop/configmaps/a");
+  expect((await client.get(POD)).status).toBe(200);
+  await eventually(() => hasCondition(edge));
+  await apiServer.heal();
+  expect((await unseen).status).toBe(404);
+});
+
+test("5xx from storage: a kept token answers", async () => {
+  await using world = await startNode();
+  const { apiServer, client, post } = world;
+  const { uid } = (await client.get(POD)).json().metadata;
+  const spec = { audiences: ["shop"], boundObjectRef: { kind: "Pod", name: "web-0", uid } };
+  const request = { kind: "TokenRequest", apiVersion: "authentication.k8s.io/v1", spec };
+  const had = await post(TOKEN, request);
+  apiServer.nextStatus({ code: 500, message: "etcdserver: request timed out" }, { subresource: "token" });
+  const again = await post(TOKEN, request);
+  expect([again.status, again.json().status.token]).toEqual([201, had.json().status.token]);
+});
+
+test("a slow answer with a copy at hand renews no connection and loses no link", async () => {
+  await using world = await startNode();
+  const { apiServer, client, edge } = world;
+  const others = () =>
+    Promise.all([..."abcdefgh"].map((name) => client.get(`/api/v1/namespaces/shop/secrets/${name}`)));
+  // The first verdict after start renews them once.
+  await eventually(async () => (await metrics(edge)).includes("holdfast_upstream_up 1"));
+  await others();
+  apiServer.slow(2_600, { verb: "get", resource: "pods" });
+  const [slow, tookMs] = await timed(client.get(POD));
+  expect(slow.status).toBe(200);
+  expect(tookMs).toBeLessThan(2_500);
+  const isLookedAt = ({ path, status }: { path: string; status: number }) => path === "/readyz/etcd" && status === 200;
+  await eventually(() => apiServer.requests.some(isLookedAt));
+  // Those that were kept serve on; the one that was given up is replaced, and the link may be looked at once more.
+  const before = apiServer.link.accepted;
+  await others();
+  expect(apiServer.link.accepted - before).toBeLessThanOrEqual(3);
+  expect(await hasCondition(edge)).toBe(false);
+  expect(await metrics(edge)).toContain("holdfast_upstream_up 1");
+});
