@@ -11,6 +11,7 @@
 
 import * as v from "valibot";
 import { EdgeError } from "../base/errors.ts";
+import type { JsonPatchOperation } from "./api.ts";
 
 /** Who asks. */
 export interface ReviewUser {
@@ -35,11 +36,6 @@ export interface AdmissionRequest {
   readonly oldObject: unknown;
 }
 
-/** An operation of a JSON patch, RFC 6902. */
-export type PatchOperation =
-  | { readonly op: "test" | "replace" | "add"; readonly path: string; readonly value: unknown }
-  | { readonly op: "remove"; readonly path: string };
-
 /** What is answered. */
 export interface AdmissionAnswer {
   readonly uid: string;
@@ -47,7 +43,7 @@ export interface AdmissionAnswer {
   /** Of a refusal: what the client is told. */
   readonly message?: string;
   /** Applied by the API server to the object it sent; none when empty. */
-  readonly patch?: readonly PatchOperation[];
+  readonly patch?: readonly JsonPatchOperation[];
   /** Shown to the client beside its answer. */
   readonly warnings?: readonly string[];
   /** Written to the audit log, each key with the webhook's name before it. */

@@ -6,21 +6,44 @@
  * and watches are another story.
  */
 
+import type {
+  CoreV1Event,
+  V1CertificateSigningRequest,
+  V1ConfigMap,
+  V1Lease,
+  V1Node,
+  V1Pod,
+  V1Secret,
+} from "@kubernetes/client-node";
 import { EdgeError } from "../base/errors.ts";
+import type { Patch, Wire } from "../kube/wire.ts";
 
 /** How a patch is to be read. */
 export type PatchType =
   "application/json-patch+json" | "application/merge-patch+json" | "application/strategic-merge-patch+json";
+
+/** What the guard creates. */
+export type Created = Wire<CoreV1Event> | Wire<V1ConfigMap> | Wire<V1Lease> | Wire<V1Secret>;
+
+/** What it writes whole, with its resourceVersion: a newer one on the server is a conflict. */
+export type Updated = Wire<V1CertificateSigningRequest> | Wire<V1Lease> | Wire<V1Secret>;
+
+/** An operation of a JSON patch, RFC 6902. */
+export type JsonPatchOperation =
+  | { readonly op: "test" | "replace" | "add"; readonly path: string; readonly value: unknown }
+  | { readonly op: "remove"; readonly path: string };
+
+/** A part of an object, or what is to be done to it, by the patch's type. */
+export type Patched = Patch<V1Node> | Patch<V1Pod> | readonly JsonPatchOperation[];
 
 /** What the guard does to objects. Whatever is refused throws `ApiError`. */
 export interface KubernetesApi {
   /** @returns undefined when there is no such object. */
   get(path: string): Promise<unknown>;
   /** @param path of the collection. */
-  create(path: string, object: object): Promise<unknown>;
-  /** @param object with its resourceVersion: a newer one on the server is a conflict. */
-  update(path: string, object: object): Promise<unknown>;
-  patch(path: string, type: PatchType, body: unknown): Promise<unknown>;
+  create(path: string, object: Created): Promise<unknown>;
+  update(path: string, object: Updated): Promise<unknown>;
+  patch(path: string, type: PatchType, body: Patched): Promise<unknown>;
 }
 
 /** The API server refused, or did not answer (`status` 0). */

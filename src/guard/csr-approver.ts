@@ -9,10 +9,16 @@
  */
 
 import { X509Certificate } from "node:crypto";
+import type {
+  V1CertificateSigningRequest,
+  V1CertificateSigningRequestCondition,
+  V1Node,
+} from "@kubernetes/client-node";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Metric, Metrics } from "../base/metrics.ts";
+import { reads, sent } from "../kube/wire.ts";
 import { ApiError, type KubernetesClient } from "./api.ts";
 import type { Claims } from "./claims.ts";
 import {
@@ -53,25 +59,29 @@ const MOST_APPROVED = 20;
 
 const text = v.nullish(v.string(), "");
 const condition = v.looseObject({ type: text, status: text, lastUpdateTime: text });
-const requestSchema = v.object({
-  metadata: v.looseObject({ name: v.string(), uid: text, resourceVersion: text }),
-  spec: v.looseObject({
-    request: v.string(),
-    signerName: v.string(),
-    username: text,
-    groups: v.nullish(v.array(v.string()), []),
-    usages: v.nullish(v.array(v.string()), []),
-    expirationSeconds: v.nullish(v.number()),
+const requestSchema = reads<V1CertificateSigningRequest>()(
+  v.object({
+    metadata: v.looseObject({ name: v.string(), uid: text, resourceVersion: text }),
+    spec: v.looseObject({
+      request: v.string(),
+      signerName: v.string(),
+      username: text,
+      groups: v.nullish(v.array(v.string()), []),
+      usages: v.nullish(v.array(v.string()), []),
+      expirationSeconds: v.nullish(v.number()),
+    }),
+    status: v.nullish(
+      v.looseObject({ certificate: v.nullish(v.string()), conditions: v.nullish(v.array(condition), []) }),
+    ),
   }),
-  status: v.nullish(
-    v.looseObject({ certificate: v.nullish(v.string()), conditions: v.nullish(v.array(condition), []) }),
-  ),
-});
+);
 type Request = v.InferOutput<typeof requestSchema>;
-const nodeSchema = v.object({
-  metadata: v.object({ labels: v.nullish(v.record(v.string(), v.string()), {}) }),
-  status: v.nullish(v.object({ addresses: v.nullish(v.array(v.object({ address: v.string() })), []) })),
-});
+const nodeSchema = reads<V1Node>()(
+  v.object({
+    metadata: v.object({ labels: v.nullish(v.record(v.string(), v.string()), {}) }),
+    status: v.nullish(v.object({ addresses: v.nullish(v.array(v.object({ address: v.string() })), []) })),
+  }),
+);
 
 /** A request that may be approved. */
 interface Fit {
@@ -180,20 +190,21 @@ export class CsrApprover {
   async #write({ key, request, message }: Fit): Promise<void> {
     const { client, clock, log } = this.options;
     const { metadata, spec } = request;
-    const approval = {
+    const approval = sent<V1CertificateSigningRequestCondition>()({
       type: "Approved",
       status: "True",
       reason: "HoldfastApproved",
       message,
       lastUpdateTime: new Date(clock.nowMs()).toISOString().replace(/\.\d+Z$/, "Z"),
-    };
-    await client.update(`${REQUESTS}/${metadata.name}/approval`, {
+    });
+    const approved = sent<V1CertificateSigningRequest>()({
       apiVersion: "certificates.k8s.io/v1",
       kind: "CertificateSigningRequest",
       metadata,
       spec,
       status: { ...request.status, conditions: [...(request.status?.conditions ?? []), approval] },
     });
+    await client.update(`${REQUESTS}/${metadata.name}/approval`, approved);
     this.#approved.add({ use: useOf(spec.signerName)! });
     log.info("certificate request approved", { name: metadata.name, request: key });
   }

@@ -6,8 +6,10 @@
  * there is none, and says so.
  */
 
+import type { CoreV1Event, V1ConfigMap, V1Lease, V1Node, V1Pod } from "@kubernetes/client-node";
 import * as v from "valibot";
 import { formatDuration } from "../base/units.ts";
+import { reads } from "../kube/wire.ts";
 import { ApiError, type KubernetesClient } from "./api.ts";
 import { EVICTING_TAINTS, OPENYURT_DURATION, OPT_IN_LABEL, PARAMETERS_NAME, REACHABLE_CONDITION } from "./names.ts";
 import { readParameters } from "./parameters.ts";
@@ -34,32 +36,27 @@ export class NothingToExplain extends Error {
 
 const text = v.nullish(v.string(), "");
 const texts = v.nullish(v.record(v.string(), v.string()), {});
-const conditions = v.nullish(
-  v.array(
-    v.object({
-      type: text,
-      status: text,
-      reason: text,
-      message: text,
-      lastHeartbeatTime: text,
-      lastTransitionTime: text,
-    }),
-  ),
-  [],
+const condition = v.object({ type: text, status: text, reason: text, message: text });
+const conditions = v.nullish(v.array(condition), []);
+const nodeSchema = reads<V1Node>()(
+  v.object({
+    metadata: v.object({ name: v.string(), labels: texts, annotations: texts }),
+    spec: v.nullish(v.object({ taints: v.nullish(v.array(v.object({ key: text, effect: text })), []) })),
+    status: v.nullish(v.object({ conditions })),
+  }),
 );
-const nodeSchema = v.object({
-  metadata: v.object({ name: v.string(), labels: texts, annotations: texts }),
-  spec: v.nullish(v.object({ taints: v.nullish(v.array(v.object({ key: text, effect: text })), []) })),
-  status: v.nullish(v.object({ conditions })),
-});
-const podSchema = v.object({
-  metadata: v.object({ deletionTimestamp: v.nullish(v.string()) }),
-  spec: v.nullish(v.object({ nodeName: text })),
-  status: v.nullish(v.object({ phase: text, conditions })),
-});
-const leaseSchema = v.object({ spec: v.nullish(v.object({ renewTime: text })) });
-const configMapSchema = v.object({ data: v.unknown() });
-const eventSchema = v.object({ reason: text, message: text, lastTimestamp: text, count: v.nullish(v.number(), 1) });
+const podSchema = reads<V1Pod>()(
+  v.object({
+    metadata: v.object({ deletionTimestamp: v.nullish(v.string()) }),
+    spec: v.nullish(v.object({ nodeName: text })),
+    status: v.nullish(v.object({ phase: text, conditions })),
+  }),
+);
+const leaseSchema = reads<V1Lease>()(v.object({ spec: v.nullish(v.object({ renewTime: text })) }));
+const configMapSchema = reads<V1ConfigMap>()(v.object({ data: v.unknown() }));
+const eventSchema = reads<CoreV1Event>()(
+  v.object({ reason: text, message: text, lastTimestamp: text, count: v.nullish(v.number(), 1) }),
+);
 
 /** Where to look. */
 export interface ExplainOptions {

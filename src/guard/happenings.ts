@@ -5,9 +5,11 @@
  * help it. What finds no room is counted and left out; metrics have it all.
  */
 
+import type { CoreV1Event } from "@kubernetes/client-node";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Metric } from "../base/metrics.ts";
+import { sent } from "../kube/wire.ts";
 import type { KubernetesApi } from "./api.ts";
 import { describe, pause } from "./follow.ts";
 
@@ -77,7 +79,7 @@ export class Happenings {
     const at = new Date(clock.nowMs()).toISOString();
     const within = namespace === "" ? "default" : namespace;
     const suffix = `${clock.nowMs().toString(16)}${Math.floor(Math.random() * 0xffff).toString(16)}`;
-    await api.create(`/api/v1/namespaces/${within}/events`, {
+    const event = sent<CoreV1Event>()({
       apiVersion: "v1",
       kind: "Event",
       metadata: { name: `${name.slice(0, 200)}.${suffix}`, namespace: within },
@@ -94,5 +96,6 @@ export class Happenings {
       eventTime: at.replace("Z", "000Z"),
       count: 1,
     });
+    await api.create(`/api/v1/namespaces/${within}/events`, event);
   }
 }

@@ -12,8 +12,11 @@
  * endpoints of deleted pods and FQDN slices are nobody's silence.
  */
 
+import type { V1EndpointSlice, V1Endpoints } from "@kubernetes/client-node";
 import * as v from "valibot";
-import { readObject, type AdmissionRequest, type PatchOperation } from "./admission-review.ts";
+import { reads } from "../kube/wire.ts";
+import { readObject, type AdmissionRequest } from "./admission-review.ts";
+import type { JsonPatchOperation } from "./api.ts";
 import type { ClusterView, GuardedPod } from "./cluster-view.ts";
 import { NODE_REASONS, standingOf } from "./judge-node.ts";
 import { ENDPOINT_CONTROLLER_USERS, NODES_GROUP, SHARED_CONTROLLER_USER } from "./names.ts";
@@ -32,7 +35,7 @@ export const ENDPOINT_REASONS = [
 
 /** What is to be changed. */
 export interface Repair {
-  readonly patch: readonly PatchOperation[];
+  readonly patch: readonly JsonPatchOperation[];
   /** Stable; a metric's label. Without a patch: why the last endpoint in question was left as it is. */
   readonly reason: (typeof ENDPOINT_REASONS)[number];
   /** The pods whose endpoints were put back, "NAMESPACE/NAME". */
@@ -48,29 +51,31 @@ const optionalFlag = v.nullish(v.boolean("expected true or false"));
 const targetSchema = v.nullish(
   v.object({ kind: optionalText, namespace: optionalText, name: optionalText, uid: optionalText }, "expected a target"),
 );
-const sliceSchema = v.object(
-  {
-    addressType: v.string("expected IPv4, IPv6 or FQDN"),
-    endpoints: v.nullish(
-      v.array(
-        v.object(
-          {
-            conditions: v.nullish(
-              v.object(
-                { ready: optionalFlag, serving: optionalFlag, terminating: optionalFlag },
-                "expected an endpoint's conditions",
+const sliceSchema = reads<V1EndpointSlice>()(
+  v.object(
+    {
+      addressType: v.string("expected IPv4, IPv6 or FQDN"),
+      endpoints: v.nullish(
+        v.array(
+          v.object(
+            {
+              conditions: v.nullish(
+                v.object(
+                  { ready: optionalFlag, serving: optionalFlag, terminating: optionalFlag },
+                  "expected an endpoint's conditions",
+                ),
               ),
-            ),
-            nodeName: optionalText,
-            targetRef: targetSchema,
-          },
-          "expected an endpoint",
+              nodeName: optionalText,
+              targetRef: targetSchema,
+            },
+            "expected an endpoint",
+          ),
+          "expected a list",
         ),
-        "expected a list",
       ),
-    ),
-  },
-  "expected an EndpointSlice",
+    },
+    "expected an EndpointSlice",
+  ),
 );
 const addressesSchema = v.nullish(
   v.array(
@@ -81,16 +86,18 @@ const addressesSchema = v.nullish(
     "expected a list",
   ),
 );
-const endpointsSchema = v.object(
-  {
-    subsets: v.nullish(
-      v.array(
-        v.object({ addresses: addressesSchema, notReadyAddresses: addressesSchema }, "expected a subset"),
-        "expected a list",
+const endpointsSchema = reads<V1Endpoints>()(
+  v.object(
+    {
+      subsets: v.nullish(
+        v.array(
+          v.object({ addresses: addressesSchema, notReadyAddresses: addressesSchema }, "expected a subset"),
+          "expected a list",
+        ),
       ),
-    ),
-  },
-  "expected Endpoints",
+    },
+    "expected Endpoints",
+  ),
 );
 
 /** CREATE and UPDATE of an EndpointSlice: ready and serving are put back where they are false. */
@@ -105,7 +112,7 @@ export const mendEndpointSlice: Mender = (request, view, nowMs) => {
     // Absent is not false: it means "unknown", and consumers take it for ready.
     const fields = (["ready", "serving"] as const).filter((field) => conditions?.[field] === false);
     if (fields.length === 0 || !found.isCutOff(endpoint)) return [];
-    return fields.flatMap((field): PatchOperation[] => {
+    return fields.flatMap((field): JsonPatchOperation[] => {
       const path = `/endpoints/${index}/conditions/${field}`;
       return [
         { op: "test", path, value: false },
@@ -138,15 +145,20 @@ interface Moved {
   readonly whole: unknown;
 }
 
-function movesOf(subset: string, moved: readonly Moved[], unreadyCount: number, hasReady: boolean): PatchOperation[] {
+function movesOf(
+  subset: string,
+  moved: readonly Moved[],
+  unreadyCount: number,
+  hasReady: boolean,
+): JsonPatchOperation[] {
   const [from, to] = [`${subset}/notReadyAddresses`, `${subset}/addresses`];
-  const tests = moved.map(({ at, whole }): PatchOperation => ({ op: "test", path: `${from}/${at}`, value: whole }));
+  const tests = moved.map(({ at, whole }): JsonPatchOperation => ({ op: "test", path: `${from}/${at}`, value: whole }));
   // From the end: an index must still mean the same when its turn comes.
-  const removals: PatchOperation[] =
+  const removals: JsonPatchOperation[] =
     moved.length === unreadyCount
       ? [{ op: "remove", path: from }]
       : moved.toReversed().map(({ at }) => ({ op: "remove", path: `${from}/${at}` }));
-  const additions: PatchOperation[] = hasReady
+  const additions: JsonPatchOperation[] = hasReady
     ? moved.map(({ whole }) => ({ op: "add", path: `${to}/-`, value: whole }))
     : [{ op: "add", path: to, value: moved.map(({ whole }) => whole) }];
   return [...tests, ...removals, ...additions];
@@ -183,7 +195,7 @@ class Findings {
     return true;
   }
 
-  repair(patch: readonly PatchOperation[]): Repair {
+  repair(patch: readonly JsonPatchOperation[]): Repair {
     if (patch.length === 0) return unchanged(this.#reason);
     return { patch, reason: "repaired", pods: [...this.#pods], nodeNames: [...this.#nodeNames] };
   }

@@ -11,7 +11,9 @@
  * people carries it. So the shared user passes while the node looks well.
  */
 
+import type { V1Pod } from "@kubernetes/client-node";
 import * as v from "valibot";
+import { reads } from "../kube/wire.ts";
 import { readObject, type AdmissionRequest } from "./admission-review.ts";
 import type { ClusterView } from "./cluster-view.ts";
 import { heldBecause, howToGiveUp, looksWell, NODE_REASONS, standingOf } from "./judge-node.ts";
@@ -59,29 +61,31 @@ type Judge = (request: AdmissionRequest, view: ClusterView, nowMs: number) => Ve
 type PodFacts = v.InferOutput<typeof podSchema>;
 
 const optionalText = v.nullish(v.string("expected a string"), "");
-const podSchema = v.object(
-  {
-    metadata: v.object(
-      { name: optionalText, namespace: optionalText, deletionTimestamp: v.nullish(v.string("expected a time")) },
-      "expected a pod's metadata",
-    ),
-    spec: v.nullish(v.object({ nodeName: optionalText }, "expected a pod's spec")),
-    status: v.nullish(
-      v.object(
-        {
-          phase: optionalText,
-          conditions: v.nullish(
-            v.array(
-              v.object({ type: optionalText, status: optionalText, reason: optionalText }, "expected a condition"),
-              "expected a list",
-            ),
-          ),
-        },
-        "expected a pod's status",
+const podSchema = reads<V1Pod>()(
+  v.object(
+    {
+      metadata: v.object(
+        { name: optionalText, namespace: optionalText, deletionTimestamp: v.nullish(v.string("expected a time")) },
+        "expected a pod's metadata",
       ),
-    ),
-  },
-  "expected a pod",
+      spec: v.nullish(v.object({ nodeName: optionalText }, "expected a pod's spec")),
+      status: v.nullish(
+        v.object(
+          {
+            phase: optionalText,
+            conditions: v.nullish(
+              v.array(
+                v.object({ type: optionalText, status: optionalText, reason: optionalText }, "expected a condition"),
+                "expected a list",
+              ),
+            ),
+          },
+          "expected a pod's status",
+        ),
+      ),
+    },
+    "expected a pod",
+  ),
 );
 
 /** DELETE of a pod: taint eviction, and the garbage collector of pods. */

@@ -12,9 +12,11 @@
  * `WATCH_SILENCE_MS` is a broken stream.
  */
 
+import type { V1Status } from "@kubernetes/client-node";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Credential } from "../kube/credential.ts";
+import { reads } from "../kube/wire.ts";
 import { ApiError, type KubernetesClient, type ListPage, type PatchType, type WatchEvent } from "./api.ts";
 
 /** Which API server, and as whom. */
@@ -59,11 +61,13 @@ const eventSchema = v.object({
   type: v.picklist(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]),
   object: v.unknown(),
 });
-const statusSchema = v.object({
-  message: v.optional(v.string(), ""),
-  reason: v.optional(v.string(), ""),
-  code: v.optional(v.number(), 0),
-});
+const statusSchema = reads<V1Status>()(
+  v.object({
+    message: v.optional(v.string(), ""),
+    reason: v.optional(v.string(), ""),
+    code: v.optional(v.number(), 0),
+  }),
+);
 
 interface Sent {
   readonly method: string;

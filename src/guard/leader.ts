@@ -9,9 +9,11 @@
  * only while the Lease is still ours, and whoever takes it over has read it.
  */
 
+import type { V1Lease, V1LeaseSpec } from "@kubernetes/client-node";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { reads, sent, type Wire } from "../kube/wire.ts";
 import { ApiError, type KubernetesApi } from "./api.ts";
 import { describe, pause } from "./follow.ts";
 
@@ -32,18 +34,21 @@ const RENEW_DEADLINE_MS = 10_000;
 const RETRY_MS = 2_000;
 
 const ANNOTATE_TRIES = 5;
+const LEASE = { apiVersion: "coordination.k8s.io/v1", kind: "Lease" } as const;
 const texts = v.record(v.string(), v.string());
-const schema = v.object({
-  metadata: v.looseObject({ resourceVersion: v.string(), annotations: v.nullish(texts) }),
-  spec: v.nullish(
-    v.looseObject({
-      holderIdentity: v.nullish(v.string(), ""),
-      renewTime: v.nullish(v.string(), ""),
-      leaseDurationSeconds: v.nullish(v.number(), LEASE_SECONDS),
-      leaseTransitions: v.nullish(v.number(), 0),
-    }),
-  ),
-});
+const schema = reads<V1Lease>()(
+  v.object({
+    metadata: v.looseObject({ resourceVersion: v.string(), annotations: v.nullish(texts) }),
+    spec: v.nullish(
+      v.looseObject({
+        holderIdentity: v.nullish(v.string(), ""),
+        renewTime: v.nullish(v.string(), ""),
+        leaseDurationSeconds: v.nullish(v.number(), LEASE_SECONDS),
+        leaseTransitions: v.nullish(v.number(), 0),
+      }),
+    ),
+  }),
+);
 type Lease = v.InferOutput<typeof schema>;
 
 /** Candidate for the lease. */
@@ -120,12 +125,8 @@ export class Leader {
     const startedMs = clock.monotonicMs();
     const found = await api.get(`${this.#path}/${name}`);
     if (found === undefined) {
-      await api.create(this.#path, {
-        apiVersion: "coordination.k8s.io/v1",
-        kind: "Lease",
-        metadata: { name, namespace },
-        spec: { ...this.#claim(), acquireTime: this.#now(), leaseTransitions: 0 },
-      });
+      const spec = { ...this.#claim(), acquireTime: this.#now(), leaseTransitions: 0 };
+      await api.create(this.#path, sent<V1Lease>()({ ...LEASE, metadata: { name, namespace }, spec }));
       this.#tookOver({});
       this.#renewedMs = startedMs;
       return;
@@ -162,14 +163,10 @@ export class Leader {
       await this.#write(lease, { holderIdentity: "", leaseDurationSeconds: 1, renewTime: this.#now() });
   }
 
-  async #write(lease: Lease, spec: object): Promise<void> {
+  async #write({ metadata, spec }: Lease, change: Wire<V1LeaseSpec>): Promise<void> {
     const { api, name } = this.options;
-    await api.update(`${this.#path}/${name}`, {
-      apiVersion: "coordination.k8s.io/v1",
-      kind: "Lease",
-      metadata: lease.metadata,
-      spec: { ...lease.spec, ...spec },
-    });
+    const lease = sent<V1Lease>()({ ...LEASE, metadata, spec: { ...spec, ...change } });
+    await api.update(`${this.#path}/${name}`, lease);
   }
 
   #claim() {

@@ -8,8 +8,11 @@
  * policies; an uninstallation takes the guard away before the time is over.
  */
 
+import type { V1ConfigMap } from "@kubernetes/client-node";
+import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { sent } from "../kube/wire.ts";
 import { ApiError, type KubernetesApi } from "./api.ts";
 import type { LiveView } from "./live-view.ts";
 import { PARAMETERS_NAME } from "./names.ts";
@@ -30,6 +33,7 @@ const DEFAULT_OBJECT = {
   annotations: {},
   data: DEFAULT_PARAMETERS,
 };
+const dataSchema = v.record(v.string(), v.string());
 /** Whoever replaces it deletes it first. */
 const GONE_FOR_MS = 30_000;
 
@@ -50,13 +54,15 @@ export class ParametersKeeper {
     this.#goneSinceMs ??= nowMs;
     if (!isLeader || nowMs - this.#goneSinceMs < GONE_FOR_MS) return;
     const { labels, annotations, data } = view.parametersObject ?? DEFAULT_OBJECT;
+    const parsed = v.safeParse(dataSchema, data);
     try {
-      await api.create(`/api/v1/namespaces/${namespace}/configmaps`, {
+      const object = sent<V1ConfigMap>()({
         apiVersion: "v1",
         kind: "ConfigMap",
         metadata: { name: PARAMETERS_NAME, namespace, labels, annotations },
-        data,
+        data: parsed.success ? parsed.output : DEFAULT_OBJECT.data,
       });
+      await api.create(`/api/v1/namespaces/${namespace}/configmaps`, object);
     } catch (error) {
       // Somebody was faster; the view will show it.
       if (!(error instanceof ApiError && error.isConflict)) throw error;

@@ -13,9 +13,11 @@
  * the label goes and protection is back.
  */
 
+import type { V1Node, V1NodeCondition, V1NodeStatus, V1Pod } from "@kubernetes/client-node";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
+import { patched, type Patch } from "../kube/wire.ts";
 import { ApiError, type KubernetesApi } from "./api.ts";
 import type { GuardedNode, GuardedPod } from "./cluster-view.ts";
 import { FairQueue, type Work } from "./fair-queue.ts";
@@ -207,11 +209,9 @@ export class Reachability {
       lastTransitionTime: seconds(clock.nowMs()),
     };
     try {
-      await api.patch(`/api/v1/namespaces/${namespace}/pods/${name}/status`, STRATEGIC, {
-        // Another pod of the same name is another pod.
-        metadata: { uid },
-        status: { conditions: [condition] },
-      });
+      // Another pod of the same name is another pod.
+      const patch = patched<V1Pod>()({ metadata: { uid }, status: { conditions: [condition] } });
+      await api.patch(`/api/v1/namespaces/${namespace}/pods/${name}/status`, STRATEGIC, patch);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
     }
@@ -220,38 +220,33 @@ export class Reachability {
   async #writeCondition(node: GuardedNode, facts: NodeFacts, status: "True" | "False"): Promise<void> {
     const { clock } = this.options;
     const seen = node.lastSeenMs === undefined ? "never" : seconds(node.lastSeenMs);
-    await this.#patchStatus(facts, {
-      conditions: [
-        {
-          type: REACHABLE_CONDITION,
-          status,
-          reason: status === "True" ? REACHABLE_REASONS.heard : REACHABLE_REASONS.silent,
-          message: status === "True" ? "The node renews its lease" : `lastSeen: ${seen}; ${howLong(node)}`,
-          lastHeartbeatTime: node.lastSeenMs === undefined ? null : seen,
-          lastTransitionTime: seconds(clock.nowMs()),
-        },
-      ],
+    const condition = patched<V1NodeCondition>()({
+      type: REACHABLE_CONDITION,
+      status,
+      reason: status === "True" ? REACHABLE_REASONS.heard : REACHABLE_REASONS.silent,
+      message: status === "True" ? "The node renews its lease" : `lastSeen: ${seen}; ${howLong(node)}`,
+      lastHeartbeatTime: node.lastSeenMs === undefined ? null : seen,
+      lastTransitionTime: seconds(clock.nowMs()),
     });
+    await this.#patchStatus(facts, { conditions: [condition] });
   }
 
-  async #patchStatus({ name }: NodeFacts, status: object): Promise<void> {
-    await this.options.api.patch(`/api/v1/nodes/${name}/status`, STRATEGIC, { status });
+  async #patchStatus({ name }: NodeFacts, status: Patch<V1NodeStatus>): Promise<void> {
+    await this.options.api.patch(`/api/v1/nodes/${name}/status`, STRATEGIC, patched<V1Node>()({ status }));
   }
 
   /** Every other taint goes back as it came, and only if nobody has written the node meanwhile. */
   async #writeTaints({ name, resourceVersion, taints }: NodeFacts, isWanted: boolean): Promise<void> {
     const others = taints.filter((taint) => !isOurs(taint));
     const ours = { key: UNREACHABLE_TAINT, effect: "NoSchedule" };
-    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, {
-      metadata: { resourceVersion },
-      spec: { taints: isWanted ? [...others, ours] : others },
-    });
+    const spec = { taints: isWanted ? [...others, ours] : others };
+    const patch = patched<V1Node>()({ metadata: { resourceVersion }, spec });
+    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, patch);
   }
 
   async #writeLabel({ name }: NodeFacts, value: string | undefined): Promise<void> {
-    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, {
-      metadata: { labels: { [RELEASED_LABEL]: value ?? null } },
-    });
+    const patch = patched<V1Node>()({ metadata: { labels: { [RELEASED_LABEL]: value ?? null } } });
+    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, patch);
   }
 
   #tell({ name, uid }: NodeFacts, type: "Normal" | "Warning", reason: string, message: string): void {

@@ -19,11 +19,13 @@
  */
 
 import { createHash, createPrivateKey, X509Certificate } from "node:crypto";
+import type { V1Secret, V1ValidatingWebhookConfiguration } from "@kubernetes/client-node";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { certificateBlocks } from "../certificates/pem.ts";
-import { ApiError, type KubernetesApi } from "./api.ts";
+import { reads, sent } from "../kube/wire.ts";
+import { ApiError, type JsonPatchOperation, type KubernetesApi } from "./api.ts";
 import type { ServingKeyPair } from "./webhook.ts";
 
 /** Makes certificates; handed in, because their making is another part's knowledge. */
@@ -72,13 +74,20 @@ const SINCE = "holdfast.dev/next-since";
 const TRIES = 8;
 
 const text = v.string();
-const secretSchema = v.object({
-  metadata: v.looseObject({ resourceVersion: text, annotations: v.nullish(v.record(text, text), {}) }),
-  data: v.nullish(v.record(text, text), {}),
-});
-const configurationSchema = v.object({
-  webhooks: v.nullish(v.array(v.object({ name: text, clientConfig: v.object({ caBundle: v.nullish(text, "") }) })), []),
-});
+const secretSchema = reads<V1Secret>()(
+  v.object({
+    metadata: v.looseObject({ resourceVersion: text, annotations: v.nullish(v.record(text, text), {}) }),
+    data: v.nullish(v.record(text, text), {}),
+  }),
+);
+const configurationSchema = reads<V1ValidatingWebhookConfiguration>()(
+  v.object({
+    webhooks: v.nullish(
+      v.array(v.object({ name: text, clientConfig: v.object({ caBundle: v.nullish(text, "") }) })),
+      [],
+    ),
+  }),
+);
 
 /** The Secret's contents, decoded. */
 interface Kept {
@@ -190,7 +199,7 @@ async function write(options: ServingCertificateOptions, kept: Kept): Promise<vo
     "ca.crt": caPem,
     ...(next === undefined ? {} : { "next.crt": next.certPem, "next.key": next.keyPem }),
   };
-  const secret = {
+  const secret = sent<V1Secret>()({
     apiVersion: "v1",
     kind: "Secret",
     metadata: {
@@ -202,7 +211,7 @@ async function write(options: ServingCertificateOptions, kept: Kept): Promise<vo
     },
     type: "kubernetes.io/tls",
     data: Object.fromEntries(Object.entries(data).map(([key, value]) => [key, base64(value)])),
-  };
+  });
   const path = secretPath(options);
   if (resourceVersion === "") await options.api.create(path.slice(0, path.lastIndexOf("/")), secret);
   else await options.api.update(path, secret);
@@ -217,7 +226,7 @@ async function spreadTrust(options: ServingCertificateOptions, caPem: string): P
     if (answer === undefined) continue;
     const { webhooks } = v.parse(configurationSchema, answer);
     // Tested by name: between reading and patching somebody may have put entries in another order.
-    const patch = webhooks.flatMap(({ name: entry, clientConfig }, index) =>
+    const patch = webhooks.flatMap(({ name: entry, clientConfig }, index): JsonPatchOperation[] =>
       clientConfig.caBundle === bundle
         ? []
         : [

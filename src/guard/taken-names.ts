@@ -18,8 +18,10 @@
  */
 
 import { isIPv6 } from "node:net";
+import type { V1EndpointSlice, V1Service } from "@kubernetes/client-node";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
+import { reads } from "../kube/wire.ts";
 import type { KubernetesClient } from "./api.ts";
 import type { NodeFacts } from "./facts.ts";
 
@@ -55,11 +57,15 @@ const PAGE = 500;
 const ENDPOINTS =
   "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes";
 
-const servicesSchema = v.object({
-  metadata: v.object({ name: v.string(), namespace: v.string() }),
-  spec: v.nullish(v.object({ clusterIPs: v.nullish(v.array(v.string()), []) })),
-});
-const slicesSchema = v.object({ endpoints: v.nullish(v.array(v.object({ addresses: v.array(v.string()) })), []) });
+const servicesSchema = reads<V1Service>()(
+  v.object({
+    metadata: v.object({ name: v.string(), namespace: v.string() }),
+    spec: v.nullish(v.object({ clusterIPs: v.nullish(v.array(v.string()), []) })),
+  }),
+);
+const slicesSchema = reads<V1EndpointSlice>()(
+  v.object({ endpoints: v.nullish(v.array(v.object({ addresses: v.array(v.string()) })), []) }),
+);
 
 /** The reader; what changes seldom is kept for a while. */
 export class TakenNames {

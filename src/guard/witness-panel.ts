@@ -16,6 +16,7 @@
  */
 
 import { randomBytes } from "node:crypto";
+import type { V1Node } from "@kubernetes/client-node";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import {
@@ -26,6 +27,7 @@ import {
   type WitnessQuestion,
   type WitnessReport,
 } from "../kube/witness-report.ts";
+import { patched } from "../kube/wire.ts";
 import { ApiError, type KubernetesApi } from "./api.ts";
 import { FairQueue, type Work } from "./fair-queue.ts";
 import { describe } from "./follow.ts";
@@ -182,8 +184,8 @@ export class WitnessPanel {
     return this.#annotate(name, { [QUESTION_ANNOTATION]: null, [REPORT_ANNOTATION]: null });
   }
 
-  async #annotate(name: string, annotations: object): Promise<void> {
-    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, { metadata: { annotations } });
+  async #annotate(name: string, annotations: Readonly<Record<string, string | null>>): Promise<void> {
+    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, patched<V1Node>()({ metadata: { annotations } }));
   }
 
   /** When a witness was asked about whom; another leader's question tells of that leader's last turn. */

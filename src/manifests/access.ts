@@ -7,7 +7,16 @@
  * policy by which the API server holds the guard to its own fields.
  */
 
+import type {
+  V1ClusterRole,
+  V1ClusterRoleBinding,
+  V1PolicyRule,
+  V1Role,
+  V1RoleBinding,
+  V1ServiceAccount,
+} from "@kubernetes/client-node";
 import { PARAMETERS_NAME } from "../guard/names.ts";
+import { sent, type Wire } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
 import type { ManifestOptions } from "./options.ts";
 import { APP_LABELS, CERTIFICATE_SECRET, GUARD_NAME } from "./parts.ts";
@@ -15,12 +24,7 @@ import { APP_LABELS, CERTIFICATE_SECRET, GUARD_NAME } from "./parts.ts";
 const RBAC = "rbac.authorization.k8s.io/v1";
 const RBAC_GROUP = "rbac.authorization.k8s.io";
 
-interface Rule {
-  readonly apiGroups: readonly string[];
-  readonly resources: readonly string[];
-  readonly resourceNames?: readonly string[];
-  readonly verbs: readonly string[];
-}
+type Rule = Wire<V1PolicyRule>;
 
 const READ = ["get", "list", "watch"];
 
@@ -28,12 +32,12 @@ const READ = ["get", "list", "watch"];
 export function access(options: ManifestOptions): KubernetesObject[] {
   const { namespace } = options;
   return [
-    {
+    sent<V1ServiceAccount>()({
       apiVersion: "v1",
       kind: "ServiceAccount",
       metadata: { name: GUARD_NAME, namespace, labels: APP_LABELS },
       automountServiceAccountToken: false,
-    },
+    }),
     clusterRole(clusterRules(options)),
     clusterBinding(namespace),
     ...namespaced(
@@ -134,29 +138,34 @@ const CSR_RULES: readonly Rule[] = [
 ];
 
 function clusterRole(rules: readonly Rule[]): KubernetesObject {
-  return { apiVersion: RBAC, kind: "ClusterRole", metadata: { name: GUARD_NAME, labels: APP_LABELS }, rules };
+  return sent<V1ClusterRole>()({
+    apiVersion: RBAC,
+    kind: "ClusterRole",
+    metadata: { name: GUARD_NAME, labels: APP_LABELS },
+    rules,
+  });
 }
 
 function clusterBinding(namespace: string): KubernetesObject {
-  return {
+  return sent<V1ClusterRoleBinding>()({
     apiVersion: RBAC,
     kind: "ClusterRoleBinding",
     metadata: { name: GUARD_NAME, labels: APP_LABELS },
     roleRef: { apiGroup: RBAC_GROUP, kind: "ClusterRole", name: GUARD_NAME },
     subjects: [{ kind: "ServiceAccount", name: GUARD_NAME, namespace }],
-  };
+  });
 }
 
 function namespaced(within: string, name: string, rules: readonly Rule[], namespace: string): KubernetesObject[] {
   const metadata = { name, namespace: within, labels: APP_LABELS };
   return [
-    { apiVersion: RBAC, kind: "Role", metadata, rules },
-    {
+    sent<V1Role>()({ apiVersion: RBAC, kind: "Role", metadata, rules }),
+    sent<V1RoleBinding>()({
       apiVersion: RBAC,
       kind: "RoleBinding",
       metadata,
       roleRef: { apiGroup: RBAC_GROUP, kind: "Role", name },
       subjects: [{ kind: "ServiceAccount", name: GUARD_NAME, namespace }],
-    },
+    }),
   ];
 }

@@ -7,7 +7,9 @@
  * condition and its own annotations on a node, and one condition on a pod.
  */
 
+import type { V1ValidatingAdmissionPolicy, V1ValidatingAdmissionPolicyBinding } from "@kubernetes/client-node";
 import { RELEASED_LABEL, REACHABLE_CONDITION, UNREACHABLE_TAINT } from "../guard/names.ts";
+import { sent } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
 import { GUARD_NAME } from "./parts.ts";
 
@@ -20,7 +22,7 @@ const ADMISSION = "admissionregistration.k8s.io/v1";
 export function ownWritesPolicy(namespace: string): KubernetesObject[] {
   const user = `system:serviceaccount:${namespace}:${GUARD_NAME}`;
   return [
-    {
+    sent<V1ValidatingAdmissionPolicy>()({
       apiVersion: ADMISSION,
       kind: "ValidatingAdmissionPolicy",
       metadata: { name: OWN_WRITES_POLICY },
@@ -69,13 +71,13 @@ export function ownWritesPolicy(namespace: string): KubernetesObject[] {
           },
         ],
       },
-    },
-    {
+    }),
+    sent<V1ValidatingAdmissionPolicyBinding>()({
       apiVersion: ADMISSION,
       kind: "ValidatingAdmissionPolicyBinding",
       metadata: { name: OWN_WRITES_POLICY },
       spec: { policyName: OWN_WRITES_POLICY, validationActions: ["Deny", "Audit"] },
-    },
+    }),
   ];
 }
 

@@ -19,6 +19,14 @@
  * status included, which is worse than no protection.
  */
 
+import type {
+  V1LabelSelector,
+  V1MatchCondition,
+  V1ValidatingAdmissionPolicy,
+  V1ValidatingAdmissionPolicyBinding,
+  V1Validation,
+  V1Variable,
+} from "@kubernetes/client-node";
 import {
   CLOUD_CONTROLLER_USERS,
   EVICTING_TAINTS,
@@ -33,6 +41,7 @@ import {
   SHARED_CONTROLLER_USER,
 } from "../guard/names.ts";
 import { DEFAULT_PARAMETERS } from "../guard/parameters.ts";
+import { sent, type Wire } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
 
 /** Names of the policies; a binding has its policy's name. */
@@ -52,10 +61,10 @@ interface PolicyParts {
   readonly resources: readonly string[];
   readonly takesParameters?: boolean;
   readonly resourceNames?: readonly string[];
-  readonly namespaceSelector?: object;
-  readonly matchConditions?: readonly { readonly name: string; readonly expression: string }[];
-  readonly variables?: readonly { readonly name: string; readonly expression: string }[];
-  readonly validations: readonly object[];
+  readonly namespaceSelector?: Wire<V1LabelSelector>;
+  readonly matchConditions?: readonly Wire<V1MatchCondition>[];
+  readonly variables?: readonly Wire<V1Variable>[];
+  readonly validations: readonly Wire<V1Validation>[];
 }
 
 /**
@@ -308,7 +317,7 @@ function durationOf(key: "statusReportInterval"): string {
 
 function policy(parts: PolicyParts): KubernetesObject {
   const { name, operations, resources, takesParameters = false, resourceNames, namespaceSelector } = parts;
-  return {
+  return sent<V1ValidatingAdmissionPolicy>()({
     apiVersion: ADMISSION,
     kind: "ValidatingAdmissionPolicy",
     metadata: { name },
@@ -331,11 +340,11 @@ function policy(parts: PolicyParts): KubernetesObject {
       ...(parts.variables === undefined ? {} : { variables: parts.variables }),
       validations: parts.validations,
     },
-  };
+  });
 }
 
 function binding({ name, takesParameters = false }: PolicyParts, namespace: string): KubernetesObject {
-  return {
+  return sent<V1ValidatingAdmissionPolicyBinding>()({
     apiVersion: ADMISSION,
     kind: "ValidatingAdmissionPolicyBinding",
     metadata: { name },
@@ -344,7 +353,7 @@ function binding({ name, takesParameters = false }: PolicyParts, namespace: stri
       validationActions: ["Deny", "Audit"],
       ...(takesParameters ? { paramRef: { name: PARAMETERS_NAME, namespace, parameterNotFoundAction: "Allow" } } : {}),
     },
-  };
+  });
 }
 
 function list(values: readonly string[]): string {

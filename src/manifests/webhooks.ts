@@ -5,34 +5,53 @@
  * applying the manifests again leaves it alone.
  */
 
+import type {
+  V1MutatingWebhook,
+  V1MutatingWebhookConfiguration,
+  V1ValidatingWebhook,
+  V1ValidatingWebhookConfiguration,
+} from "@kubernetes/client-node";
 import { WEBHOOK_COMMON, webhookNamespaceSelector, webhookRules, type WebhookRule } from "../guard/webhook-rules.ts";
+import { sent } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
 import type { ManifestOptions } from "./options.ts";
 import { APP_LABELS, CERTIFICATE_SECRET, GUARD_NAME } from "./parts.ts";
 
 const CERT_MANAGER_INJECT = "cert-manager.io/inject-ca-from";
-const KINDS = { validating: "ValidatingWebhookConfiguration", mutating: "MutatingWebhookConfiguration" } as const;
+const ADMISSION = "admissionregistration.k8s.io/v1";
 
 /** Both configurations. */
 export function webhookConfigurations(options: ManifestOptions): KubernetesObject[] {
   const rules = webhookRules(options.controllers);
-  return (["validating", "mutating"] as const).map((kind) => ({
-    apiVersion: "admissionregistration.k8s.io/v1",
-    kind: KINDS[kind],
-    metadata: {
-      name: GUARD_NAME,
-      labels: APP_LABELS,
-      ...(options.usesCertManager
-        ? { annotations: { [CERT_MANAGER_INJECT]: `${options.namespace}/${CERTIFICATE_SECRET}` } }
-        : {}),
-    },
-    webhooks: rules.filter((rule) => rule.kind === kind).map((rule) => entry(rule, options.namespace)),
-  }));
+  const inject = { [CERT_MANAGER_INJECT]: `${options.namespace}/${CERTIFICATE_SECRET}` };
+  const metadata = {
+    name: GUARD_NAME,
+    labels: APP_LABELS,
+    ...(options.usesCertManager ? { annotations: inject } : {}),
+  };
+  return [
+    sent<V1ValidatingWebhookConfiguration>()({
+      apiVersion: ADMISSION,
+      kind: "ValidatingWebhookConfiguration",
+      metadata,
+      webhooks: rules.filter(({ kind }) => kind === "validating").map((rule) => entry(rule, options.namespace)),
+    }),
+    sent<V1MutatingWebhookConfiguration>()({
+      apiVersion: ADMISSION,
+      kind: "MutatingWebhookConfiguration",
+      metadata,
+      webhooks: rules
+        .filter(({ kind }) => kind === "mutating")
+        .map((rule) =>
+          sent<V1MutatingWebhook>()({ ...entry(rule, options.namespace), reinvocationPolicy: "IfNeeded" }),
+        ),
+    }),
+  ];
 }
 
 function entry(rule: WebhookRule, namespace: string) {
   const { name, path, operations, apiGroups, apiVersions, resources, matchConditions, failurePolicy } = rule;
-  return {
+  return sent<V1ValidatingWebhook>()({
     name,
     ...WEBHOOK_COMMON,
     failurePolicy,
@@ -40,6 +59,5 @@ function entry(rule: WebhookRule, namespace: string) {
     namespaceSelector: webhookNamespaceSelector(namespace),
     rules: [{ operations, apiGroups, apiVersions, resources, scope: "Namespaced" }],
     matchConditions,
-    ...(rule.kind === "mutating" ? { reinvocationPolicy: "IfNeeded" } : {}),
-  };
+  });
 }

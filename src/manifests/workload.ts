@@ -5,8 +5,23 @@
  * guards nothing. Two replicas answer the webhook, one of them writes.
  */
 
+import type {
+  V1Affinity,
+  V1ConfigMap,
+  V1Container,
+  V1Deployment,
+  V1Namespace,
+  V1NetworkPolicy,
+  V1PodDisruptionBudget,
+  V1PodSpec,
+  V1Probe,
+  V1Service,
+  V1ServicePort,
+  V1Volume,
+} from "@kubernetes/client-node";
 import { OPT_IN_LABEL, PARAMETERS_NAME } from "../guard/names.ts";
 import { DEFAULT_PARAMETERS } from "../guard/parameters.ts";
+import { sent, type Wire } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
 import type { ManifestOptions } from "./options.ts";
 import { APP_LABELS, CERTIFICATE_SECRET, GUARD_NAME, HEALTH_PORT, WEBHOOK_PORT } from "./parts.ts";
@@ -20,21 +35,21 @@ const GRACE_SECONDS = 30;
 /** The namespace. */
 export function namespaceObject({ namespace, isPoliciesOnly }: ManifestOptions): KubernetesObject {
   const enforce = { "pod-security.kubernetes.io/enforce": "restricted" };
-  return {
+  return sent<V1Namespace>()({
     apiVersion: "v1",
     kind: "Namespace",
     metadata: { name: namespace, labels: { ...APP_LABELS, ...(isPoliciesOnly ? {} : enforce) } },
-  };
+  });
 }
 
 /** The parameters, every key with its default. */
 export function parametersObject({ namespace, bound, controllers }: ManifestOptions): KubernetesObject {
-  return {
+  return sent<V1ConfigMap>()({
     apiVersion: "v1",
     kind: "ConfigMap",
     metadata: { name: PARAMETERS_NAME, namespace, labels: APP_LABELS },
     data: { ...DEFAULT_PARAMETERS, bound, controllers: controllers.join(",") },
-  };
+  });
 }
 
 /** Deployment, disruption budget, services, network policy; with cert-manager its Issuer and Certificate. */
@@ -44,18 +59,18 @@ export function workload(options: ManifestOptions): KubernetesObject[] {
   const selector = { matchLabels: APP_LABELS };
   return [
     deployment(options),
-    {
+    sent<V1PodDisruptionBudget>()({
       apiVersion: "policy/v1",
       kind: "PodDisruptionBudget",
       metadata,
       spec: { minAvailable: 1, selector, unhealthyPodEvictionPolicy: "AlwaysAllow" },
-    },
+    }),
     service(metadata, { name: "webhook", port: 443, targetPort: "webhook" }),
     service(
       { ...metadata, name: `${GUARD_NAME}-metrics` },
       { name: "metrics", port: HEALTH_PORT, targetPort: "health" },
     ),
-    {
+    sent<V1NetworkPolicy>()({
       apiVersion: "networking.k8s.io/v1",
       kind: "NetworkPolicy",
       metadata,
@@ -74,82 +89,84 @@ export function workload(options: ManifestOptions): KubernetesObject[] {
         // The API server, by its address: no names are resolved.
         egress: [{ ports: [443, 6443, 8443, 16_443].map((port) => ({ protocol: "TCP", port })) }],
       },
-    },
+    }),
     ...(options.usesCertManager ? certManager(namespace) : []),
   ];
 }
 
-function service(metadata: KubernetesObject["metadata"], port: object): KubernetesObject {
-  return {
+function service(metadata: KubernetesObject["metadata"], port: Wire<V1ServicePort>): KubernetesObject {
+  return sent<V1Service>()({
     apiVersion: "v1",
     kind: "Service",
     metadata,
     spec: { selector: APP_LABELS, ports: [{ protocol: "TCP", ...port }] },
-  };
+  });
 }
 
 function deployment(options: ManifestOptions): KubernetesObject {
-  const { namespace, replicas, image, usesCertManager } = options;
-  const probe = (path: string) => ({ httpGet: { path, port: "health" }, timeoutSeconds: 5 });
-  return {
+  return sent<V1Deployment>()({
     apiVersion: "apps/v1",
     kind: "Deployment",
-    metadata: { name: GUARD_NAME, namespace, labels: APP_LABELS },
+    metadata: { name: GUARD_NAME, namespace: options.namespace, labels: APP_LABELS },
     spec: {
-      replicas,
+      replicas: options.replicas,
       selector: { matchLabels: APP_LABELS },
       strategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 1, maxSurge: 1 } },
-      template: {
-        metadata: { labels: APP_LABELS },
-        spec: {
-          serviceAccountName: GUARD_NAME,
-          automountServiceAccountToken: false,
-          priorityClassName: "system-cluster-critical",
-          terminationGracePeriodSeconds: GRACE_SECONDS,
-          securityContext: {
-            runAsNonRoot: true,
-            runAsUser: 65532,
-            runAsGroup: 65532,
-            fsGroup: 65532,
-            seccompProfile: { type: "RuntimeDefault" },
-          },
-          affinity: affinity(),
-          tolerations: [{ key: CONTROL_PLANE, operator: "Exists", effect: "NoSchedule" }],
-          containers: [
-            {
-              name: "guard",
-              image,
-              imagePullPolicy: "IfNotPresent",
-              args: guardArguments(options),
-              ports: [
-                { name: "webhook", containerPort: WEBHOOK_PORT },
-                { name: "health", containerPort: HEALTH_PORT },
-              ],
-              startupProbe: { ...probe("/livez"), periodSeconds: 2, failureThreshold: 30 },
-              livenessProbe: { ...probe("/livez"), periodSeconds: 10, failureThreshold: 3 },
-              readinessProbe: { ...probe("/readyz"), periodSeconds: 5, failureThreshold: 2 },
-              resources: { requests: { cpu: "50m", memory: "96Mi" }, limits: { memory: "256Mi" } },
-              securityContext: {
-                allowPrivilegeEscalation: false,
-                readOnlyRootFilesystem: true,
-                capabilities: { drop: ["ALL"] },
-              },
-              volumeMounts: [
-                { name: "token", mountPath: TOKEN_DIR, readOnly: true },
-                { name: "tmp", mountPath: "/tmp" },
-                ...(usesCertManager ? [{ name: "tls", mountPath: TLS_DIR, readOnly: true }] : []),
-              ],
-            },
-          ],
-          volumes: [
-            tokenVolume(),
-            { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "16Mi" } },
-            ...(usesCertManager ? [{ name: "tls", secret: { secretName: CERTIFICATE_SECRET } }] : []),
-          ],
-        },
-      },
+      template: { metadata: { labels: APP_LABELS }, spec: podSpec(options) },
     },
-  };
+  });
+}
+
+function podSpec(options: ManifestOptions): Wire<V1PodSpec> {
+  return sent<V1PodSpec>()({
+    serviceAccountName: GUARD_NAME,
+    automountServiceAccountToken: false,
+    priorityClassName: "system-cluster-critical",
+    terminationGracePeriodSeconds: GRACE_SECONDS,
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: 65532,
+      runAsGroup: 65532,
+      fsGroup: 65532,
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    affinity: affinity(),
+    tolerations: [{ key: CONTROL_PLANE, operator: "Exists", effect: "NoSchedule" }],
+    containers: [container(options)],
+    volumes: [
+      tokenVolume(),
+      { name: "tmp", emptyDir: { medium: "Memory", sizeLimit: "16Mi" } },
+      ...(options.usesCertManager ? [{ name: "tls", secret: { secretName: CERTIFICATE_SECRET } }] : []),
+    ],
+  });
+}
+
+function container(options: ManifestOptions): Wire<V1Container> {
+  const probe = (path: string) => sent<V1Probe>()({ httpGet: { path, port: "health" }, timeoutSeconds: 5 });
+  return sent<V1Container>()({
+    name: "guard",
+    image: options.image,
+    imagePullPolicy: "IfNotPresent",
+    args: guardArguments(options),
+    ports: [
+      { name: "webhook", containerPort: WEBHOOK_PORT },
+      { name: "health", containerPort: HEALTH_PORT },
+    ],
+    startupProbe: { ...probe("/livez"), periodSeconds: 2, failureThreshold: 30 },
+    livenessProbe: { ...probe("/livez"), periodSeconds: 10, failureThreshold: 3 },
+    readinessProbe: { ...probe("/readyz"), periodSeconds: 5, failureThreshold: 2 },
+    resources: { requests: { cpu: "50m", memory: "96Mi" }, limits: { memory: "256Mi" } },
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ["ALL"] },
+    },
+    volumeMounts: [
+      { name: "token", mountPath: TOKEN_DIR, readOnly: true },
+      { name: "tmp", mountPath: "/tmp" },
+      ...(options.usesCertManager ? [{ name: "tls", mountPath: TLS_DIR, readOnly: true }] : []),
+    ],
+  });
 }
 
 function guardArguments({ namespace, approvesCsrs, usesCertManager }: ManifestOptions): string[] {
@@ -165,7 +182,7 @@ function guardArguments({ namespace, approvesCsrs, usesCertManager }: ManifestOp
 
 function affinity() {
   const onOneHost = { topologyKey: "kubernetes.io/hostname", labelSelector: { matchLabels: APP_LABELS } };
-  return {
+  return sent<V1Affinity>()({
     nodeAffinity: {
       requiredDuringSchedulingIgnoredDuringExecution: {
         nodeSelectorTerms: [
@@ -185,12 +202,12 @@ function affinity() {
     podAntiAffinity: {
       preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, podAffinityTerm: onOneHost }],
     },
-  };
+  });
 }
 
 /** Mounted by hand, so that it is short-lived and nothing else is. */
 function tokenVolume() {
-  return {
+  return sent<V1Volume>()({
     name: "token",
     projected: {
       defaultMode: 0o440,
@@ -204,7 +221,7 @@ function tokenVolume() {
         },
       ],
     },
-  };
+  });
 }
 
 function certManager(namespace: string): KubernetesObject[] {
