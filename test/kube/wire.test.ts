@@ -49,8 +49,7 @@ test("a schema reads what is there", () => {
   reads<V1Node>()(v.object({ spec: v.object({ taints: v.array(v.looseObject({ key: v.string() })) }) }));
   // @ts-expect-error taints
   reads<V1Node>()(v.object({ spec: v.object({ taint: v.array(v.object({ key: v.string() })) }) }));
+  const misspelt = v.nullish(v.array(v.object({ kye: v.string() })));
   // @ts-expect-error key, in a list that may be null
-  reads<V1Node>()(
-    v.object({ spec: v.nullish(v.object({ taints: v.nullish(v.array(v.object({ kye: v.string() }))) })) }),
-  );
+  reads<V1Node>()(v.object({ spec: v.nullish(v.object({ taints: misspelt })) }));
 });
