@@ -41,7 +41,7 @@ export interface PoolTarget {
 
 const CONNECT_DEADLINE_MS = 10_000;
 const IDLE_MS = 30_000;
-const MAX_IDLE = 8;
+const MAX_IDLE = 64;
 const MAX_HEAD_BYTES = 128 * 1024;
 const HEAD_END = Buffer.from("\r\n\r\n");
 const EMPTY = Buffer.alloc(0);
