@@ -103,7 +103,7 @@ export class Backing {
     this.#other = owner;
     this.#home = aside;
     return aside === undefined
-      ? { ...openVolatile("state folder of another cluster"), quarantined: 0 }
+      ? { ...openVolatile("state folder of another cluster", sealer), quarantined: 0 }
       : openPlace(this.#placeOptions());
   }
 
@@ -230,10 +230,13 @@ export class Backing {
     this.parts.leaving();
     try {
       if (!isLastResort && !isDiskTrouble(error) && old.mode === "disk") this.#setAside(reason);
-      else this.#leaveDisk(isLastResort ? openInProcess(reason) : openVolatile(reason));
+      else
+        this.#leaveDisk(
+          isLastResort ? openInProcess(reason, this.parts.sealer) : openVolatile(reason, this.parts.sealer),
+        );
     } catch (another) {
       if (!(another instanceof SQLiteError)) throw another;
-      this.#leaveDisk(openInProcess(reason));
+      this.#leaveDisk(openInProcess(reason, this.parts.sealer));
     }
     if (this.#opened.mode === "memory") this.#scheduleRetry();
   }
@@ -250,7 +253,7 @@ export class Backing {
   #leaveDisk(opened: Opened): void {
     this.parts.log.error("database cannot be written, carrying on in memory", { reason: opened.reason });
     const old = this.#opened;
-    salvage(old.database, opened.database, volatileBytes(this.parts.maxBytes));
+    salvage(old.database, opened.database, volatileBytes(this.parts.maxBytes), this.parts.sealer);
     this.#opened = opened;
     this.parts.replaced(0);
     old.database.close();
@@ -268,7 +271,8 @@ export class Backing {
     if (this.#isClosed || this.#opened.mode !== "memory" || this.#home === undefined) return;
     this.parts.settle();
     const old = this.#opened;
-    const moved = this.parts.lock?.retake() === false ? undefined : moveToDisk(this.#home, old.database);
+    const moved =
+      this.parts.lock?.retake() === false ? undefined : moveToDisk(this.#home, old.database, this.parts.sealer);
     if (moved === undefined) return this.#scheduleRetry();
     this.parts.leaving();
     this.#opened = moved.opened;
@@ -284,6 +288,7 @@ export class Backing {
     return {
       stateDir: this.#home ?? this.parts.stateDir,
       obstacle: lock?.obstacle,
+      sealer: this.parts.sealer,
       log,
       maxBytes,
       stamp: new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-"),

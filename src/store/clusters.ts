@@ -18,6 +18,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from
 import { join } from "node:path";
 import { FILE, SUFFIXES, syncFolder } from "./place.ts";
 import { checkSchema } from "./schema.ts";
+import { sumsOf } from "./resum.ts";
 import type { Sealer } from "./seal.ts";
 import { readValue } from "./values.ts";
 
@@ -39,7 +40,8 @@ export function isSameCluster(one: Cluster, other: Cluster): boolean {
 
 /** Whose a database is; undefined where nothing says so. @throws what SQLite says. */
 export function ownerOf(database: Database, sealer: Sealer): Cluster | undefined {
-  const value = readValue(database, VALUE, sealer);
+  const sums = sumsOf(database, sealer);
+  const value = sums === undefined ? undefined : readValue(database, VALUE, sealer, sums);
   return typeof value !== "object" ? undefined : Buffer.from(value).toString("utf8").split(",");
 }
 

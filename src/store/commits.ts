@@ -18,6 +18,7 @@ import { isHeartbeat } from "./heartbeat.ts";
 import type { Tally } from "./object-rows.ts";
 import type { Responses } from "./responses.ts";
 import { saveMarks } from "./scope-rows.ts";
+import type { Sums } from "./sums.ts";
 
 /** How often a busy store commits, and how many rows wait at most. */
 export const COMMIT_EVERY_MS = 1_000;
@@ -39,6 +40,7 @@ export interface CommitParts {
   readonly clock: Clock;
   readonly backing: () => Backing;
   readonly responses: Responses;
+  readonly sums: Sums;
   readonly copies: () => Iterable<StoredCopy>;
   /** One object of a copy as it is kept now, queued or not. */
   readonly get: (copy: StoredCopy, namespace: string, name: string) => Item | undefined;
@@ -100,9 +102,9 @@ export class Commits {
     else this.#cancelCommit = clock.after(waitMs, () => this.flush());
   }
 
-  /** A copy's marks moved. @param isTold that a difference was told to its end waits a second. */
-  touched(isTold: boolean): void {
-    this.#scheduleBookmarks(isTold ? COMMIT_EVERY_MS : BOOKMARKS_EVERY_MS);
+  /** A copy's marks moved. @param isSoon they are more than a time: within a second. */
+  touched(isSoon: boolean): void {
+    this.#scheduleBookmarks(isSoon ? COMMIT_EVERY_MS : BOOKMARKS_EVERY_MS);
   }
 
   /** What waits to be written of one object; its `item` is undefined for one that is to go. */
@@ -153,7 +155,7 @@ export class Commits {
       for (const copy of touched) tallies.set(copy, { ...copy.tally });
       for (const { copy, key, item } of queue)
         written += Number(this.parts.writeObject(copy, key, item, tallies.get(copy)!));
-      for (const [copy, tally] of tallies) saveMarks(backing.database, { ...copy.state, tally });
+      for (const [copy, tally] of tallies) saveMarks(backing.database, this.parts.sums, { ...copy.state, tally });
       for (const answer of answers) written += Number(responses.write(answer));
     });
     if (!isDone) return queue.forEach(({ copy }) => this.parts.lost(copy));
@@ -176,7 +178,7 @@ export class Commits {
     if (touched.length === 0 && !responses.isHoldingBack) return;
     const backing = this.parts.backing();
     const isDone = backing.write(() => {
-      for (const copy of touched) saveMarks(backing.database, copy);
+      for (const copy of touched) saveMarks(backing.database, this.parts.sums, copy);
       responses.writeHeldBack();
     });
     if (!isDone) return;

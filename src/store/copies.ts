@@ -43,6 +43,7 @@ import {
 import { readNumber, saveNumber } from "./schema.ts";
 import { deleteScope, insertScope, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
 import type { Sealer } from "./seal.ts";
+import type { Sums } from "./sums.ts";
 import { Readers, copiedSnapshot, readingSnapshot, type SnapshotParts } from "./snapshot.ts";
 
 /** What copies need of their store. */
@@ -50,6 +51,7 @@ export interface CopiesParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly sealer: Sealer;
+  readonly sums: Sums;
   readonly isSealed: (identity: ScopeIdentity) => boolean;
   readonly backing: () => Backing;
   readonly commits: () => Commits;
@@ -68,7 +70,7 @@ export class Copies {
   #isLoaded = false;
 
   constructor(private readonly parts: CopiesParts) {
-    this.#dictionaries = new Dictionaries(() => this.#db);
+    this.#dictionaries = new Dictionaries(() => this.#db, parts.sums);
     this.#readers = new Readers(parts.clock);
     this.#copyParts = {
       beginList: (copy) => this.#beginList(copy),
@@ -76,7 +78,7 @@ export class Copies {
       get: (copy, namespace, name) => this.get(copy, namespace, name),
       snapshot: (copy) => this.#snapshot(copy),
       size: (copy) => this.#sizeOf(copy),
-      touched: (_, isTold) => parts.commits().touched(isTold),
+      touched: (_, isSoon) => parts.commits().touched(isSoon),
       drop: (copy) => this.#drop(copy),
     };
   }
@@ -102,9 +104,10 @@ export class Copies {
       listed: undefined,
       tally: { objects: 0, digest: 0 },
       lastUsedMs: nowMs,
+      isWithheld: false,
     });
     this.#backing.write(() => {
-      insertScope(this.#db, identity, nowMs, copy.id);
+      insertScope(this.#db, this.parts.sums, copy);
       saveNumber(this.#db, "next_copy", this.#nextId);
     });
     return copy;
@@ -146,8 +149,8 @@ export class Copies {
     copy.forgetRows();
     this.#backing.write(() => {
       if (rows !== 0) this.#clear(rows);
-      saveHead(this.#db, copy);
-      saveMarks(this.#db, copy);
+      saveHead(this.#db, this.parts.sums, copy);
+      saveMarks(this.#db, this.parts.sums, copy);
     });
   }
 
@@ -205,7 +208,7 @@ export class Copies {
     // At the start nothing is known yet: it is about to be read.
     if (!this.#isLoaded) return;
     this.#db.transaction(() => {
-      const stored = new Map(readScopes(this.#db).scopes.map((scope) => [scope.id, scope]));
+      const stored = new Map(readScopes(this.#db, this.parts.sums).scopes.map((scope) => [scope.id, scope]));
       const known = new Set(this.all().map(({ id }) => id));
       for (const { id, rows } of stored.values()) {
         if (known.has(id)) continue;
@@ -218,7 +221,7 @@ export class Copies {
   }
 
   #adoptCopy(copy: StoredCopy, found: StoredScope | undefined): void {
-    if (found === undefined) insertScope(this.#db, copy.identity, copy.lastUsedMs, copy.id);
+    if (found === undefined) insertScope(this.#db, this.parts.sums, copy);
     if (
       found?.rows === copy.rows &&
       found.tally.objects === copy.tally.objects &&
@@ -227,8 +230,8 @@ export class Copies {
       return;
     if (found !== undefined) clearRows(this.#db, found.rows);
     copy.forgetRows();
-    saveHead(this.#db, copy);
-    saveMarks(this.#db, copy);
+    saveHead(this.#db, this.parts.sums, copy);
+    saveMarks(this.#db, this.parts.sums, copy);
   }
 
   get #backing(): Backing {
@@ -278,7 +281,7 @@ export class Copies {
       flush: () => commits.flush(),
       countRows: (count) => (commits.rowsWritten += count),
       lostRow: (row) => this.#lose(copy, row),
-      save: (listed, rows, tally) => this.#saveWhole({ ...copy.state, listed, rows, tally }, copy),
+      save: (listed, rows, tally) => this.#saveWhole({ ...copy.state, listed, rows, tally, isWithheld: false }, copy),
       ended: (ended) => {
         copy.lists.delete(ended);
         if (copy.rows !== stagingRows) this.#dictionaries.forget(stagingRows);
@@ -290,12 +293,13 @@ export class Copies {
 
   /** Within a transaction: the copy as it is to be; what is remembered follows once that is written. */
   #saveWhole(next: StoredScope, copy: StoredCopy): void {
-    saveHead(this.#db, next);
-    saveMarks(this.#db, next);
+    saveHead(this.#db, this.parts.sums, next);
+    saveMarks(this.#db, this.parts.sums, next);
     this.#backing.afterCommit(() => {
       copy.listed = next.listed;
       copy.rows = next.rows;
       copy.tally = next.tally;
+      copy.isWithheld = next.isWithheld;
       copy.isTouched = false;
     });
   }
@@ -373,12 +377,14 @@ export class Copies {
     this.unlist(copy);
   }
 
-  #packing({ isSealed }: StoredCopy, rows: number, first?: Uint8Array): RowPacking {
+  #packing(copy: StoredCopy, rows: number, first?: Uint8Array): RowPacking {
     return {
       rows,
+      identity: copy.rowIdentity,
+      sums: this.parts.sums,
       sealer: this.parts.sealer,
-      isSealed,
-      dictionary: isSealed ? undefined : this.#dictionaries.of(rows, first),
+      isSealed: copy.isSealed,
+      dictionary: copy.isSealed ? undefined : this.#dictionaries.of(rows, first),
     };
   }
 
@@ -396,7 +402,7 @@ export class Copies {
     for (const { rows } of this.#db.query("SELECT rows FROM dictionaries").all() as { rows: number }[])
       if (!counts.has(rows)) counts.set(rows, 0);
     return {
-      ...readScopes(this.#db),
+      ...readScopes(this.#db, this.parts.sums),
       counts,
       nextCopy: readNumber(this.#db, "next_copy"),
       nextRows: readNumber(this.#db, "next_rows"),

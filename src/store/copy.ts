@@ -12,7 +12,7 @@ import type { Copy, ListedState, ListWriter, ScopeIdentity, ScopeSnapshot } from
 import { CopyDroppedError } from "./errors.ts";
 import type { StagedList } from "./list-writer.ts";
 import type { Tally } from "./object-rows.ts";
-import type { StoredScope } from "./scope-rows.ts";
+import { rowIdentityOf, type StoredScope } from "./scope-rows.ts";
 
 /** What the store does for its handles. */
 export interface CopyParts {
@@ -28,19 +28,22 @@ export interface CopyParts {
   readonly get: (copy: StoredCopy, namespace: string, name: string) => Item | undefined;
   readonly snapshot: (copy: StoredCopy) => ScopeSnapshot | undefined;
   readonly size: (copy: StoredCopy) => { readonly items: number; readonly bytes: number };
-  /** Its marks moved. @param isTold that a difference was told to its end waits a second, the rest for company. */
-  readonly touched: (copy: StoredCopy, isTold: boolean) => void;
+  /** Its marks moved. @param isSoon within a second; the rest waits for company. */
+  readonly touched: (copy: StoredCopy, isSoon: boolean) => void;
   readonly drop: (copy: StoredCopy) => void;
 }
 
 /** The store's Copy. */
 export class StoredCopy implements Copy, StoredScope {
   readonly id: number;
+  /** What its rows are bound to. */
+  readonly rowIdentity: string;
   readonly identity: ScopeIdentity;
   rows: number;
   listed: ListedState | undefined;
   tally: Tally;
   lastUsedMs: number;
+  isWithheld: boolean;
   isDropped = false;
   /** Its marks moved and are not written yet. */
   isTouched = false;
@@ -48,7 +51,7 @@ export class StoredCopy implements Copy, StoredScope {
   readonly lists = new Set<StagedList>();
 
   constructor(
-    { id, identity, rows, listed, tally, lastUsedMs }: StoredScope,
+    { id, identity, rows, listed, tally, lastUsedMs, isWithheld }: StoredScope,
     readonly isSealed: boolean,
     private readonly parts: CopyParts,
   ) {
@@ -58,6 +61,8 @@ export class StoredCopy implements Copy, StoredScope {
     this.listed = listed;
     this.tally = tally;
     this.lastUsedMs = lastUsedMs;
+    this.isWithheld = isWithheld;
+    this.rowIdentity = rowIdentityOf(this);
   }
 
   beginList(): ListWriter {
@@ -72,7 +77,7 @@ export class StoredCopy implements Copy, StoredScope {
     this.#alive().enqueue(this, meta, undefined, resourceVersion, nowMs);
   }
 
-  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Copy["touch"]>[0]): void {
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold, isWithheld }: Parameters<Copy["touch"]>[0]): void {
     const parts = this.#alive();
     if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
     if (this.listed !== undefined) {
@@ -83,8 +88,9 @@ export class StoredCopy implements Copy, StoredScope {
         ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
     }
+    if (isWithheld !== undefined) this.isWithheld = isWithheld;
     this.isTouched = true;
-    parts.touched(this, isPartlyTold !== undefined);
+    parts.touched(this, isPartlyTold !== undefined || isWithheld !== undefined);
   }
 
   get(namespace: string, name: string): Item | undefined {
@@ -105,8 +111,8 @@ export class StoredCopy implements Copy, StoredScope {
 
   /** What its rows say of it. */
   get state(): StoredScope {
-    const { id, identity, rows, listed, tally, lastUsedMs } = this;
-    return { id, identity, rows, listed, tally, lastUsedMs };
+    const { id, identity, rows, listed, tally, lastUsedMs, isWithheld } = this;
+    return { id, identity, rows, listed, tally, lastUsedMs, isWithheld };
   }
 
   /** Its rows are gone; what is known of it goes with them. */

@@ -4,7 +4,8 @@
  */
 
 import type { Database } from "bun:sqlite";
-import { checksum, dictionaryOf } from "./packing.ts";
+import { dictionaryOf } from "./packing.ts";
+import type { Sums } from "./sums.ts";
 
 interface Entry {
   /** Undefined where there is none, or where it is damaged. */
@@ -16,7 +17,10 @@ interface Entry {
 export class Dictionaries {
   #entries = new Map<number, Entry>();
 
-  constructor(private readonly database: () => Database) {}
+  constructor(
+    private readonly database: () => Database,
+    private readonly sums: Sums,
+  ) {}
 
   /** The dictionary of a number. @param first becomes the dictionary where there is none. */
   of(rows: number, first?: Uint8Array): Uint8Array | undefined {
@@ -33,7 +37,7 @@ export class Dictionaries {
     if (entry?.value === undefined || entry.isSaved) return;
     this.database()
       .query("INSERT OR IGNORE INTO dictionaries (rows, checksum, value) VALUES (?, ?, ?)")
-      .run(rows, checksum(entry.value, String(rows)), entry.value);
+      .run(rows, this.sums.of(entry.value, dictionaryText(rows)), entry.value);
     entry.isSaved = true;
   }
 
@@ -52,9 +56,14 @@ export class Dictionaries {
       value: Uint8Array;
     } | null;
     // A damaged one is never replaced: rows that need it must fail, not open with another.
-    const isWhole = row !== null && checksum(row.value, String(rows)) === row.checksum;
+    const isWhole = row !== null && this.sums.holds(row.checksum, row.value, dictionaryText(rows));
     const entry: Entry = { value: isWhole ? row.value : undefined, isSaved: row !== null };
     this.#entries.set(rows, entry);
     return entry;
   }
+}
+
+/** What a dictionary is the value of, for its sum. */
+export function dictionaryText(rows: number): string {
+  return String(rows);
 }

@@ -9,8 +9,9 @@
 import type { Database } from "bun:sqlite";
 import type { Item } from "../kube/codec.ts";
 import { objectKey } from "../kube/resource-path.ts";
-import { checksum, isSealed, pack, unpack, unpackTogether } from "./packing.ts";
+import { boundPacking, isBound, isSealed, pack, unpack, unpackTogether } from "./packing.ts";
 import type { Sealer } from "./seal.ts";
+import type { Sums } from "./sums.ts";
 
 /** An item as it is stored. */
 export interface ObjectRow {
@@ -51,6 +52,9 @@ const PAGE_BYTES = 256 * 1024;
 /** Packs items for rows of one number, and opens them again. */
 export interface RowPacking {
   readonly rows: number;
+  /** What the copy is: rows are bound to it. */
+  readonly identity: string;
+  readonly sums: Sums;
   readonly sealer: Sealer;
   readonly isSealed: boolean;
   readonly dictionary: Uint8Array | undefined;
@@ -65,19 +69,18 @@ export function rowOf({ meta, bytes }: Item, packing: RowPacking): ObjectRow {
     size: bytes.length,
     content: contentOf(bytes, packing.isSealed ? packing.sealer : undefined),
   };
-  const packed = pack(
-    bytes,
-    boundTo(packing.rows, row),
-    packing.isSealed ? { sealer: packing.sealer } : { dictionary: packing.dictionary },
-  );
-  const whole = { ...row, ...packed, checksum: 0 };
-  return { ...whole, checksum: checksumOf(packing.rows, whole) };
+  const place = placeOf(packing.rows, row);
+  const { value, packing: how } = packing.isSealed
+    ? pack(bytes, `${packing.identity}\n${place}`, { sealer: packing.sealer })
+    : pack(bytes, place, { dictionary: packing.dictionary });
+  return summed({ ...row, value, packing: packing.isSealed ? boundPacking(how) : how, checksum: 0 }, packing);
 }
 
 /** A row as an item. @returns undefined when it is damaged or does not open. */
 export function itemOf(row: ObjectRow, packing: RowPacking): Item | undefined {
-  if (checksumOf(packing.rows, row) !== row.checksum) return undefined;
-  const bytes = unpack(row, boundTo(packing.rows, row), packing.sealer, {
+  if (!isWhole(row, packing)) return undefined;
+  const place = placeOf(packing.rows, row);
+  const bytes = unpack(row, isBound(row.packing) ? `${packing.identity}\n${place}` : place, packing.sealer, {
     dictionary: packing.dictionary,
     sizeBytes: row.size,
   });
@@ -89,7 +92,7 @@ export function itemsOf(
   rows: readonly ObjectRow[],
   packing: RowPacking,
 ): { readonly items: Item[]; readonly damaged: ObjectRow | undefined } {
-  const broken = rows.findIndex((row) => checksumOf(packing.rows, row) !== row.checksum);
+  const broken = rows.findIndex((row) => !isWhole(row, packing));
   const whole = broken < 0 ? rows : rows.slice(0, broken);
   const together = unpackTogether(whole, packing.dictionary);
   const items: Item[] = [];
@@ -111,9 +114,14 @@ export function isSameState(mark: RowMark, meta: Item["meta"]): boolean {
   return meta.resourceVersion !== "" && mark.resource_version === meta.resourceVersion && mark.uid === meta.uid;
 }
 
-/** Whether a row's bytes are those that were written. */
-export function isWhole(rows: number, row: ObjectRow): boolean {
-  return checksumOf(rows, row) === row.checksum;
+/** Whether a row's bytes are those that were written, for this copy. */
+export function isWhole(row: ObjectRow, packing: RowPacking): boolean {
+  return packing.sums.holds(row.checksum, row.value, summedOf(row, packing));
+}
+
+/** The row with its sum. */
+export function summed(row: ObjectRow, packing: RowPacking): ObjectRow {
+  return { ...row, checksum: packing.sums.of(row.value, summedOf(row, packing)) };
 }
 
 // ---- statements ----
@@ -253,13 +261,14 @@ function checkedItem(row: ObjectRow, bytes: Uint8Array, sealer: Sealer): Item | 
   };
 }
 
-function boundTo(
+function placeOf(
   rows: number,
   { key, uid, resource_version: resourceVersion }: Pick<ObjectRow, "key" | "uid" | "resource_version">,
 ): string {
   return `${rows}\n${key}\n${uid}\n${resourceVersion}`;
 }
 
-function checksumOf(rows: number, row: ObjectRow): number {
-  return checksum(row.value, `${boundTo(rows, row)}\n${row.size}\n${row.packing}\n${row.content}`);
+function summedOf(row: ObjectRow, { rows, identity, sums }: RowPacking): string {
+  const fields = `${placeOf(rows, row)}\n${row.size}\n${row.packing}\n${row.content}`;
+  return sums.isKeyed ? `${identity}\n${fields}` : fields;
 }

@@ -6,8 +6,8 @@
  * is plain bytes of one object and never changes while rows use it; sealed
  * values have none, for it would lie open beside them.
  *
- * A checksum stands over the packed value and is looked at first: damaged
- * bytes never reach the decompressor.
+ * A sum stands over the packed value and is looked at first: damaged bytes
+ * never reach the decompressor.
  */
 
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
@@ -16,6 +16,8 @@ import type { Sealer } from "./seal.ts";
 const ZSTD = 1;
 const SEALED = 2;
 const DICTIONARY = 4;
+/** Sealed with the copy's identity in the associated data; before version 3 it was the row's place alone. */
+const BOUND = 8;
 /** Below this zstd's frame eats what it saves. */
 const MIN_COMPRESSED_BYTES = 256;
 /** With a dictionary even short values shrink. */
@@ -96,6 +98,16 @@ export function unpackTogether(
   }
 }
 
+/** The packing of a value that was sealed with its copy's identity. */
+export function boundPacking(packing: number): number {
+  return packing | BOUND;
+}
+
+/** Whether a value was sealed with its copy's identity. */
+export function isBound(packing: number): boolean {
+  return (packing & BOUND) !== 0;
+}
+
 /** Whether a value of this packing is sealed. */
 export function isSealed(packing: number): boolean {
   return (packing & SEALED) !== 0;
@@ -104,16 +116,6 @@ export function isSealed(packing: number): boolean {
 /** The dictionary made of a scope's first object; undefined if that is too short to be of use. */
 export function dictionaryOf(bytes: Uint8Array): Uint8Array | undefined {
   return bytes.length < MIN_COMPRESSED_BYTES ? undefined : bytes.slice(0, MAX_DICTIONARY_BYTES);
-}
-
-/** A checksum over a stored value and what it is the value of; a signed 32-bit number. */
-export function checksum(value: Uint8Array, row: string): number {
-  return Bun.hash.xxHash32(value as Uint8Array<ArrayBuffer>, Bun.hash.xxHash32(row)) | 0;
-}
-
-/** A checksum over a row of plain fields. */
-export function textChecksum(...fields: readonly (string | number | null)[]): number {
-  return Bun.hash.xxHash32(JSON.stringify(fields)) | 0;
 }
 
 function compress(bytes: Uint8Array, dictionary: Uint8Array | undefined): Uint8Array {

@@ -26,14 +26,18 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Log } from "../base/log.ts";
+import { ForeignKeyError, takeSums } from "./resum.ts";
 import { salvage, type Salvaged } from "./salvage.ts";
 import { NewerSchemaError, SCHEMA_VERSION, checkSchema, migrate, pragma } from "./schema.ts";
+import type { Sealer } from "./seal.ts";
 
 /** The database's name in its folder. */
 export const FILE = "cache.db";
 /** The file, its log, and the log's index. */
 export const SUFFIXES = ["", "-wal", "-shm"];
 const KEPT_ASIDE = 2;
+const DAMAGED = "damaged-";
+const KEYED = "key-";
 const VOLATILE = "holdfast-store-";
 /** In memory the store shares the process's own limit, 96 MB on small gateways. */
 const VOLATILE_MAX_BYTES = 32 * 1024 * 1024;
@@ -66,6 +70,7 @@ export interface PlaceOptions {
   /** Distinguishes files set aside; sorts by time. */
   readonly stamp: string;
   readonly maxBytes: number;
+  readonly sealer: Sealer;
   /** Why the folder must not be written, if so. */
   readonly obstacle?: string | undefined;
 }
@@ -79,33 +84,61 @@ export function openPlace(options: PlaceOptions): Place {
   } catch (error) {
     const reason = reasonOf(error);
     log.error("state folder cannot be written, carrying on in memory", { stateDir, reason });
-    const opened = openVolatile(reason);
-    const saved = salvageFile(join(stateDir, FILE), opened.database, volatileBytes(options.maxBytes));
+    const opened = openVolatile(reason, options.sealer);
+    const saved = salvageFile(join(stateDir, FILE), opened.database, volatileBytes(options.maxBytes), options.sealer);
     return { ...opened, quarantined: saved?.damaged ?? 0 };
   }
 }
 
-function openOnDisk({ stateDir, log, stamp, maxBytes }: PlaceOptions): Place {
+function openOnDisk(options: PlaceOptions): Place {
+  const { stateDir, sealer } = options;
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   chmodSync(stateDir, 0o700);
   const path = join(stateDir, FILE);
   for (const suffix of SUFFIXES) rmSync(`${path}.new${suffix}`, { force: true });
+  if (!existsSync(path)) takeUpOwn(path, sealer);
   try {
     if (existsSync(path) && !statSync(path).isFile()) throw new Error("not a file");
-    return { ...openFile(path), quarantined: 0 };
+    return { ...openFile(path, sealer), quarantined: 0 };
   } catch (error) {
     if (isDiskTrouble(error)) throw error;
-    const isNewer = error instanceof NewerSchemaError;
-    const aside = setAside(path, isNewer ? `schema-${error.version}` : `damaged-${stamp}`);
-    const opened = openFile(path);
-    const saved = isNewer ? undefined : salvageFile(aside, opened.database, maxBytes);
-    log.warn("database set aside", {
-      reason: (error as Error).message,
-      as: basename(aside),
-      scopesSaved: saved?.rows.size ?? 0,
-    });
-    return { ...opened, quarantined: isNewer ? 0 : 1 };
+    return error instanceof ForeignKeyError ? changeKeys(path, error, options) : replaceFile(path, error, options);
   }
+}
+
+/** The file is summed with another key: it waits for that beside ours, whose own may be waiting there. */
+function changeKeys(path: string, error: ForeignKeyError, { log, sealer, maxBytes }: PlaceOptions): Place {
+  const aside = setAside(path, `${KEYED}${error.keyName.toString(16)}`);
+  const isKnown = takeUpOwn(path, sealer);
+  const opened = openFile(path, sealer);
+  const saved = isKnown ? undefined : salvageFile(aside, opened.database, maxBytes, sealer);
+  log.warn("database of another sealing key set aside", {
+    as: basename(aside),
+    scopesSaved: saved?.rows.size ?? 0,
+    isTakenUp: isKnown,
+  });
+  return { ...opened, quarantined: 0 };
+}
+
+/** @returns whether a file of our key was waiting. */
+function takeUpOwn(path: string, sealer: Sealer): boolean {
+  const ours = `${path}.${KEYED}${sealer.keyName.toString(16)}`;
+  if (!existsSync(ours)) return false;
+  for (const suffix of SUFFIXES) if (existsSync(ours + suffix)) renameSync(ours + suffix, path + suffix);
+  return true;
+}
+
+function replaceFile(path: string, error: unknown, { log, stamp, maxBytes, sealer }: PlaceOptions): Place {
+  const isNewer = error instanceof NewerSchemaError;
+  const aside = setAside(path, isNewer ? `schema-${error.version}` : `${DAMAGED}${stamp}`);
+  const opened = openFile(path, sealer);
+  const saved = isNewer ? undefined : salvageFile(aside, opened.database, maxBytes, sealer);
+  log.warn("database set aside", {
+    reason: (error as Error).message,
+    as: basename(aside),
+    scopesSaved: saved?.rows.size ?? 0,
+  });
+  return { ...opened, quarantined: isNewer ? 0 : 1 };
 }
 
 /** Opens an existing database beside the daemon that may be writing it. @throws what SQLite says, or that the file is of another version. */
@@ -124,23 +157,23 @@ export function openForReading(stateDir: string): Place {
 }
 
 /** An empty database on a tmpfs, or as the last resort in the process's own memory. */
-export function openVolatile(reason: string): Opened {
+export function openVolatile(reason: string, sealer: Sealer): Opened {
   for (const parent of [process.env["RUNTIME_DIRECTORY"]?.split(":")[0], "/dev/shm"]) {
     if (parent === undefined || parent === "") continue;
     try {
       removeAbandoned(parent);
       const path = join(mkdtempSync(join(parent, `${VOLATILE}${process.pid}-`)), FILE);
-      return { ...openFile(path), mode: "memory", reason, inode: 0 };
+      return { ...openFile(path, sealer), mode: "memory", reason, inode: 0 };
     } catch {
       // The next one may do.
     }
   }
-  return openInProcess(reason);
+  return openInProcess(reason, sealer);
 }
 
 /** An empty database that no disk can spoil. */
-export function openInProcess(reason: string): Opened {
-  return { ...prepare(new Database(":memory:")), path: ":memory:", mode: "memory", reason, inode: 0 };
+export function openInProcess(reason: string, sealer: Sealer): Opened {
+  return { ...prepare(new Database(":memory:"), sealer), path: ":memory:", mode: "memory", reason, inode: 0 };
 }
 
 /** How much a store in memory may hold. */
@@ -163,6 +196,7 @@ export function removeVolatile(path: string): void {
 export function moveToDisk(
   stateDir: string,
   from: Database,
+  sealer: Sealer,
 ): { readonly opened: Opened; readonly saved: Salvaged } | undefined {
   const path = join(stateDir, FILE);
   const fresh = `${path}.new`;
@@ -170,8 +204,8 @@ export function moveToDisk(
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
     proveWritable(`${fresh}.probe`);
     for (const suffix of SUFFIXES) rmSync(fresh + suffix, { force: true });
-    const { database } = openFile(fresh);
-    const saved = salvage(from, database, Number.MAX_SAFE_INTEGER);
+    const { database } = openFile(fresh, sealer);
+    const saved = salvage(from, database, Number.MAX_SAFE_INTEGER, sealer);
     // Closing brings the log into the file and removes it: one file is left to be moved.
     database.close();
     if (saved.isFull || existsSync(`${fresh}-wal`)) throw new Error("no room");
@@ -181,7 +215,7 @@ export function moveToDisk(
     rmSync(`${path}-shm`, { force: true });
     renameSync(fresh, path);
     syncFolder(stateDir);
-    return { opened: openFile(path), saved };
+    return { opened: openFile(path, sealer), saved };
   } catch {
     for (const name of [...SUFFIXES.map((suffix) => fresh + suffix), `${fresh}.probe`]) removeQuietly(name);
     return undefined;
@@ -211,20 +245,20 @@ export function reasonOf(error: unknown): string {
   return String((error as { code?: unknown }).code ?? (error as Error).message);
 }
 
-function openFile(path: string): Opened {
+function openFile(path: string, sealer: Sealer): Opened {
   // The file is made before SQLite does, so that at no moment others may read it; the log takes its mode.
   closeSync(openSync(path, "a", 0o600));
   chmodSync(path, 0o600);
   const database = new Database(path, { create: true });
   try {
-    return { ...prepare(database), path, mode: "disk", reason: "", inode: statSync(path).ino };
+    return { ...prepare(database, sealer), path, mode: "disk", reason: "", inode: statSync(path).ino };
   } catch (error) {
     database.close();
     throw error;
   }
 }
 
-function prepare(database: Database): { readonly database: Database; readonly isConcurrent: boolean } {
+function prepare(database: Database, sealer: Sealer): { readonly database: Database; readonly isConcurrent: boolean } {
   database.run(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
   checkSchema(database);
   const mode = Object.values(database.query("PRAGMA journal_mode = WAL").get() as Record<string, string>)[0];
@@ -242,11 +276,12 @@ function prepare(database: Database): { readonly database: Database; readonly is
   if (check[0] !== "ok") throw new Error(`integrity_check: ${check[0].split("\n")[0]}`);
   migrate(database);
   if (pragma(database, "user_version") !== SCHEMA_VERSION) throw new Error("migration failed");
+  takeSums(database, sealer);
   return { database, isConcurrent };
 }
 
 /** Reads a file that is damaged or lies on a disk that cannot be written, as far as it goes. */
-function salvageFile(path: string, to: Database, maxBytes: number): Salvaged | undefined {
+function salvageFile(path: string, to: Database, maxBytes: number, sealer: Sealer): Salvaged | undefined {
   // Where not even the log's index can be made, the file is read without its log: older, and checked all the same.
   for (const open of [
     () => new Database(path, { readonly: true }),
@@ -257,7 +292,7 @@ function salvageFile(path: string, to: Database, maxBytes: number): Salvaged | u
     try {
       from = open();
       checkSchema(from);
-      return salvage(from, to, maxBytes);
+      return salvage(from, to, maxBytes, sealer);
     } catch (error) {
       if (!(error instanceof SQLiteError)) return undefined;
     } finally {
@@ -278,13 +313,17 @@ function setAside(path: string, label: string): string {
       if ((error as { code?: string }).code !== "ENOENT") throw error;
     }
   }
-  const folder = dirname(path);
-  const damaged = readdirSync(folder)
-    .filter((name) => name.startsWith(`${FILE}.damaged-`) && !/-(wal|shm)$/.test(name))
-    .sort();
-  for (const name of damaged.slice(0, -KEPT_ASIDE))
-    for (const suffix of SUFFIXES) rmSync(join(folder, name + suffix), { recursive: true, force: true });
+  for (const kind of [DAMAGED, KEYED]) forgetOldest(dirname(path), kind);
   return aside;
+}
+
+function forgetOldest(folder: string, kind: string): void {
+  const found = readdirSync(folder)
+    .filter((name) => name.startsWith(`${FILE}.${kind}`) && !/-(wal|shm)$/.test(name))
+    .map((name) => ({ name, ms: kind === KEYED ? statSync(join(folder, name)).mtimeMs : 0 }))
+    .sort((a, b) => a.ms - b.ms || (a.name < b.name ? -1 : 1));
+  for (const { name } of found.slice(0, -KEPT_ASIDE))
+    for (const suffix of SUFFIXES) rmSync(join(folder, name + suffix), { recursive: true, force: true });
 }
 
 /** Removes what a killed process of ours left on a tmpfs. */

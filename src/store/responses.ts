@@ -10,13 +10,15 @@
 import type { Database } from "bun:sqlite";
 import * as v from "valibot";
 import type { ResponseKey, StoredResponse } from "./contract.ts";
-import { checksum, isSealed, pack, textChecksum, unpack } from "./packing.ts";
+import { isSealed, pack, unpack } from "./packing.ts";
 import type { Sealer } from "./seal.ts";
+import type { Sums } from "./sums.ts";
 
 /** What the store lends to its answers. */
 export interface ResponseParts {
   readonly database: () => Database;
   readonly sealer: Sealer;
+  readonly sums: Sums;
   readonly quarantine: (what: string, value: Uint8Array | undefined) => void;
   readonly write: (task: () => void) => void;
 }
@@ -82,7 +84,7 @@ export class Responses {
     if (queued !== undefined) return queued.response;
     const row = this.#row(key);
     if (row === undefined) return undefined;
-    const headers = isWhole(row) ? v.safeParse(headersSchema, JSON.parse(row.headers)) : undefined;
+    const headers = isWhole(row, this.parts.sums) ? v.safeParse(headersSchema, JSON.parse(row.headers)) : undefined;
     if (headers?.success !== true) return this.#lost(row, undefined);
     const body = this.#body(row, key);
     if (!(body instanceof Uint8Array)) return this.#lost(row, body.found);
@@ -152,7 +154,7 @@ export class Responses {
     const headers = JSON.stringify(response.headers);
     if (
       before !== undefined &&
-      isWhole(before) &&
+      isWhole(before, this.parts.sums) &&
       before.status === response.status &&
       before.headers === headers &&
       hash.equals(before.body)
@@ -166,10 +168,10 @@ export class Responses {
       const { packing, value } = pack(response.body, name, { sealer: isSecret ? this.parts.sealer : undefined });
       database
         .query("INSERT INTO bodies (hash, size, packing, checksum, value) VALUES (?, ?, ?, ?, ?)")
-        .run(hash, response.body.length, packing, checksum(value, `${name}\n${packing}`), value);
+        .run(hash, response.body.length, packing, this.parts.sums.of(value, bodyText(name, packing)), value);
     }
     const storedAt = Math.round(response.storedAtMs);
-    const sum = textChecksum(principal, target, accept, response.status, headers, name, storedAt);
+    const sum = this.parts.sums.ofFields(principal, target, accept, response.status, headers, name, storedAt);
     database
       .query(`INSERT OR REPLACE INTO responses (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
       .run(principal, target, accept, response.status, headers, hash, storedAt, sum);
@@ -181,12 +183,12 @@ export class Responses {
   writeHeldBack(): void {
     for (const { key, storedAtMs } of this.#heldBack.values()) {
       const row = this.#row(key);
-      if (row === undefined || !isWhole(row)) continue;
+      if (row === undefined || !isWhole(row, this.parts.sums)) continue;
       const moved = { ...row, stored_at: Math.round(storedAtMs) };
       this.parts
         .database()
         .query("UPDATE responses SET stored_at = ?, checksum = ? WHERE principal = ? AND target = ? AND accept = ?")
-        .run(moved.stored_at, checksumOf(moved), key.principal, key.target, key.accept);
+        .run(moved.stored_at, this.parts.sums.ofFields(...fieldsOf(moved)), key.principal, key.target, key.accept);
     }
   }
 
@@ -209,7 +211,7 @@ export class Responses {
       .database()
       .query("SELECT packing, checksum, value FROM bodies WHERE hash = ?")
       .get(row.body) as BodyRow | null;
-    if (stored === null || checksum(stored.value, `${name}\n${stored.packing}`) !== stored.checksum)
+    if (stored === null || !this.parts.sums.holds(stored.checksum, stored.value, bodyText(name, stored.packing)))
       return { found: stored?.value };
     const body = unpack(stored, name, this.parts.sealer);
     return body !== undefined && this.#nameOf(body, isSealed(stored.packing), key).equals(row.body)
@@ -257,7 +259,12 @@ export class Responses {
 }
 
 /** Copies answers to another database, the newest first, within a bound. */
-export function copyResponses(from: Database, to: Database, maxBytes: number): void {
+export function copyResponses(
+  from: Database,
+  to: Database,
+  maxBytes: number,
+  sums: { readonly from: Sums; readonly to: Sums },
+): void {
   let bytesLeft = maxBytes;
   const keys = from
     .query("SELECT principal, target, accept FROM responses ORDER BY stored_at DESC")
@@ -266,16 +273,18 @@ export function copyResponses(from: Database, to: Database, maxBytes: number): v
     const row = from
       .query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`)
       .get(principal, target, accept) as Row | null;
-    if (row === null || !isWhole(row)) continue;
+    if (row === null || !isWhole(row, sums.from)) continue;
     const body = from
       .query("SELECT hash, size, packing, checksum, value FROM bodies WHERE hash = ?")
       .get(row.body) as BodyRow | null;
     if (body === null || (bytesLeft -= body.value.length) < 0) continue;
+    const name = bodyText(Buffer.from(body.hash).toString("hex"), body.packing);
+    if (!sums.from.holds(body.checksum, body.value, name)) continue;
     to.query("INSERT OR IGNORE INTO bodies (hash, size, packing, checksum, value) VALUES (?, ?, ?, ?, ?)").run(
       body.hash,
       body.size,
       body.packing,
-      body.checksum,
+      sums.to.of(body.value, name),
       body.value,
     );
     to.query(`INSERT OR REPLACE INTO responses (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`).run(
@@ -286,17 +295,37 @@ export function copyResponses(from: Database, to: Database, maxBytes: number): v
       row.headers,
       row.body,
       row.stored_at,
-      row.checksum,
+      sums.to.ofFields(...fieldsOf(row)),
     );
   }
 }
 
-function isWhole(row: Row): boolean {
-  return checksumOf(row) === row.checksum;
+/** Within a transaction: sums all answers anew; one that is damaged stays so. */
+export function resumResponses(database: Database, sums: { readonly from: Sums; readonly to: Sums }): void {
+  for (const { hash } of database.query("SELECT hash FROM bodies").all() as { hash: Uint8Array }[]) {
+    const body = database.query("SELECT packing, checksum, value FROM bodies WHERE hash = ?").get(hash) as BodyRow;
+    const text = bodyText(Buffer.from(hash).toString("hex"), body.packing);
+    if (sums.from.holds(body.checksum, body.value, text))
+      database.query("UPDATE bodies SET checksum = ? WHERE hash = ?").run(sums.to.of(body.value, text), hash);
+  }
+  for (const row of database.query(`SELECT ${COLUMNS} FROM responses`).all() as Row[])
+    if (isWhole(row, sums.from))
+      database
+        .query("UPDATE responses SET checksum = ? WHERE principal = ? AND target = ? AND accept = ?")
+        .run(sums.to.ofFields(...fieldsOf(row)), row.principal, row.target, row.accept);
 }
 
-function checksumOf({ principal, target, accept, status, headers, body, stored_at: storedAt }: Row): number {
-  return textChecksum(principal, target, accept, status, headers, Buffer.from(body).toString("hex"), storedAt);
+/** What a body is the value of, for its sum. */
+function bodyText(name: string, packing: number): string {
+  return `${name}\n${packing}`;
+}
+
+function isWhole(row: Row, sums: Sums): boolean {
+  return sums.holdsFields(row.checksum, ...fieldsOf(row));
+}
+
+function fieldsOf({ principal, target, accept, status, headers, body, stored_at: storedAt }: Row) {
+  return [principal, target, accept, status, headers, Buffer.from(body).toString("hex"), storedAt] as const;
 }
 
 function textOf({ principal, target, accept }: ResponseKey): string {

@@ -8,10 +8,31 @@
  */
 
 import { SQLiteError, type Database } from "bun:sqlite";
-import { clearRows, insertRow, isWhole, pagesOf, placesByScan, type Tally } from "./object-rows.ts";
-import { checksum } from "./packing.ts";
+import { dictionaryText } from "./dictionaries.ts";
+import {
+  clearRows,
+  insertRow,
+  isWhole,
+  pagesOf,
+  placesByScan,
+  summed,
+  type RowPacking,
+  type Tally,
+} from "./object-rows.ts";
 import { copyResponses } from "./responses.ts";
-import { byDispensability, insertScope, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
+import { sumsOf } from "./resum.ts";
+import {
+  byDispensability,
+  insertScope,
+  readScopes,
+  rowIdentityOf,
+  saveHead,
+  saveMarks,
+  type StoredScope,
+} from "./scope-rows.ts";
+import type { Sealer } from "./seal.ts";
+import { Sums } from "./sums.ts";
+import { valueText } from "./values.ts";
 
 /** What came across. */
 export interface Salvaged {
@@ -23,8 +44,19 @@ export interface Salvaged {
   readonly isFull: boolean;
 }
 
-/** Copies scopes, answers and values; never throws because of a disk. @param maxBytes of values; what kubelet lives on comes first. */
-export function salvage(from: Database, to: Database, maxBytes: number): Salvaged {
+interface Way {
+  readonly from: Database;
+  readonly to: Database;
+  readonly sealer: Sealer;
+  readonly sums: { readonly from: Sums; readonly to: Sums };
+}
+
+/**
+ * Copies scopes, answers and values, and sums them with our key; never throws because of a disk.
+ *
+ * @param maxBytes of values; what kubelet lives on comes first.
+ */
+export function salvage(from: Database, to: Database, maxBytes: number, sealer: Sealer): Salvaged {
   const rows = new Set<number>();
   let damaged = 0;
   let isFull = false;
@@ -39,69 +71,88 @@ export function salvage(from: Database, to: Database, maxBytes: number): Salvage
       return undefined;
     }
   };
-  attempt(() => copyPlain(from, to));
-  const found = attempt(() => readScopes(from));
+  const believed = attempt(() => ({ sums: sumsOf(from, sealer) }));
+  if (believed?.sums === undefined) return { rows, damaged: 1, isFull };
+  const way: Way = { from, to, sealer, sums: { from: believed.sums, to: Sums.keyed(sealer) } };
+  attempt(() => copyPlain(way));
+  const found = attempt(() => readScopes(from, way.sums.from));
   damaged += found?.damaged.length ?? 1;
   for (const scope of (found?.scopes ?? []).sort(byDispensability).reverse()) {
-    attempt(() => insertScope(to, scope.identity, scope.lastUsedMs, scope.id));
+    attempt(() => insertScope(to, way.sums.to, scope));
     if (scope.listed === undefined) continue;
-    const bytes = attempt(() => copyScope(from, to, scope, bytesLeft));
+    const bytes = attempt(() => copyScope(way, scope, bytesLeft));
     if (bytes === undefined) damaged++;
     if (bytes === undefined || bytes > bytesLeft) continue;
     bytesLeft -= bytes;
     rows.add(scope.rows);
   }
-  attempt(() => copyResponses(from, to, bytesLeft));
+  attempt(() => copyResponses(from, to, bytesLeft, way.sums));
   return { rows, damaged, isFull };
 }
 
 /** @returns the bytes taken; more than `bytesLeft` means that nothing was. @throws {DamagedError} so that the transaction undoes what was begun. */
-function copyScope(from: Database, to: Database, scope: StoredScope, bytesLeft: number): number {
+function copyScope({ from, to, sealer, sums }: Way, scope: StoredScope, bytesLeft: number): number {
   const { rows } = scope;
+  const packing: Omit<RowPacking, "sums"> = {
+    rows,
+    identity: rowIdentityOf(scope),
+    sealer,
+    isSealed: false,
+    dictionary: undefined,
+  };
+  const found: Tally = { objects: 0, digest: 0 };
   const tally: Tally = { objects: 0, digest: 0 };
   let bytes = 0;
   const dictionary = from.query("SELECT checksum, value FROM dictionaries WHERE rows = ?").get(rows) as {
     checksum: number;
     value: Uint8Array;
   } | null;
-  if (dictionary !== null && checksum(dictionary.value, String(rows)) !== dictionary.checksum) throw new DamagedError();
+  if (dictionary !== null && !sums.from.holds(dictionary.checksum, dictionary.value, dictionaryText(rows)))
+    throw new DamagedError();
   if (dictionary !== null)
     to.query("INSERT OR REPLACE INTO dictionaries (rows, checksum, value) VALUES (?, ?, ?)").run(
       rows,
-      dictionary.checksum,
+      sums.to.of(dictionary.value, dictionaryText(rows)),
       dictionary.value,
     );
   for (const page of pagesOf(from, placesByScan(from, rows))) {
     for (const row of page) {
-      if (!isWhole(rows, row)) throw new DamagedError();
+      if (!isWhole(row, { ...packing, sums: sums.from })) throw new DamagedError();
+      const kept = summed(row, { ...packing, sums: sums.to });
+      found.objects++;
+      found.digest += row.checksum;
       tally.objects++;
-      tally.digest += row.checksum;
+      tally.digest += kept.checksum;
       bytes += row.value.length;
-      insertRow(to, rows, row);
+      insertRow(to, rows, kept);
     }
     if (bytes > bytesLeft) {
       clearRows(to, rows);
       return bytes;
     }
   }
-  if (tally.objects !== scope.tally.objects || tally.digest !== scope.tally.digest) throw new DamagedError();
-  saveHead(to, scope);
-  saveMarks(to, scope);
+  if (found.objects !== scope.tally.objects || found.digest !== scope.tally.digest) throw new DamagedError();
+  saveHead(to, sums.to, scope);
+  saveMarks(to, sums.to, { ...scope, tally });
   return bytes;
 }
 
-function copyPlain(from: Database, to: Database): void {
+function copyPlain({ from, to, sums }: Way): void {
   for (const { name, packing, checksum: sum, value } of from
     .query("SELECT name, packing, checksum, value FROM kept_values")
     .all() as { name: string; packing: number; checksum: number; value: Uint8Array }[]) {
+    if (!sums.from.holds(sum, value, valueText(name, packing))) continue;
     to.query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)").run(
       name,
       packing,
-      sum,
+      sums.to.of(value, valueText(name, packing)),
       value,
     );
   }
-  for (const { name, n } of from.query("SELECT name, n FROM counts").all() as { name: string; n: number }[])
+  for (const { name, n } of from.query("SELECT name, n FROM counts WHERE name <> 'sum_key'").all() as {
+    name: string;
+    n: number;
+  }[])
     to.query("INSERT OR REPLACE INTO counts (name, n) VALUES (?, ?)").run(name, n);
 }
 

@@ -7,7 +7,8 @@
  * key order is made when a list is read. What every commit moves (a scope's
  * resourceVersion and its times) lies apart in `marks`, some forty to a page.
  *
- * Every row carries a checksum: SQLite reads overwritten pages without a word.
+ * Every row carries a sum (sums.ts): SQLite reads overwritten pages without a
+ * word. `counts` names the key that the sums are made with.
  * `marks` also counts a scope's rows and sums their checksums, so that a row
  * that vanished without a trace is missed too.
  */
@@ -15,7 +16,7 @@
 import type { Database } from "bun:sqlite";
 
 /** The version this program writes; kept in `PRAGMA user_version`. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** Marks a file as ours: "hldf". A stranger's database is set aside, never added to. */
 export const APPLICATION_ID = 0x686c6466;
@@ -80,6 +81,8 @@ const STEPS: readonly string[] = [
   `,
   // Whether a list's difference was told to its end; 1 counts in the row's checksum, 0 does not, so that older rows stand.
   "ALTER TABLE marks ADD COLUMN partly_told INTEGER NOT NULL DEFAULT 0",
+  // Whether the API server refuses the copy; counts in the sum as the one before. From here on sums are keyed: resum.ts.
+  "ALTER TABLE marks ADD COLUMN withheld INTEGER NOT NULL DEFAULT 0",
 ];
 
 /** The file was written by a program newer than this one; it is set aside untouched. */

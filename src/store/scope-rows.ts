@@ -10,8 +10,8 @@ import * as v from "valibot";
 import type { Shape } from "../kube/codec.ts";
 import { identityText, type ListedState, type ScopeIdentity } from "./contract.ts";
 import type { Tally } from "./object-rows.ts";
-import { textChecksum } from "./packing.ts";
 import { pragma } from "./schema.ts";
+import type { Sums } from "./sums.ts";
 
 /** A scope as its rows say. */
 export interface StoredScope {
@@ -22,6 +22,13 @@ export interface StoredScope {
   listed: ListedState | undefined;
   tally: Tally;
   lastUsedMs: number;
+  /** The API server refuses it now: kept, and not served. */
+  isWithheld: boolean;
+}
+
+/** What a copy is, as its rows are bound to it. */
+export function rowIdentityOf({ id, identity }: Pick<StoredScope, "id" | "identity">): string {
+  return `${id}\n${identityText(identity)}`;
 }
 
 const headSchema = v.object({
@@ -51,33 +58,38 @@ interface Row {
   readonly objects: number;
   readonly digest: number;
   readonly partly_told: number;
+  readonly withheld: number;
   readonly mark_checksum: number;
 }
 
 /** Reads all scopes; no object is touched. @returns also the ids of rows that cannot be believed. */
-export function readScopes(database: Database): {
+export function readScopes(
+  database: Database,
+  sums: Sums,
+): {
   readonly scopes: StoredScope[];
   readonly damaged: readonly number[];
 } {
   // A damaged file is read as it is, before any migration.
-  const partlyTold = pragma(database, "user_version") < 2 ? "0 AS partly_told" : "m.partly_told";
+  const version = pragma(database, "user_version");
+  const flags = `${version < 2 ? "0 AS partly_told" : "m.partly_told"}, ${version < 3 ? "0 AS withheld" : "m.withheld"}`;
   const rows = database
     .query(
       "SELECT s.id, s.identity, s.head, s.checksum, m.resource_version, m.changed_at, m.last_contact, m.last_used, m.objects, m.digest, m.checksum AS mark_checksum, " +
-        `${partlyTold} FROM scopes s LEFT JOIN marks m ON m.scope = s.id`,
+        `${flags} FROM scopes s LEFT JOIN marks m ON m.scope = s.id`,
     )
     .all() as Row[];
   const scopes: StoredScope[] = [];
   const damaged: number[] = [];
   for (const row of rows) {
-    const scope = scopeOf(row);
+    const scope = scopeOf(row, sums);
     if (scope === undefined) damaged.push(row.id);
     else scopes.push(scope);
   }
   return { scopes, damaged };
 }
 
-function scopeOf(row: Row): StoredScope | undefined {
+function scopeOf(row: Row, sums: Sums): StoredScope | undefined {
   const {
     id,
     identity,
@@ -90,12 +102,22 @@ function scopeOf(row: Row): StoredScope | undefined {
     objects,
     digest,
     partly_told: partlyTold,
+    withheld,
   } = row;
-  if (checksum !== textChecksum(id, identity, head)) return undefined;
+  if (!sums.holdsFields(checksum, id, identity, head)) return undefined;
   if (
     resourceVersion === null ||
-    row.mark_checksum !==
-      textChecksum(id, resourceVersion, changedAt, lastContactMs, lastUsedMs, objects, digest, ...countedOf(partlyTold))
+    !sums.holdsFields(
+      row.mark_checksum,
+      id,
+      resourceVersion,
+      changedAt,
+      lastContactMs,
+      lastUsedMs,
+      objects,
+      digest,
+      ...countedOf(partlyTold, withheld),
+    )
   )
     return undefined;
   const known = v.safeParse(identitySchema, parsed(identity));
@@ -107,6 +129,7 @@ function scopeOf(row: Row): StoredScope | undefined {
     listed: undefined,
     tally: { objects: 0, digest: 0 },
     lastUsedMs,
+    isWithheld: withheld !== 0,
   };
   if (head === null) return scope;
   const listed = v.safeParse(headSchema, parsed(head));
@@ -129,17 +152,22 @@ function scopeOf(row: Row): StoredScope | undefined {
 }
 
 /** Adds a scope that has no rows. */
-export function insertScope(database: Database, identity: ScopeIdentity, lastUsedMs: number, id: number): void {
+export function insertScope(
+  database: Database,
+  sums: Sums,
+  { id, identity, lastUsedMs, isWithheld }: Pick<StoredScope, "id" | "identity" | "lastUsedMs" | "isWithheld">,
+): void {
   const name = identityText(identity);
   database
     .query("INSERT OR REPLACE INTO scopes (id, identity, head, checksum) VALUES (?, ?, NULL, ?)")
-    .run(id, name, textChecksum(id, name, null));
-  saveMarks(database, { id, listed: undefined, lastUsedMs, tally: { objects: 0, digest: 0 } });
+    .run(id, name, sums.ofFields(id, name, null));
+  saveMarks(database, sums, { id, listed: undefined, lastUsedMs, isWithheld, tally: { objects: 0, digest: 0 } });
 }
 
 /** Points a scope to its rows, or to none. */
 export function saveHead(
   database: Database,
+  sums: Sums,
   { id, identity, listed, rows }: Pick<StoredScope, "id" | "identity" | "listed" | "rows">,
 ): void {
   const name = identityText(identity);
@@ -147,13 +175,20 @@ export function saveHead(
     listed === undefined
       ? null
       : JSON.stringify({ shape: listed.shape, contentType: listed.contentType, epoch: listed.epoch, rows });
-  database.query("UPDATE scopes SET head = ?, checksum = ? WHERE id = ?").run(head, textChecksum(id, name, head), id);
+  database.query("UPDATE scopes SET head = ?, checksum = ? WHERE id = ?").run(head, sums.ofFields(id, name, head), id);
 }
 
 /** Writes where a scope stands. */
 export function saveMarks(
   database: Database,
-  { id, listed, lastUsedMs, tally }: Pick<StoredScope, "id" | "listed" | "lastUsedMs" | "tally">,
+  sums: Sums,
+  {
+    id,
+    listed,
+    lastUsedMs,
+    isWithheld,
+    tally,
+  }: Pick<StoredScope, "id" | "listed" | "lastUsedMs" | "isWithheld" | "tally">,
 ): void {
   const fields = [
     listed?.resourceVersion ?? "",
@@ -163,17 +198,17 @@ export function saveMarks(
     tally.objects,
     tally.digest,
   ] as const;
-  const partlyTold = Number(listed?.isPartlyTold === true);
+  const flags = [Number(listed?.isPartlyTold === true), Number(isWithheld)] as const;
   database
     .query(
-      "INSERT OR REPLACE INTO marks (scope, resource_version, changed_at, last_contact, last_used, objects, digest, partly_told, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO marks (scope, resource_version, changed_at, last_contact, last_used, objects, digest, partly_told, withheld, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
-    .run(id, ...fields, partlyTold, textChecksum(id, ...fields, ...countedOf(partlyTold)));
+    .run(id, ...fields, ...flags, sums.ofFields(id, ...fields, ...countedOf(...flags)));
 }
 
-/** What the flag adds to a row's checksum: nothing while it is 0, as in rows that were written before there was one. */
-function countedOf(partlyTold: number): number[] {
-  return partlyTold === 0 ? [] : [partlyTold];
+/** What the flags add to a row's sum: nothing while they are 0, as in rows that were written before there were any. */
+function countedOf(partlyTold: number, withheld: number): number[] {
+  return withheld === 0 ? (partlyTold === 0 ? [] : [partlyTold]) : [partlyTold, withheld];
 }
 
 /** Removes a scope's own rows; its objects are another matter. */

@@ -26,6 +26,7 @@ export class Sealer {
   readonly #master: Uint8Array;
   readonly #key: Buffer;
   readonly #hashKey: Buffer;
+  readonly #sumKey: Buffer;
   #source: "credential" | "file" | "memory";
 
   constructor(master: Uint8Array, source: "credential" | "file" | "memory") {
@@ -33,6 +34,7 @@ export class Sealer {
     this.#source = source;
     this.#key = Buffer.from(hkdfSync("sha256", master, "", "holdfast seal v1", KEY_BYTES));
     this.#hashKey = Buffer.from(hkdfSync("sha256", master, "", "holdfast keyed hash v1", KEY_BYTES));
+    this.#sumKey = Buffer.from(hkdfSync("sha256", master, "", "holdfast row sum v1", KEY_BYTES));
   }
 
   /** Where the key comes from; "memory" dies with the process. */
@@ -65,6 +67,18 @@ export class Sealer {
     } catch {
       return undefined;
     }
+  }
+
+  /** Tells this key from another, and nothing about it; a positive number of 48 bits. */
+  get keyName(): number {
+    return Number.parseInt(this.hash("the name of this key").slice(0, 12), 16) || 1;
+  }
+
+  /** A row's sum: HMAC-SHA256 over what it is the row of and its value, cut to a signed 32-bit number. */
+  sum(row: string, value: Uint8Array): number {
+    // A third of the time of node:crypto's.
+    const hasher = new Bun.CryptoHasher("sha256", this.#sumKey);
+    return hasher.update(`${row.length}\n${row}`).update(value).digest().readInt32BE(0);
   }
 
   /** HMAC-SHA256, hex. */

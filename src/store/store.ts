@@ -24,9 +24,11 @@ import { Copies } from "./copies.ts";
 import { StateLock } from "./lock.ts";
 import { Quarantine } from "./quarantine.ts";
 import { Responses } from "./responses.ts";
+import { sumsOf } from "./resum.ts";
 import { pragma } from "./schema.ts";
 import { byDispensability } from "./scope-rows.ts";
 import { openSealer, type Sealer } from "./seal.ts";
+import { Sums } from "./sums.ts";
 import { Values } from "./values.ts";
 
 /** How a store is opened. */
@@ -94,7 +96,8 @@ export class SqliteStore implements Store {
     });
     this.#quarantine = new Quarantine({ backing, clock, log });
     const quarantine = (what: string, value: Uint8Array | undefined) => this.#quarantine.put(what, value);
-    const shared = { backing, sealer: this.#sealer, quarantine };
+    const sums = isReadOnly ? sumsToLook(this.#backing.database, this.#sealer) : Sums.keyed(this.#sealer);
+    const shared = { backing, sealer: this.#sealer, sums, quarantine };
     this.#copies = new Copies({
       ...shared,
       clock,
@@ -106,6 +109,7 @@ export class SqliteStore implements Store {
     this.#responses = new Responses({
       database: () => this.#backing.database,
       sealer: this.#sealer,
+      sums,
       write: (task) => this.#backing.write(task),
       quarantine,
     });
@@ -113,6 +117,7 @@ export class SqliteStore implements Store {
       clock,
       backing,
       responses: this.#responses,
+      sums,
       copies: () => this.#copies.all(),
       get: (copy, namespace, name) => this.#copies.get(copy, namespace, name),
       writeObject: (...args) => this.#copies.writeObject(...args),
@@ -328,6 +333,11 @@ const NOTHING: ScopeIdentity = {
 /** Secrets never lie open on the card; neither do the tokens in them. */
 function isSecret({ group, resource }: ScopeIdentity): boolean {
   return group === "" && (resource === "secrets" || resource === "serviceaccounts/token");
+}
+
+/** Who only looks is shown what is there, also without the key. */
+function sumsToLook(database: Database, sealer: Sealer): Sums {
+  return sumsOf(database, sealer) ?? Sums.trusting(sealer);
 }
 
 function usedBytes(database: Database): number {

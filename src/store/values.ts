@@ -5,13 +5,15 @@
 
 import type { Database } from "bun:sqlite";
 import type { Backing } from "./backing.ts";
-import { checksum, pack, unpack } from "./packing.ts";
+import { pack, unpack } from "./packing.ts";
+import type { Sums } from "./sums.ts";
 import type { Sealer } from "./seal.ts";
 
 /** What the store lends to its values. */
 export interface ValueParts {
   readonly backing: () => Backing;
   readonly sealer: Sealer;
+  readonly sums: Sums;
   readonly quarantine: (what: string, value: Uint8Array | undefined) => void;
 }
 
@@ -22,11 +24,21 @@ interface Row {
 }
 
 /** A value as it lies in a database; undefined if there is none, "damaged" if it cannot be believed or opened. */
-export function readValue(database: Database, name: string, sealer: Sealer): Uint8Array | "damaged" | undefined {
+export function readValue(
+  database: Database,
+  name: string,
+  sealer: Sealer,
+  sums: Sums,
+): Uint8Array | "damaged" | undefined {
   const row = findRow(database, name);
   if (row === undefined) return undefined;
-  const isWhole = checksum(row.value, `${name}\n${row.packing}`) === row.checksum;
+  const isWhole = sums.holds(row.checksum, row.value, valueText(name, row.packing));
   return (isWhole ? unpack(row, name, sealer) : undefined) ?? "damaged";
+}
+
+/** What a value is the value of, for its sum. */
+export function valueText(name: string, packing: number): string {
+  return `${name}\n${packing}`;
 }
 
 function findRow(database: Database, name: string): Row | undefined {
@@ -34,16 +46,28 @@ function findRow(database: Database, name: string): Row | undefined {
   return (row as Row | null) ?? undefined;
 }
 
+/** Within a transaction: sums all values anew; one that is damaged stays so. */
+export function resumValues(database: Database, sums: { readonly from: Sums; readonly to: Sums }): void {
+  const rows = database.query("SELECT name, packing, checksum, value FROM kept_values").all() as (Row & {
+    name: string;
+  })[];
+  for (const { name, packing, checksum, value } of rows) {
+    const text = valueText(name, packing);
+    if (sums.from.holds(checksum, value, text))
+      database.query("UPDATE kept_values SET checksum = ? WHERE name = ?").run(sums.to.of(value, text), name);
+  }
+}
+
 /** The store's named values. */
 export class Values {
   constructor(private readonly parts: ValueParts) {}
 
   get(name: string): Uint8Array | undefined {
-    const { sealer } = this.parts;
+    const { sealer, sums } = this.parts;
     const backing = this.parts.backing();
     return backing.read(
       () => {
-        const value = readValue(backing.database, name, sealer);
+        const value = readValue(backing.database, name, sealer, sums);
         if (value !== "damaged") return value;
         this.parts.quarantine(`value ${name}`, findRow(backing.database, name)?.value);
         this.#delete(name);
@@ -62,7 +86,7 @@ export class Values {
       () =>
         void backing.database
           .query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)")
-          .run(name, packing, checksum(packed, `${name}\n${packing}`), packed),
+          .run(name, packing, this.parts.sums.of(packed, valueText(name, packing)), packed),
     );
   }
 

@@ -43,6 +43,7 @@ interface Row {
   readonly identity: ScopeIdentity;
   listed: ListedState | undefined;
   lastUsedMs: number;
+  isWithheld: boolean;
   items: ReadonlyMap<string, Item>;
 }
 
@@ -67,8 +68,8 @@ export class MemoryDisk implements Disk {
   dispose(): void {}
 
   /** Writes one scope as it stands; the seam for a torn commit. */
-  save(id: string, { identity, listed, lastUsedMs, items }: Row): void {
-    this.committed.set(id, { identity, listed, lastUsedMs, items });
+  save(id: string, { identity, listed, lastUsedMs, isWithheld, items }: Row): void {
+    this.committed.set(id, { identity, listed, lastUsedMs, isWithheld, items });
   }
 }
 
@@ -117,16 +118,18 @@ class CommittingCopy implements Copy, Row {
   lastUsedMs: number;
   items: ReadonlyMap<string, Item>;
   isDropped = false;
+  isWithheld: boolean;
   readonly #lists = new Set<ListUnderWay>();
 
   constructor(
-    { identity, listed, lastUsedMs, items }: Row,
+    { identity, listed, lastUsedMs, isWithheld, items }: Row,
     private readonly parts: CopyParts,
   ) {
     this.identity = identity;
     this.listed = listed;
     this.lastUsedMs = lastUsedMs;
     this.items = items;
+    this.isWithheld = isWithheld;
   }
 
   beginList(): ListWriter {
@@ -167,6 +170,7 @@ class CommittingCopy implements Copy, Row {
   ): void {
     this.parts.flush();
     const isFirst = this.listed === undefined;
+    this.isWithheld = false;
     const next = new Map(taken);
     let newest = resourceVersion;
     for (const [key, at] of events) {
@@ -210,9 +214,10 @@ class CommittingCopy implements Copy, Row {
     this.parts.changed(this);
   }
 
-  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Copy["touch"]>[0]): void {
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold, isWithheld }: Parameters<Copy["touch"]>[0]): void {
     this.#checkAlive();
     if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
+    if (isWithheld !== undefined) this.isWithheld = isWithheld;
     if (this.listed !== undefined)
       this.listed = {
         ...this.listed,
@@ -220,7 +225,10 @@ class CommittingCopy implements Copy, Row {
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
         ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
-    this.parts.touched(this, isPartlyTold === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS);
+    this.parts.touched(
+      this,
+      isPartlyTold === undefined && isWithheld === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS,
+    );
   }
 
   get(namespace: string, name: string): Item | undefined {
@@ -296,7 +304,7 @@ class CommittingStore implements Store {
     const known = this.#copies.get(text);
     if (known !== undefined) return known;
     const copy = new CommittingCopy(
-      { identity, listed: undefined, lastUsedMs: nowMs, items: new Map() },
+      { identity, listed: undefined, lastUsedMs: nowMs, isWithheld: false, items: new Map() },
       this.#copyParts,
     );
     this.#copies.set(text, copy);

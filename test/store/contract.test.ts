@@ -75,6 +75,11 @@ for (const { name, open } of stores)
       copy.touch({ resourceVersion: "150", lastContactMs: 9, lastUsedMs: 10 });
       expect(copy.listed).toMatchObject({ resourceVersion: "150", changedAt: "102", lastContactMs: 9 });
       expect(copy.lastUsedMs).toBe(10);
+      expect(copy.isWithheld).toBe(false);
+      copy.touch({ isWithheld: true });
+      expect(copy.isWithheld).toBe(true);
+      list(copy, [item("a", 1)], 200);
+      expect(copy.isWithheld).toBe(false);
     });
 
     test("reports how a later list differs, in order, and a first one not at all", () => {

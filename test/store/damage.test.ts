@@ -16,7 +16,6 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { ScopeDamagedError } from "../../src/store/errors.ts";
-import { salvage } from "../../src/store/salvage.ts";
 import { APPLICATION_ID, SCHEMA_VERSION, migrate, pragma } from "../../src/store/schema.ts";
 import type { Copy } from "../../src/store/contract.ts";
 import { Bench, PODS, contentOf, item, list, listedScope, numbered, keptIn } from "./support.ts";
@@ -332,21 +331,6 @@ describe("a migration", () => {
     expect(database.query("SELECT count(*) AS n FROM a").get()).toEqual({ n: 1 });
     migrate(database, steps);
     expect(pragma(database, "user_version")).toBe(2);
-  });
-
-  test("of a file from before partly told lists keeps its scopes, and a damaged one is still read", () => {
-    using bench = new Bench();
-    const { pods } = filled(bench);
-    bench.spoil("ALTER TABLE marks DROP COLUMN partly_told", "PRAGMA user_version = 1");
-    const [from, to] = [new Database(bench.file), new Database(":memory:")];
-    migrate(to);
-    expect(salvage(from, to, Number.MAX_SAFE_INTEGER)).toMatchObject({ damaged: 0, isFull: false });
-    expect(to.query("SELECT count(*) AS n FROM objects").get()).toEqual({ n: 401 });
-    from.close();
-    const store = bench.open();
-    expect(store.status()).toMatchObject({ scopes: 2, objects: 401, quarantined: 0 });
-    expect(keptIn(store, pods).listed).toMatchObject({ isPartlyTold: false });
-    expect(bench.look("PRAGMA user_version")).toEqual([{ user_version: SCHEMA_VERSION }]);
   });
 
   test("of an empty file makes the present one, marked as ours", () => {

@@ -24,6 +24,7 @@ import { CopyDroppedError } from "../../src/store/errors.ts";
 class MemoryCopy implements Copy {
   listed: ListedState | undefined;
   isDropped = false;
+  isWithheld = false;
   items = new Map<string, Item>();
   /** Of each list under way: the newest event for a key since it began. */
   readonly #lists = new Set<Map<string, string>>();
@@ -72,6 +73,7 @@ class MemoryCopy implements Copy {
     const newest = [...events.values()].reduce(newerResourceVersion, resourceVersion);
     const before = this.items;
     const isFirst = this.listed === undefined;
+    this.isWithheld = false;
     this.items = taken;
     this.listed = {
       shape,
@@ -123,9 +125,10 @@ class MemoryCopy implements Copy {
     this.#moved(item, this.listed, resourceVersion, nowMs);
   }
 
-  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold }: Parameters<Copy["touch"]>[0]): void {
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold, isWithheld }: Parameters<Copy["touch"]>[0]): void {
     this.#checkAlive();
     if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
+    if (isWithheld !== undefined) this.isWithheld = isWithheld;
     if (this.listed !== undefined)
       this.listed = {
         ...this.listed,
