@@ -124,7 +124,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     copies,
     recordings,
     store,
-    upgrades: { upstream, proxyFor: config.upstream.proxyFor, onFailure },
+    upgrades: { upstream, link, proxyFor: config.upstream.proxyFor, onFailure },
     refusals,
     onRefused: (principal, status, info) => sharing.refused(principal, status, info),
     clock,

@@ -29,6 +29,7 @@ export interface RawSocket {
   end(): void;
   /** Ends at once. */
   terminate(): void;
+  setKeepAlive(isOn: boolean, initialDelayMs: number): unknown;
 }
 
 /** What connections share. */

@@ -192,6 +192,7 @@ function rawSocket(socket: ClientSocket) {
     pause: () => void socket.pause(),
     resume: () => void socket.resume(),
     end: () => void socket.end(),
+    setKeepAlive: (isOn: boolean, initialDelayMs: number) => socket.setKeepAlive(isOn, initialDelayMs),
     terminate: () => void socket.terminate(),
   };
 }

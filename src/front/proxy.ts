@@ -11,7 +11,6 @@ import { ScopeTooLargeError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { Word } from "../kube/whose-word.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
-import { statusBody } from "../kube/status.ts";
 import { StatusError } from "../kube/status-error.ts";
 import type { ScopeIdentity, Store } from "../store/contract.ts";
 import { answerError, statusOf } from "./answer.ts";
@@ -30,7 +29,7 @@ import { prefersYaml } from "../kube/representation.ts";
 import type { CopyServer } from "./serve.ts";
 import type { ServiceAccounts } from "../callers/service-accounts.ts";
 import { ListTap, RecordTap, WriteTap, type OnResourceVersion } from "./taps.ts";
-import { tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
+import { refuseUpgrade, tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
 
 /** What the proxy is made of. */
 export interface ProxyParts {
@@ -120,14 +119,12 @@ export class Proxy {
           message: "Cannot connect: the API server cannot be reached",
         });
       }
-      await tunnelUpgrade(this.parts.upgrades, exchange, caller, client, early);
+      await tunnelUpgrade(this.parts.upgrades, exchange, caller, client, early).catch(async (error) => {
+        if (error instanceof UpstreamRefusedError && error.status === 401) await this.#refused(401, caller, undefined);
+        throw error;
+      });
     } catch (error) {
-      const status = statusOf(error);
-      const body = statusBody(status, "json");
-      client.write(
-        `HTTP/1.1 ${status.code} ${status.reason}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`,
-      );
-      client.end(body);
+      refuseUpgrade(client, error);
     }
   }
 

@@ -9,7 +9,11 @@ interface Under {
   pause(): void;
   resume(): void;
   end(): void;
+  setKeepAlive(isOn: boolean, initialDelayMs: number): unknown;
 }
+
+/** A client on this machine that is frozen or gone is found out within minutes. */
+const KEEPALIVE_MS = 30_000;
 
 /** The client's side of an upgraded connection. */
 export class UpgradedStream extends Duplex {
@@ -22,6 +26,7 @@ export class UpgradedStream extends Duplex {
     private readonly terminate: () => void,
   ) {
     super({ allowHalfOpen: true });
+    socket.setKeepAlive(true, KEEPALIVE_MS);
   }
 
   /** Bytes came from the client. */
