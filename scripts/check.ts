@@ -1,8 +1,8 @@
 /**
- * `bun run check`: format, lint, types, docstrings, imports, forbidden uses.
+ * `bun run check`: format, lint, types, docstrings, imports, forbidden uses, lengths.
  *
  * Every check runs, and names the file and the remedy; the exit code says
- * whether all were content. A long file is a note, not a fault.
+ * whether all were content.
  */
 
 import { readFileSync } from "node:fs";
@@ -12,10 +12,9 @@ import { commandChecks, complaintOf } from "./check/commands.ts";
 import { missingDocstrings } from "./check/docstrings.ts";
 import { forbiddenUses } from "./check/forbidden.ts";
 import { wrongImports } from "./check/imports.ts";
+import { tooLong } from "./check/lengths.ts";
 import type { Problem, SourceFile } from "./check/report.ts";
 import { ensureDependencies, projectRoot } from "./setup.ts";
-
-const MANY_LINES = 400;
 
 function main(): number {
   ensureDependencies();
@@ -25,6 +24,7 @@ function main(): number {
     ["docstrings", missingDocstrings(sources)],
     ["imports", wrongImports(sources)],
     ["forbidden", forbiddenUses(all)],
+    ["lengths", tooLong(projectRoot)],
   ];
   let failures = 0;
   for (const check of commandChecks(projectRoot)) {
@@ -36,10 +36,6 @@ function main(): number {
     if (problems.length > 0) failures++;
     console.log(`${problems.length === 0 ? "ok  " : "FAIL"} ${name}`);
     for (const { file, problem, remedy } of problems) console.log(`  ${file}: ${problem}; ${remedy}`);
-  }
-  for (const { path, text } of sources) {
-    const lines = text.split("\n").length;
-    if (lines > MANY_LINES) console.log(`note ${path} has ${lines} lines: is it two stories?`);
   }
   return failures === 0 ? 0 : 1;
 }

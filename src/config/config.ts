@@ -82,12 +82,7 @@ export function loadConfig(
   const env = withoutBlanks(givenEnv);
   const file = fileOf(flags.config, env);
   const { clock = systemClock, log = jsonLog() } = options;
-  const kubeconfigPath = flags.kubeconfig ?? env["HOLDFAST_KUBECONFIG"] ?? file.kubeconfig;
-  if (kubeconfigPath === undefined)
-    throw new ConfigError(
-      "Cannot run without a kubeconfig: give one with --kubeconfig FILE, or kubeconfig: FILE in the configuration",
-    );
-  const kubeconfig = loadKubeconfig(kubeconfigPath, { clock, log });
+  const kubeconfig = loadKubeconfig(kubeconfigPathOf(flags, env, file), { clock, log });
   const warnings = [...kubeconfig.warnings];
   const stateDir = stateDirOf(flags.stateDir, env, file);
   const listen = listenAddresses(
@@ -127,6 +122,14 @@ export function loadConfig(
     limits: limitsOf({ ...file.limits, ...limitsOfEnv(env) }),
   };
   return { config, warnings };
+}
+
+function kubeconfigPathOf(flags: ConfigFlags, env: Env, file: FileConfig): string {
+  const path = flags.kubeconfig ?? env["HOLDFAST_KUBECONFIG"] ?? file.kubeconfig;
+  if (path !== undefined) return path;
+  throw new ConfigError(
+    "Cannot run without a kubeconfig: give one with --kubeconfig FILE, or kubeconfig: FILE in the configuration",
+  );
 }
 
 /** HOLDFAST_LINGER, HOLDFAST_SCOPE_MAX_ITEMS and so on, for each of `limits`. */

@@ -1,7 +1,11 @@
 import { describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { missingDocstrings } from "../../scripts/check/docstrings.ts";
 import { forbiddenUses } from "../../scripts/check/forbidden.ts";
 import { wrongImports } from "../../scripts/check/imports.ts";
+import { tooLong } from "../../scripts/check/lengths.ts";
 import { projectRoot } from "../../scripts/setup.ts";
 import { fastFolders } from "../../scripts/test.ts";
 
@@ -123,6 +127,37 @@ describe("forbidden uses", () => {
     ["README.md", "listens on 127.0.0.1:10268; five lines; see src/main.ts"],
   ])("%s with %p is fine", (path, text) => {
     expect(forbiddenUses([file(path, text)])).toEqual([]);
+  });
+});
+
+describe("lengths", () => {
+  const tree = (files: Readonly<Record<string, string>>) => {
+    const root = mkdtempSync(join(tmpdir(), "holdfast-lengths-"));
+    mkdirSync(join(root, "src"));
+    for (const [path, text] of Object.entries(files)) writeFileSync(join(root, path), text);
+    return root;
+  };
+  const lines = (count: number, line = "  a();") => Array.from({ length: count }, () => line).join("\n");
+
+  test("a file over 400 lines and a function over 50 are found by name; comments and blank lines of a function are free", () => {
+    const root = tree({
+      "src/long.ts": lines(401, "a();"),
+      "src/page.ts": `function long() {\n${lines(49)}\n}\nclass C {\n  method() {\n${lines(60)}\n  }\n}\n`,
+      "src/fits.ts": `function fits() {\n${lines(48)}\n\n${lines(60, "  // why")}\n}\nconst f = () => {\n${lines(48)}\n};\n`,
+      "src/whole.ts": lines(400, "a();"),
+    });
+    const found = tooLong(root, []).map(({ file, problem }) => `${file}: ${problem}`);
+    expect(found.sort()).toEqual([
+      expect.stringMatching(/^src\/long\.ts: .*\(401\)/),
+      expect.stringMatching(/^src\/page\.ts: .*`long`.*\(51\)/),
+      expect.stringMatching(/^src\/page\.ts: .*`method`.*\(62\)/),
+    ]);
+  });
+
+  test("what is on the list is let pass, and what need not be on it any more is found", () => {
+    const root = tree({ "src/long.ts": lines(401, "a();") });
+    expect(tooLong(root, ["src/long.ts"])).toEqual([]);
+    expect(tooLong(root, ["src/long.ts", "src/other.ts#gone"]).map(({ file }) => file)).toEqual(["src/other.ts#gone"]);
   });
 });
 

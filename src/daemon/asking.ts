@@ -1,0 +1,71 @@
+/**
+ * What is asked with our own credential to know how things stand: a probe of
+ * the link, and one of the storage behind it.
+ */
+
+import type { Credential } from "../kube/credential.ts";
+import { nodeOf } from "../node/own-node.ts";
+import type { StorageWord } from "../uplink/storage.ts";
+import type { Upstream, UpstreamCredential } from "../uplink/upstream.ts";
+import type { UpstreamAnswer } from "../uplink/upstream-answer.ts";
+
+/** What the API server says of its etcd; where it does not say, whether it can read our own node, or any namespace. */
+export async function askStorage(
+  upstream: Upstream,
+  own: Credential,
+  credential: UpstreamCredential,
+  signal: AbortSignal,
+): Promise<StorageWord> {
+  const ask = async (target: string): Promise<number> => {
+    const headers = [
+      ["Accept", "application/json"],
+      ["Accept-Encoding", "identity"],
+    ] as const;
+    const answer = await upstream.request({ method: "GET", target, headers, credential, signal });
+    await answer.bytes();
+    return answer.status;
+  };
+  try {
+    let status = await ask("/readyz/etcd");
+    const node = nodeOf(own);
+    if (status > 400 && status < 500)
+      status = await ask(node === undefined ? "/api/v1/namespaces/default" : `/api/v1/nodes/${node.name}`);
+    return status < 500 ? "well" : "silent";
+  } catch {
+    return "unanswered";
+  }
+}
+
+/** A version document, or the API server's own word that we may not see one, or not now. */
+function isSound({ word, status }: UpstreamAnswer): boolean {
+  return word === "answer" || status === 401 || status === 403 || status === 429;
+}
+
+/** A trifle that any API server answers at once. @returns the status. */
+export async function probe(
+  upstream: Upstream,
+  credential: UpstreamCredential,
+  serverCount: number,
+  signal: AbortSignal,
+): Promise<number> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const response = await upstream.request({
+        method: "GET",
+        target: "/version",
+        headers: [
+          ["Accept", "application/json"],
+          ["Accept-Encoding", "identity"],
+        ],
+        credential,
+        signal,
+        isProbe: true,
+      });
+      await response.bytes();
+      if (isSound(response)) return response.status;
+      throw new Error(`the API server answers ${response.status}`);
+    } catch (error) {
+      if (attempt + 1 >= serverCount || signal.aborted) throw error;
+    }
+  }
+}
