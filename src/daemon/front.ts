@@ -7,6 +7,7 @@ import { Forwarder } from "../front/forward.ts";
 import { isSignedForClients } from "../node/own-node.ts";
 import { listen, type Listener } from "../front/listen.ts";
 import { Proxy } from "../front/proxy.ts";
+import { OwnWrites } from "../front/own-writes.ts";
 import { Recordings } from "../front/recordings.ts";
 import { CopyServer } from "../front/serve.ts";
 import type { Callers } from "./callers.ts";
@@ -112,7 +113,8 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     storage,
   );
   const recordings = new Recordings(store, () => clock.nowMs());
-  const copies = new CopyServer(scopes, recordings, random, count);
+  const writes = new OwnWrites({ store, scopes, clock, retentionMs: config.limits.retentionMs });
+  const copies = new CopyServer(scopes, recordings, writes, random, count);
   const proxy = new Proxy({
     ...over.callers,
     link,
@@ -123,6 +125,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     sources,
     copies,
     recordings,
+    writes,
     store,
     upgrades: { upstream, link, proxyFor: config.upstream.proxyFor, onFailure },
     refusals,
@@ -132,5 +135,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     observe: (verb, code, seconds) => metrics.observe(verb, code, seconds),
   });
   const listeners = new Listeners(ground, proxy);
-  return { proxy, listeners, parts: [listeners, { name: "proxy", drain: () => proxy.stop() }] };
+  const written: Part = { name: "own writes", start: () => writes.start(), drain: () => writes.stop() };
+  link.onChange((isOnline) => isOnline || writes.save());
+  return { proxy, listeners, parts: [written, listeners, { name: "proxy", drain: () => proxy.stop() }] };
 }

@@ -24,11 +24,13 @@ import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { UnsaidError, UpstreamRefusedError } from "../uplink/scope-source.ts";
 import { prefersJson, route, type Route } from "./route.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
+import type { OwnWrites } from "./own-writes.ts";
 import type { Recordings } from "./recordings.ts";
 import { prefersYaml } from "../kube/representation.ts";
-import type { CopyServer } from "./serve.ts";
+import { objectAsked, type CopyServer } from "./serve.ts";
 import type { ServiceAccounts } from "../callers/service-accounts.ts";
-import { ListTap, RecordTap, WriteTap, type OnResourceVersion } from "./taps.ts";
+import { ListTap, RecordTap, type OnResourceVersion } from "./taps.ts";
+import { leavesObject, WriteTap } from "./write-tap.ts";
 import { refuseUpgrade, tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
 
 /** What the proxy is made of. */
@@ -41,6 +43,7 @@ export interface ProxyParts {
   readonly sources: ScopeUpstream;
   readonly copies: CopyServer;
   readonly recordings: Recordings;
+  readonly writes: OwnWrites;
   readonly nodeWrites: NodeWriter;
   /** Resolves when the node's writes may go up again after the link's return. */
   readonly mayWrite: () => Promise<void>;
@@ -247,22 +250,17 @@ export class Proxy {
       const live = copies.findObject(exchange, info, caller, (scope) => scope.state === "live");
       if (live !== undefined) return copies.object(exchange, live);
     }
-    const serve = async () => {
-      const found = kept()!;
-      if ("item" in found) copies.object(exchange, found);
-      else copies.recorded(exchange, found);
-    };
     return forwarder.forward(exchange, caller, {
       ...(isObject && prefersJson(info, exchange.accepted) && exchange.accepted[0]?.format === "protobuf"
         ? { accept: "application/json" }
         : {}),
       tap: this.#recordTap(exchange, info, caller, isObject),
-      fallback: { canServe: () => kept() !== undefined, serve },
+      fallback: { canServe: () => kept() !== undefined, serve: async () => kept()!() },
     });
   }
 
   #recordTap(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): RecordTap {
-    const { copies, recordings, refusals } = this.parts;
+    const { copies, recordings, refusals, writes } = this.parts;
     const best = exchange.accepted.slice(0, 1);
     return new RecordTap({
       keep: (answer) => recordings.keep(exchange, info, caller.principal, answer),
@@ -279,23 +277,26 @@ export class Proxy {
       onAllowed: () => {
         if (isObject) refusals.allowed(caller.principal, info);
       },
-      onGone: () => recordings.forget(caller.principal, info),
+      onGone: () => {
+        recordings.forget(caller.principal, info);
+        if (isObject) writes.withdraw(objectAsked(info, caller));
+      },
     });
   }
 
-  /** A write that went through makes the recording of its object old. Of where history stands its answer tells nothing: a write that changed nothing is answered with the object as old as it is. */
+  /** What a write's answer leaves. Of where history stands it tells nothing: a write that changed nothing is answered with the object as old as it is. */
   #writeTap(info: RequestInfo, caller: Caller): AnswerTap {
-    const { refusedTokens, store } = this.parts;
-    const isWrite = info.verb === "create" || info.verb === "update" || info.verb === "patch" || info.verb === "delete";
+    const { recordings, refusedTokens, writes } = this.parts;
     const onStatus = (status: number, word: Word) => {
       if (status === 401 && word === "refusal") void this.#refused(401, caller, undefined);
       else if (word !== "unsaid") refusedTokens.delete(caller.credential.id);
-      const { canonicalPath, subresource } = info;
-      const objectPath = subresource === "" ? canonicalPath : canonicalPath.slice(0, -subresource.length - 1);
-      if (isWrite && status < 300 && !caller.isImpersonating && !info.query.has("dryRun"))
-        store.deleteResponsesForPath(caller.principal, objectPath);
     };
-    return new WriteTap(onStatus);
+    if (caller.isImpersonating || !leavesObject(info)) return new WriteTap({ onStatus });
+    const onWritten = (contentType: string, body: Uint8Array) => {
+      const written = writes.answered({ ...objectAsked(info, caller), verb: info.verb }, contentType, body);
+      if (written?.isGone === true) recordings.forget(caller.principal, info);
+    };
+    return new WriteTap({ onStatus, onWritten });
   }
 
   /** A list that claims to be recent is newer than what is held now, or the API server's history went back. */
@@ -329,6 +330,7 @@ export class Proxy {
     // One token of a service account ends with its pod; the others' pods go on.
     if (this.parts.serviceAccounts.refused(id)) return;
     scopes.forget(caller.principal, () => true);
+    this.parts.writes.forget(caller.principal);
   }
 }
 

@@ -8,13 +8,17 @@ import type { Scope, WatchRequest } from "../cache/scope.ts";
 import { isKeptAs, type FoundObject, type Scopes } from "../cache/scopes.ts";
 import type { WatchSink } from "../cache/frames.ts";
 import { prefersYaml } from "../kube/representation.ts";
+import { readAnsweredObject } from "../kube/answered-object.ts";
 import type { Codec } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { StatusError, badRequest, expired, resourceVersionTooLarge, unavailable } from "../kube/status-error.ts";
 import type { ScopeIdentity, StoredResponse } from "../store/contract.ts";
 import { breakOff, writePieces } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
+import { withOwnWrites } from "./own-write-view.ts";
+import type { OwnWrites, WrittenWhere } from "./own-writes.ts";
 import type { Recordings } from "./recordings.ts";
+import type { Written } from "./written.ts";
 import type { Caller } from "../callers/identify.ts";
 import { flag, type RequestInfo } from "./request-info.ts";
 
@@ -23,6 +27,7 @@ export class CopyServer {
   constructor(
     private readonly scopes: Scopes,
     private readonly recordings: Recordings,
+    private readonly writes: OwnWrites,
     private readonly random: () => number,
     private readonly count: (what: "servedFromCache") => void,
   ) {}
@@ -55,12 +60,15 @@ export class CopyServer {
    * @throws {StatusError} 410, 504 or 503 as the copy cannot answer what was asked.
    */
   async list(exchange: Exchange, info: RequestInfo, scope: Scope | undefined): Promise<void> {
-    using snapshot = scope?.snapshot();
-    if (scope === undefined || snapshot === undefined) throw neverListed(info);
-    const { listed } = snapshot;
+    using rows = scope?.snapshot();
+    if (scope === undefined || rows === undefined) throw neverListed(info);
+    const { listed } = rows;
     checkListOptions(info, listed.resourceVersion);
     this.count("servedFromCache");
     const codec = scope.codec(listed);
+    const isMostRecent = (info.query.get("resourceVersion") ?? "") === "";
+    const snapshot =
+      isMostRecent && scope.state !== "live" ? withOwnWrites(this.writes, scope.identity, rows, codec) : rows;
     const { response } = exchange;
     response.writeHead(200, { "Content-Type": typeFor(exchange, codec), "Cache-Control": "no-cache, private" });
     try {
@@ -110,12 +118,10 @@ export class CopyServer {
     caller: Caller,
     isUsable: (scope: Scope) => boolean,
   ): FoundObject | undefined {
-    const { group, version, resource, name } = info;
-    const namespace = resource === "namespaces" ? "" : info.namespace;
     const included = info.query.get("includeObject") ?? "Metadata";
     const notBefore = info.query.get("resourceVersion") ?? "";
     return this.scopes.findObject(
-      { principal: caller.principal, group, version, resource, namespace, name },
+      objectAsked(info, caller),
       exchange.accepted,
       (scope) =>
         isUsable(scope) &&
@@ -139,9 +145,10 @@ export class CopyServer {
   }
 
   /**
-   * What answers a GET while offline: the object from a scope or a recorded answer, whichever was heard last.
+   * What answers a GET while the API server cannot, ready to be given: of an
+   * object the newest that this caller has been told, wherever that stands.
    *
-   * @param doubtedAtMs recordings of objects up to then do not count.
+   * @param doubtedAtMs recordings of objects and own writes up to then do not count.
    */
   kept(
     exchange: Exchange,
@@ -149,17 +156,40 @@ export class CopyServer {
     caller: Caller,
     isObject: boolean,
     doubtedAtMs = 0,
-  ): FoundObject | StoredResponse | undefined {
-    // What a recording says of its object's age is not read: it vouches for no moment.
-    const isRecent = !isObject || vouchesFor("0", info.query.get("resourceVersion") ?? "");
-    const known = isRecent ? this.recordings.find(exchange, info, caller.principal) : undefined;
-    const recorded = info.resource !== "" && (known?.storedAtMs ?? 0) <= doubtedAtMs ? undefined : known;
-    if (!isObject) return recorded;
+  ): (() => void) | undefined {
+    const recorded = this.recordings.find(exchange, info, caller.principal);
+    const believed = info.resource !== "" && (recorded?.storedAtMs ?? 0) <= doubtedAtMs ? undefined : recorded;
+    if (!isObject) return believed === undefined ? undefined : () => this.recorded(exchange, believed);
+    const where = objectAsked(info, caller);
+    const write = this.writes.find(where);
+    const asked = info.query.get("resourceVersion") ?? "";
+    const told: Told[] = [];
+    if (believed !== undefined) {
+      const { uid, resourceVersion } = metaOfAnswer(believed);
+      told.push({ uid, resourceVersion, atMs: believed.storedAtMs, give: () => this.recorded(exchange, believed) });
+    }
+    const written = write === undefined || write.atMs <= doubtedAtMs ? undefined : this.#readable(exchange, write);
+    if (write !== undefined && written !== undefined)
+      told.push({ ...write, give: () => this.recorded(exchange, written) });
+    const standing = told.filter((one) => vouchesFor(one.resourceVersion, asked) && !this.#wasSeenGone(where, one));
     const found = this.findObject(exchange, info, caller, () => true);
-    if (recorded === undefined) return found;
-    if (found?.scope.isItemEdited(found.item.meta.namespace, found.item.meta.name) === true) return found;
-    if (found !== undefined) return found.listed.lastContactMs >= recorded.storedAtMs ? found : recorded;
-    return this.#wasSeenGone(info, caller, recorded.storedAtMs) ? undefined : recorded;
+    if (found !== undefined)
+      standing.push({
+        ...found.item.meta,
+        atMs: found.listed.lastContactMs,
+        give: () => this.object(exchange, found),
+      });
+    return standing.filter((one) => !isGoneBy(write, one)).reduce<Told | undefined>(newest, undefined)?.give;
+  }
+
+  /** An own write as an answer, if this client can read its form. */
+  #readable(exchange: Exchange, { contentType, body, atMs }: Written): StoredResponse | undefined {
+    if (contentType === undefined || body === undefined) return undefined;
+    const format = contentType.startsWith("application/json") ? "json" : "protobuf";
+    if (!exchange.accepted.some((one) => one.format === format && one.as === "object")) return undefined;
+    const isYaml = format === "json" && prefersYaml(exchange.header("accept"));
+    const headers = { "content-type": isYaml ? "application/yaml" : contentType, "cache-control": "no-cache, private" };
+    return { status: 200, headers, body, storedAtMs: atMs };
   }
 
   /** Answers with a recording. */
@@ -178,20 +208,61 @@ export class CopyServer {
     exchange.response.end(response.body);
   }
 
-  /** A complete list that was heard from after the recording no longer has the object. */
-  #wasSeenGone(info: RequestInfo, caller: Caller, recordedAtMs: number): boolean {
-    const namespace = info.resource === "namespaces" ? "" : info.namespace;
-    for (const scope of this.scopes.of(caller.principal, info.group, info.version, info.resource)) {
+  /** A complete list that is newer no longer has the object. */
+  #wasSeenGone({ principal, group, version, resource, namespace, name }: WrittenWhere, one: Told): boolean {
+    for (const scope of this.scopes.of(principal, group, version, resource)) {
       const { fieldSelector, labelSelector } = scope.identity;
+      const { listed } = scope;
       const covers =
         (scope.identity.namespace === "" || scope.identity.namespace === namespace) &&
         labelSelector === "" &&
-        (fieldSelector === "" || fieldSelector === `metadata.name=${info.name}`);
-      if (covers && (scope.listed?.lastContactMs ?? 0) > recordedAtMs && scope.row(namespace, info.name) === undefined)
-        return true;
+        (fieldSelector === "" || fieldSelector === `metadata.name=${name}`);
+      if (!covers || listed === undefined || scope.row(namespace, name) !== undefined) continue;
+      const isNewer =
+        one.resourceVersion === ""
+          ? listed.lastContactMs > one.atMs
+          : compareResourceVersions(listed.resourceVersion, one.resourceVersion) >= 0;
+      if (isNewer) return true;
     }
     return false;
   }
+}
+
+/** Something that this caller was told of an object, and how to tell it again. */
+interface Told {
+  /** "" where it does not say. */
+  readonly uid: string;
+  readonly resourceVersion: string;
+  readonly atMs: number;
+  readonly give: () => void;
+}
+
+/** Where one does not say how old its object is, it counts when it was heard. */
+function newest(best: Told | undefined, one: Told): Told {
+  if (best === undefined) return one;
+  const isNewer =
+    best.resourceVersion === "" || one.resourceVersion === ""
+      ? one.atMs >= best.atMs
+      : compareResourceVersions(one.resourceVersion, best.resourceVersion) >= 0;
+  return isNewer ? one : best;
+}
+
+/** The caller has deleted it. */
+function isGoneBy(write: Written | undefined, { uid, atMs }: Told): boolean {
+  if (write?.isGone !== true) return false;
+  return write.uid !== "" && uid !== "" ? write.uid === uid : atMs <= write.atMs;
+}
+
+/** Which object a recorded answer is about: of a Table the one in its row. */
+function metaOfAnswer({ headers, body }: StoredResponse): { readonly uid: string; readonly resourceVersion: string } {
+  const object = readAnsweredObject(headers["content-type"] ?? "", body);
+  return object?.meta ?? { uid: "", resourceVersion: "" };
+}
+
+/** The object that a request names. */
+export function objectAsked(info: RequestInfo, { principal }: Caller): WrittenWhere {
+  const { group, version, resource, name } = info;
+  return { principal, group, version, resource, name, namespace: resource === "namespaces" ? "" : info.namespace };
 }
 
 /** JSON is YAML, and whoever wants that alone is told that it is. */

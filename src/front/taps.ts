@@ -95,22 +95,6 @@ export class ListTap implements AnswerTap {
   }
 }
 
-/** Notes whether a write went through. */
-export class WriteTap implements AnswerTap {
-  constructor(private readonly onStatus: (status: number, word: Word) => void) {}
-
-  head(status: number, _headers: UpstreamHeaders, word: Word): boolean {
-    this.onStatus(status, word);
-    return false;
-  }
-
-  chunk(): void {}
-
-  end(): void {}
-
-  abort(): void {}
-}
-
 const MAX_RECORDED_BYTES = 8 * 1024 * 1024;
 const RECORDED_HEADERS = ["content-type", "etag", "vary", "cache-control", "last-modified"];
 

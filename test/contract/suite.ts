@@ -487,7 +487,9 @@ export function contractSuite(name: string, connect: () => Promise<Target>): voi
           metadata: { name: "held", finalizers: ["holdfast.dev/contract"] },
         });
         const path = `${configMaps}/held`;
-        await send(path, { method: "DELETE" });
+        // Also of a kind whose DELETE answers with a Status: it is not gone.
+        const answer = (await send(path, { method: "DELETE" })).json;
+        expect(answer).toMatchObject({ kind: "ConfigMap", metadata: { deletionTimestamp: expect.any(String) } });
         const marked = (await client.get(path)).json;
         expect(marked.metadata).toMatchObject({ deletionTimestamp: expect.any(String), deletionGracePeriodSeconds: 0 });
         expect((await merge(path, { metadata: { finalizers: null } })).status).toBe(200);

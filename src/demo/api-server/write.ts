@@ -228,7 +228,10 @@ export async function serveDelete(world: World, exchange: Exchange, resource: Re
     isDryRun(exchange) || (Array.isArray(options["dryRun"]) && options["dryRun"].length > 0)
       ? present
       : deleteObject(world, resource, present, options["gracePeriodSeconds"]);
-  if (DELETE_RETURNS_OBJECT.has(resource.resource)) return exchange.send(200, render.contentType, render.single(last));
+  const isMarkedOnly =
+    last !== present && textAt(last, "metadata.deletionTimestamp") !== "" && isThere(world, resource, last);
+  if (DELETE_RETURNS_OBJECT.has(resource.resource) || isMarkedOnly)
+    return exchange.send(200, render.contentType, render.single(last));
   const details: JsonObject = {
     name,
     ...(resource.group ? { group: resource.group } : {}),
@@ -236,6 +239,11 @@ export async function serveDelete(world: World, exchange: Exchange, resource: Re
     uid: textAt(present, "metadata.uid"),
   };
   exchange.sendStatus(200, { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", details });
+}
+
+function isThere({ store }: World, resource: Resource, object: JsonObject): boolean {
+  const key = keyOf(resource, textAt(object, "metadata.namespace"), textAt(object, "metadata.name"));
+  return store.get(storageName(resource), key) !== undefined;
 }
 
 /** DELETE of a collection; answers with what it held. */
