@@ -108,7 +108,7 @@ export interface ListWriter {
   abort(): void;
 }
 
-/** A frozen view of one scope; events committed later do not show. Close it, or a write-ahead log grows without end. */
+/** A frozen view of one scope; events committed later do not show. To be closed. */
 export interface ScopeSnapshot extends Disposable {
   readonly listed: ListedState;
   readonly itemCount: number;
@@ -117,6 +117,7 @@ export interface ScopeSnapshot extends Disposable {
   /**
    * All items in the API server's order (by the text "namespace/name", or "name"), read as they are asked for. May be consumed across await points; an item shares memory with some of its neighbours.
    *
+   * @throws {SnapshotGoneError} from the iteration when its reader stood still for seconds and rows changed meanwhile: the answer must break off and be asked for again.
    * @throws {ScopeDamagedError} from the iteration when rows are damaged or missing: the answer must break off, for a list that is silently short deletes things. The scope is unlisted then.
    */
   items(): Iterable<Item>;
@@ -199,7 +200,7 @@ export interface Copy {
 export interface Store {
   /** All copies, the longest known first. */
   copies(): Copy[];
-  /** The copy of this identity, made empty if there is none; the same handle until it is dropped. */
+  /** The copy of this identity, made empty if there is none; the same handle until it is dropped. Nothing is written before its first list is committed. */
   openCopy(identity: ScopeIdentity, nowMs: number): Copy;
 
   putResponse(key: ResponseKey, response: StoredResponse, options: { readonly isSecret: boolean }): void;

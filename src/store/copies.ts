@@ -13,6 +13,7 @@
  * - A number, of a copy or of rows, is given out once in the life of a file.
  */
 
+import type { Database } from "bun:sqlite";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Item } from "../kube/codec.ts";
@@ -22,7 +23,7 @@ import type { Commits } from "./commits.ts";
 import { identityText, type ListWriter, type ScopeIdentity, type ScopeSnapshot } from "./contract.ts";
 import { StoredCopy, type CopyParts } from "./copy.ts";
 import { Dictionaries } from "./dictionaries.ts";
-import { ScopeDamagedError } from "./errors.ts";
+import { ScopeDamagedError, SnapshotGoneError } from "./errors.ts";
 import { StagedList } from "./list-writer.ts";
 import {
   clearRows,
@@ -40,11 +41,12 @@ import {
   type RowPacking,
   type Tally,
 } from "./object-rows.ts";
+import type { Opened } from "./place.ts";
 import { readNumber, saveNumber } from "./schema.ts";
 import { deleteScope, insertScope, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
 import type { Sealer } from "./seal.ts";
 import type { Sums } from "./sums.ts";
-import { Readers, copiedSnapshot, readingSnapshot, type SnapshotParts } from "./snapshot.ts";
+import { ReadingSnapshot, Readers, copiedSnapshot, type SnapshotParts } from "./snapshot.ts";
 
 /** What copies need of their store. */
 export interface CopiesParts {
@@ -92,12 +94,12 @@ export class Copies {
     return [...this.#copies.values()];
   }
 
-  /** The copy of this identity, made empty if there is none. */
+  /** The copy of this identity, made empty if there is none; on disk it comes with its first list. */
   open(identity: ScopeIdentity, nowMs: number): StoredCopy {
     const text = identityText(identity);
     const known = this.#copies.get(text);
     if (known !== undefined) return known;
-    const copy = this.#remember({
+    return this.#remember({
       id: this.#nextId++,
       identity,
       rows: 0,
@@ -106,11 +108,6 @@ export class Copies {
       lastUsedMs: nowMs,
       isWithheld: false,
     });
-    this.#backing.write(() => {
-      insertScope(this.#db, this.parts.sums, copy);
-      saveNumber(this.#db, "next_copy", this.#nextId);
-    });
-    return copy;
   }
 
   /** One object as it is kept now, queued or not. */
@@ -147,6 +144,7 @@ export class Copies {
     const { rows } = copy;
     this.parts.commits().forget(copy);
     copy.forgetRows();
+    if (!copy.isStored) return;
     this.#backing.write(() => {
       if (rows !== 0) this.#clear(rows);
       saveHead(this.#db, this.parts.sums, copy);
@@ -179,7 +177,7 @@ export class Copies {
       () => this.#readAll(),
       () => this.#readAll(),
     );
-    for (const scope of found.scopes) this.#remember(scope);
+    for (const scope of found.scopes) this.#remember(scope).isStored = true;
     this.#isLoaded = true;
     const last = (numbers: Iterable<number>) => Math.max(0, ...numbers);
     this.#nextRows = Math.max(
@@ -221,6 +219,7 @@ export class Copies {
   }
 
   #adoptCopy(copy: StoredCopy, found: StoredScope | undefined): void {
+    if (!copy.isStored) return;
     if (found === undefined) insertScope(this.#db, this.parts.sums, copy);
     if (
       found?.rows === copy.rows &&
@@ -255,6 +254,7 @@ export class Copies {
     const staged = [...copy.lists].flatMap((list) => list.orphaned() ?? []);
     copy.isDropped = true;
     copy.forgetRows();
+    if (!copy.isStored && staged.length === 0) return;
     this.#backing.write(() => {
       for (const number of [rows, ...staged]) if (number !== 0) this.#clear(number);
       deleteScope(this.#db, copy.id);
@@ -293,9 +293,14 @@ export class Copies {
 
   /** Within a transaction: the copy as it is to be; what is remembered follows once that is written. */
   #saveWhole(next: StoredScope, copy: StoredCopy): void {
+    if (!copy.isStored) {
+      insertScope(this.#db, this.parts.sums, next);
+      saveNumber(this.#db, "next_copy", this.#nextId);
+    }
     saveHead(this.#db, this.parts.sums, next);
     saveMarks(this.#db, this.parts.sums, next);
     this.#backing.afterCommit(() => {
+      copy.isStored = true;
       copy.listed = next.listed;
       copy.rows = next.rows;
       copy.tally = next.tally;
@@ -312,10 +317,18 @@ export class Copies {
       if (copy.rows === rows) this.#lose(copy, row);
       return new ScopeDamagedError(`Cannot read ${copy.identity.resource}: kept rows are damaged`);
     };
+    const { opened } = this.#backing;
     return this.#backing.read(() => {
-      const parts: SnapshotParts = { listed, packing: this.#packing(copy, rows), tally: { ...tally }, damaged };
+      const parts: SnapshotParts = {
+        listed,
+        packing: this.#packing(copy, rows),
+        tally: { ...tally },
+        damaged,
+        gone: () => new SnapshotGoneError(copy.identity.resource),
+        present: () => (this.#backing.opened === opened ? this.#db : undefined),
+      };
       try {
-        return this.#backing.opened.isConcurrent ? this.#readingSnapshot(parts) : copiedSnapshot(this.#db, parts);
+        return opened.isConcurrent ? this.#readingSnapshot(parts) : copiedSnapshot(this.#db, parts);
       } catch (error) {
         if (error instanceof ScopeDamagedError) return undefined;
         throw error;
@@ -326,20 +339,26 @@ export class Copies {
   #readingSnapshot(parts: SnapshotParts): ScopeSnapshot {
     const { opened } = this.#backing;
     const reader = this.#readers.take(opened);
-    const release = () => {
-      try {
-        reader.run("ROLLBACK");
-        this.#readers.give(reader, opened);
-      } catch {
-        reader.close();
-      }
-    };
     try {
-      return readingSnapshot(reader, parts, release);
+      return new ReadingSnapshot(reader, parts, this.#readers, (given) => this.#giveReader(given, opened));
     } catch (error) {
       reader.close();
       throw error;
     }
+  }
+
+  #giveReader(reader: Database, opened: Opened): void {
+    try {
+      reader.run("ROLLBACK");
+      this.#readers.give(reader, opened);
+    } catch {
+      reader.close();
+    }
+  }
+
+  /** Readers that stand give the log free, wherever their clients are. */
+  releaseReaders(): void {
+    this.#readers.releaseAll();
   }
 
   #sizeOf({ rows }: StoredCopy): { readonly items: number; readonly bytes: number } {
@@ -358,7 +377,7 @@ export class Copies {
     const packing = this.#packing(copy, rows);
     let checked = 0;
     const broken: ObjectRow[] = [];
-    for (const page of pagesOf(this.#db, placesOf(this.#db, rows, "arrival"))) {
+    for (const page of pagesOf(() => this.#db, placesOf(this.#db, rows, "arrival"))) {
       for (const row of page) {
         checked++;
         if (itemOf(row, packing) === undefined) broken.push(row);

@@ -45,6 +45,8 @@ export class StoredCopy implements Copy, StoredScope {
   lastUsedMs: number;
   isWithheld: boolean;
   isDropped = false;
+  /** It has a row on disk: one that never had a list leaves no mark there. */
+  isStored = false;
   /** Its marks moved and are not written yet. */
   isTouched = false;
   /** Lists under way. */
@@ -89,6 +91,7 @@ export class StoredCopy implements Copy, StoredScope {
       };
     }
     if (isWithheld !== undefined) this.isWithheld = isWithheld;
+    if (!this.isStored) return;
     this.isTouched = true;
     parts.touched(this, isPartlyTold !== undefined || isWithheld !== undefined);
   }

@@ -22,3 +22,13 @@ export class CopyDroppedError extends EdgeError {
     super(`Cannot use the copy of ${resource}: it was dropped`);
   }
 }
+
+/** A reader stood still for so long that what it was reading has changed: its answer breaks off, the copy is as good as ever. */
+export class SnapshotGoneError extends EdgeError {
+  override readonly name = "SnapshotGoneError";
+  readonly code = "SNAPSHOT_GONE";
+
+  constructor(resource: string) {
+    super(`Cannot read a list of ${resource} to its end: it changed while its reader stood still`);
+  }
+}

@@ -344,5 +344,5 @@ function listedAs(
 }
 
 function* stagedRows(database: Database, rows: number): Generator<ObjectRow, void> {
-  for (const page of pagesOf(database, placesOf(database, rows, "arrival"))) yield* page;
+  for (const page of pagesOf(() => database, placesOf(database, rows, "arrival"))) yield* page;
 }

@@ -192,46 +192,68 @@ export function tallyOf(database: Database, rows: number): Tally {
     .get(rows) as Tally;
 }
 
-/** Where a row lies, and how long its item is. */
-export interface RowPlace {
-  readonly id: number;
-  readonly size: number;
+/** Where rows lie, how long their items are, and their sums: sixteen bytes a row, for a reader may stand long. */
+export interface RowPlaces {
+  readonly ids: Float64Array;
+  readonly sizes: Uint32Array;
+  readonly checksums: Int32Array;
 }
 
 /** Where the rows of a number lie: in key order for a list, in order of arrival for a scan. */
-export function placesOf(database: Database, rows: number, order: "key" | "arrival"): RowPlace[] {
+export function placesOf(database: Database, rows: number, order: "key" | "arrival"): RowPlaces {
   // The inner query sorts the numbers, so that pages are read in the order they lie.
   const inner = "SELECT id FROM objects WHERE rows = ?";
   const sorted = order === "key" ? "key" : "id";
-  return database
-    .query(`SELECT id, size FROM objects WHERE id IN (${inner}) ORDER BY ${sorted}`)
-    .all(rows) as RowPlace[];
+  return placesFrom(
+    database.query(`SELECT id, size, checksum FROM objects WHERE id IN (${inner}) ORDER BY ${sorted}`).values(rows) as [
+      number,
+      number,
+      number,
+    ][],
+  );
 }
 
 /** The same by reading the whole table, for a file whose index may be what is damaged. */
-export function placesByScan(database: Database, rows: number): RowPlace[] {
-  return database.query("SELECT id, size FROM objects NOT INDEXED WHERE rows = ? ORDER BY id").all(rows) as RowPlace[];
+export function placesByScan(database: Database, rows: number): RowPlaces {
+  return placesFrom(
+    database.query("SELECT id, size, checksum FROM objects NOT INDEXED WHERE rows = ? ORDER BY id").values(rows) as [
+      number,
+      number,
+      number,
+    ][],
+  );
 }
 
-/** Rows of a number, a page at a time: at most 64 rows or some 256 KB of items, so that large objects do not add up. */
+function placesFrom(values: readonly (readonly [id: number, size: number, checksum: number])[]): RowPlaces {
+  return {
+    ids: Float64Array.from(values, ([id]) => id),
+    sizes: Uint32Array.from(values, ([, size]) => size),
+    checksums: Int32Array.from(values, ([, , checksum]) => checksum),
+  };
+}
+
+/** How many rows are read at once from here: at most 64, or some 256 KB of items, so that large objects do not add up. */
+export function pageLength({ sizes }: RowPlaces, from: number): number {
+  let at = from;
+  for (let bytes = 0; at < sizes.length && at - from < PAGE_ROWS; at++) {
+    bytes += sizes[at]!;
+    if (bytes > PAGE_BYTES && at > from) break;
+  }
+  return at - from;
+}
+
+/** Rows, a page at a time. @param database asked for each page anew. */
 export function* pagesOf(
-  database: Database,
-  places: readonly RowPlace[],
+  database: () => Database,
+  places: RowPlaces,
 ): Generator<(ObjectRow & { readonly id: number })[], void> {
-  const query = database.query(
-    `SELECT objects.id, ${ROW_COLUMNS_OF_OBJECTS} FROM json_each(?) AS wanted CROSS JOIN objects ON objects.id = wanted.value`,
-  );
-  for (let at = 0; at < places.length;) {
-    const ids: number[] = [];
-    for (
-      let bytes = 0;
-      at < places.length && ids.length < PAGE_ROWS && (ids.length === 0 || bytes + places[at]!.size <= PAGE_BYTES);
-      at++
-    ) {
-      ids.push(places[at]!.id);
-      bytes += places[at]!.size;
-    }
-    yield query.all(JSON.stringify(ids)) as (ObjectRow & { readonly id: number })[];
+  for (let at = 0; at < places.ids.length;) {
+    const ids = places.ids.subarray(at, (at += pageLength(places, at)));
+    yield database()
+      .query(
+        `SELECT objects.id, ${ROW_COLUMNS_OF_OBJECTS} FROM json_each(?) AS wanted CROSS JOIN objects ON objects.id = wanted.value`,
+      )
+      .all(JSON.stringify([...ids])) as (ObjectRow & { readonly id: number })[];
   }
 }
 

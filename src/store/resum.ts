@@ -78,7 +78,7 @@ function resumScope(
   };
   const tally = { objects: 0, digest: 0 };
   const update = database.query("UPDATE objects SET checksum = ? WHERE id = ?");
-  for (const page of pagesOf(database, placesByScan(database, rows)))
+  for (const page of pagesOf(() => database, placesByScan(database, rows)))
     for (const row of page) {
       if (!isWhole(row, { ...packing, sums: sums.from })) throw new BrokenSumError();
       const { checksum } = summed(row, { ...packing, sums: sums.to });

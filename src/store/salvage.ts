@@ -115,7 +115,7 @@ function copyScope({ from, to, sealer, sums }: Way, scope: StoredScope, bytesLef
       sums.to.of(dictionary.value, dictionaryText(rows)),
       dictionary.value,
     );
-  for (const page of pagesOf(from, placesByScan(from, rows))) {
+  for (const page of pagesOf(() => from, placesByScan(from, rows))) {
     for (const row of page) {
       if (!isWhole(row, { ...packing, sums: sums.from })) throw new DamagedError();
       const kept = summed(row, { ...packing, sums: sums.to });

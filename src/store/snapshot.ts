@@ -1,11 +1,19 @@
 /**
  * Frozen views of a scope, on connections of their own.
  *
- * A reader holds a read transaction: in WAL it sees one moment for as long as
- * it likes while commits go on. Rows are read in pages, and a page is unpacked
- * at once. What is read is held against the scope's tally, so that a list is
- * whole or ends with an error: an answer that breaks off is asked for again,
- * one that is silently short deletes things.
+ * A reader begins with a read transaction: in WAL it sees one moment while
+ * commits go on. As long as any reader stands, the log cannot begin anew, so a
+ * client that reads slowly must not hold one:
+ *
+ *   0 s     transaction opened; most lists are read to their end within it
+ *   5 s     given back; what is kept is where each row lies, and its sum
+ *   later   rows are read as they lie now: the same sum is the same row,
+ *           any other means that the moment is gone, and the answer breaks off
+ *
+ * The same when the log has grown beyond its bound, without waiting. What is
+ * read is held against the scope's tally, so that a list is whole or ends with
+ * an error: an answer that breaks off is asked for again, one that is silently
+ * short deletes things.
  */
 
 import { Database } from "bun:sqlite";
@@ -14,26 +22,35 @@ import type { Item } from "../kube/codec.ts";
 import type { ListedState, ScopeSnapshot } from "./contract.ts";
 import {
   itemsOf,
+  pageLength,
   pagesOf,
   placesOf,
   tallyOf,
   type ObjectRow,
   type RowPacking,
-  type RowPlace,
+  type RowPlaces,
   type Tally,
 } from "./object-rows.ts";
 import type { Opened } from "./place.ts";
 
 const MAX_IDLE = 2;
 const IDLE_MS = 30_000;
+/** How long a reader may hold the log. */
+const HOLD_MS = 5_000;
 
-/** Idle read connections, few and not for long. */
+/** Read connections: idle ones, few and not for long, and those with a transaction. */
 export class Readers {
   #idle: Database[] = [];
   #of: Opened | undefined;
   #cancelClose: (() => void) | undefined;
+  readonly #standing = new Set<() => void>();
 
   constructor(private readonly clock: Clock) {}
+
+  /** How many hold a transaction. */
+  get standing(): number {
+    return this.#standing.size;
+  }
 
   /** A connection to this database. @throws what SQLite says. */
   take(opened: Opened): Database {
@@ -56,6 +73,21 @@ export class Readers {
     this.#cancelClose = this.clock.after(IDLE_MS, () => this.close());
   }
 
+  /** Has a transaction given back when its time is over, or the log is too long. @returns takes it off the list. */
+  hold(release: () => void): () => void {
+    this.#standing.add(release);
+    const cancel = this.clock.after(HOLD_MS, release);
+    return () => {
+      cancel();
+      this.#standing.delete(release);
+    };
+  }
+
+  /** All transactions are given back now. */
+  releaseAll(): void {
+    for (const release of [...this.#standing]) release();
+  }
+
   /** Closes the idle ones; those in use close when they are given back. */
   close(): void {
     this.#cancelClose?.();
@@ -73,41 +105,115 @@ export interface SnapshotParts {
   readonly tally: Tally;
   /** Called once with what was found wrong; its answer is thrown. */
   readonly damaged: (row: ObjectRow | undefined) => Error;
+  /** The moment cannot be read any more; its answer is thrown. */
+  readonly gone: () => Error;
+  /** The database that the rows lie in now; undefined if it is another by now. */
+  readonly present: () => Database | undefined;
 }
 
-/** A view on a reader's open transaction. @throws {ScopeDamagedError} if rows are missing. */
-export function readingSnapshot(reader: Database, parts: SnapshotParts, release: () => void): ScopeSnapshot {
-  const { rows } = parts.packing;
-  reader.run("BEGIN");
-  const found = (reader.query("SELECT count(*) AS n FROM objects WHERE rows = ?").get(rows) as { n: number }).n;
-  if (found !== parts.tally.objects) throw parts.damaged(undefined);
-  let places: readonly RowPlace[] | undefined;
-  let isOpen = true;
-  const inOrder = () => {
-    if (!isOpen) throw new RangeError("Cannot read a snapshot: it is closed");
-    return (places ??= placesOf(reader, rows, "key"));
-  };
-  return {
-    listed: parts.listed,
-    itemCount: found,
-    *itemSizes() {
-      for (const { size } of inOrder()) yield size;
-    },
-    *items() {
-      let digest = 0;
-      for (const page of guarded(pagesOf(reader, inOrder()), parts)) {
-        for (const { checksum } of page) digest += checksum;
-        yield* whole(page, parts);
-        if (!isOpen) throw new RangeError("Cannot read a snapshot: it is closed");
+/** A view on a reader's transaction, for as long as it may have one. @throws {ScopeDamagedError} if rows are missing. */
+export class ReadingSnapshot implements ScopeSnapshot {
+  readonly listed: ListedState;
+  readonly itemCount: number;
+  /** Undefined once the transaction was given back. */
+  #reader: Database | undefined;
+  #places: RowPlaces | undefined;
+  #isOpen = true;
+  readonly #unhold: () => void;
+
+  constructor(
+    reader: Database,
+    private readonly parts: SnapshotParts,
+    readers: Readers,
+    private readonly give: (reader: Database) => void,
+  ) {
+    this.listed = parts.listed;
+    reader.run("BEGIN");
+    const { rows } = parts.packing;
+    this.itemCount = (reader.query("SELECT count(*) AS n FROM objects WHERE rows = ?").get(rows) as { n: number }).n;
+    if (this.itemCount !== parts.tally.objects) throw parts.damaged(undefined);
+    this.#reader = reader;
+    this.#unhold = readers.hold(() => this.#release());
+  }
+
+  *itemSizes(): Generator<number, void> {
+    const { sizes } = this.#inOrder();
+    for (const size of sizes) yield size;
+  }
+
+  *items(): Generator<Item, void> {
+    const places = this.#inOrder();
+    let digest = 0;
+    let at = 0;
+    for (const page of this.#guarded(pagesOf(() => this.#database(), places))) {
+      // A row that is gone, or another state of it, is damage only within the transaction.
+      if (this.#reader === undefined) this.#checkUnmoved(page, places, at);
+      at += page.length;
+      for (const { checksum } of page) digest += checksum;
+      yield* whole(page, this.parts);
+      if (!this.#isOpen) throw closed();
+    }
+    if (digest !== this.parts.tally.digest) throw this.parts.damaged(undefined);
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#giveBack();
+  }
+
+  #inOrder(): RowPlaces {
+    if (!this.#isOpen) throw closed();
+    return (this.#places ??= placesOf(this.#database(), this.parts.packing.rows, "key"));
+  }
+
+  #database(): Database {
+    const database = this.#reader ?? this.parts.present();
+    if (database === undefined) throw this.parts.gone();
+    return database;
+  }
+
+  #checkUnmoved(page: readonly (ObjectRow & { readonly id: number })[], places: RowPlaces, from: number): void {
+    const isSame = page.every(
+      ({ id, checksum }, n) => id === places.ids[from + n] && checksum === places.checksums[from + n],
+    );
+    const asked = pageLength(places, from);
+    if (!isSame || page.length !== asked) throw this.parts.gone();
+  }
+
+  /** What is still to be read must be found without the transaction. */
+  #release(): void {
+    if (this.#reader === undefined) return;
+    try {
+      this.#inOrder();
+    } catch {
+      // The file cannot be read: who goes on reading is told so.
+    }
+    this.#giveBack();
+  }
+
+  #giveBack(): void {
+    this.#unhold();
+    const reader = this.#reader;
+    this.#reader = undefined;
+    if (reader !== undefined) this.give(reader);
+  }
+
+  /** A page that SQLite itself cannot read is damage, too. */
+  *#guarded<T>(pages: Iterator<T>): Generator<T, void> {
+    for (;;) {
+      let next: IteratorResult<T>;
+      const isStanding = this.#reader !== undefined;
+      try {
+        next = pages.next();
+      } catch (error) {
+        if (error instanceof RangeError) throw error;
+        throw isStanding ? this.parts.damaged(undefined) : this.parts.gone();
       }
-      if (digest !== parts.tally.digest) throw parts.damaged(undefined);
-    },
-    [Symbol.dispose]() {
-      if (!isOpen) return;
-      isOpen = false;
-      release();
-    },
-  };
+      if (next.done === true) return;
+      yield next.value;
+    }
+  }
 }
 
 /** Where no second connection can see the rows: a copy, made at once. @throws {ScopeDamagedError} */
@@ -115,7 +221,7 @@ export function copiedSnapshot(database: Database, parts: SnapshotParts): ScopeS
   const { rows } = parts.packing;
   const { objects, digest } = tallyOf(database, rows);
   if (objects !== parts.tally.objects || digest !== parts.tally.digest) throw parts.damaged(undefined);
-  const copy = [...pagesOf(database, placesOf(database, rows, "key"))];
+  const copy = [...pagesOf(() => database, placesOf(database, rows, "key"))];
   return {
     listed: parts.listed,
     itemCount: objects,
@@ -136,17 +242,6 @@ function* whole(page: readonly ObjectRow[], parts: SnapshotParts): Generator<Ite
   if (damaged !== undefined) throw parts.damaged(damaged);
 }
 
-/** A page that SQLite itself cannot read is damage, too. */
-function* guarded<T>(pages: Iterator<T>, parts: SnapshotParts): Generator<T, void> {
-  for (;;) {
-    let next: IteratorResult<T>;
-    try {
-      next = pages.next();
-    } catch (error) {
-      if (error instanceof RangeError) throw error;
-      throw parts.damaged(undefined);
-    }
-    if (next.done === true) return;
-    yield next.value;
-  }
+function closed(): RangeError {
+  return new RangeError("Cannot read a snapshot: it is closed");
 }

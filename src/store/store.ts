@@ -47,6 +47,8 @@ export interface StoreOptions {
 }
 
 const TRIM_EVERY_MS = 60_000;
+/** Four times what SQLite lets it grow to between two checkpoints. */
+const MAX_LOG_BYTES = 16 * 1024 * 1024;
 
 /**
  * Opens the store of a state folder, and locks the folder for this process.
@@ -122,7 +124,10 @@ export class SqliteStore implements Store {
       get: (copy, namespace, name) => this.#copies.get(copy, namespace, name),
       writeObject: (...args) => this.#copies.writeObject(...args),
       lost: (copy) => this.#copies.unlist(copy),
-      committed: () => this.#maintain(),
+      committed: () => {
+        this.#boundLog();
+        this.#maintain();
+      },
     });
     this.#lastTrimMs = clock.monotonicMs();
     this.#quarantine.load();
@@ -307,6 +312,15 @@ export class SqliteStore implements Store {
 
   #claim(cluster: Cluster): void {
     this.putValue(CLUSTER_VALUE, Buffer.from(cluster.join(",")));
+  }
+
+  /** The log begins anew only in a moment without readers: beyond its bound they are not waited for. */
+  #boundLog(): void {
+    const { mode, path } = this.#backing.opened;
+    if (mode === "memory" && path === ":memory:") return;
+    if (sizeOf(`${path}-wal`) <= MAX_LOG_BYTES) return;
+    this.#copies.releaseReaders();
+    this.#backing.read(() => this.#backing.database.run("PRAGMA wal_checkpoint(TRUNCATE)"), nothing);
   }
 
   /** Once a minute, behind a commit: is the file still there, and does it stay within its bounds? */

@@ -3,8 +3,8 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Item } from "../../src/kube/codec.ts";
 import { message, text, varint } from "../../src/kube/protobuf-wire.ts";
-import type { ScopeIdentity } from "../../src/store/contract.ts";
-import { CopyDroppedError, ScopeDamagedError } from "../../src/store/errors.ts";
+import type { Copy, ScopeIdentity } from "../../src/store/contract.ts";
+import { CopyDroppedError, ScopeDamagedError, SnapshotGoneError } from "../../src/store/errors.ts";
 import {
   Bench,
   PODS,
@@ -76,6 +76,30 @@ describe("a scope", () => {
     expect(store.status()).toMatchObject({ objects: 1, scopes: 1 });
     expect(bench.look("SELECT rows FROM dictionaries")).toHaveLength(1);
     expect(contentOf(other)).toEqual(["shop/a@1"]);
+  });
+
+  test("that never came to a list leaves no mark on disk, dropped or not", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const { commits } = store.status();
+    const copies = Array.from({ length: 200 }, (_, n) => store.openCopy({ ...PODS, principal: `token:${n}` }, 1));
+    for (const [n, copy] of copies.entries()) {
+      const writer = copy.beginList();
+      copy.touch({ lastUsedMs: 2 });
+      if (n % 2 === 0) writer.abort();
+      if (n % 3 === 0) copy.drop();
+    }
+    store.settle();
+    expect(store.status().commits).toBe(commits);
+    expect(bench.look("SELECT * FROM scopes")).toEqual([]);
+    list(copies[1]!, [item("a", 1)], 5);
+    store.close();
+    expect(
+      bench
+        .open()
+        .copies()
+        .map(({ identity }) => identity.principal),
+    ).toEqual(["token:1"]);
   });
 
   test("numbers of dropped copies and of their rows are never given out again, restart or not", () => {
@@ -526,6 +550,73 @@ describe("a snapshot", () => {
     copy.drop();
     await Promise.all(readers);
     for (const versions of seen) expect(versions).toEqual(numbered(300).map(({ meta }) => meta.resourceVersion));
+  });
+
+  test("read to its end however slowly, while nothing of it changes; after five seconds no transaction stands", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const copy = listedScope(store, numbered(200));
+    const other = listedScope(store, numbered(10), 100, { ...PODS, resource: "configmaps" });
+    using snapshot = copy.snapshot()!;
+    const items = snapshot.items()[Symbol.iterator]();
+    const versions = [items.next().value!.meta.resourceVersion];
+    bench.clock.pass(60_000);
+    // Other copies move on, and the log with them.
+    for (const one of numbered(300, 9_000)) other.put(one, one.meta.resourceVersion, 1);
+    store.flush();
+    expect(bench.checkpoint()).toMatchObject({ busy: 0 });
+    for (const one of { [Symbol.iterator]: () => items }) versions.push(one.meta.resourceVersion);
+    expect(versions).toEqual(numbered(200).map(({ meta }) => meta.resourceVersion));
+  });
+
+  for (const { name, change } of [
+    { name: "an object changes", change: (copy: Copy) => copy.put(item("pod-00150", 900), "900", 1) },
+    { name: "an object goes", change: (copy: Copy) => copy.delete(item("pod-00150", 900), "900", 1) },
+    { name: "the copy is dropped", change: (copy: Copy) => copy.drop() },
+    { name: "it is listed anew", change: (copy: Copy) => void list(copy, numbered(100, 500), 900) },
+  ])
+    test(`of a reader that stood still breaks off when ${name}, and the copy is none the worse`, () => {
+      using bench = new Bench();
+      const store = bench.open();
+      const copy = listedScope(store, numbered(200));
+      using snapshot = copy.snapshot()!;
+      const items = snapshot.items()[Symbol.iterator]();
+      items.next();
+      bench.clock.pass(5_000);
+      change(copy);
+      store.flush();
+      let read = 1;
+      expect(() => {
+        for (const _ of { [Symbol.iterator]: () => items }) read++;
+      }).toThrow(SnapshotGoneError);
+      expect(read).toBeLessThan(200);
+      expect(store.status().quarantined).toBe(0);
+      if (!copy.isDropped) expect(contentOf(copy)?.length).toBeGreaterThanOrEqual(100);
+    });
+
+  test("of clients that stall, one after the other, never lets the log grow beyond its bound", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const copy = listedScope(store, numbered(500, 1, "x".repeat(4_000)));
+    const stalled: Disposable[] = [];
+    let [at, mostBytes] = [1_000, 0];
+    for (let round = 0; round < 60; round++) {
+      // There is always one that has stood for less than its time.
+      const snapshot = copy.snapshot()!;
+      snapshot.items()[Symbol.iterator]().next();
+      stalled.push(snapshot);
+      for (let n = 0; n < 100; n++, at++) {
+        const text = crypto.getRandomValues(Buffer.alloc(4_000)).toString("base64");
+        copy.put(item(`pod-${String(at % 500).padStart(5, "0")}`, at, { text }), String(at), 1);
+      }
+      bench.clock.pass(1_000);
+      mostBytes = Math.max(mostBytes, statSync(`${bench.file}-wal`).size);
+    }
+    for (const snapshot of stalled) snapshot[Symbol.dispose]();
+    // Some 40 MB were written; the bound is 16 MB and a commit.
+    expect(mostBytes).toBeGreaterThan(4 * 2 ** 20);
+    expect(mostBytes).toBeLessThan(18 * 2 ** 20);
+    expect(contentOf(copy)).toHaveLength(500);
   });
 
   test("closed, it can be read no more, and the log is free again", () => {

@@ -90,6 +90,16 @@ export class Bench implements Disposable {
     }
   }
 
+  /** Tries to bring the whole log into the file; `busy` is 1 while a reader stands. */
+  checkpoint(): { readonly busy: number } {
+    const database = new Database(this.file);
+    try {
+      return database.query("PRAGMA wal_checkpoint(TRUNCATE)").get() as { busy: number };
+    } finally {
+      database.close();
+    }
+  }
+
   /** Changes the file behind the store's back; no store may be open. */
   spoil(...statements: readonly string[]): void {
     const database = new Database(this.file);
