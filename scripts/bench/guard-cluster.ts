@@ -9,6 +9,8 @@ const [port, certificate = "", key = "", nodes = "0", pods = "0"] = process.argv
 const EVENTS_A_SECOND = 50;
 
 const now = () => new Date().toISOString();
+/** Of the whole cluster: every event has a larger one than all before it. */
+let version = 1;
 const nodeAt = (index: number) => ({
   metadata: {
     name: `${index % 2 === 0 ? "held" : "plain"}-${index}`,
@@ -68,7 +70,12 @@ const leaseAt = (index: number) => ({
   metadata: { name: nodeAt(index).metadata.name, namespace: "kube-node-lease", resourceVersion: "1" },
   spec: { renewTime: now() },
 });
-const COLLECTIONS: Readonly<Record<string, { count: number; at: (index: number) => object }>> = {
+interface Collection {
+  readonly count: number;
+  readonly at: (index: number) => { readonly metadata: object };
+}
+
+const COLLECTIONS: Readonly<Record<string, Collection>> = {
   "/api/v1/nodes": { count: Number(nodes), at: nodeAt },
   "/api/v1/pods": { count: Number(pods), at: podAt },
   "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases": { count: Number(nodes), at: leaseAt },
@@ -91,14 +98,14 @@ Bun.serve({
     const from = Number(searchParams.get("continue") ?? 0);
     const to = Math.min(collection.count, from + Number(searchParams.get("limit") ?? 500));
     return Response.json({
-      metadata: { resourceVersion: "1", ...(to < collection.count ? { continue: String(to) } : {}) },
+      metadata: { resourceVersion: String(version), ...(to < collection.count ? { continue: String(to) } : {}) },
       items: Array.from({ length: to - from }, (_, index) => collection.at(from + index)),
     });
   },
 });
 
 /** As busy as such a cluster is: leases and pods change all the time. */
-function watch(collection: { count: number; at: (index: number) => object } | undefined): Response {
+function watch(collection: Collection | undefined): Response {
   let index = 0;
   let timer: Timer;
   return new Response(
@@ -106,12 +113,13 @@ function watch(collection: { count: number; at: (index: number) => object } | un
       start(controller) {
         controller.enqueue(
           new TextEncoder().encode(
-            `${JSON.stringify({ type: "BOOKMARK", object: { metadata: { resourceVersion: "1" } } })}\n`,
+            `${JSON.stringify({ type: "BOOKMARK", object: { metadata: { resourceVersion: String(version) } } })}\n`,
           ),
         );
         timer = setInterval(() => {
           if (collection === undefined) return;
-          const object = collection.at(index++ % collection.count);
+          const { metadata, ...rest } = collection.at(index++ % collection.count);
+          const object = { metadata: { ...metadata, resourceVersion: String(++version) }, ...rest };
           controller.enqueue(new TextEncoder().encode(`${JSON.stringify({ type: "MODIFIED", object })}\n`));
         }, 1_000 / EVENTS_A_SECOND);
       },
