@@ -100,7 +100,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
   const { config, clock, log, metrics, random, store } = ground;
   const { upstream, link, sources, onFailure, storage } = over.uplink;
   const { scopes, sharing, refusals } = over.copies;
-  const { reconnect } = over.node;
+  const { reconnect, overlays } = over.node;
   const count = (what: "forwarded" | "servedFromCache" | "refusedWrites") => metrics.request(what);
   const forwarder = new Forwarder(
     upstream,
@@ -112,7 +112,14 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     },
     storage,
   );
-  const recordings = new Recordings(store, () => clock.nowMs());
+  const recordings = new Recordings(
+    store,
+    () => clock.nowMs(),
+    ({ group, resource, subresource, namespace, name }, body) =>
+      group === "" && subresource === "" && (resource === "pods" || resource === "nodes")
+        ? overlays.over({ resource, namespace, name }, body)
+        : body,
+  );
   const writes = new OwnWrites({ store, scopes, clock, retentionMs: config.limits.retentionMs });
   const copies = new CopyServer(scopes, recordings, writes, random, count);
   const proxy = new Proxy({

@@ -9,6 +9,8 @@ import { EventRing } from "../node/event-ring.ts";
 import { NodeLease } from "../node/node-lease.ts";
 import { NodeWrites } from "../node/node-writes.ts";
 import { Overlays } from "../node/overlays.ts";
+import { askRight, readObject, writeObject } from "../node/agent-asks.ts";
+import { AgentReturn } from "../node/agent-return.ts";
 import { askNode, nodeOf, registerNode, sendEvent, sweepHourly } from "../node/own-node.ts";
 import { podUids } from "../node/own-pods.ts";
 import { Reconnect } from "../node/reconnect.ts";
@@ -25,6 +27,7 @@ export interface NodeParts {
   readonly overlays: Overlays;
   readonly events: EventRing;
   readonly tokens: TokenVault;
+  readonly agents: AgentReturn;
   readonly reconnect: Reconnect;
   /** Kubelet's writes, over what the front gives them. */
   readonly writesOver: (front: { readonly forwarder: Forwarder; readonly copies: CopyServer }) => NodeWrites;
@@ -36,10 +39,12 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
   const { config, clock, log, signal, store } = ground;
   const own = config.upstream.credential;
   const overlays = new Overlays({ store, scopes, clock, log });
+  const rights = new SeenRights(store);
   const registration = new Registration(store, log);
   const events = new EventRing({ store, clock, log, own: () => nodeOf(own)?.principal });
   const tokens = new TokenVault(store, clock, log);
-  const reconnect = buildReconnect(ground, uplink, { scopes, overlays, registration, events });
+  const agents = buildAgentReturn(ground, uplink, { overlays, rights });
+  const reconnect = buildReconnect(ground, uplink, { scopes, overlays, registration, events, agents });
   const sweep = () => {
     const node = nodeOf(own);
     if (node === undefined || !uplink.link.isOnline()) return;
@@ -65,17 +70,45 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
     new NodeWrites({
       ...front,
       scopes,
-      store,
       overlays,
+      ownNode: () => nodeOf(own),
+      agents: config.nodeAgents,
+      askRight: ({ credential }, right) => askRight(uplink.upstream, credential, right, signal),
       events,
-      rights: new SeenRights(store),
+      rights,
       tokens,
       reviews: new ReviewMemory(clock, (text) => store.keyedHash(text)),
       lease: new NodeLease(store, clock, config.limits.leaseIntervalMs),
       registration,
-      nowMs: () => clock.nowMs(),
     });
-  return { overlays, events, tokens, reconnect, writesOver, part };
+  return { overlays, events, tokens, agents, reconnect, writesOver, part };
+}
+
+/** What agents changed while cut, on its way up. */
+function buildAgentReturn(
+  { config, clock, log, conditions }: Ground,
+  uplink: Uplink,
+  { overlays, rights }: { readonly overlays: Overlays; readonly rights: SeenRights },
+): AgentReturn {
+  const { upstream, link, sources, ownCredential } = uplink;
+  return new AgentReturn({
+    overlays,
+    clock,
+    log,
+    isOnline: () => link.isOnline(),
+    ownNode: () => nodeOf(config.upstream.credential),
+    hasCredential: (principal) => sources.credentialOf(principal) !== undefined,
+    read: (target, signal) => readObject(upstream, ownCredential(), target, signal),
+    write: (group, body, signal) => writeObject(upstream, sources.credentialOf(group.principal), group, body, signal),
+    onForbidden: ({ principal, verb, resource, subresource, namespace, name }) =>
+      rights.refused(principal, { verb, group: "", resource, subresource, namespace, name }),
+    onDropped: (count, reason) =>
+      conditions.raise("AgentWritesDropped", {
+        reason: "NotSentUp",
+        message: `${count} labels, annotations or conditions that agents of this node wrote while cut did not go up: ${reason}`,
+        next: "restart the pods that the log names, if they miss them",
+      }),
+  });
 }
 
 /** The order of the return: authenticate, is the own node still there, what the cloud decided, what was written meanwhile. */
@@ -87,9 +120,10 @@ function buildReconnect(
     readonly overlays: Overlays;
     readonly registration: Registration;
     readonly events: EventRing;
+    readonly agents: AgentReturn;
   },
 ): Reconnect {
-  const { scopes, overlays, registration, events } = parts;
+  const { scopes, overlays, registration, events, agents } = parts;
   const own = config.upstream.credential;
   return new Reconnect({
     link,
@@ -101,6 +135,7 @@ function buildReconnect(
     askNode: (name, askSignal) => askNode(upstream, ownCredential(), name, askSignal),
     nodeMet: (isThere, askSignal) =>
       registration.met(isThere, (sent) => registerNode(upstream, ownCredential(), sent, askSignal)),
+    agentsReturn: (returnSignal) => agents.sendUp(returnSignal),
     afterwards: () =>
       events.replay((event) => {
         const isOurs = event.principal === nodeOf(own)?.principal;

@@ -1,8 +1,8 @@
 /**
  * Which writes are answered while the link is cut, as one table.
  *
- * Most are the node's own; events and reviews may be anybody's. What each is
- * answered stands in `node/node-writes.ts`.
+ * Most are the node's own; events and reviews may be anybody's, changes of pods
+ * and nodes an agent's. What each is answered stands in `node/node-writes.ts`.
  */
 
 import type { Caller } from "../callers/identify.ts";
@@ -12,7 +12,7 @@ import type { AnswerTap } from "./forward.ts";
 import type { RequestInfo } from "./request-info.ts";
 
 /** Which answer a write has while offline. */
-export type NodeWrite = "lease" | "status" | "event" | "token" | "node" | "review" | "csinode";
+export type NodeWrite = "lease" | "status" | "event" | "token" | "node" | "review" | "agent";
 
 /** Forwards such a write; if there is nobody to forward it to, answers it. */
 export interface NodeWriter {
@@ -31,14 +31,12 @@ export function nodeWriteOf(info: RequestInfo, caller: Caller): NodeWrite | unde
   if (verb === "create" && REVIEWS.has(resource) && /^(authentication|authorization)\.k8s\.io$/.test(group))
     return "review";
   const { nodeName } = caller;
-  if (nodeName === undefined) return undefined;
+  const isChange = verb === "patch" || verb === "update";
+  const isAgents = group === "" && (resource === "pods" || resource === "nodes") && name !== "";
+  if (nodeName === undefined) return isChange && isAgents && /^(status)?$/.test(subresource) ? "agent" : undefined;
   if (group === "coordination.k8s.io" && resource === "leases" && namespace === LEASE_NAMESPACE && subresource === "")
     return (verb === "create" && name === "") || (name === nodeName && (verb === "get" || verb === "update"))
       ? "lease"
-      : undefined;
-  if (group === "storage.k8s.io" && resource === "csinodes")
-    return (verb === "create" && name === "") || (name === nodeName && (verb === "update" || verb === "patch"))
-      ? "csinode"
       : undefined;
   if (group !== "") return undefined;
   if (verb === "patch" && subresource === "status")

@@ -335,7 +335,7 @@ export class Proxy {
 }
 
 /** Node writes that wait, after a cut, until what the cloud decided meanwhile has come down. */
-const WAITING_WRITES: ReadonlySet<NodeWrite> = new Set<NodeWrite>(["status", "lease", "node", "csinode"]);
+const WAITING_WRITES: ReadonlySet<NodeWrite> = new Set<NodeWrite>(["status", "lease", "node"]);
 
 /** The API server indents for curl and Wget, and when asked. */
 function isPretty(exchange: Exchange, { query }: RequestInfo): boolean {

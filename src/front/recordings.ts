@@ -35,18 +35,26 @@ export class Recordings {
   constructor(
     private readonly store: Store,
     private readonly nowMs: () => number,
+    /** An object's body with what lies over it while cut. */
+    private readonly laidOver: (info: RequestInfo, body: Uint8Array) => Uint8Array = (_, body) => body,
   ) {}
 
   /** The recorded answer that this client can read, in the form it likes best. */
   find(exchange: Exchange, info: RequestInfo, principal: string): StoredResponse | undefined {
     for (const form of readable(exchange, info)) {
       const found = this.store.getResponse(keyOf(info, principal, form));
-      if (found !== undefined) return found;
+      if (found !== undefined) return this.shown(info, found);
       // JSON is YAML.
       const json = form === "yaml" ? this.store.getResponse(keyOf(info, principal, "json")) : undefined;
       if (json !== undefined) return { ...json, headers: { ...json.headers, "content-type": "application/yaml" } };
     }
     return undefined;
+  }
+
+  /** An answer as it reads while cut: what was laid over its object meanwhile belongs to it. */
+  shown(info: RequestInfo, response: StoredResponse): StoredResponse {
+    const isJson = mediaType(response.headers["content-type"] ?? "") === JSON_TYPE;
+    return isJson && info.resource !== "" ? { ...response, body: this.laidOver(info, response.body) } : response;
   }
 
   /** Records an answer of 200. */

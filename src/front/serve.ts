@@ -7,7 +7,7 @@ import { listPieces } from "../cache/list-copy.ts";
 import type { Scope, WatchRequest } from "../cache/scope.ts";
 import { isKeptAs, type FoundObject, type Scopes } from "../cache/scopes.ts";
 import type { WatchSink } from "../cache/frames.ts";
-import { prefersYaml } from "../kube/representation.ts";
+import { mediaType, prefersYaml } from "../kube/representation.ts";
 import { readAnsweredObject } from "../kube/answered-object.ts";
 import type { Codec } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
@@ -160,17 +160,32 @@ export class CopyServer {
     const recorded = this.recordings.find(exchange, info, caller.principal);
     const believed = info.resource !== "" && (recorded?.storedAtMs ?? 0) <= doubtedAtMs ? undefined : recorded;
     if (!isObject) return believed === undefined ? undefined : () => this.recorded(exchange, believed);
+    return this.#newestTold(exchange, info, caller, { believed, doubtedAtMs })?.give;
+  }
+
+  /** The object itself that a GET of this caller would be answered with, as that client reads it. */
+  keptObject(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+  ): { readonly contentType: string; readonly body: Uint8Array } | undefined {
+    const believed = this.recordings.find(exchange, info, caller.principal);
+    return this.#newestTold(exchange, info, caller, { believed, doubtedAtMs: 0 })?.read();
+  }
+
+  #newestTold(
+    exchange: Exchange,
+    info: RequestInfo,
+    caller: Caller,
+    { believed, doubtedAtMs }: { readonly believed: StoredResponse | undefined; readonly doubtedAtMs: number },
+  ): Told | undefined {
     const where = objectAsked(info, caller);
     const write = this.writes.find(where);
     const asked = info.query.get("resourceVersion") ?? "";
     const told: Told[] = [];
-    if (believed !== undefined) {
-      const { uid, resourceVersion } = metaOfAnswer(believed);
-      told.push({ uid, resourceVersion, atMs: believed.storedAtMs, give: () => this.recorded(exchange, believed) });
-    }
+    if (believed !== undefined) told.push(this.#toldBy(exchange, believed));
     const written = write === undefined || write.atMs <= doubtedAtMs ? undefined : this.#readable(exchange, write);
-    if (write !== undefined && written !== undefined)
-      told.push({ ...write, give: () => this.recorded(exchange, written) });
+    if (written !== undefined) told.push(this.#toldBy(exchange, this.recordings.shown(info, written)));
     const standing = told.filter((one) => vouchesFor(one.resourceVersion, asked) && !this.#wasSeenGone(where, one));
     const found = this.findObject(exchange, info, caller, () => true);
     if (found !== undefined)
@@ -178,8 +193,18 @@ export class CopyServer {
         ...found.item.meta,
         atMs: found.listed.lastContactMs,
         give: () => this.object(exchange, found),
+        read: () => ({ contentType: found.listed.contentType, body: found.item.bytes }),
       });
-    return standing.filter((one) => !isGoneBy(write, one)).reduce<Told | undefined>(newest, undefined)?.give;
+    return standing.filter((one) => !isGoneBy(write, one)).reduce<Told | undefined>(newest, undefined);
+  }
+
+  #toldBy(exchange: Exchange, response: StoredResponse): Told {
+    return {
+      ...metaOfAnswer(response),
+      atMs: response.storedAtMs,
+      give: () => this.recorded(exchange, response),
+      read: () => ({ contentType: mediaType(response.headers["content-type"] ?? ""), body: response.body }),
+    };
   }
 
   /** An own write as an answer, if this client can read its form. */
@@ -235,6 +260,7 @@ interface Told {
   readonly resourceVersion: string;
   readonly atMs: number;
   readonly give: () => void;
+  readonly read: () => { readonly contentType: string; readonly body: Uint8Array };
 }
 
 /** Where one does not say how old its object is, it counts when it was heard. */

@@ -7,7 +7,8 @@
  *   service-account token         the kept one, for pods in the node's list: token-writes.ts
  *   own node POST                 409 when it is known
  *   token and access reviews      a decision that still stands
- *   own CSINode                   refused; online its answer is kept for reads
+ *   agents' labels, annotations,  laid over the kept object, sent up at the return:
+ *   conditions of own objects     agent-writes.ts
  *
  * Everything else is refused by the forwarder. Online each of them goes up as
  * it came, and what must be known for a cut is learned from the answer.
@@ -17,22 +18,18 @@
  */
 
 import { mediaType } from "../kube/representation.ts";
-import type { Store } from "../store/contract.ts";
-import type { Scopes } from "../cache/scopes.ts";
 import type { Caller } from "../callers/identify.ts";
 import type { ReviewMemory } from "../callers/review-memory.ts";
 import type { Exchange } from "../front/exchange.ts";
 import { requestBody, type AnswerTap, type Fallback, type Forwarder } from "../front/forward.ts";
 import type { NodeWrite } from "../front/node-write.ts";
 import type { RequestInfo } from "../front/request-info.ts";
-import type { CopyServer } from "../front/serve.ts";
+import { agentRow, type AgentParts } from "./agent-writes.ts";
 import type { EventRing } from "./event-ring.ts";
 import { eventRow } from "./event-writes.ts";
 import { keptObject } from "./kept-object.ts";
 import type { NodeLease } from "./node-lease.ts";
-import type { Overlays } from "./overlays.ts";
 import type { Registration } from "./registration.ts";
-import type { SeenRights } from "./seen-rights.ts";
 import { statusRow } from "./status-writes.ts";
 import type { TokenVault } from "./token-vault.ts";
 import { tokenRow } from "./token-writes.ts";
@@ -47,19 +44,13 @@ import {
 } from "./write.ts";
 
 /** What these answers are made of. */
-export interface NodeWriteParts {
+export interface NodeWriteParts extends AgentParts {
   readonly forwarder: Forwarder;
-  readonly copies: CopyServer;
-  readonly scopes: Scopes;
-  readonly store: Store;
-  readonly overlays: Overlays;
   readonly events: EventRing;
-  readonly rights: SeenRights;
   readonly tokens: TokenVault;
   readonly reviews: ReviewMemory;
   readonly lease: NodeLease;
   readonly registration: Registration;
-  readonly nowMs: () => number;
 }
 
 /** Answers them. */
@@ -85,6 +76,7 @@ export class NodeWrites {
     const isLearning = row.learn !== undefined || row.heard !== undefined;
     return this.parts.forwarder.forward(exchange, caller, {
       sent,
+      ...(row.accept === undefined ? {} : { accept: row.accept }),
       ...(row.fallback === undefined ? {} : { fallback: row.fallback }),
       tap: isLearning ? new LearningTap(passing, row) : passing,
     });
@@ -104,8 +96,8 @@ export class NodeWrites {
         return { fallback: this.#nodeFallback(write) };
       case "review":
         return this.#reviewRow(write);
-      case "csinode":
-        return { learn: (answer) => this.#keepCsiNode(write, answer) };
+      case "agent":
+        return agentRow(this.parts, write);
     }
   }
 
@@ -137,23 +129,6 @@ export class NodeWrites {
         throw alreadyExists("nodes", caller.nodeName!);
       },
     };
-  }
-
-  /**
-   * Kubelet reads its CSINode at its start, where there may be none yet, and
-   * writes it then and for each driver that comes: without the answers to these
-   * writes the one it must find at its next start would never have been seen.
-   */
-  #keepCsiNode({ info, caller }: Write, { contentType, body }: Answer): void {
-    const { group, version, resource } = info;
-    const key = {
-      principal: caller.principal,
-      target: `/apis/${group}/${version}/${resource}/${caller.nodeName!}`,
-      accept: contentType === "application/json" ? "json" : "protobuf",
-    };
-    const headers = { "content-type": contentType, "cache-control": "no-cache, private" };
-    const kept = { status: 200, headers, body, storedAtMs: this.parts.nowMs() };
-    this.parts.store.putResponse(key, kept, { isSecret: false });
   }
 
   #reviewRow({ exchange, info, caller, body, contentType }: Write): WriteRow {

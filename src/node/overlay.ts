@@ -25,8 +25,9 @@ export class OverlayDamagedError extends EdgeError {
 
 /** One label, annotation or condition that an agent wrote; null stands for none. */
 export interface Change {
-  /** Whose credential sends it up. */
+  /** Whose credential sends it up, and with which verb it may. */
   readonly principal: string;
+  readonly verb: "patch" | "update";
   readonly field: "labels" | "annotations" | "conditions";
   /** The label's or annotation's key, or the condition's type. */
   readonly key: string;
@@ -56,11 +57,15 @@ export function keyOf({ resource, namespace, name }: StatusTarget): string {
 
 /** A row with its overlay laid over it. */
 export function laidOver(row: Item, overlay: Overlay, resourceVersion: string): Item {
-  const object = parseExact(row.bytes) as Fields;
+  return { meta: { ...row.meta, resourceVersion }, bytes: laidOverBytes(row.bytes, overlay, resourceVersion) };
+}
+
+/** The same of an object's text alone. */
+export function laidOverBytes(bytes: Uint8Array, overlay: Overlay, resourceVersion: string): Uint8Array {
+  const object = parseExact(bytes) as Fields;
   const after = shown(object, overlay);
   const metadata = { ...(after["metadata"] as Fields), resourceVersion };
-  const bytes = rewritten(row.bytes, object, { ...after, metadata });
-  return { meta: { ...row.meta, resourceVersion }, bytes };
+  return rewritten(bytes, object, { ...after, metadata });
 }
 
 /** An object of the API server as it reads under its overlay. */
@@ -123,6 +128,7 @@ const overlaySchema = v.object({
     v.array(
       v.object({
         principal: v.string(),
+        verb: v.picklist(["patch", "update"]),
         field: v.picklist(["labels", "annotations", "conditions"]),
         key: v.string(),
         was: value,

@@ -19,14 +19,24 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Item } from "../kube/codec.ts";
-import { parseExact } from "../kube/exact-json.ts";
-import { unavailable } from "../kube/status-error.ts";
+import { parseExact, writeExact } from "../kube/exact-json.ts";
+import { StatusError, unavailable } from "../kube/status-error.ts";
 import type { Store } from "../store/contract.ts";
 import { LocalVersions } from "../cache/edits.ts";
 import { EndpointEdits, type LocalPod } from "./endpoint-edits.ts";
 import type { Scope } from "../cache/scope.ts";
 import type { FoundObject, Scopes } from "../cache/scopes.ts";
-import { keyOf, laidOver, overlayBytes, readOverlay, shown, type Overlay } from "./overlay.ts";
+import {
+  keyOf,
+  laidOver,
+  laidOverBytes,
+  overlayBytes,
+  readOverlay,
+  shown,
+  valueOf,
+  type Change,
+  type Overlay,
+} from "./overlay.ts";
 import { addressesOf, differsInWords, isReady, isTerminal, type Fields } from "./pod-status.ts";
 import { CHANGEABLE_METADATA, patchedStatus, type Patch, type StatusTarget } from "./status-patch.ts";
 
@@ -37,12 +47,25 @@ interface OverlayParts {
   readonly log: Log;
 }
 
+/** Changes of one object that go up together. */
+export interface WaitingChanges extends StatusTarget {
+  readonly uid: string;
+  readonly principal: string;
+  readonly verb: Change["verb"];
+  readonly subresource: Change["subresource"];
+  readonly changes: readonly Change[];
+}
+
 const VALUE_PREFIX = "overlay/";
+/** All that agents may have changed at once. */
+const MAX_CHANGES_BYTES = 4 * 1024 * 1024;
 const SAVE_AFTER_MS = { pods: 30_000, nodes: 600_000 } as const;
 
 /** All overlays of this node. */
 export class Overlays {
   #overlays = new Map<string, Overlay>();
+  /** The resourceVersion under which each was last laid; none while the cloud's truth is shown. */
+  #laidAt = new Map<string, string>();
   #unsaved = new Set<string>();
   #cancelSave: (() => void) | undefined;
   #saveAtMs = 0;
@@ -111,8 +134,69 @@ export class Overlays {
     return this.#find(principal, target) ?? found;
   }
 
+  /**
+   * Lays an agent's changes over an object of the node.
+   *
+   * @param found the object in the node's own copy.
+   * @throws {StatusError} 413 when agents have changed more than is kept.
+   */
+  change({ scope }: FoundObject, target: StatusTarget, wanted: readonly Omit<Change, "was">[]): void {
+    const row = scope.row(target.namespace, target.name);
+    if (row === undefined || wanted.length === 0) return;
+    const known = this.#of(target, row);
+    const changes = changed(known.changes, parse(row), wanted);
+    if (sizeOf(changes) + this.#changesBytes(keyOf(target)) > MAX_CHANGES_BYTES)
+      throw new StatusError({
+        code: 413,
+        reason: "RequestEntityTooLarge",
+        message: `Cannot change ${target.resource} "${target.name}": agents of this node have changed more than is kept while the API server cannot be reached`,
+      });
+    const overlay = { ...known, changes };
+    this.#lay(overlay);
+    this.#replace(keyOf(target), overlay);
+  }
+
+  /** What agents changed and has not gone up: of each object, caller, verb and subresource together. */
+  get waiting(): readonly WaitingChanges[] {
+    const groups = new Map<string, WaitingChanges & { changes: Change[] }>();
+    for (const [key, { changes, resource, namespace, name, uid }] of this.#overlays)
+      for (const change of changes) {
+        const { principal, verb, subresource } = change;
+        const groupKey = JSON.stringify([key, principal, verb, subresource]);
+        const group = groups.get(groupKey);
+        if (group === undefined)
+          groups.set(groupKey, { resource, namespace, name, uid, principal, verb, subresource, changes: [change] });
+        else group.changes.push(change);
+      }
+    return [...groups.values()];
+  }
+
+  /** These have gone up, or are void. Those that were made anew meanwhile stay. */
+  settled(target: StatusTarget, gone: readonly Change[]): void {
+    const key = keyOf(target);
+    const overlay = this.#overlays.get(key);
+    if (overlay !== undefined)
+      this.#replace(key, { ...overlay, changes: overlay.changes.filter((change) => !gone.includes(change)) });
+  }
+
+  /** The API server's row of an object, as the node's own copies hold it. */
+  rowOf(principal: string, target: StatusTarget): Item | undefined {
+    return this.#find(principal, target)?.scope.row(target.namespace, target.name);
+  }
+
+  /** An object's text that is no copy's row, with what lies over the object while cut. */
+  over(target: StatusTarget, bytes: Uint8Array): Uint8Array {
+    const key = keyOf(target);
+    const overlay = this.#overlays.get(key);
+    const version = this.#laidAt.get(key);
+    if (overlay === undefined || version === undefined) return bytes;
+    const { uid } = ((parseExact(bytes) as Fields)["metadata"] ?? {}) as Fields;
+    return uid === overlay.uid ? laidOverBytes(bytes, overlay, version) : bytes;
+  }
+
   /** The cloud's truth was handed down: kubelet's part of overlays ends, but for terminal phases that the cloud does not know yet. */
   returned(): void {
+    this.#laidAt.clear();
     for (const scope of this.parts.scopes.all()) scope.endEdits();
     for (const [key, overlay] of this.#overlays) {
       const { status, metadata: _, isRemembered: __, ...others } = overlay;
@@ -188,11 +272,13 @@ export class Overlays {
   }
 
   #lay(overlay: Overlay): void {
+    const resourceVersion = this.#versions.next();
+    this.#laidAt.set(keyOf(overlay), resourceVersion);
     for (const scope of this.parts.scopes.all()) {
       if (scope.identity.resource !== overlay.resource || !isPlainJson(scope)) continue;
       const row = scope.row(overlay.namespace, overlay.name);
       if (row === undefined || row.meta.uid !== overlay.uid) continue;
-      scope.edit([laidOver(row, overlay, this.#versions.next())]);
+      scope.edit([laidOver(row, overlay, resourceVersion)]);
     }
   }
 
@@ -215,8 +301,16 @@ export class Overlays {
     return pods;
   }
 
+  /** What agents' changes take up, but for one object's. */
+  #changesBytes(except: string): number {
+    let sum = 0;
+    for (const [key, { changes }] of this.#overlays) if (key !== except) sum += sizeOf(changes);
+    return sum;
+  }
+
   #forget(key: string): void {
     this.#overlays.delete(key);
+    this.#laidAt.delete(key);
     this.#unsaved.delete(key);
     this.parts.store.deleteValue(VALUE_PREFIX + key);
   }
@@ -231,6 +325,23 @@ export class Overlays {
     this.#saveAtMs = atMs;
     this.#cancelSave = clock.after(withinMs, () => this.flush());
   }
+}
+
+/** An agent's changes with those from before: one for each label, annotation or condition, the row's value as it was at first. */
+function changed(before: readonly Change[], row: Fields, wanted: readonly Omit<Change, "was">[]): Change[] {
+  let changes = [...before];
+  for (const one of wanted) {
+    const isOf = ({ field, key }: Change) => field === one.field && key === one.key;
+    const known = changes.find(isOf);
+    const was = known === undefined ? valueOf(row, one) : known.was;
+    changes = changes.filter((change) => !isOf(change));
+    if (!Bun.deepEquals(was, one.now)) changes.push({ ...one, was });
+  }
+  return changes;
+}
+
+function sizeOf(changes: readonly Change[]): number {
+  return changes.length === 0 ? 0 : writeExact(changes).length;
 }
 
 function isPlainJson({ identity, listed }: Scope): boolean {

@@ -11,6 +11,7 @@ import { certificatePrincipal, nodeNameOf } from "../callers/identify.ts";
 import type { NodeWord } from "./reconnect.ts";
 import type { RegistrationBody } from "./registration.ts";
 import type { Upstream, UpstreamCredential } from "../uplink/upstream.ts";
+import type { UpstreamAnswer } from "../uplink/upstream-answer.ts";
 
 /** The node our own certificate makes us. */
 export function nodeOf(own: Credential): { readonly principal: string; readonly name: string } | undefined {
@@ -134,7 +135,7 @@ export async function askSmall(
   credential: UpstreamCredential,
   deadlineMs: number,
   signal: AbortSignal,
-): Promise<{ readonly status: number; readonly body: string }> {
+): Promise<{ readonly status: number; readonly body: string; readonly word: UpstreamAnswer["word"] }> {
   const response = await upstream.request({
     method: request.method,
     target: request.target,
@@ -148,7 +149,7 @@ export async function askSmall(
     signal: AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]),
     mayRetry: request.method === "GET",
   });
-  return { status: response.status, body: await response.text() };
+  return { status: response.status, body: await response.text(), word: response.word };
 }
 
 const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";

@@ -1,9 +1,12 @@
 /**
  * The order of things when the link returns.
  *
- *   authenticate, own node still there?  ->  nodes, pods, secrets, configmaps
- *   of the node: what changed is handed down  ->  writes, everything else
- *   ->  edited copies end  ->  events of the cut go up
+ *   authenticate, own node still there?
+ *   ->  nodes, pods, secrets, configmaps of the node: what changed is handed down
+ *   ->  what agents changed goes up
+ *   ->  kubelet's writes, everything else
+ *   ->  edited copies end
+ *   ->  events of the cut go up
  *
  * Kubelet's writes wait until it can have seen what the cloud decided
  * meanwhile; they do not wait long, for a write held too long is retried and
@@ -43,6 +46,8 @@ export interface ReconnectParts {
   readonly askNode: (name: string, signal: AbortSignal) => Promise<NodeWord>;
   /** The API server has said whether our own node is there; whoever registered it while cut is waited for. */
   readonly nodeMet?: (isThere: boolean, signal: AbortSignal) => Promise<void>;
+  /** Sends up what agents of the node changed while cut. */
+  readonly agentsReturn?: (signal: AbortSignal) => Promise<void>;
   /** Sends up what waited. */
   readonly afterwards: () => Promise<void>;
 }
@@ -50,6 +55,8 @@ export interface ReconnectParts {
 const FIRST: ReadonlySet<string> = new Set(["nodes", "pods", "secrets", "configmaps"]);
 const NODE_PATIENCE_MS = 5_000;
 const SCOPES_PATIENCE_MS = 3_000;
+/** Kubelet's writes wait this long for the agents'; those go on behind them. */
+const AGENTS_PATIENCE_MS = 2_000;
 const WRITE_PATIENCE_MS = 8_000;
 const REFUSED_RETRY_MS = 30_000;
 
@@ -115,33 +122,39 @@ export class Reconnect {
   }
 
   async #return(): Promise<void> {
-    const { overlays, log, afterwards } = this.parts;
-    overlays.linkUp();
+    this.parts.overlays.linkUp();
     this.#attempt?.abort(new Error("begun anew"));
     const attempt = new AbortController();
     this.#attempt = attempt;
-    const isOver = () => attempt.signal.aborted;
     try {
-      await this.#meetNode(attempt.signal);
-      if (isOver()) return;
-      if (this.#isRefused) {
-        // Others may go on; the node's own copies stand as they are.
-        this.#enter("all");
-        this.#cancelRetry = this.parts.clock.after(REFUSED_RETRY_MS, () => void this.#return());
-        return;
-      }
-      this.#enter("first");
-      await this.#settled((scope) => this.#isOwn(scope.identity) && FIRST.has(scope.identity.resource));
-      if (isOver()) return;
-      this.#enter("all");
-      await this.#settled((scope) => scope.isEdited);
-      if (isOver()) return;
-      overlays.returned();
-      await afterwards();
+      await this.#inOrder(attempt.signal);
     } catch (error) {
-      log.error("the return of the link was not completed", { error: String(error) });
-      if (!isOver()) this.#enter("all");
+      this.parts.log.error("the return of the link was not completed", { error: String(error) });
+      if (!attempt.signal.aborted) this.#enter("all");
     }
+  }
+
+  /** The order itself; each step ends early when the link is lost again. */
+  async #inOrder(signal: AbortSignal): Promise<void> {
+    const { overlays, agentsReturn, afterwards, clock } = this.parts;
+    await this.#meetNode(signal);
+    if (signal.aborted) return;
+    if (this.#isRefused) {
+      // Others may go on; the node's own copies stand as they are.
+      this.#enter("all");
+      this.#cancelRetry = clock.after(REFUSED_RETRY_MS, () => void this.#return());
+      return;
+    }
+    this.#enter("first");
+    await this.#settled((scope) => this.#isOwn(scope.identity) && FIRST.has(scope.identity.resource));
+    if (signal.aborted) return;
+    await Promise.race([agentsReturn?.(signal), this.#after(AGENTS_PATIENCE_MS)]);
+    if (signal.aborted) return;
+    this.#enter("all");
+    await this.#settled((scope) => scope.isEdited);
+    if (signal.aborted) return;
+    overlays.returned();
+    await afterwards();
   }
 
   async #meetNode(signal: AbortSignal): Promise<void> {

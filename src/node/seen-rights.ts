@@ -28,11 +28,13 @@ export interface Right {
 const VALUE_PREFIX = "rights/";
 const MAX_PRINCIPALS = 256;
 const MAX_RIGHTS = 128;
+const MAX_ASKED = 1_024;
 const rightsSchema = v.array(v.string());
 
 /** Remembers rights. */
 export class SeenRights {
   #rights = new Map<string, Set<string>>();
+  #asked = new Set<string>();
 
   constructor(private readonly store: Store) {
     for (const name of store.valueNames(VALUE_PREFIX)) {
@@ -48,7 +50,16 @@ export class SeenRights {
     return known !== undefined && widened(right).some((wider) => known.has(textOf(wider)));
   }
 
-  /** The API server answered such a write. 2xx allows it, 403 ends it and everything that it belongs to. */
+  /** Whether it is worth a question, which is then asked: once for each while this process runs. */
+  isToAsk(principal: string, right: Right): boolean {
+    const question = `${principal} ${textOf(right)}`;
+    if (this.#asked.has(question)) return false;
+    if (this.#asked.size >= MAX_ASKED) this.#asked.clear();
+    this.#asked.add(question);
+    return true;
+  }
+
+  /** The API server answered such a write: 2xx allows it, 403 ends it. */
   heard(principal: string, right: Right, status: number): void {
     if (status >= 200 && status < 300) this.allowed(principal, right);
     else if (status === 403) this.refused(principal, right);
@@ -67,13 +78,12 @@ export class SeenRights {
     this.#save(principal, known);
   }
 
-  /** The API server has said no to this. */
+  /** The API server has said no to this. What was believed ends with all of its verb and resource; to what never was nothing is lost. */
   refused(principal: string, right: Right): void {
     const known = this.#rights.get(principal);
-    if (known === undefined) return;
-    let isLess = false;
-    for (const wider of widened(right)) if (known.delete(textOf(wider))) isLess = true;
-    if (!isLess) return;
+    if (known === undefined || !this.has(principal, right)) return;
+    const kind = kindOf(right);
+    for (const text of known) if (text.startsWith(kind)) known.delete(text);
     if (known.size === 0) this.#drop(principal);
     else this.#save(principal, known);
   }
@@ -94,8 +104,12 @@ function widened({ name, ...right }: Right): Right[] {
   return name === undefined ? wider : [{ ...right, name }, ...wider];
 }
 
-function textOf({ verb, group, resource, subresource, namespace, name }: Right): string {
-  return JSON.stringify([verb, group, resource, subresource, namespace, name ?? null]);
+function textOf(right: Right): string {
+  return `${kindOf(right)} ${JSON.stringify([right.namespace, right.name ?? null])}`;
+}
+
+function kindOf({ verb, group, resource, subresource }: Right): string {
+  return JSON.stringify([verb, group, resource, subresource]);
 }
 
 function readRights(bytes: Uint8Array | undefined): string[] | undefined {

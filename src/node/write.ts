@@ -32,6 +32,8 @@ export interface Answer {
 
 /** How one kind of write is answered while cut, and what its answer teaches while online. */
 export interface WriteRow {
+  /** Replaces the caller's Accept on the way up. */
+  readonly accept?: string;
   readonly fallback?: Fallback;
   /** The API server answered 200 or 201 with this. */
   readonly learn?: (answer: Answer) => void;

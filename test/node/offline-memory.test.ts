@@ -184,10 +184,14 @@ describe("rights that were seen", () => {
     const rights = new SeenRights(new MemoryStore());
     rights.allowed("p", { ...right, name: "a" });
     expect([rights.has("p", { ...right, name: "a" }), rights.has("p", { ...right, name: "b" })]).toEqual([true, false]);
-    rights.allowed("q", { ...right, namespace: "*" });
+    for (const namespace of ["*", "ops"]) rights.allowed("q", { ...right, namespace });
+    rights.allowed("q", { ...right, verb: "patch" });
     expect(rights.has("q", right)).toBe(true);
+    rights.refused("p", { ...right, name: "b" });
     rights.refused("q", { ...right, name: "a" });
-    expect(rights.has("q", right)).toBe(false);
+    expect(rights.has("p", { ...right, name: "a" })).toBe(true);
+    expect([rights.has("q", right), rights.has("q", { ...right, namespace: "ops" })]).toEqual([false, false]);
+    expect(rights.has("q", { ...right, verb: "patch" })).toBe(true);
   });
 
   test("are bounded, and what is damaged on disk is none", () => {

@@ -319,7 +319,13 @@ export const plantedFaults: readonly PlantedFault[] = [
     name: "an edited item keeps the cloud's resourceVersion",
     breaks: ["P1", "P2"],
     isKubelets: true,
-    edits: [{ file: "node/overlays.ts", text: "this.#versions.next())", by: "row.meta.resourceVersion)" }],
+    edits: [
+      {
+        file: "node/overlays.ts",
+        text: "laidOver(row, overlay, resourceVersion)",
+        by: "laidOver(row, overlay, row.meta.resourceVersion)",
+      },
+    ],
   },
   {
     name: "kubelet's writes go up before the cloud's truth came down",
