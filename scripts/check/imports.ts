@@ -114,11 +114,10 @@ function problem(from: string, to: string, remedy: string): Problem {
   return { file: from, problem: `imports ${to}`, remedy };
 }
 
-/** Circles among imports of values. */
+/** Circles among imports of values, those that are loaded when asked for included: who is loaded by a table must not know the table. */
 function circles(files: readonly SourceFile[], edges: readonly Edge[]): Problem[] {
   const next = new Map<string, string[]>();
-  for (const { from, to, isType, isDynamic } of edges)
-    if (!isType && !isDynamic) next.set(from, [...(next.get(from) ?? []), to]);
+  for (const { from, to, isType } of edges) if (!isType) next.set(from, [...(next.get(from) ?? []), to]);
   const done = new Set<string>();
   const found: Problem[] = [];
   const visit = (path: string, trail: readonly string[]): void => {

@@ -18,8 +18,6 @@ export const KNOWN_LONG: readonly string[] = [
   "src/cache/scope.ts",
   "src/cache/sharing.ts",
   "src/cache/sharing.ts#watchFrom",
-  "src/cli/cache.ts#command",
-  "src/cli/status.ts#prose",
   "src/demo/api-server/api-server.ts",
   "src/demo/api-server/main.ts#command",
   "src/demo/api-server/seed.ts#demoWorld",

@@ -39,6 +39,11 @@ export function formatDuration(ms: number): string {
   return `${Math.floor(hours / 24)}d`;
 }
 
+/** A text of others, of at most so many letters; a cut is marked. */
+export function cutText(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
 /** A size for people, in powers of a thousand: "812 B", "1.2 MB". */
 export function formatSize(bytes: number): string {
   if (bytes < 1_000) return `${bytes} B`;

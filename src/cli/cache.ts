@@ -10,39 +10,36 @@ import { accessSync, constants, existsSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../base/clock.ts";
 import { silentLog } from "../base/log.ts";
+import { formatSize } from "../base/units.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { loadPlaces } from "../config/places.ts";
 import { codecFor } from "../kube/representation.ts";
 import type { Item } from "../kube/codec.ts";
 import type { Copy } from "../store/contract.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
-import { UsageError, complain, print, readFlags, table, writeOut } from "./command.ts";
-import { askStatus, shortPrincipal } from "./status.ts";
+import { askStatus } from "./ask-status.ts";
+import { CACHE_FLAGS } from "./flag-table.ts";
+import { readFlags, repeated, UsageError } from "./flags.ts";
+import { complain, jsonText, print, table, writeOut } from "./terminal.ts";
+import { scopeName, shortPrincipal } from "./words.ts";
 
 const FLUSH_PATIENCE_MS = 5_000;
 
+/** What is asked of the cache. */
+interface Asked {
+  readonly action: "ls" | "get" | "verify";
+  readonly operands: readonly string[];
+  readonly output: string | undefined;
+  readonly showsSecrets: boolean;
+  /** The flags that say where, to be repeated in hints. */
+  readonly given: string;
+}
+
 /** Runs ls, get or verify. */
 export async function command(args: readonly string[]): Promise<number> {
-  const { values, positionals } = readFlags(args, {
-    output: { type: "string", short: "o" },
-    "state-dir": { type: "string" },
-    config: { type: "string" },
-    "admin-socket": { type: "string" },
-    "show-secrets": { type: "boolean" },
-  });
-  const [action, ...rest] = positionals;
-  if (action !== "ls" && action !== "get" && action !== "verify")
-    throw new UsageError(
-      action === undefined ? "Say ls, get or verify" : `Unknown action '${action}'; expected ls, get or verify`,
-    );
-  const outputs = action === "get" ? ["json", "raw"] : action === "ls" ? ["json"] : [];
-  if (values.output !== undefined && !outputs.includes(values.output))
-    throw new UsageError(
-      `Unknown output '${values.output}' for ${action}${outputs.length === 0 ? "" : `; expected ${outputs.join(" or ")}`}`,
-    );
-  if (rest.length > (action === "get" ? 2 : 0)) throw new UsageError(`Unexpected argument '${rest.at(-1)}'`);
-  if (action === "get" && rest.length < 2)
-    throw new UsageError("Name a resource and an object: get RESOURCE[.GROUP] [NAMESPACE/]NAME");
+  const { values, positionals } = readFlags(args, CACHE_FLAGS);
+  const { output, "show-secrets": showsSecrets = false, ...where } = values;
+  const asked = { ...checked(positionals, output), showsSecrets, given: repeated(where) };
   let places: ReturnType<typeof loadPlaces>;
   try {
     places = loadPlaces(
@@ -55,8 +52,31 @@ export async function command(args: readonly string[]): Promise<number> {
   }
   const { stateDir, adminSocketPath } = places;
   if (adminSocketPath !== undefined) await commitQueued(adminSocketPath);
-  const obstacle = obstacleTo(stateDir);
-  if (obstacle !== undefined) return sorry(...obstacle);
+  const obstacle = obstacleTo(stateDir, asked);
+  return obstacle === undefined ? look(stateDir, asked) : sorry(...obstacle);
+}
+
+/** @throws {UsageError} */
+function checked(
+  [action, ...operands]: readonly string[],
+  output: string | undefined,
+): Pick<Asked, "action" | "operands" | "output"> {
+  if (action !== "ls" && action !== "get" && action !== "verify")
+    throw new UsageError(
+      action === undefined ? "Say ls, get or verify" : `Unknown action '${action}'; expected ls, get or verify`,
+    );
+  const outputs = action === "get" ? ["json", "raw"] : action === "ls" ? ["json"] : [];
+  if (output !== undefined && !outputs.includes(output))
+    throw new UsageError(
+      `Unknown output '${output}' for ${action}${outputs.length === 0 ? "" : `; expected ${outputs.join(" or ")}`}`,
+    );
+  if (operands.length > (action === "get" ? 2 : 0)) throw new UsageError(`Unexpected argument '${operands.at(-1)}'`);
+  if (action === "get" && operands.length < 2)
+    throw new UsageError("Name a resource and an object: get RESOURCE[.GROUP] [NAMESPACE/]NAME");
+  return { action, operands, output };
+}
+
+function look(stateDir: string, asked: Asked): number {
   let store: SqliteStore;
   try {
     store = openStore({
@@ -73,9 +93,8 @@ export async function command(args: readonly string[]): Promise<number> {
     );
   }
   try {
-    if (action === "ls") return list(store, values.output);
-    if (action === "verify") return verify(store);
-    return get(store, rest, values.output, values["show-secrets"] === true);
+    if (asked.action === "ls") return list(store, asked.output);
+    return asked.action === "verify" ? verify(store, asked.given) : get(store, asked);
   } finally {
     store.close();
   }
@@ -103,12 +122,13 @@ async function commitQueued(path: string): Promise<void> {
 }
 
 /** Why a folder cannot be looked into, and the next step. */
-function obstacleTo(stateDir: string): readonly [string, string] | undefined {
+function obstacleTo(stateDir: string, { action, operands, given }: Asked): readonly [string, string] | undefined {
+  const again = ["holdfast", "cache", action, ...operands].join(" ") + given;
   try {
     accessSync(join(stateDir, "cache.db"), constants.R_OK);
   } catch (error) {
     if ((error as { code?: string }).code === "EACCES")
-      return [`this user may not read "${stateDir}"`, "Try: sudo holdfast cache ls"];
+      return [`this user may not read "${stateDir}"`, `Try: sudo ${again}`];
     return [`nothing is kept in "${stateDir}"`, "Name the folder with --state-dir DIR"];
   }
   // Without its key every sealed row would look damaged, and opening the store would make a new key in the folder.
@@ -120,7 +140,7 @@ function obstacleTo(stateDir: string): readonly [string, string] | undefined {
     return undefined;
   return [
     `the sealing key of "${stateDir}" is not in its folder; it is a credential of the service, or was lost with its process`,
-    "Try: sudo CREDENTIALS_DIRECTORY=/run/credentials/holdfast.service holdfast cache ls",
+    `Try: sudo CREDENTIALS_DIRECTORY=/run/credentials/holdfast.service ${again}`,
   ];
 }
 
@@ -133,19 +153,19 @@ function list(store: SqliteStore, output: string | undefined): number {
   }));
   const answers = store.listResponses();
   if (output === "json") {
-    print(JSON.stringify({ scopes, answers }, undefined, 2));
+    print(jsonText({ scopes, answers }));
     return 0;
   }
   print(
     table(
-      ["RESOURCE", "NAMESPACE", "CALLER", "FORM", "ITEMS", "BYTES", "RESOURCEVERSION"],
+      ["RESOURCE", "NAMESPACE", "CALLER", "FORM", "ITEMS", "SIZE", "RESOURCEVERSION"],
       scopes.map((scope) => [
-        `${scope.resource}${scope.group === "" ? "" : `.${scope.group}`}`,
+        scopeName(scope),
         scope.namespace || "(all)",
         shortPrincipal(scope.principal),
         scope.representation,
         String(scope.items),
-        String(scope.bytes),
+        formatSize(scope.bytes),
         scope.resourceVersion,
       ]),
     ),
@@ -153,11 +173,11 @@ function list(store: SqliteStore, output: string | undefined): number {
   print("");
   print(
     table(
-      ["ANSWER", "CALLER", "BYTES", "KEPT AT"],
+      ["ANSWER", "CALLER", "SIZE", "KEPT AT"],
       answers.map(({ key, sizeBytes, storedAtMs }) => [
         key.target,
         shortPrincipal(key.principal),
-        String(sizeBytes),
+        formatSize(sizeBytes),
         new Date(storedAtMs).toISOString(),
       ]),
     ),
@@ -165,12 +185,8 @@ function list(store: SqliteStore, output: string | undefined): number {
   return 0;
 }
 
-function get(
-  store: SqliteStore,
-  [kind = "", name = ""]: readonly string[],
-  output: string | undefined,
-  showSecrets: boolean,
-): number {
+function get(store: SqliteStore, { operands, output, showsSecrets, given }: Asked): number {
+  const [kind = "", name = ""] = operands;
   const [resource = "", ...group] = kind.split(".");
   const slash = name.indexOf("/");
   const [namespace, plain] = slash < 0 ? ["", name] : [name.slice(0, slash), name.slice(slash + 1)];
@@ -184,13 +200,13 @@ function get(
   if (found === undefined) {
     return sorry(
       `no ${kind} "${name}" is kept`,
-      "See: holdfast cache ls; an object in a namespace is named NAMESPACE/NAME",
+      `See: holdfast cache ls${given}; an object in a namespace is named NAMESPACE/NAME`,
     );
   }
   const { shape, contentType } = found.copy.listed!;
   const body = codecFor(contentType)!.single(shape, found.item.bytes);
   const isJson = contentType === "application/json";
-  const isSecret = resource === "secrets" && !showSecrets;
+  const isSecret = resource === "secrets" && !showsSecrets;
   if (isSecret && !isJson)
     return sorry(
       "this Secret is kept as protobuf and cannot be printed in part",
@@ -238,10 +254,12 @@ function redact(object: Record<string, unknown>): void {
     annotations["kubectl.kubernetes.io/last-applied-configuration"] = "(left out)";
 }
 
-function verify(store: SqliteStore): number {
+function verify(store: SqliteStore, given: string): number {
   const { checked, damaged } = store.verify();
   print(`${checked} rows checked, ${damaged} damaged`);
   if (damaged > 0)
-    complain("The daemon sets them aside when it reads them, and lists anew while online. See: holdfast status");
+    complain(
+      `The daemon sets them aside when it reads them, and lists anew while online. See: holdfast status${given}`,
+    );
   return damaged === 0 ? 0 : 1;
 }

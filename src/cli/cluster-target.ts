@@ -12,7 +12,7 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import type { KubernetesTarget } from "../guard/kubernetes.ts";
 import { loadKubeconfig } from "../config/kubeconfig.ts";
-import { UsageError } from "./command.ts";
+import { UsageError } from "./flags.ts";
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 

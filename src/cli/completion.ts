@@ -1,13 +1,21 @@
 /**
  * `holdfast completion`: for bash, zsh and fish, from the table of commands.
+ *
+ * The same three questions in each shell's tongue: which command; what may the
+ * value of the flag before the cursor be; which words and flags may follow.
+ * Every text of the table is quoted: an apostrophe in a summary ends no string.
  */
 
-import { COMMANDS, UsageError, nearest, print } from "./command.ts";
+import { nearest } from "../base/nearest.ts";
+import type { CommandRow } from "./commands.ts";
+import type { Flag } from "./flags.ts";
+import { UsageError } from "./flags.ts";
+import { print } from "./terminal.ts";
 
-const SHELLS: Readonly<Record<string, () => string>> = { bash, zsh, fish };
+const SHELLS: Readonly<Record<string, (commands: readonly CommandRow[]) => string>> = { bash, zsh, fish };
 
 /** Prints a completion script. */
-export async function command([shell, ...rest]: readonly string[]): Promise<number> {
+export async function command([shell, ...rest]: readonly string[], commands: readonly CommandRow[]): Promise<number> {
   const names = Object.keys(SHELLS);
   if (shell === undefined) throw new UsageError(`Name a shell: ${names.join(", ")}`);
   if (rest.length > 0) throw new UsageError(`Unexpected argument '${rest[0]}'`);
@@ -16,59 +24,128 @@ export async function command([shell, ...rest]: readonly string[]): Promise<numb
     const near = nearest(shell, names);
     throw new UsageError(`Unknown shell '${shell}'${near === undefined ? "" : `; did you mean '${near}'`}`);
   }
-  print(script());
+  print(script(commands));
   return 0;
 }
 
-/** Commands with what may follow them. */
-function rows(): { name: string; summary: string; flags: readonly string[]; words: readonly string[] }[] {
-  return COMMANDS.map(({ name, summary, flags, words = [] }) => ({ name, summary, flags, words }));
+/** What a flag's value may be, in one word; undefined for a flag without one. */
+function kindOf({ type, choices, path }: Flag): "file" | "folder" | "unknown" | readonly string[] | undefined {
+  if (type === "boolean") return undefined;
+  return choices ?? path ?? "unknown";
 }
 
-function bash(): string {
-  const cases = rows().map(({ name, flags, words }) => `    ${name}) words="${[...words, ...flags].join(" ")}" ;;`);
-  const names = rows().map(({ name }) => name);
+/** A flag as it is typed: long, and short where there is one. */
+function spellings(name: string, { short }: Flag): string[] {
+  return [`--${name}`, ...(short === undefined ? [] : [`-${short}`])];
+}
+
+/** For POSIX shells and zsh: as it is. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+/** Lines of a `case` over "COMMAND FLAG", each with what completes its value. */
+function valueCases(
+  commands: readonly CommandRow[],
+  complete: (kind: "file" | "folder" | "unknown" | readonly string[]) => string,
+): string[] {
+  return commands.flatMap(({ name, flags }) =>
+    Object.entries(flags).flatMap(([flagName, flag]) => {
+      const kind = kindOf(flag);
+      if (kind === undefined) return [];
+      const patterns = spellings(flagName, flag).map((spelling) => quoted(`${name} ${spelling}`));
+      return [`    ${patterns.join("|")}) ${complete(kind)}; return ;;`];
+    }),
+  );
+}
+
+function bash(commands: readonly CommandRow[]): string {
+  const names = commands.map(({ name }) => name).join(" ");
+  const reply = (how: string) => `mapfile -t COMPREPLY < <(compgen ${how} -- "$current")`;
+  const values = valueCases(commands, (kind) => {
+    if (kind === "unknown") return "true";
+    if (kind === "file") return `compopt -o filenames 2>/dev/null; ${reply("-f")}`;
+    if (kind === "folder") return `compopt -o filenames 2>/dev/null; ${reply("-d")}`;
+    return reply(`-W ${quoted(kind.join(" "))}`);
+  });
+  const words = commands.map(
+    ({ name, flags, words: more = [] }) =>
+      `    ${name}) words=${quoted([...more, ...Object.entries(flags).flatMap(([flag, row]) => spellings(flag, row))].join(" "))} ;;`,
+  );
   return `_holdfast() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" words="${[...names, "help"].join(" ")}"
-  if [ "$COMP_CWORD" -gt 1 ]; then case "\${COMP_WORDS[1]}" in
-${cases.join("\n")}
-    help) words="${names.join(" ")}" ;;
-    *) words="" ;;
-  esac; fi
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
-  if [ "$COMP_CWORD" -gt 1 ] && [ "\${COMP_WORDS[1]}" != help ]; then COMPREPLY+=($(compgen -f -- "$current")); fi
+  local current="\${COMP_WORDS[COMP_CWORD]}" before="\${COMP_WORDS[COMP_CWORD-1]}" words=""
+  COMPREPLY=()
+  if [ "$COMP_CWORD" -eq 1 ]; then ${reply(`-W ${quoted(`${names} help`)}`)}; return; fi
+  # "--flag=value" comes as three words.
+  if [ "$current" = "=" ]; then current=""; elif [ "$before" = "=" ]; then before="\${COMP_WORDS[COMP_CWORD-2]}"; fi
+  case "\${COMP_WORDS[1]} $before" in
+${values.join("\n")}
+  esac
+  case "\${COMP_WORDS[1]}" in
+${words.join("\n")}
+    help) words=${quoted(names)} ;;
+  esac
+  ${reply('-W "$words"')}
 }
 complete -F _holdfast holdfast`;
 }
 
-function zsh(): string {
-  const commands = rows().map(({ name, summary }) => `    '${name}:${summary}'`);
-  const cases = rows().map(
-    ({ name, flags, words }) => `      ${name}) compadd -- ${[...words, ...flags].join(" ")} ;;`,
-  );
+function zsh(commands: readonly CommandRow[]): string {
+  // _describe splits at the first colon that has no backslash.
+  const described = (name: string, about: string) =>
+    `    ${quoted(`${name.replaceAll(":", "\\:")}:${about.replaceAll("\\", "\\\\")}`)}`;
+  const values = valueCases(commands, (kind) => {
+    if (kind === "unknown") return "_message value";
+    if (kind === "file") return "_files";
+    if (kind === "folder") return "_files -/";
+    return `compadd -- ${kind.map(quoted).join(" ")}`;
+  });
+  const cases = commands.map(({ name, flags, words = [] }) => {
+    const options = Object.entries(flags).flatMap(([flag, row]) =>
+      spellings(flag, row).map((spelling) => described(spelling, row.about).trim()),
+    );
+    const plain = words.length === 0 ? "" : `compadd -- ${words.map(quoted).join(" ")}; `;
+    return `    ${name}) ${plain}options=(${options.join(" ")}) ;;`;
+  });
   // Works both as a file on $fpath and read in with \`source\`.
   return `#compdef holdfast
 _holdfast() {
-  local -a commands=(
-${commands.join("\n")}
+  local -a commands options
+  commands=(
+${commands.map(({ name, summary }) => described(name, summary)).join("\n")}
+    'help:Say what a command does'
   )
-  if (( CURRENT == 2 )); then _describe command commands
-  else
-    case $words[2] in
+  if (( CURRENT == 2 )); then _describe command commands; return; fi
+  case "$words[2] $words[CURRENT-1]" in
+${values.join("\n")}
+  esac
+  case "$words[2]" in
 ${cases.join("\n")}
-    esac
-    _files
-  fi
+    help) compadd -- ${commands.map(({ name }) => quoted(name)).join(" ")} ;;
+  esac
+  if (( $#options )); then _describe -o option options; fi
 }
 if [ "$funcstack[1]" = "_holdfast" ]; then _holdfast "$@"; else compdef _holdfast holdfast; fi`;
 }
 
-function fish(): string {
-  const option = (flag: string) => (flag.startsWith("--") ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`);
-  const lines = rows().flatMap(({ name, summary, flags, words }) => [
-    `complete -c holdfast -n __fish_use_subcommand -a ${name} -d '${summary}'`,
+function fish(commands: readonly CommandRow[]): string {
+  // Between single quotes fish knows two escapes.
+  const text = (plain: string) => `'${plain.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+  const valueOf = (flag: Flag) => {
+    const kind = kindOf(flag);
+    if (kind === undefined) return "";
+    if (kind === "file") return " -r -F";
+    if (kind === "folder") return ` -x -a '(__fish_complete_directories)'`;
+    return kind === "unknown" ? " -x" : ` -x -a ${text(kind.join(" "))}`;
+  };
+  const lines = commands.flatMap(({ name, summary, flags, words = [] }) => [
+    `complete -c holdfast -n __fish_use_subcommand -a ${name} -d ${text(summary)}`,
+    `complete -c holdfast -n '__fish_seen_subcommand_from help' -a ${name} -d ${text(summary)}`,
     ...words.map((word) => `complete -c holdfast -n '__fish_seen_subcommand_from ${name}' -a ${word}`),
-    ...flags.map((flag) => `complete -c holdfast -n '__fish_seen_subcommand_from ${name}' ${option(flag)}`),
+    ...Object.entries(flags).map(([flag, row]) => {
+      const short = row.short === undefined ? "" : ` -s ${row.short}`;
+      return `complete -c holdfast -n '__fish_seen_subcommand_from ${name}' -l ${flag}${short}${valueOf(row)} -d ${text(row.about)}`;
+    }),
   ]);
-  return lines.join("\n");
+  return ["complete -c holdfast -f", "complete -c holdfast -n __fish_use_subcommand -a help", ...lines].join("\n");
 }

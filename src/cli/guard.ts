@@ -15,23 +15,16 @@ import { GUARD_NAMESPACE } from "../guard/names.ts";
 import { startGuard } from "../guard/daemon.ts";
 import type { GuardAddress } from "../guard/served.ts";
 import { targetOfPart, targetOfPerson } from "./cluster-target.ts";
-import { complain, print, readFlags, UsageError } from "./command.ts";
+import { GUARD_FLAGS } from "./flag-table.ts";
+import { readFlags, UsageError } from "./flags.ts";
+import { onStray } from "./strays.ts";
+import { complain, print } from "./terminal.ts";
 
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
 /** Runs until a signal comes, or explains. */
 export async function command(args: readonly string[]): Promise<number> {
-  const { values, positionals } = readFlags(args, {
-    kubeconfig: { type: "string" },
-    namespace: { type: "string" },
-    listen: { type: "string" },
-    "health-listen": { type: "string" },
-    "service-name": { type: "string" },
-    "tls-cert-file": { type: "string" },
-    "tls-key-file": { type: "string" },
-    "approve-csrs": { type: "boolean" },
-    output: { type: "string", short: "o" },
-  });
+  const { values, positionals } = readFlags(args, GUARD_FLAGS);
   const namespace = values.namespace ?? GUARD_NAMESPACE;
   if (!DNS_LABEL.test(namespace)) throw new UsageError(`--namespace: expected a DNS label, got '${namespace}'`);
   const [action, ...subjects] = positionals;
@@ -67,8 +60,7 @@ async function run(flags: GuardFlags): Promise<number> {
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort(new Error(signal)));
   const log = jsonLog();
-  process.on("unhandledRejection", (error) => log.error("unexpected", { error: kindOf(error) }));
-  process.on("uncaughtException", (error) => log.error("unexpected", { error: kindOf(error) }));
+  onStray((error) => log.error("unexpected", { error: kindOf(error) }));
   const daemon = await startGuard({
     target,
     namespace,

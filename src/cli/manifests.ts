@@ -8,7 +8,9 @@ import { VERSION } from "../base/version.ts";
 import { parseBound } from "../guard/parameters.ts";
 import { defaultOptions, type ManifestOptions } from "../manifests/options.ts";
 import { asHelm, asKustomize, asYaml, type FileTree } from "../manifests/print.ts";
-import { print, readFlags, UsageError, writeOut } from "./command.ts";
+import { MANIFESTS_FLAGS } from "./flag-table.ts";
+import { readFlags, UsageError } from "./flags.ts";
+import { print, writeOut } from "./terminal.ts";
 
 const FORMATS = ["yaml", "kustomize", "helm"] as const;
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -26,18 +28,7 @@ const CHOSEN_IN_VALUES = [
 
 /** Prints or writes the manifests. */
 export async function command(args: readonly string[]): Promise<number> {
-  const { values, positionals } = readFlags(args, {
-    format: { type: "string" },
-    "output-dir": { type: "string" },
-    namespace: { type: "string" },
-    image: { type: "string" },
-    replicas: { type: "string" },
-    bound: { type: "string" },
-    controllers: { type: "string" },
-    "approve-csrs": { type: "boolean" },
-    "cert-manager": { type: "boolean" },
-    "policies-only": { type: "boolean" },
-  });
+  const { values, positionals } = readFlags(args, MANIFESTS_FLAGS);
   if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
   const format = FORMATS.find((one) => one === (values.format ?? "yaml"));
   if (format === undefined) throw new UsageError(`Unknown format '${values.format}'; expected ${FORMATS.join(", ")}`);

@@ -12,27 +12,22 @@ import { systemClock } from "../base/clock.ts";
 import { loadConfig } from "../config/config.ts";
 import { startDaemon } from "../daemon/daemon.ts";
 import { VERSION } from "../base/version.ts";
-import { UsageError, complain, readFlags } from "./command.ts";
+import { RUN_FLAGS } from "./flag-table.ts";
+import { readFlags, repeated, UsageError } from "./flags.ts";
+import { onStray } from "./strays.ts";
+import { complain } from "./terminal.ts";
 import { StateFolderLockedError } from "../store/lock.ts";
 
 /** Runs until a signal comes. */
 export async function command(args: readonly string[]): Promise<number> {
-  const { values, positionals } = readFlags(args, {
-    kubeconfig: { type: "string" },
-    listen: { type: "string", multiple: true },
-    "health-listen": { type: "string" },
-    "state-dir": { type: "string" },
-    "client-ca-file": { type: "string" },
-    config: { type: "string" },
-  });
+  const { values, positionals } = readFlags(args, RUN_FLAGS);
   if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
   const log = jsonLog();
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort(new Error(signal)));
   // A broken pipe or a stray rejection must not take the node's API away.
   process.on("SIGPIPE", () => {});
-  process.on("unhandledRejection", (error) => log.error("unexpected", { error: describe(error) }));
-  process.on("uncaughtException", (error) => log.error("unexpected", { error: describe(error) }));
+  onStray((error) => log.error("unexpected", { error: describe(error) }));
   try {
     const { config, warnings } = loadConfig(
       {
@@ -54,7 +49,7 @@ export async function command(args: readonly string[]): Promise<number> {
     complain(`holdfast run: ${error.message}`);
     complain(
       error instanceof StateFolderLockedError
-        ? `Try: holdfast status --state-dir ${error.stateDir}`
+        ? `Try: holdfast status${repeated({ "state-dir": error.stateDir })}`
         : "See: holdfast help run",
     );
     return 1;

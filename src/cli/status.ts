@@ -5,26 +5,23 @@
  * for whom, and which condition to mend first.
  */
 
-import { lstatSync } from "node:fs";
-import * as v from "valibot";
 import { formatDuration, formatSize } from "../base/units.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { loadPlaces } from "../config/places.ts";
-import { statusReportSchema, type StatusReport } from "../health/status-report.ts";
-import { UsageError, complain, print, readFlags, table } from "./command.ts";
+import type { StatusReport } from "../health/status-report.ts";
+import { askStatus } from "./ask-status.ts";
+import { STATUS_FLAGS } from "./flag-table.ts";
+import { readFlags, repeated, UsageError } from "./flags.ts";
+import { complain, jsonText, print, short, table } from "./terminal.ts";
+import { counted, scopeName, shortPrincipal } from "./words.ts";
 
-/** A daemon that hangs must not hang who asks it. */
-const PATIENCE_MS = 5_000;
 const DAY_MS = 86_400_000;
+/** A condition in words. */
+const MAX_WORDS = 600;
 
 /** Prints where things stand. @returns 0 online, 3 offline or with conditions, 1 not running. */
 export async function command(args: readonly string[]): Promise<number> {
-  const { values, positionals } = readFlags(args, {
-    output: { type: "string", short: "o" },
-    "state-dir": { type: "string" },
-    config: { type: "string" },
-    "admin-socket": { type: "string" },
-  });
+  const { values, positionals } = readFlags(args, STATUS_FLAGS);
   if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
   if (values.output !== undefined && values.output !== "json")
     throw new UsageError(`Unknown output '${values.output}'; expected json`);
@@ -43,9 +40,10 @@ export async function command(args: readonly string[]): Promise<number> {
       "the admin socket's path is too long, and so it is not open",
       "Choose adminSocket in the configuration, and restart the daemon",
     );
-  const answer = await askStatus(path);
+  const { output: _, ...places } = values;
+  const answer = await askStatus(path, repeated(places));
   if (!answer.isFine) return sorry(answer.problem, answer.next);
-  print(values.output === "json" ? JSON.stringify(answer.document, undefined, 2) : prose(answer.report));
+  print(values.output === "json" ? jsonText(answer.document) : prose(answer.report));
   return answer.report.link.state === "online" && answer.report.conditions.length === 0 ? 0 : 3;
 }
 
@@ -55,52 +53,6 @@ function sorry(problem: string, next: string): number {
   return 1;
 }
 
-/** What came of asking: a report with the document it was read from, or what is in the way and the step to take. */
-export type StatusAnswer =
-  | { readonly isFine: true; readonly report: StatusReport; readonly document: unknown }
-  | { readonly isFine: false; readonly problem: string; readonly next: string };
-
-/** Asks the daemon on a socket. */
-export async function askStatus(path: string): Promise<StatusAnswer> {
-  let response: Response;
-  try {
-    lstatSync(path);
-    response = await fetch("http://holdfast/v1/status", {
-      unix: path,
-      signal: AbortSignal.timeout(PATIENCE_MS),
-    } as RequestInit);
-    if (!response.ok)
-      return {
-        isFine: false,
-        problem: `the daemon on ${path} cannot say how it is (${response.status})`,
-        next: "See: journalctl -u holdfast -n 50",
-      };
-  } catch (error) {
-    const { code, name } = error as { code?: string; name?: string };
-    if (code === "EACCES" || code === "EPERM")
-      return { isFine: false, problem: `this user may not open ${path}`, next: "Try: sudo holdfast status" };
-    if (name === "TimeoutError")
-      return {
-        isFine: false,
-        problem: `the daemon on ${path} does not answer within ${PATIENCE_MS / 1_000} s`,
-        next: "See: journalctl -u holdfast -n 50",
-      };
-    return {
-      isFine: false,
-      problem: `no daemon answers on ${path}`,
-      next: "Try: systemctl status holdfast, or name the folder with --state-dir DIR",
-    };
-  }
-  const document: unknown = await response.json().catch(() => undefined);
-  const result = v.safeParse(statusReportSchema, document);
-  if (result.success) return { isFine: true, report: result.output, document };
-  return {
-    isFine: false,
-    problem: `the daemon on ${path} answers in a form that this version does not know (${v.getDotPath(result.issues[0]) ?? "document"})`,
-    next: "See: holdfast version, and restart the daemon if its binary was replaced",
-  };
-}
-
 /** The report for people. */
 export function prose(report: StatusReport): string {
   const { link, scopes, store, conditions, nowMs } = report;
@@ -108,17 +60,7 @@ export function prose(report: StatusReport): string {
     ms === undefined || ms === 0 ? "never" : `${formatDuration(nowMs - ms)} ago`;
   const blocks = [
     firstLine(report),
-    conditions.length === 0
-      ? ""
-      : table(
-          ["CONDITION", "REASON", "SINCE", "MESSAGE"],
-          conditions.map(({ type, reason, message, sinceMs, next = "" }) => [
-            type,
-            reason,
-            sinceMs === undefined ? "" : ago(sinceMs),
-            next === "" ? message : `${message}. ${next}`,
-          ]),
-        ),
+    conditionsTable(conditions, ago),
     table(
       ["API SERVER", "RTT", "LAST CONTACT", "LAST ERROR"],
       link.servers.map(({ url, rttMs, lastContactMs, lastError }) => [
@@ -128,21 +70,7 @@ export function prose(report: StatusReport): string {
         lastError ?? "",
       ]),
     ),
-    scopes.length === 0
-      ? "Nothing has been asked for yet."
-      : table(
-          ["RESOURCE", "NAMESPACE", "CALLER", "STATE", "ITEMS", "SIZE", "WATCHES", "LAST CONTACT"],
-          scopes.map((scope) => [
-            nameOf(scope),
-            scope.namespace || "(all)",
-            shortPrincipal(scope.principal),
-            scope.note === "" ? `${scope.state}${scope.sharesWatchOf === undefined ? "" : ", shared"}` : scope.note,
-            String(scope.items),
-            formatSize(scope.bytes),
-            String(scope.watchers),
-            ago(scope.lastContactMs),
-          ]),
-        ),
+    scopesTable(scopes, ago),
     sharingLine(report),
     offlineLine(report),
     clientsTable(report),
@@ -157,6 +85,36 @@ export function prose(report: StatusReport): string {
     `Store: ${store.mode === "disk" ? store.path : `IN MEMORY (${store.reason})`}, ${formatSize(store.sizeBytes)}, ${store.objects} objects, ${store.responses} answers, ${store.quarantined} damaged, sealing key from ${store.sealing}`,
   ];
   return blocks.filter((block) => block !== "").join("\n\n");
+}
+
+type Ago = (ms: number | undefined) => string;
+
+/** Each with its next step below it: both are too long for a cell. */
+function conditionsTable(conditions: StatusReport["conditions"], ago: Ago): string {
+  return conditions
+    .map(({ type, reason, message, sinceMs, next = "" }) => {
+      const since = sinceMs === undefined ? "" : `, since ${ago(sinceMs)}`;
+      const words = `${short(type)} (${short(reason)}${since}): ${short(message, MAX_WORDS)}`;
+      return next === "" ? words : `${words}\n  ${short(next, MAX_WORDS)}`;
+    })
+    .join("\n");
+}
+
+function scopesTable(scopes: StatusReport["scopes"], ago: Ago): string {
+  if (scopes.length === 0) return "Nothing has been asked for yet.";
+  return table(
+    ["RESOURCE", "NAMESPACE", "CALLER", "STATE", "ITEMS", "SIZE", "WATCHES", "LAST CONTACT"],
+    scopes.map((scope) => [
+      scopeName(scope),
+      scope.namespace || "(all)",
+      shortPrincipal(scope.principal),
+      scope.note === "" ? `${scope.state}${scope.sharesWatchOf === undefined ? "" : ", shared"}` : scope.note,
+      String(scope.items),
+      formatSize(scope.bytes),
+      String(scope.watchers),
+      ago(scope.lastContactMs),
+    ]),
+  );
 }
 
 function firstLine({ link, scopes, certificates, requests, conditions, nowMs }: StatusReport): string {
@@ -210,20 +168,4 @@ function clientsTable({ scopes }: StatusReport): string {
       String(client.watchers),
     ]),
   );
-}
-
-function counted(count: number, noun: string, plural = `${noun}s`): string {
-  return `${count} ${count === 1 ? noun : plural}`;
-}
-
-function nameOf({ resource, group, fieldSelector, labelSelector }: StatusReport["scopes"][number]): string {
-  const selectors = [fieldSelector, labelSelector].filter((text) => text !== "").join(" ");
-  return `${resource}${group === "" ? "" : `.${group}`}${selectors === "" ? "" : ` (${selectors})`}`;
-}
-
-/** "certificate:admin|system:masters" as "admin"; a token's hash by its first digits. */
-export function shortPrincipal(principal: string): string {
-  const colon = principal.indexOf(":");
-  const rest = principal.slice(colon + 1);
-  return principal.slice(0, colon) === "token" ? `token ${rest.slice(0, 8)}` : rest.split("|")[0]!;
 }

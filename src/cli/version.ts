@@ -4,11 +4,13 @@
  */
 
 import { BUILT_AT, COMMIT, VERSION } from "../base/version.ts";
-import { UsageError, print, readFlags } from "./command.ts";
+import { VERSION_FLAGS } from "./flag-table.ts";
+import { readFlags, UsageError } from "./flags.ts";
+import { print } from "./terminal.ts";
 
 /** Prints the version. */
 export async function command(args: readonly string[]): Promise<number> {
-  const { values } = readFlags(args, { output: { type: "string", short: "o" } });
+  const { values } = readFlags(args, VERSION_FLAGS);
   if (values.output !== undefined && values.output !== "json")
     throw new UsageError(`Unknown output '${values.output}'; expected json`);
   const platform = `linux/${process.arch === "x64" ? "amd64" : process.arch}`;

@@ -3,9 +3,11 @@
  */
 
 import { X509Certificate } from "node:crypto";
+import { cutText } from "../base/units.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { SharingSource } from "../cache/sharing.ts";
 import type { KeyPair } from "../certificates/authority.ts";
+import type { ScopeIdentity } from "../store/contract.ts";
 import type { StatusReport } from "../health/status-report.ts";
 import type { Link } from "../uplink/link.ts";
 import type { Ground } from "./ground.ts";
@@ -46,7 +48,7 @@ export function reportStatus(sources: StatusSources): StatusReport {
       const { items, bytes } = scope.copy.isDropped ? { items: 0, bytes: 0 } : scope.copy.size();
       const base = sharing.baseOf(scope);
       return {
-        ...scope.identity,
+        ...boundedIdentity(scope.identity),
         state: scope.state,
         resourceVersion: listed?.resourceVersion ?? "",
         items,
@@ -64,6 +66,14 @@ export function reportStatus(sources: StatusSources): StatusReport {
     offline: sources.offline,
     conditions: sources.conditions.all(),
   };
+}
+
+/** A selector may be as long as a URL, and two thousand scopes are one report. */
+const MAX_FIELD = 256;
+
+function boundedIdentity(identity: ScopeIdentity): ScopeIdentity {
+  const fields = Object.entries(identity).map(([name, text]) => [name, cutText(text as string, MAX_FIELD)]);
+  return Object.fromEntries(fields) as ScopeIdentity;
 }
 
 /** The certificates that matter, by name: PEM. */

@@ -80,8 +80,8 @@ test("cache ls lists scopes and recorded answers without their bodies", async ()
   const dir = filled();
   const { code, stdout } = await holdfast("cache", "ls", "--state-dir", dir);
   expect(code).toBe(0);
-  expect(stdout).toMatch(/^pods +\(all\) +system:node:gw-1 +json +1 +\d+ +42$/m);
-  expect(stdout).toMatch(/^\/version +system:node:gw-1 +8 +2026-01-02T00:00:00\.000Z$/m);
+  expect(stdout).toMatch(/^pods +\(all\) +system:node:gw-1 +json +1 +\d+ B +42$/m);
+  expect(stdout).toMatch(/^\/version +system:node:gw-1 +8 B +2026-01-02T00:00:00\.000Z$/m);
   expect(stdout).not.toContain("the-body");
   const json = JSON.parse((await holdfast("cache", "ls", "-o", "json", "--state-dir", dir)).stdout);
   expect(json.scopes.map(({ resource, items }: { resource: string; items: number }) => [resource, items])).toEqual([
@@ -141,11 +141,11 @@ test("cache get of a Secret kept as protobuf prints nothing of it", async () => 
 });
 
 test("cache get of what is not kept says so and names the next step", async () => {
-  expect(await holdfast("cache", "get", "pods", "web-0", "--state-dir", filled())).toEqual({
+  const dir = filled();
+  expect(await holdfast("cache", "get", "pods", "web-0", "--state-dir", dir)).toEqual({
     code: 1,
     stdout: "",
-    stderr:
-      'holdfast cache: no pods "web-0" is kept\nSee: holdfast cache ls; an object in a namespace is named NAMESPACE/NAME\n',
+    stderr: `holdfast cache: no pods "web-0" is kept\nSee: holdfast cache ls --state-dir ${dir}; an object in a namespace is named NAMESPACE/NAME\n`,
   });
 });
 

@@ -2,7 +2,8 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { COMMANDS, UsageError, nearest, readFlags } from "../../src/cli/command.ts";
+import { COMMANDS } from "../../src/cli/commands.ts";
+import { readFlags, shellWord, UsageError } from "../../src/cli/flags.ts";
 import { holdfast } from "./holdfast.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "holdfast-dispatch-"));
@@ -42,12 +43,6 @@ describe("what was mistyped is named, with what may have been meant, and exit co
   });
 });
 
-test("nearest allows a slip in three letters", () => {
-  expect(nearest("rn", ["run", "status"])).toBe("run");
-  expect(nearest("x", ["run", "status"])).toBeUndefined();
-  expect(nearest("--stat-dir", ["--state-dir", "--config"])).toBe("--state-dir");
-});
-
 test("flags are read as --x=y and --x y, and twice only where that means something", () => {
   const options = { config: { type: "string" }, listen: { type: "string", multiple: true } } as const;
   const { values } = readFlags(["--config=a", "--listen", "b", "--listen=c"], options);
@@ -55,46 +50,49 @@ test("flags are read as --x=y and --x y, and twice only where that means somethi
   expect(() => readFlags(["--config"], options)).toThrow(UsageError);
 });
 
+test("every flag of the table is in its command's help, with its value and its default", async () => {
+  for (const { name, flags } of COMMANDS) {
+    const { stdout } = await holdfast("help", name);
+    for (const [flag, { about, value, otherwise }] of Object.entries(flags)) {
+      expect(stdout).toContain(`--${flag}${value === undefined ? "" : ` ${value}`}`);
+      expect(stdout).toContain(about);
+      if (otherwise !== undefined) expect(stdout).toContain(`(${otherwise})`);
+    }
+  }
+});
+
+test("a word that a hint repeats is one word to a shell", () => {
+  for (const word of ["/var/lib/x", "a b", "it's", "$(id)", "", "a;b"]) {
+    const { stdout } = Bun.spawnSync(["sh", "-c", `printf %s ${shellWord(word)}`]);
+    expect(stdout.toString()).toBe(word);
+  }
+});
+
+describe("no stack trace reaches a user", () => {
+  test.each([
+    ["a folder that is a file", ["cache", "ls", "--state-dir", "/etc/hostname"]],
+    ["a socket that is a folder", ["status", "--admin-socket", "/tmp"]],
+    ["a folder of manifests below a file", ["manifests", "--format", "helm", "--output-dir", "/etc/hostname/x"]],
+    ["a folder of manifests that is a file", ["manifests", "--format", "helm", "--output-dir", "/etc/hostname"]],
+    ["a kubeconfig that is a folder", ["guard", "explain", "n", "--kubeconfig", "/tmp"]],
+    ["a configuration that is a folder", ["status", "--config", "/tmp"]],
+  ])("%s", async (_, args) => {
+    const { code, stderr } = await holdfast(...args);
+    expect(code).toBeGreaterThan(0);
+    expect(stderr).toStartWith(`holdfast ${args[0]}`);
+    expect(stderr).not.toMatch(/\n\s+at |node:|\$bunfs|\.ts:\d/);
+    expect(stderr.trimEnd().split("\n").length).toBeLessThanOrEqual(3);
+  });
+});
+
 test("version -o json says what scripts compare", async () => {
   const { stdout } = await holdfast("version", "-o", "json");
   expect(JSON.parse(stdout)).toMatchObject({ program: "holdfast", version: "dev", runtime: `bun ${Bun.version}` });
 });
 
-describe("completion", () => {
-  test("bash completes commands, their words and flags", async () => {
-    const script = join(folder, "completion.bash");
-    writeFileSync(script, (await holdfast("completion", "bash")).stdout);
-    const complete = (...words: string[]) => {
-      const line = `. ${script}; COMP_WORDS=(holdfast ${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length}; cd ${folder}; _holdfast; echo "\${COMPREPLY[@]}"`;
-      return Bun.spawnSync(["bash", "-c", line]).stdout.toString().trim();
-    };
-    expect(complete("st")).toBe("status");
-    expect(complete("cache", "v")).toBe("verify");
-    expect(complete("run", "--kub")).toBe("--kubeconfig");
-    expect(complete("help", "comp")).toBe("completion");
-    expect(complete("run", "compl")).toBe("completion.bash");
-  });
-
-  test.each(["zsh", "fish"])(
-    "%s names every command and flag, and its parser takes it if it is here",
-    async (shell) => {
-      const { stdout, code } = await holdfast("completion", shell);
-      expect(code).toBe(0);
-      for (const { name, flags, words = [] } of COMMANDS) {
-        for (const word of [name, ...flags.map((flag) => flag.replace(/^-+/, "")), ...words])
-          expect(stdout).toContain(word);
-      }
-      if (Bun.which(shell) === null) return;
-      const script = join(folder, `completion.${shell}`);
-      writeFileSync(script, stdout);
-      expect(Bun.spawnSync([shell, "-n", script]).exitCode).toBe(0);
-    },
-  );
-});
-
 describe("what is printed", () => {
   const writer = join(folder, "writer.ts");
-  const command = JSON.stringify(join(import.meta.dir, "..", "..", "src", "cli", "command.ts"));
+  const command = JSON.stringify(join(import.meta.dir, "..", "..", "src", "cli", "terminal.ts"));
   writeFileSync(writer, `import { print } from ${command};\nprint("x".repeat(4_000_000));\nprocess.exit(3);\n`);
 
   test("arrives whole at a slow reader, though the process exits right after", () => {

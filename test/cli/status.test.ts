@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentLog } from "../../src/base/log.ts";
 import { prose } from "../../src/cli/status.ts";
+import { jsonText } from "../../src/cli/terminal.ts";
 import { startAdmin } from "../../src/health/admin.ts";
 import type { StatusReport } from "../../src/health/status-report.ts";
 import { report, scope } from "../health/report.ts";
@@ -34,10 +35,18 @@ test("the tables name servers, scopes, clients, certificates, store and conditio
   const text = prose(
     report({
       link: offline,
-      conditions: [{ type: "StoreInMemory", reason: "ENOSPC", message: "The disk is full", sinceMs: nowMs - 60_000 }],
+      conditions: [
+        {
+          type: "StoreInMemory",
+          reason: "ENOSPC",
+          message: "The disk is full",
+          sinceMs: nowMs - 60_000,
+          next: "See: df -h",
+        },
+      ],
     }),
   );
-  expect(text).toMatch(/^StoreInMemory +ENOSPC +1m ago +The disk is full$/m);
+  expect(text).toMatch(/^StoreInMemory \(ENOSPC, since 1m ago\): The disk is full\n  See: df -h$/m);
   expect(text).toMatch(/^https:\/\/10\.0\.0\.1:6443 .*3h12m ago +ECONNREFUSED$/m);
   expect(text).toMatch(/^nodes \(metadata\.name=gw-1\) +\(all\) +system:node:gw-1 +live +6 +24\.0 kB +1 +12s ago$/m);
   expect(text).toMatch(/^endpointslices\.discovery\.k8s\.io +\(all\) +token 01234567 +listing +0 +0 B +0 +never$/m);
@@ -99,12 +108,23 @@ test("status finds the socket by the configuration", async () => {
   });
 });
 
+test("a selector of 100 kB costs a line of its own, not one of every row, and moves no cursor", () => {
+  const long = scope({ labelSelector: `a in (${"x,".repeat(50_000)})` });
+  const odd = scope({ resource: "pods\u001b[2J\u202e", namespace: "a\nb" });
+  const text = prose(report({ scopes: [...Array.from({ length: 300 }, () => scope()), long, odd] }));
+  expect(text.length).toBeLessThan(100_000);
+  expect(text).toContain("…");
+  for (const evil of ["\u001b", "\u202e", "a\nb"]) expect(text).not.toContain(evil);
+  expect(jsonText(report({ scopes: [long] })).length).toBeLessThan(5_000);
+  expect(JSON.parse(jsonText(report()))).toEqual(report());
+});
+
 test("status says that nothing runs, or that something strange does, and what to try", async () => {
   const dir = mkdtempSync(join(tmpdir(), "holdfast-status-"));
   expect(await holdfast("status", "--state-dir", dir)).toEqual({
     code: 1,
     stdout: "",
-    stderr: `holdfast status: no daemon answers on ${dir}/admin.sock\nTry: systemctl status holdfast, or name the folder with --state-dir DIR\n`,
+    stderr: `holdfast status: no daemon answers on ${dir}/admin.sock\nTry: systemctl status holdfast, or give other flags than --state-dir ${dir}\n`,
   });
   using strange = await daemon({ kind: "Other" } as never);
   expect(await holdfast("status", "--state-dir", strange.stateDir)).toMatchObject({

@@ -3,7 +3,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAuthority, issueClientCertificate } from "../../src/certificates/authority.ts";
-import { askStatus } from "../../src/cli/status.ts";
+import { askStatus } from "../../src/cli/ask-status.ts";
 import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-server.ts";
 import { eventually } from "../support/client.ts";
 import { configMap, startEdge, type Edge } from "../support/edge.ts";

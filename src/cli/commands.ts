@@ -1,0 +1,110 @@
+/**
+ * The table of commands. To add one: a file beside this one that exports
+ * `command`, its flags in `flag-table.ts`, a row here.
+ */
+
+import {
+  CACHE_FLAGS,
+  DEMO_FLAGS,
+  GUARD_FLAGS,
+  MANIFESTS_FLAGS,
+  RUN_FLAGS,
+  STATUS_FLAGS,
+  VERSION_FLAGS,
+} from "./flag-table.ts";
+import type { FlagTable } from "./flags.ts";
+
+/** A command's module. */
+export interface CommandModule {
+  /**
+   * @param commands the table, for those that speak of it.
+   * @returns the exit code: 0 ok, 1 failure, 2 usage, 3 degraded or offline.
+   */
+  command(args: readonly string[], commands: readonly CommandRow[]): Promise<number>;
+}
+
+/** A row of the table. */
+export interface CommandRow {
+  readonly name: string;
+  readonly summary: string;
+  /** Lines of how it is called. */
+  readonly synopsis: string;
+  readonly flags: FlagTable;
+  /** A last word of its help. */
+  readonly note?: string;
+  /** Words that may follow it. */
+  readonly words?: readonly string[];
+  readonly load: () => Promise<CommandModule>;
+}
+
+/** All commands. */
+export const COMMANDS: readonly CommandRow[] = [
+  {
+    name: "run",
+    summary: "Run the proxy of this node",
+    synopsis: "holdfast run --kubeconfig FILE [options]",
+    flags: RUN_FLAGS,
+    load: () => import("./run.ts"),
+  },
+  {
+    name: "status",
+    summary: "Say whether the link is up and what is kept",
+    synopsis: "holdfast status [-o json] [options]",
+    flags: STATUS_FLAGS,
+    note: "exit code 0 online, 3 offline or degraded, 1 not running",
+    load: () => import("./status.ts"),
+  },
+  {
+    name: "cache",
+    summary: "Look into what is kept, or check it",
+    synopsis: `holdfast cache ls [-o json] [options]
+holdfast cache get RESOURCE[.GROUP] [NAMESPACE/]NAME [-o json|raw] [--show-secrets] [options]
+holdfast cache verify [options]`,
+    flags: CACHE_FLAGS,
+    words: ["ls", "get", "verify"],
+    load: () => import("./cache.ts"),
+  },
+  {
+    name: "guard",
+    summary: "Keep the control plane from evicting what is only cut off",
+    synopsis: `holdfast guard [--kubeconfig FILE] [options]
+holdfast guard explain NODE|NAMESPACE/POD [-o json] [--kubeconfig FILE] [--namespace NAME]`,
+    flags: GUARD_FLAGS,
+    words: ["explain"],
+    load: () => import("./guard.ts"),
+  },
+  {
+    name: "manifests",
+    summary: "Print the guard's Kubernetes objects",
+    synopsis: `holdfast manifests [--policies-only] [options] | kubectl apply -f -
+holdfast manifests --format kustomize|helm --output-dir DIR [options]`,
+    flags: MANIFESTS_FLAGS,
+    note: "a chart takes these from its values; Kubernetes 1.30 or newer",
+    load: () => import("./manifests.ts"),
+  },
+  {
+    name: "demo",
+    summary: "Show all this without a cluster",
+    synopsis: "holdfast demo [--keep]",
+    flags: DEMO_FLAGS,
+    load: () => import("./demo.ts"),
+  },
+  {
+    name: "version",
+    summary: "Print the version",
+    synopsis: "holdfast version [-o json]",
+    flags: VERSION_FLAGS,
+    load: () => import("./version.ts"),
+  },
+  {
+    name: "completion",
+    summary: "Print shell completion",
+    synopsis: "holdfast completion bash|zsh|fish",
+    flags: {},
+    words: ["bash", "zsh", "fish"],
+    note: `bash: holdfast completion bash > /etc/bash_completion.d/holdfast
+  zsh:  holdfast completion zsh > "\${fpath[1]}/_holdfast"
+  fish: holdfast completion fish > ~/.config/fish/completions/holdfast.fish`,
+    load: () => import("./completion.ts"),
+  },
+];

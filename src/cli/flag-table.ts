@@ -1,0 +1,142 @@
+/**
+ * The flags of every command: what the parser takes, the help says and the shells complete.
+ */
+
+import type { FlagTable } from "./flags.ts";
+
+const OUTPUT_JSON = {
+  type: "string",
+  short: "o",
+  value: "json",
+  about: "for programs",
+  choices: ["json"],
+} as const;
+const PLACES = {
+  "state-dir": {
+    type: "string",
+    value: "DIR",
+    about: "what is kept",
+    otherwise: "/var/lib/holdfast",
+    path: "folder",
+  },
+  "admin-socket": {
+    type: "string",
+    value: "PATH",
+    about: "where the daemon answers, if not in its usual place",
+    path: "file",
+  },
+  config: {
+    type: "string",
+    value: "FILE",
+    about: "configuration, YAML",
+    otherwise: "/etc/holdfast/config.yaml",
+    path: "file",
+  },
+} as const;
+const KUBECONFIG = { type: "string", value: "FILE", about: "how to reach the API server", path: "file" } as const;
+
+/** `holdfast run` */
+export const RUN_FLAGS = {
+  kubeconfig: { ...KUBECONFIG, about: "how to reach the API server: server, CA, client certificate or token" },
+  listen: {
+    type: "string",
+    multiple: true,
+    value: "ADDRESS:PORT",
+    about: "where local clients connect, TLS; may be repeated",
+    otherwise: "127.0.0.1:10268",
+  },
+  "health-listen": {
+    type: "string",
+    value: "ADDRESS:PORT",
+    about: "/livez, /readyz, /metrics, plain HTTP",
+    otherwise: "127.0.0.1:10267",
+  },
+  "state-dir": PLACES["state-dir"],
+  "client-ca-file": {
+    type: "string",
+    value: "FILE",
+    about: "CA of local clients' certificates",
+    otherwise: "the kubeconfig's CA",
+    path: "file",
+  },
+  config: PLACES.config,
+} as const satisfies FlagTable;
+
+/** `holdfast status` */
+export const STATUS_FLAGS = { output: OUTPUT_JSON, ...PLACES } as const satisfies FlagTable;
+
+/** `holdfast cache` */
+export const CACHE_FLAGS = {
+  output: {
+    ...OUTPUT_JSON,
+    value: "json|raw",
+    about: "for programs; raw, of get alone, is the API server's bytes",
+    choices: ["json", "raw"],
+  },
+  "show-secrets": { type: "boolean", about: "print Secrets' data too" },
+  ...PLACES,
+} as const satisfies FlagTable;
+
+/** `holdfast guard` */
+export const GUARD_FLAGS = {
+  kubeconfig: {
+    ...KUBECONFIG,
+    otherwise: "the pod's service account; of explain, where kubectl looks",
+  },
+  namespace: { type: "string", value: "NAME", about: "where its own objects are", otherwise: "holdfast-system" },
+  listen: { type: "string", value: "ADDRESS:PORT", about: "the webhook, TLS", otherwise: "0.0.0.0:10443" },
+  "health-listen": {
+    type: "string",
+    value: "ADDRESS:PORT",
+    about: "/livez, /readyz, /metrics",
+    otherwise: "0.0.0.0:10444",
+  },
+  "service-name": {
+    type: "string",
+    value: "NAME",
+    about: "of the Service and the Lease",
+    otherwise: "holdfast-guard",
+  },
+  "tls-cert-file": {
+    type: "string",
+    value: "FILE",
+    about: "serving certificate, with --tls-key-file; else it makes its own",
+    path: "file",
+  },
+  "tls-key-file": { type: "string", value: "FILE", about: "its key", path: "file" },
+  "approve-csrs": { type: "boolean", about: "approve kubelets' certificate requests" },
+  output: { ...OUTPUT_JSON, about: "of explain, for programs" },
+} as const satisfies FlagTable;
+
+/** `holdfast manifests` */
+export const MANIFESTS_FLAGS = {
+  "policies-only": { type: "boolean", about: "nothing but the policies and their parameters: no pod of ours runs" },
+  bound: { type: "string", value: "DURATION", about: "how long a silent node is held; 0 for ever", otherwise: "0" },
+  controllers: { type: "string", value: "NAMES", about: "more users, by comma, judged like the node controller" },
+  namespace: { type: "string", value: "NAME", about: "where the guard lives", otherwise: "holdfast-system" },
+  image: { type: "string", value: "IMAGE", about: "the guard's container image" },
+  replicas: { type: "string", value: "N", about: "of the guard", otherwise: "2" },
+  "approve-csrs": { type: "boolean", about: "the guard approves kubelets' certificate requests" },
+  "cert-manager": { type: "boolean", about: "cert-manager makes the serving certificate" },
+  format: {
+    type: "string",
+    value: "FORMAT",
+    about: "yaml, kustomize or helm",
+    otherwise: "yaml",
+    choices: ["yaml", "kustomize", "helm"],
+  },
+  "output-dir": {
+    type: "string",
+    value: "DIR",
+    about: "of kustomize and helm: empty, or not there yet",
+    path: "folder",
+  },
+} as const satisfies FlagTable;
+
+/** `holdfast demo` */
+export const DEMO_FLAGS = {
+  keep: { type: "boolean", about: "leave everything running and print a kubeconfig" },
+} as const satisfies FlagTable;
+
+/** `holdfast version` */
+export const VERSION_FLAGS = { output: OUTPUT_JSON } as const satisfies FlagTable;
