@@ -65,6 +65,11 @@ export class ScopeWatcher {
     return this.sink.needsBefore === true;
   }
 
+  /** Whether it takes a part of what the scope holds. */
+  get isPart(): boolean {
+    return this.sink.isPart === true;
+  }
+
   /** No event at or below it is sent. */
   get startAt(): string {
     return this.#begin;

@@ -214,6 +214,12 @@ export class Scope {
     return this.#watchers.size;
   }
 
+  /** Whether somebody watches all of it: then it is followed anyway, and parts cost nothing more. */
+  get isWatchedWhole(): boolean {
+    for (const { isPart } of this.#watchers) if (!isPart) return true;
+    return false;
+  }
+
   /** For how long no client has used it, in ms; a clock that is set meanwhile neither ages nor renews what this process saw used. */
   get unusedMs(): number {
     const { clock } = this.parts;
@@ -476,7 +482,18 @@ export class Scope {
 
   get #keepsBefore(): boolean {
     if (this.parts.clock.monotonicMs() < this.#keepsBeforeUntilMs) return true;
-    return [...this.#watchers].some(({ needsBefore }) => needsBefore);
+    for (const { needsBefore } of this.#watchers) if (needsBefore) return true;
+    return false;
+  }
+
+  /** Whether everything after this moment can be told from here, without asking for what was before now. */
+  tellsFrom(at: string): boolean {
+    const { listed } = this;
+    if (listed === undefined) return false;
+    if (isLocalVersion(at))
+      return this.isEdited && this.parts.isVoid?.(at) !== true && compareResourceVersions(at, this.servedVersion) <= 0;
+    if (this.#history.vouchesFor(at, listed) === "yes") return true;
+    return this.isCurrent && compareResourceVersions(at, listed.resourceVersion) > 0;
   }
 
   /** Events that are newer than a moment it vouches for. */

@@ -9,13 +9,26 @@ import type { Item } from "../kube/codec.ts";
 import type { Representation } from "../kube/representation.ts";
 import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import { identityText, type ListedState, type ScopeIdentity } from "../store/contract.ts";
+import { coversObject, partOf } from "./containment.ts";
+import { CopyAnswer } from "./copy-answer.ts";
 import { Scope, type ScopeParts } from "./scope.ts";
 
-/** An object found in a scope, with what is needed to write it. */
+/** An object found in a scope, in the form that was asked for, with what is needed to write it. */
 export interface FoundObject {
   readonly scope: Scope;
   readonly listed: ListedState;
   readonly item: Item;
+}
+
+/** Whose object, and which. */
+export interface ObjectPlace {
+  readonly principal: string;
+  readonly group: string;
+  readonly version: string;
+  readonly resource: string;
+  /** "" for cluster-scoped resources. */
+  readonly namespace: string;
+  readonly name: string;
 }
 
 /** The registry of scopes. */
@@ -60,36 +73,62 @@ export class Scopes {
   }
 
   /**
-   * One object from any scope of the same principal that holds it, in the
-   * first of the client's representations that is kept; the scope heard from
-   * last wins.
+   * The copy of the same caller that vouches for a list or a watch, in the
+   * first of the client's forms that can be made: the newest one, whether it
+   * is the copy of just that or a wider one.
+   *
+   * @param at a watch begins there: a copy that can tell everything since goes first.
    */
-  findObject(
-    where: {
-      readonly principal: string;
-      readonly group: string;
-      readonly version: string;
-      readonly resource: string;
-      readonly namespace: string;
-      readonly name: string;
-    },
+  answerFor(
+    asked: ScopeIdentity,
     accepted: readonly Representation[],
-    isUsable: (scope: Scope) => boolean = () => true,
-  ): FoundObject | undefined {
-    for (const representation of accepted) {
-      let best: FoundObject | undefined;
-      for (const scope of this.of(where.principal, where.group, where.version, where.resource)) {
-        if (scope.identity.namespace !== "" && scope.identity.namespace !== where.namespace) continue;
-        const { listed } = scope;
-        if (listed === undefined || !isUsable(scope) || !isKeptAs(listed, representation)) continue;
-        if (best !== undefined && best.listed.lastContactMs >= listed.lastContactMs && best.scope.state === "live")
-          continue;
-        const item = scope.item(where.namespace, where.name);
-        if (item !== undefined) best = { scope, listed, item };
+    { at = "", isUsable = () => true }: { readonly at?: string; readonly isUsable?: (scope: Scope) => boolean } = {},
+  ): CopyAnswer | undefined {
+    for (const forms of alikeForms(accepted)) {
+      let best: CopyAnswer | undefined;
+      for (const scope of this.of(asked.principal, asked.group, asked.version, asked.resource)) {
+        const answer = isUsable(scope) ? answerOf(scope, asked, forms) : undefined;
+        if (answer !== undefined && (best === undefined || isBetter(answer, best, at))) best = answer;
       }
       if (best !== undefined) return best;
     }
     return undefined;
+  }
+
+  /**
+   * One object as the caller knows it: the newest of all its copies, in the
+   * first of the client's forms that can be made. A copy that would hold it,
+   * is newer and does not, has seen it gone.
+   */
+  findObject(
+    where: ObjectPlace,
+    accepted: readonly Representation[],
+    isUsable: (scope: Scope) => boolean = () => true,
+  ): FoundObject | undefined {
+    const { principal, group, version, resource, namespace } = where;
+    for (const forms of alikeForms(accepted)) {
+      let best: FoundObject | undefined;
+      for (const scope of this.of(principal, group, version, resource)) {
+        if (scope.identity.namespace !== "" && scope.identity.namespace !== namespace) continue;
+        const found = isUsable(scope) ? objectIn(scope, where, forms) : undefined;
+        if (found !== undefined && (best === undefined || isNewer(found, best))) best = found;
+      }
+      if (best !== undefined) return this.#isGone(where, best) ? undefined : best;
+    }
+    return undefined;
+  }
+
+  /** Whether a copy that is newer than the object, and would hold it, holds it no more. */
+  #isGone({ principal, group, version, resource, namespace, name }: ObjectPlace, { scope }: FoundObject): boolean {
+    const known = scope.row(namespace, name)?.meta.resourceVersion ?? "";
+    for (const other of this.of(principal, group, version, resource)) {
+      const { identity, listed } = other;
+      if (listed === undefined || !coversObject(identity, namespace, name)) continue;
+      if (compareResourceVersions(listed.resourceVersion, known) <= 0) continue;
+      // A damaged row is no word of the API server's: the copy is unlisted then.
+      if (other.row(namespace, name) === undefined && other.listed !== undefined) return true;
+    }
+    return false;
   }
 
   /** The newest resourceVersion held of a resource by a scope that is being followed; "" for none. */
@@ -191,12 +230,53 @@ export class Scopes {
   }
 }
 
-/** Whether what is kept is what this representation asks for. */
-export function isKeptAs(listed: ListedState, representation: Representation): boolean {
-  const isProtobuf = listed.contentType === "application/vnd.kubernetes.protobuf";
-  if (isProtobuf !== (representation.format === "protobuf")) return false;
-  const { listKind } = listed.shape;
-  const as =
-    listKind === "Table" || listKind === "PartialObjectMetadataList" ? listKind.replace(/List$/, "") : "object";
-  return as === representation.as;
+/** The client's forms in its order; formats of one form stand together, for the newest copy decides between them. */
+function alikeForms(accepted: readonly Representation[]): Iterable<readonly Representation[]> {
+  const alike = new Map<string, Representation[]>();
+  for (const one of accepted) {
+    const key = `${one.as} ${one.asVersion}`;
+    const others = alike.get(key);
+    if (others === undefined) alike.set(key, [one]);
+    else others.push(one);
+  }
+  return alike.values();
+}
+
+function answerOf(scope: Scope, asked: ScopeIdentity, forms: readonly Representation[]): CopyAnswer | undefined {
+  const { identity, listed } = scope;
+  if (listed === undefined) return undefined;
+  for (const wanted of forms) {
+    const part = partOf({ identity, listed }, asked, wanted);
+    if (part !== undefined) return new CopyAnswer(scope, asked, part);
+  }
+  return undefined;
+}
+
+function objectIn(
+  scope: Scope,
+  { namespace, name }: ObjectPlace,
+  forms: readonly Representation[],
+): FoundObject | undefined {
+  const { identity, listed } = scope;
+  if (listed === undefined) return undefined;
+  for (const wanted of forms) {
+    const part = partOf({ identity, listed }, identity, wanted);
+    const item = part === undefined ? undefined : scope.item(namespace, name);
+    if (part === undefined || item === undefined) continue;
+    return { scope, listed: { ...listed, shape: part.shape }, item: part.form === undefined ? item : part.form(item) };
+  }
+  return undefined;
+}
+
+/** A resourceVersion of ours, of an edit, is larger than any of the API server's. */
+function isNewer({ item, listed }: FoundObject, than: FoundObject): boolean {
+  const order = compareResourceVersions(item.meta.resourceVersion, than.item.meta.resourceVersion);
+  return order > 0 || (order === 0 && listed.lastContactMs > than.listed.lastContactMs);
+}
+
+function isBetter(one: CopyAnswer, other: CopyAnswer, at: string): boolean {
+  const tells = at !== "" && one.canTellFrom(at);
+  if (at !== "" && tells !== other.canTellFrom(at)) return tells;
+  const order = compareResourceVersions(one.scope.servedVersion, other.scope.servedVersion);
+  return order > 0 || (order === 0 && one.isWhole && !other.isWhole);
 }

@@ -6,6 +6,7 @@ import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { isLocalVersion } from "../cache/edits.ts";
+import { CopyAnswer } from "../cache/copy-answer.ts";
 import type { Scope } from "../cache/scope.ts";
 import { ScopeTooLargeError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
@@ -158,7 +159,7 @@ export class Proxy {
         return this.#watch(exchange, info, caller, way);
       case "list-scope":
         if (link.isOnline()) return this.#listFromScope(exchange, info, caller, way.identity, way.notOlderThan);
-        return this.parts.copies.list(exchange, info, this.parts.copies.scopeFor(way.identity, exchange));
+        return this.parts.copies.list(exchange, info, this.parts.copies.answerFor(way.identity, exchange));
       case "list-forward":
         return this.#listForwarded(exchange, info, caller, way);
     }
@@ -171,6 +172,11 @@ export class Proxy {
     identity: ScopeIdentity,
     notOlderThan: string,
   ): Promise<void> {
+    const { copies } = this.parts;
+    const isNewEnough = ({ servedVersion }: Scope) =>
+      notOlderThan === "0" || compareResourceVersions(servedVersion, notOlderThan) >= 0;
+    const within = copies.within(identity);
+    if (within !== undefined && isNewEnough(within.scope)) return copies.list(exchange, info, within);
     const scope = this.parts.scopes.open(identity);
     if (scope === undefined || scope.isOversize) return this.parts.forwarder.forward(exchange, caller);
     try {
@@ -178,21 +184,18 @@ export class Proxy {
     } catch (error) {
       if (error instanceof ScopeTooLargeError) return this.parts.forwarder.forward(exchange, caller);
       await this.#refusedBy(error, caller, identity);
-      const kept = this.parts.copies.scopeFor(identity, exchange);
-      if (error instanceof StatusError && kept?.listed !== undefined)
-        return this.parts.copies.list(exchange, info, kept);
+      const kept = copies.answerFor(identity, exchange);
+      if (error instanceof StatusError && kept !== undefined) return copies.list(exchange, info, kept);
       throw error;
     }
-    const held = scope.servedVersion;
-    if (isLocalVersion(notOlderThan)) return this.parts.copies.list(exchange, info, scope);
-    if (notOlderThan !== "0" && compareResourceVersions(held, notOlderThan) < 0 && this.parts.link.isOnline()) {
+    if (!isLocalVersion(notOlderThan) && !isNewEnough(scope) && this.parts.link.isOnline()) {
       return this.#listForwarded(exchange, info, caller, {
         identity,
         learns: "use",
         isRecent: false,
       });
     }
-    return this.parts.copies.list(exchange, info, scope);
+    return copies.list(exchange, info, new CopyAnswer(scope));
   }
 
   #listForwarded(
@@ -202,9 +205,10 @@ export class Proxy {
     { identity, learns, isRecent }: Omit<Extract<Route, { kind: "list-forward" }>, "kind">,
   ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
-    const scope = link.isOnline() && learns !== "nothing" ? scopes.open(identity) : undefined;
+    const isOwn = link.isOnline() && learns !== "nothing" && copies.within(identity) === undefined;
+    const scope = isOwn ? scopes.open(identity) : undefined;
     const adoption = learns === "answer" ? scope?.adopt() : undefined;
-    const kept = () => copies.scopeFor(identity, exchange);
+    const kept = () => copies.answerFor(identity, exchange);
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
@@ -214,7 +218,7 @@ export class Proxy {
         (status) => this.#refused(status, caller, identity),
         isRecent ? this.#rollbackWatch(info) : undefined,
       ),
-      fallback: { canServe: () => kept()?.listed !== undefined, serve: () => copies.list(exchange, info, kept()) },
+      fallback: { canServe: () => kept() !== undefined, serve: () => copies.list(exchange, info, kept()) },
     });
   }
 
@@ -226,15 +230,25 @@ export class Proxy {
   ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
     if (link.isOnline() && !isKnown) return forwarder.forward(exchange, caller);
-    const scope: Scope | undefined = link.isOnline() ? scopes.open(identity) : copies.scopeFor(identity, exchange);
-    if (link.isOnline() && (scope === undefined || scope.isOversize)) return forwarder.forward(exchange, caller);
-    if (scope === undefined) return copies.list(exchange, info, undefined);
+    const at = info.query.get("resourceVersion") ?? "";
+    const own = () => {
+      const scope = scopes.open(identity);
+      return scope === undefined || scope.isOversize ? undefined : new CopyAnswer(scope);
+    };
+    const isOnline = link.isOnline();
+    const answer = isOnline ? (copies.within(identity, at) ?? own()) : copies.answerFor(identity, exchange, at);
+    if (isOnline && answer === undefined) return forwarder.forward(exchange, caller);
+    if (answer === undefined) return copies.list(exchange, info, undefined);
     try {
-      await copies.watch(exchange, info, scope);
+      await copies.watch(exchange, info, answer);
     } catch (error) {
       if (error instanceof ScopeTooLargeError) return forwarder.forward(exchange, caller);
       await this.#refusedBy(error, caller, identity);
-      throw error;
+      // Just now the link was thought to stand.
+      const isLost = isOnline && error instanceof StatusError && error.status.code === 503;
+      const kept = isLost ? copies.answerFor(identity, exchange, at) : undefined;
+      if (kept === undefined) throw error;
+      await copies.watch(exchange, info, kept);
     }
   }
 

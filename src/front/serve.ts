@@ -5,7 +5,9 @@
 import { Buffer } from "node:buffer";
 import { listPieces } from "../cache/list-copy.ts";
 import type { Scope, WatchRequest } from "../cache/scope.ts";
-import { isKeptAs, type FoundObject, type Scopes } from "../cache/scopes.ts";
+import { askedForms, includedIn } from "../cache/containment.ts";
+import type { CopyAnswer } from "../cache/copy-answer.ts";
+import type { FoundObject, Scopes } from "../cache/scopes.ts";
 import type { WatchSink } from "../cache/frames.ts";
 import { mediaType, prefersYaml } from "../kube/representation.ts";
 import { readAnsweredObject } from "../kube/answered-object.ts";
@@ -32,43 +34,42 @@ export class CopyServer {
     private readonly count: (what: "servedFromCache") => void,
   ) {}
 
-  /** The scope that answers a list for these representations, best first: the asked one, else any of the same selectors that the client can read. */
-  scopeFor(identity: ScopeIdentity, exchange: Exchange): Scope | undefined {
-    const exact = this.scopes.find(identity);
-    if (exact?.listed !== undefined) return exact;
-    for (const representation of exchange.accepted) {
-      for (const scope of this.scopes.of(identity.principal, identity.group, identity.version, identity.resource)) {
-        const { namespace, fieldSelector, labelSelector } = scope.identity;
-        if (
-          namespace !== identity.namespace ||
-          fieldSelector !== identity.fieldSelector ||
-          labelSelector !== identity.labelSelector
-        )
-          continue;
-        const { listed } = scope;
-        if (listed === undefined || !isKeptAs(listed, representation)) continue;
-        if (representation.as !== "Table" || includeObjectOf(scope.identity) === includeObjectOf(identity))
-          return scope;
-      }
-    }
-    return exact;
+  /** The copy that vouches for a list or a watch while the API server does not answer. @param at a watch begins there. */
+  answerFor(identity: ScopeIdentity, exchange: Exchange, at = ""): CopyAnswer | undefined {
+    return this.scopes.answerFor(identity, exchange.accepted, { at });
   }
 
   /**
-   * A whole list from a scope.
+   * The caller's own wider copy that is followed anyway and would answer, byte
+   * for byte, as the API server: nothing is opened for what lies within it.
+   *
+   * @param at a watch begins there.
+   */
+  within(identity: ScopeIdentity, at = ""): CopyAnswer | undefined {
+    if (this.scopes.find(identity)?.isFollowing === true) return undefined;
+    const answer = this.scopes.answerFor(identity, askedForms(identity).slice(0, 1), {
+      at,
+      isUsable: (scope) => scope.isCurrent && !scope.hasRolledBack && scope.isWatchedWhole,
+    });
+    answer?.expectWatch();
+    return at === "" || at === "0" || answer?.canTellFrom(at) === true ? answer : undefined;
+  }
+
+  /**
+   * A whole list from a copy.
    *
    * @throws {StatusError} 410, 504 or 503 as the copy cannot answer what was asked.
    */
-  async list(exchange: Exchange, info: RequestInfo, scope: Scope | undefined): Promise<void> {
-    using rows = scope?.snapshot();
-    if (scope === undefined || rows === undefined) throw neverListed(info);
+  async list(exchange: Exchange, info: RequestInfo, answer: CopyAnswer | undefined): Promise<void> {
+    using rows = answer?.snapshot();
+    if (answer === undefined || rows === undefined) throw neverListed(info);
     const { listed } = rows;
     checkListOptions(info, listed.resourceVersion);
     this.count("servedFromCache");
-    const codec = scope.codec(listed);
+    const codec = answer.codec(listed);
     const isMostRecent = (info.query.get("resourceVersion") ?? "") === "";
     const snapshot =
-      isMostRecent && scope.state !== "live" ? withOwnWrites(this.writes, scope.identity, rows, codec) : rows;
+      isMostRecent && answer.scope.state !== "live" ? withOwnWrites(this.writes, answer.identity, rows, codec) : rows;
     const { response } = exchange;
     response.writeHead(200, { "Content-Type": typeFor(exchange, codec), "Cache-Control": "no-cache, private" });
     try {
@@ -79,11 +80,11 @@ export class CopyServer {
     }
   }
 
-  /** A watch of a scope, until the client leaves, time is up or the scope ends it. */
-  async watch(exchange: Exchange, info: RequestInfo, scope: Scope): Promise<void> {
+  /** A watch of a copy, until the client leaves, time is up or the copy ends it. */
+  async watch(exchange: Exchange, info: RequestInfo, answer: CopyAnswer): Promise<void> {
     const { response, signal } = exchange;
-    const codecType = () => scope.codec(scope.listed!).watchContentType;
-    const detach = await scope.watch(this.#watchRequest(info), (): WatchSink => {
+    const codecType = () => answer.codec(answer.listed!).watchContentType;
+    const detach = await answer.watch(this.#watchRequest(info), (): WatchSink => {
       response.writeHead(200, { "Content-Type": codecType(), "Cache-Control": "no-cache, private" });
       response.flushHeaders();
       return {
@@ -126,7 +127,7 @@ export class CopyServer {
       (scope) =>
         isUsable(scope) &&
         vouchesFor(scope.servedVersion, notBefore) &&
-        (scope.listed?.shape.listKind !== "Table" || includeObjectOf(scope.identity) === included),
+        (scope.listed?.shape.listKind !== "Table" || includedIn(scope.identity) === included),
     );
   }
 
@@ -328,11 +329,6 @@ function checkListOptions({ query }: RequestInfo, held: string): void {
 function vouchesFor(held: string, asked: string): boolean {
   if (asked === "" || asked === "0") return true;
   return /^[1-9][0-9]*$/.test(asked) && compareResourceVersions(held, asked) >= 0;
-}
-
-/** What a Table's rows carry of their objects. */
-function includeObjectOf({ representation }: ScopeIdentity): string {
-  return representation.split(";includeObject=")[1] ?? "Metadata";
 }
 
 function neverListed({ resource, group, namespace }: RequestInfo): StatusError {

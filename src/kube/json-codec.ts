@@ -51,13 +51,13 @@ function listStart(shape: Shape, resourceVersion: string): string {
   if (shape.listKind === "Table") return tableStart(shape, resourceVersion);
   const kind = JSON.stringify(shape.listKind);
   const apiVersion = JSON.stringify(shape.apiVersion);
-  // Lists of custom resources are maps in the API server, and carry an empty `continue` that typed lists leave out.
+  // Lists of custom resources are maps in the API server: sorted, with an empty `continue` that typed lists leave out.
   const isMap = !shape.isBare && shape.listKind !== "PartialObjectMetadataList";
   const rest = `"metadata":{${isMap ? '"continue":"",' : ""}"resourceVersion":${JSON.stringify(resourceVersion)}},"items":[`;
   // The order of the first two tells a reader whether items are bare when there are none to look at.
-  return shape.isBare
-    ? `{"kind":${kind},"apiVersion":${apiVersion},${rest}`
-    : `{"apiVersion":${apiVersion},"kind":${kind},${rest}`;
+  return isMap
+    ? `{"apiVersion":${apiVersion},"kind":${kind},${rest}`
+    : `{"kind":${kind},"apiVersion":${apiVersion},${rest}`;
 }
 
 function tableStart(shape: Shape, resourceVersion: string): string {

@@ -32,6 +32,8 @@ export interface Selection {
   readonly isBroad: boolean;
   /** An object may come to match, or cease to, while it lives; not so for names and namespaces. */
   readonly mayChange: boolean;
+  /** It can be decided on the metadata alone. */
+  readonly isOfMetadata: boolean;
   /** @throws {MalformedError} on bytes that are no object. */
   matches(item: Item, format: "json" | "protobuf"): boolean;
 }
@@ -112,6 +114,7 @@ export function selectionOf(request: SelectionRequest): Selection | undefined {
     isAll: namespace === "" && labels.length + fields.length === 0,
     isBroad: namespace === "" && [...labels, ...fields].every(({ isBroad }) => isBroad),
     mayChange,
+    isOfMetadata: inObject.length === 0,
     matches({ meta, bytes }, format) {
       if (namespace !== "" && meta.namespace !== namespace) return false;
       if (!inMeta.every(({ key, isMet }) => isMet(key === NAME ? meta.name : meta.namespace))) return false;

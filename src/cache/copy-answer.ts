@@ -1,0 +1,191 @@
+/**
+ * A copy that vouches for what a caller asks, found once and handed along.
+ *
+ * What is asked for may be the whole of the copy or a part of it: lists are
+ * cut out of its snapshot, watches out of its frames. Whether an object was
+ * selected before an event the frame itself tells (`before`), as in the API
+ * server's own watch cache, so a watch of a part holds nothing in memory:
+ *
+ *   in the copy        was selected   is selected   sent
+ *   added              -              yes           ADDED
+ *   modified           no             yes           ADDED
+ *   modified           yes            yes           MODIFIED
+ *   modified           yes            no            DELETED, its last selected state at the event's resourceVersion
+ *   deleted            yes            -             DELETED
+ *   anything           no             no            nothing
+ *
+ * Where a frame does not tell, the watch ends with 410: nothing is guessed.
+ */
+
+import type { Codec, Item, StatusFields } from "../kube/codec.ts";
+import { expired } from "../kube/status-error.ts";
+import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
+import type { Part } from "./containment.ts";
+import { Encoder, type Frame, type FrameSink, type ObjectFrame, type WatchSink } from "./frames.ts";
+import type { Scope, WatchRequest } from "./scope.ts";
+
+/** An answer from a copy. */
+export class CopyAnswer {
+  readonly #part: Part | undefined;
+
+  /** @param part undefined where all of the copy is asked for, as it is. */
+  constructor(
+    /** The copy that vouches. */
+    readonly scope: Scope,
+    /** What is asked for. */
+    readonly identity: ScopeIdentity = scope.identity,
+    part?: Part,
+  ) {
+    this.#part = part?.selects === undefined && part?.form === undefined ? undefined : part;
+  }
+
+  /** Whether it is the copy as it is, and nothing is cut out. */
+  get isWhole(): boolean {
+    return this.#part === undefined;
+  }
+
+  /** What stands above the answer's items; undefined once the copy is gone. */
+  get listed(): ListedState | undefined {
+    const { listed } = this.scope;
+    return listed === undefined || this.#part === undefined ? listed : { ...listed, shape: this.#part.shape };
+  }
+
+  /** The format of the answer; only while the copy is listed. */
+  codec(listed: ListedState): Codec {
+    return this.scope.codec(listed);
+  }
+
+  /** A frozen view of what is served; undefined once the copy is gone. */
+  snapshot(): ScopeSnapshot | undefined {
+    this.expectWatch();
+    const whole = this.scope.snapshot();
+    return whole === undefined || this.#part === undefined ? whole : new PartSnapshot(whole, this.#part);
+  }
+
+  /** A list of it was just answered: what is needed to tell a watch from there is kept from now on. */
+  expectWatch(): void {
+    if (this.#part?.mayChange === true) this.scope.keepBefore();
+  }
+
+  /** Whether everything after this moment can be told from here. */
+  canTellFrom(at: string): boolean {
+    if (!this.scope.tellsFrom(at)) return false;
+    if (this.#part?.mayChange !== true) return true;
+    this.expectWatch();
+    for (const frame of this.scope.framesAfter(at))
+      if (frame.type === "MODIFIED" && frame.before === undefined) return false;
+    return true;
+  }
+
+  /** Attaches a local watch; see Scope.watch. */
+  async watch(request: WatchRequest, open: () => WatchSink): Promise<() => void> {
+    const { scope } = this;
+    const part = this.#part;
+    if (part === undefined) return scope.watch(request, open);
+    const attached = Promise.withResolvers<() => void>();
+    const detach = await scope.tap(request, ({ codec }) => {
+      const encoder = new Encoder(codec, part.shape, open());
+      return new PartSink(part, codec, encoder, () => void attached.promise.then((leave) => leave()));
+    });
+    attached.resolve(detach);
+    return detach;
+  }
+}
+
+/** A part of a frozen view; what it holds is decided as it is read. */
+export class PartSnapshot implements ScopeSnapshot {
+  readonly listed: ListedState;
+
+  constructor(
+    private readonly whole: ScopeSnapshot,
+    private readonly part: Pick<Part, "shape" | "selects" | "form">,
+  ) {
+    this.listed = { ...whole.listed, shape: part.shape };
+  }
+
+  get itemCount(): number {
+    if (this.part.selects === undefined) return this.whole.itemCount;
+    let count = 0;
+    for (const _ of this.items()) count++;
+    return count;
+  }
+
+  *itemSizes(): Iterable<number> {
+    for (const { bytes } of this.items()) yield bytes.length;
+  }
+
+  *items(): Iterable<Item> {
+    const { form, selects } = this.part;
+    for (const item of this.whole.items())
+      if (selects === undefined || selects(item)) yield form === undefined ? item : form(item);
+  }
+
+  [Symbol.dispose](): void {
+    this.whole[Symbol.dispose]();
+  }
+}
+
+/** Cuts a part out of a copy's frames. */
+export class PartSink implements FrameSink {
+  readonly isPart = true;
+  readonly needsBefore: boolean;
+  #isOver = false;
+
+  constructor(
+    private readonly part: Pick<Part, "selects" | "mayChange" | "form">,
+    private readonly codec: Codec,
+    private readonly sink: FrameSink,
+    /** It ended by itself: it is to be detached. */
+    private readonly onGivenUp: () => void,
+  ) {
+    this.needsBefore = part.mayChange;
+  }
+
+  take(frames: readonly Frame[]): boolean {
+    if (this.#isOver) return true;
+    const out: Frame[] = [];
+    for (const frame of frames) {
+      const told = frame.type === "BOOKMARK" ? frame : this.#translate(frame);
+      if (told === "unknown") return this.#giveUp(out);
+      if (told !== undefined) out.push(told);
+    }
+    return out.length === 0 || this.sink.take(out);
+  }
+
+  onDrain(resume: () => void): void {
+    this.sink.onDrain(resume);
+  }
+
+  end(lastWord?: StatusFields): void {
+    if (!this.#isOver) this.sink.end(lastWord);
+    this.#isOver = true;
+  }
+
+  #giveUp(before: readonly Frame[]): boolean {
+    if (before.length > 0) this.sink.take(before);
+    this.end(expired("too old resource version: what was selected then is not known any more").status);
+    this.onGivenUp();
+    return true;
+  }
+
+  #translate(frame: ObjectFrame): ObjectFrame | undefined | "unknown" {
+    const { mayChange, selects } = this.part;
+    const isSelected = selects === undefined || selects(frame.item);
+    if (!mayChange || frame.type === "ADDED" || frame.type === "DELETED")
+      return isSelected ? this.#formed(frame.type, frame.item) : undefined;
+    if (frame.before === undefined) return "unknown";
+    const wasSelected = selects!(frame.before);
+    if (isSelected) return this.#formed(wasSelected ? "MODIFIED" : "ADDED", frame.item);
+    return wasSelected ? this.#formed("DELETED", this.#at(frame.before, frame.item)) : undefined;
+  }
+
+  /** An object as it was, at the moment of what came after it. */
+  #at({ meta, bytes }: Item, { meta: { resourceVersion } }: Item): Item {
+    return { meta: { ...meta, resourceVersion }, bytes: this.codec.withResourceVersion(bytes, resourceVersion) };
+  }
+
+  #formed(type: ObjectFrame["type"], item: Item): ObjectFrame {
+    const { form } = this.part;
+    return { type, item: form === undefined ? item : form(item) };
+  }
+}
