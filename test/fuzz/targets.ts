@@ -1,0 +1,46 @@
+/**
+ * What is fuzzed: each target draws a case from a seed and holds it against a
+ * second opinion.
+ */
+
+import { Draw } from "./random.ts";
+import { readFast } from "./http-fast.ts";
+import { disagreement, readByNode } from "./http-node.ts";
+import { readStream } from "./http-reference.ts";
+import { drawRequests } from "./http-requests.ts";
+
+/** A case that came out wrong. */
+export interface Finding {
+  readonly seed: number;
+  readonly what: string;
+}
+
+/** Something to fuzz. */
+export interface Target {
+  readonly name: string;
+  /** Runs the cases of these seeds. */
+  run(seeds: readonly number[]): Finding[] | Promise<Finding[]>;
+}
+
+/** Every target, by name. */
+export const TARGETS: readonly Target[] = [
+  { name: "http-requests", run: (seeds) => seeds.flatMap((seed) => againstReference(seed)) },
+  { name: "http-requests-node", run: againstNode },
+];
+
+function againstReference(seed: number): Finding[] {
+  const text = drawRequests(new Draw(seed));
+  const [fast, slow] = [JSON.stringify(readFast(text)), JSON.stringify(readStream(text))];
+  return fast === slow ? [] : [{ seed, what: `${JSON.stringify(text)}\n  ours      ${fast}\n  reference ${slow}` }];
+}
+
+async function againstNode(seeds: readonly number[]): Promise<Finding[]> {
+  const texts = seeds.map((seed) => drawRequests(new Draw(seed)));
+  const read = await readByNode(texts);
+  return seeds.flatMap((seed, i) => {
+    const difference = disagreement(readFast(texts[i]!), read[i]!);
+    return difference === undefined
+      ? []
+      : [{ seed, what: `${difference}: ${JSON.stringify(texts[i])}\n  node ${JSON.stringify(read[i])}` }];
+  });
+}
