@@ -31,15 +31,29 @@ export interface ObjectPlace {
   readonly name: string;
 }
 
+/** Bounds of the registry. */
+export interface ScopesOptions {
+  readonly retentionMs: number;
+  /** Listed scopes; half of them are the node's if it needs them. */
+  readonly maxScopes: number;
+  /** Our own node's principal. */
+  readonly ownPrincipal?: () => string | undefined;
+}
+
+/** Scopes that wait for their first list. */
+const MAX_BEGUN = { ofOne: 64, ofAll: 512 } as const;
+
 /** The registry of scopes. */
 export class Scopes {
   #byKey = new Map<string, Scope>();
   #byResource = new Map<string, Set<Scope>>();
+  /** Opened since start and not listed when last looked at. */
+  #begun = new Set<Scope>();
   #cancelSweep: (() => void) | undefined;
 
   constructor(
     private readonly parts: ScopeParts,
-    private readonly options: { readonly retentionMs: number; readonly maxScopes: number },
+    private readonly options: ScopesOptions,
   ) {
     for (const copy of parts.store.copies()) this.#add(new Scope(copy, parts, (scope) => this.#remove(scope)));
     this.#scheduleSweep();
@@ -59,12 +73,33 @@ export class Scopes {
   open(identity: ScopeIdentity): Scope | undefined {
     const known = this.find(identity);
     if (known !== undefined) return known;
-    if (this.#byKey.size >= this.options.maxScopes && !this.#dropOldest()) return undefined;
+    this.#giveWay();
+    if (!this.#mayBegin(identity.principal)) return undefined;
     const scope = new Scope(this.parts.store.openCopy(identity, this.parts.clock.nowMs()), this.parts, (dropped) =>
       this.#remove(dropped),
     );
     this.#add(scope);
+    this.#begun.add(scope);
     return scope;
+  }
+
+  /** Takes a scope away of which nothing was ever listed, and nobody waits for. */
+  dismiss(scope: Scope): void {
+    if (scope.copy.listed === undefined && scope.state === "unseen" && scope.watcherCount === 0 && !scope.isFollowing)
+      this.#drop(scope);
+  }
+
+  /** Whether another scope of this principal may begin; those that never came to a list make room for each other. */
+  #mayBegin(principal: string): boolean {
+    const ofPrincipal: Scope[] = [];
+    for (const scope of [...this.#begun]) {
+      if (scope.copy.listed !== undefined || this.find(scope.identity) !== scope) this.#begun.delete(scope);
+      else if (scope.identity.principal === principal) ofPrincipal.push(scope);
+    }
+    if (ofPrincipal.length >= MAX_BEGUN.ofOne) for (const scope of ofPrincipal) this.dismiss(scope);
+    if (this.#begun.size >= MAX_BEGUN.ofAll) for (const scope of [...this.#begun]) this.dismiss(scope);
+    const left = ofPrincipal.filter((scope) => this.#begun.has(scope)).length;
+    return left < MAX_BEGUN.ofOne && this.#begun.size < MAX_BEGUN.ofAll;
   }
 
   /** Scopes of one principal on one resource, whatever their namespace and selectors. */
@@ -193,22 +228,34 @@ export class Scopes {
     const { principal, group, version, resource } = scope.identity;
     const resourceKey = `${principal}\n${group}/${version}/${resource}`;
     if (this.find(scope.identity) === scope) this.#byKey.delete(identityText(scope.identity));
+    this.#begun.delete(scope);
     const siblings = this.#byResource.get(resourceKey);
     siblings?.delete(scope);
     if (siblings?.size === 0) this.#byResource.delete(resourceKey);
   }
 
-  /** Makes room while online; offline nothing is given up. */
-  #dropOldest(): boolean {
-    if (!this.parts.link.isOnline()) return false;
-    let oldest: Scope | undefined;
+  /**
+   * Beyond the bound the caller with the most copies gives up the one that it
+   * has not used for longest, so that nobody is pushed out by what another asks
+   * for; the node as the last, while it has no more than half. Offline nothing
+   * is given up.
+   */
+  #giveWay(): void {
+    if (this.#byKey.size - this.#begun.size <= this.options.maxScopes || !this.parts.link.isOnline()) return;
+    const idle = new Map<string, Scope[]>();
+    const own = this.options.ownPrincipal?.();
     for (const scope of this.#byKey.values()) {
-      if (scope.watcherCount > 0) continue;
-      if (oldest === undefined || scope.unusedMs > oldest.unusedMs) oldest = scope;
+      if (scope.watcherCount > 0 || this.#begun.has(scope)) continue;
+      const { principal } = scope.identity;
+      const known = idle.get(principal);
+      if (known === undefined) idle.set(principal, [scope]);
+      else known.push(scope);
     }
-    if (oldest === undefined) return false;
-    this.#drop(oldest);
-    return true;
+    const rank = ([principal, scopes]: [string, Scope[]]) =>
+      principal === own && scopes.length <= this.options.maxScopes / 2 ? 0 : scopes.length;
+    const [, most = []] = [...idle].sort((a, b) => rank(b) - rank(a))[0] ?? [];
+    const oldest = most.sort((a, b) => b.unusedMs - a.unusedMs)[0];
+    if (oldest !== undefined) this.#drop(oldest);
   }
 
   #drop(scope: Scope): void {

@@ -19,7 +19,7 @@ const answerSchema = v.object({ status: v.object({ allowed: v.boolean() }) });
 export class AccessReviews implements AccessReviewer {
   constructor(
     private readonly upstream: Upstream,
-    private readonly sources: Pick<ScopeUpstream, "credentialOf">,
+    private readonly sources: Pick<ScopeUpstream, "credentialOf" | "accepted">,
   ) {}
 
   async mayAccess(
@@ -51,7 +51,9 @@ export class AccessReviews implements AccessReviewer {
     const text = await response.text().catch((error: unknown) => {
       throw new UnreachableError(`The API server's answer broke off: ${reasonOf(error)}`, { cause: error });
     });
-    return response.status === 201 ? verdictIn(text) : undefined;
+    const verdict = response.status === 201 ? verdictIn(text) : undefined;
+    if (verdict === true) this.sources.accepted(principal);
+    return verdict;
   }
 }
 

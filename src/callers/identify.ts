@@ -14,6 +14,7 @@
 import type { PeerCertificate } from "node:tls";
 import type { Credential } from "../kube/credential.ts";
 import { StatusError, badRequest } from "../kube/status-error.ts";
+import { MAX_TOKEN_LENGTH } from "./token-claims.ts";
 import type { UpstreamCredential } from "../uplink/upstream.ts";
 
 /** Who is at the other end of a connection, as TLS found out. One object for each connection. */
@@ -42,6 +43,8 @@ export interface Caller {
   readonly credential: UpstreamCredential;
   /** Goes up with our own credential. */
   readonly isOwn: boolean;
+  /** Known without a word of the API server to this very credential: ours, a configured one, a proven service account. */
+  readonly isVouched: boolean;
   /** The name of this node, when the caller is this node: its certificate says system:node:NAME in system:nodes, as ours does. */
   readonly nodeName: string | undefined;
   /** Acts as somebody else (Impersonate-*): the API server judges, nothing is kept. */
@@ -80,7 +83,8 @@ interface PeerSubject extends Subject {
   readonly isTimeless: boolean;
 }
 
-const MAX_REMEMBERED_TOKENS = 4096;
+const MAX_REMEMBERED_TOKENS = 1024;
+const MAX_SUBJECTS = 64;
 const TIME_ERRORS: ReadonlySet<string> = new Set(["CERT_NOT_YET_VALID", "CERT_HAS_EXPIRED"]);
 
 /** Tells callers apart. */
@@ -88,7 +92,8 @@ export class Identifier {
   #byToken = new Map<string, UpstreamCredential>();
   #bySocket = new WeakMap<object, PeerSubject>();
   #ownCredential: UpstreamCredential | undefined;
-  #ownSubject: { certPem: string; subject: Subject } | undefined;
+  /** Of our own and the configured certificates, by their PEM. */
+  #subjects = new Map<string, Subject>();
 
   constructor(
     private readonly parts: IdentifyParts,
@@ -117,7 +122,8 @@ export class Identifier {
     if (certificate !== undefined && mapped !== undefined) {
       const isOwn = mapped.id === "own";
       const nodeName = isOwn && !isImpersonating ? nodeNameOf(certificate) : undefined;
-      return { principal: certificate.principal, credential: mapped, isOwn, nodeName, isImpersonating };
+      const { principal } = certificate;
+      return { principal, credential: mapped, isOwn, isVouched: true, nodeName, isImpersonating };
     }
     if (authorization !== undefined) return { ...this.#byAuthorization(authorization), isImpersonating };
     if (certificate !== undefined) {
@@ -130,33 +136,42 @@ export class Identifier {
     throw unauthorized();
   }
 
+  /** A token that the API server has accepted need not be hashed for each of its requests. */
+  keep(credential: UpstreamCredential): void {
+    const [, token] = BEARER.exec(credential.authorization ?? "") ?? [];
+    if (token === undefined || token.length > MAX_TOKEN_LENGTH || this.#byToken.has(token)) return;
+    if (this.#byToken.size >= MAX_REMEMBERED_TOKENS) this.#byToken.delete(this.#byToken.keys().next().value!);
+    this.#byToken.set(token, credential);
+  }
+
   /** The credential in a Bearer header, before anybody has judged it; undefined without one. */
   bearerOf(presented: Presented): { readonly token: string; readonly credential: UpstreamCredential } | undefined {
-    const [, token] = /^Bearer +([^\s]+)$/i.exec(presented.header("authorization") ?? "") ?? [];
+    const [, token] = BEARER.exec(presented.header("authorization") ?? "") ?? [];
     return token === undefined ? undefined : { token, credential: this.#tokenCredential(token) };
   }
 
   #byAuthorization(authorization: string): Omit<Caller, "isImpersonating"> {
-    const [, token] = /^Bearer +([^\s]+)$/i.exec(authorization) ?? [];
+    const [, token] = BEARER.exec(authorization) ?? [];
     if (token === undefined) throw unauthorized();
     const credential = this.#tokenCredential(token);
     if (this.parts.isRefused(credential.id)) throw unauthorized();
+    const account = this.parts.serviceAccountOf(token);
     return {
-      principal: this.parts.serviceAccountOf(token) ?? credential.id,
+      principal: account ?? credential.id,
       credential,
       isOwn: false,
+      isVouched: account !== undefined,
       nodeName: undefined,
     };
   }
 
   #tokenCredential(token: string): UpstreamCredential {
-    let credential = this.#byToken.get(token);
-    if (credential === undefined) {
-      credential = { id: `token:${this.parts.keyedHash(token)}`, authorization: `Bearer ${token}` };
-      if (this.#byToken.size >= MAX_REMEMBERED_TOKENS) this.#byToken.delete(this.#byToken.keys().next().value!);
-      this.#byToken.set(token, credential);
-    }
-    return credential;
+    return (
+      this.#byToken.get(token) ?? {
+        id: `token:${this.parts.keyedHash(token)}`,
+        authorization: `Bearer ${token}`,
+      }
+    );
   }
 
   #certificate({ socket }: Presented): PeerSubject | undefined {
@@ -195,21 +210,37 @@ export class Identifier {
   #credentialFor(subject: Subject): UpstreamCredential | undefined {
     const { own, clients } = this.parts;
     const named = clients.find((client) => client.name === subject.name);
-    if (named !== undefined) return upstreamCredential(`client:${named.name}`, named.credential);
+    if (named !== undefined && this.#isSubjectOf(named.credential, subject))
+      return upstreamCredential(`client:${named.name}`, named.credential);
     if (own.kind === "token")
       return this.parts.ownTokenUser() === subject.name ? upstreamCredential("own", own) : undefined;
+    if (!this.#isSubjectOf(own, subject)) return undefined;
     const { certPem } = own.read();
-    if (this.#ownSubject?.certPem !== certPem) this.#ownSubject = { certPem, subject: this.readSubject(certPem) };
-    const mine = this.#ownSubject.subject;
-    const isSame =
-      mine.name === subject.name &&
-      mine.groups.length === subject.groups.length &&
-      mine.groups.every((group) => subject.groups.includes(group));
-    if (!isSame) return undefined;
     if (this.#ownCredential?.certificate?.certPem !== certPem) this.#ownCredential = upstreamCredential("own", own);
     return this.#ownCredential;
   }
+
+  /**
+   * Whether a credential makes its bearer the same user in the same groups: a
+   * certificate of the right name alone must not be given the groups of ours.
+   * What a token makes one cannot be read off it: there the configured name counts.
+   */
+  #isSubjectOf(credential: Credential, subject: Subject): boolean {
+    if (credential.kind === "token") return true;
+    const { certPem } = credential.read();
+    let mine = this.#subjects.get(certPem);
+    if (mine === undefined) {
+      if (this.#subjects.size >= MAX_SUBJECTS) this.#subjects.clear();
+      this.#subjects.set(certPem, (mine = this.readSubject(certPem)));
+    }
+    const groups = new Set(mine.groups);
+    const asked = new Set(subject.groups);
+    return mine.name === subject.name && groups.size === asked.size && [...groups].every((group) => asked.has(group));
+  }
 }
+
+/** The token in an Authorization header. */
+const BEARER = /^Bearer +([^\s]+)$/i;
 
 function peerSubject(peer: PeerCertificate | undefined): Omit<PeerSubject, "isTimeless"> | undefined {
   if (peer?.subject === undefined || peer.valid_to === undefined) return undefined;

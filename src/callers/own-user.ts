@@ -8,7 +8,9 @@
 
 import * as v from "valibot";
 
-const reviewSchema = v.object({ status: v.object({ userInfo: v.object({ username: v.string() }) }) });
+const reviewSchema = v.object({
+  status: v.object({ userInfo: v.object({ username: v.string(), uid: v.optional(v.string()) }) }),
+});
 
 /** The subject of a service-account token; undefined for any other. */
 export async function serviceAccountOf(token: string): Promise<string | undefined> {
@@ -24,11 +26,18 @@ export async function serviceAccountOf(token: string): Promise<string | undefine
 /** The body of a SelfSubjectReview request. */
 export const SELF_SUBJECT_REVIEW = '{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}';
 
-/** The user name in a SelfSubjectReview answer; undefined when it is not one. */
-export function userOfReview(body: string): string | undefined {
+/** The user in a SelfSubjectReview answer; undefined when it is not one. */
+export function accountOfReview(
+  body: string,
+): { readonly username: string; readonly uid?: string | undefined } | undefined {
   try {
-    return v.parse(reviewSchema, JSON.parse(body)).status.userInfo.username;
+    return v.parse(reviewSchema, JSON.parse(body)).status.userInfo;
   } catch {
     return undefined;
   }
+}
+
+/** Its name alone. */
+export function userOfReview(body: string): string | undefined {
+  return accountOfReview(body)?.username;
 }

@@ -2,23 +2,23 @@
  * Who asks: certificates, tokens, and the service accounts behind them.
  */
 
+import { Gate } from "../callers/gate.ts";
 import { Identifier } from "../callers/identify.ts";
 import { SELF_SUBJECT_REVIEW, serviceAccountOf, userOfReview } from "../callers/own-user.ts";
+import { RefusedTokens } from "../callers/refused-tokens.ts";
 import { ServiceAccounts } from "../callers/service-accounts.ts";
 import { askSmall, datesOf, isSignedForClients, nodeOf, subjectOf } from "../node/own-node.ts";
 import { lastPodUids } from "../node/own-pods.ts";
 import type { Copies } from "./copies.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
+import type { Store } from "../store/contract.ts";
 import { textOf } from "./state.ts";
 import type { Uplink } from "./uplink.ts";
 
 /** What is built here. */
 export interface Callers {
-  readonly identifier: Identifier;
-  readonly serviceAccounts: ServiceAccounts;
-  /** Credentials that the API server has refused. */
-  readonly refusedTokens: Set<string>;
+  readonly gate: Gate;
   readonly part: Part;
 }
 
@@ -27,9 +27,9 @@ const OWN_USER_KEY = "own-token-user";
 /** Builds it. */
 export function buildCallers(ground: Ground, uplink: Uplink, { scopes }: Copies): Callers {
   const { config, clock, log, signal, store } = ground;
-  const { upstream, link } = uplink;
+  const { upstream, link, sources } = uplink;
   const own = config.upstream.credential;
-  const refusedTokens = new Set<string>();
+  const refusedTokens = new RefusedTokens(store);
   const ownUser: { name?: string } = {};
   const serviceAccounts = new ServiceAccounts({
     ask: (request, credential, deadlineMs) => askSmall(upstream, request, credential, deadlineMs, signal),
@@ -39,6 +39,8 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes }: Copies)
       const node = nodeOf(own);
       return node === undefined ? undefined : lastPodUids(scopes, node);
     },
+    refusedTokens,
+    expiredTokensFor: config.expiredTokensFor,
     store,
     clock,
     log,
@@ -57,7 +59,16 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes }: Copies)
     subjectOf,
   );
   const part: Part = { name: "callers", start: () => learnOwnUser(ground, uplink, ownUser) };
-  return { identifier, serviceAccounts, refusedTokens, part };
+  const gate = new Gate({ identifier, serviceAccounts, refusedTokens, sources, known: principalsOf(store) });
+  return { gate, part };
+}
+
+/** Of whom something is kept: the API server has said yes to them in a former life. */
+function principalsOf(store: Store): ReadonlySet<string> {
+  const principals = new Set<string>();
+  for (const { identity } of store.copies()) principals.add(identity.principal);
+  for (const { key } of store.listResponses()) principals.add(key.principal);
+  return principals;
 }
 
 /** Whom our own token makes us: it says so itself, or it is remembered, or the API server is asked once. */

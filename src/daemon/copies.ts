@@ -53,7 +53,11 @@ export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink,
       phase: random(),
       countList: (reason) => metrics.upstreamList(reason),
     },
-    { retentionMs: config.limits.retentionMs, maxScopes: MAX_SCOPES },
+    {
+      retentionMs: config.limits.retentionMs,
+      maxScopes: MAX_SCOPES,
+      ownPrincipal: () => nodeOf(config.upstream.credential)?.principal,
+    },
   );
   sharing.serve(scopes);
   const refusals = new Refusals({ scopes, source: sources, store, clock, log });

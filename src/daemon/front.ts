@@ -98,7 +98,7 @@ export class Listeners implements Part {
 /** Builds it. */
 export function buildFront(ground: Ground, over: FrontGround): Front {
   const { config, clock, log, metrics, random, store } = ground;
-  const { upstream, link, sources, onFailure, storage } = over.uplink;
+  const { upstream, link, onFailure, storage } = over.uplink;
   const { scopes, sharing, refusals } = over.copies;
   const { reconnect, overlays } = over.node;
   const count = (what: "forwarded" | "servedFromCache" | "refusedWrites") => metrics.request(what);
@@ -129,7 +129,6 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     nodeWrites: over.node.writesOver({ forwarder, copies }),
     mayWrite: () => reconnect.mayWrite(),
     scopes,
-    sources,
     copies,
     recordings,
     writes,

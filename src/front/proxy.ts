@@ -17,31 +17,29 @@ import type { ScopeIdentity, Store } from "../store/contract.ts";
 import { answerError, statusOf } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
 import type { AnswerTap, Forwarder } from "./forward.ts";
-import type { Caller, Identifier } from "../callers/identify.ts";
+import type { Entered, Gate } from "../callers/gate.ts";
+import type { Caller } from "../callers/identify.ts";
 import type { Link } from "../uplink/link.ts";
 import type { NodeWrite, NodeWriter } from "./node-write.ts";
 import type { Refusals } from "../callers/refusals.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { UnsaidError, UpstreamRefusedError } from "../uplink/scope-source.ts";
 import { prefersJson, route, type Route } from "./route.ts";
-import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import type { OwnWrites } from "./own-writes.ts";
 import type { Recordings } from "./recordings.ts";
 import { prefersYaml } from "../kube/representation.ts";
 import { objectAsked, type CopyServer } from "./serve.ts";
-import type { ServiceAccounts } from "../callers/service-accounts.ts";
+import { StrangerTap } from "./stranger-tap.ts";
 import { ListTap, RecordTap, type OnResourceVersion } from "./taps.ts";
 import { leavesObject, WriteTap } from "./write-tap.ts";
 import { refuseUpgrade, tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
 
 /** What the proxy is made of. */
 export interface ProxyParts {
-  readonly identifier: Identifier;
-  readonly serviceAccounts: ServiceAccounts;
+  readonly gate: Gate;
   readonly link: Link;
   readonly forwarder: Forwarder;
   readonly scopes: Scopes;
-  readonly sources: ScopeUpstream;
   readonly copies: CopyServer;
   readonly recordings: Recordings;
   readonly writes: OwnWrites;
@@ -51,7 +49,6 @@ export interface ProxyParts {
   readonly store: Store;
   readonly upgrades: UpgradeParts;
   readonly refusals: Refusals;
-  readonly refusedTokens: Set<string>;
   /** Told of every request that ended in 401 or 403: what its caller had proven is in doubt. */
   readonly onRefused: (principal: string, status: 401 | 403, info: RequestInfo) => void;
   readonly clock: Clock;
@@ -89,12 +86,10 @@ export class Proxy {
           message: "Holdfast is stopping; try again",
           retryAfterSeconds: 1,
         });
-      await this.#settleBearer(exchange);
-      const caller = this.parts.identifier.identify(exchange);
+      const caller = await this.parts.gate.enter(exchange);
       const info = requestInfo(exchange.method, exchange.target);
       verb = info.verb;
-      if (!caller.isImpersonating) this.parts.sources.remember(caller.principal, caller.credential);
-      if (!caller.isImpersonating) asked = { principal: caller.principal, info };
+      if (!caller.isImpersonating && !caller.isStranger) asked = { principal: caller.principal, info };
       await this.#serve(exchange, info, caller);
     } catch (error) {
       const isSaid = error instanceof UpstreamRefusedError || error instanceof UnsaidError;
@@ -113,8 +108,7 @@ export class Proxy {
   async upgrade(exchange: Exchange, client: Duplex, early: Uint8Array): Promise<void> {
     client.on("error", () => client.destroy());
     try {
-      await this.#settleBearer(exchange);
-      const caller = this.parts.identifier.identify(exchange);
+      const caller = await this.parts.gate.enter(exchange);
       requestInfo(exchange.method, exchange.target);
       if (!this.parts.link.isOnline()) {
         throw new StatusError({
@@ -132,25 +126,24 @@ export class Proxy {
     }
   }
 
-  /** A pod's new token is looked at before it counts. */
-  async #settleBearer(exchange: Exchange): Promise<void> {
-    const bearer = this.parts.identifier.bearerOf(exchange);
-    if (bearer === undefined || this.parts.serviceAccounts.isSettled(bearer.token)) return;
-    await this.parts.serviceAccounts.settle(bearer.token, bearer.credential);
-  }
-
-  async #serve(exchange: Exchange, info: RequestInfo, caller: Caller): Promise<void> {
+  async #serve(exchange: Exchange, info: RequestInfo, caller: Entered): Promise<void> {
     const { forwarder, link } = this.parts;
     const isYaml = prefersYaml(exchange.header("accept"));
     const way = route(info, caller, exchange.accepted, { isPretty: isPretty(exchange, info), isYaml });
     switch (way.kind) {
       case "node-write":
         if (WAITING_WRITES.has(way.write)) await this.parts.mayWrite();
-        return this.parts.nodeWrites.serve(exchange, info, caller, way.write, this.#writeTap(info, caller));
+        return this.parts.nodeWrites.serve(
+          exchange,
+          info,
+          caller,
+          way.write,
+          this.#tap(caller, () => this.#writeTap(info, caller)),
+        );
       case "forward":
         if (caller.nodeName !== undefined && info.verb !== "get") await this.parts.mayWrite();
         return forwarder.forward(exchange, caller, {
-          tap: this.#writeTap(info, caller),
+          tap: this.#tap(caller, () => this.#writeTap(info, caller)),
           hasLongAnswer: info.verb === "deletecollection",
         });
       case "recorded":
@@ -168,7 +161,7 @@ export class Proxy {
   async #listFromScope(
     exchange: Exchange,
     info: RequestInfo,
-    caller: Caller,
+    caller: Entered,
     identity: ScopeIdentity,
     notOlderThan: string,
   ): Promise<void> {
@@ -177,10 +170,11 @@ export class Proxy {
       notOlderThan === "0" || compareResourceVersions(servedVersion, notOlderThan) >= 0;
     const within = copies.within(identity);
     if (within !== undefined && isNewEnough(within.scope)) return copies.list(exchange, info, within);
-    const scope = this.parts.scopes.open(identity);
-    if (scope === undefined || scope.isOversize) return this.parts.forwarder.forward(exchange, caller);
+    const ended = this.parts.gate.lend(caller);
+    const scope = ended === undefined ? undefined : this.parts.scopes.open(identity);
+    if (scope === undefined || scope.isOversize) return this.#forwardUnkept(exchange, caller, ended);
     try {
-      await scope.ensureFresh();
+      await scope.ensureFresh().finally(() => this.#strangerEnded(scope, ended));
     } catch (error) {
       if (error instanceof ScopeTooLargeError) return this.parts.forwarder.forward(exchange, caller);
       await this.#refusedBy(error, caller, identity);
@@ -201,23 +195,22 @@ export class Proxy {
   #listForwarded(
     exchange: Exchange,
     info: RequestInfo,
-    caller: Caller,
+    caller: Entered,
     { identity, learns, isRecent }: Omit<Extract<Route, { kind: "list-forward" }>, "kind">,
   ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
-    const isOwn = link.isOnline() && learns !== "nothing" && copies.within(identity) === undefined;
-    const scope = isOwn ? scopes.open(identity) : undefined;
-    const adoption = learns === "answer" ? scope?.adopt() : undefined;
+    const onRefused = (status: 401 | 403) => this.#refused(status, caller, identity);
+    const onVersion = isRecent ? this.#rollbackWatch(info) : undefined;
+    const listTap = () => {
+      const isOwn = link.isOnline() && learns !== "nothing" && copies.within(identity) === undefined;
+      const scope = isOwn ? scopes.open(identity) : undefined;
+      return new ListTap(scope, learns === "answer" ? scope?.adopt() : undefined, onRefused, onVersion);
+    };
     const kept = () => copies.answerFor(identity, exchange);
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
-      tap: new ListTap(
-        scope,
-        adoption,
-        (status) => this.#refused(status, caller, identity),
-        isRecent ? this.#rollbackWatch(info) : undefined,
-      ),
+      tap: this.#tap(caller, listTap),
       fallback: { canServe: () => kept() !== undefined, serve: () => copies.list(exchange, info, kept()) },
     });
   }
@@ -225,22 +218,23 @@ export class Proxy {
   async #watch(
     exchange: Exchange,
     info: RequestInfo,
-    caller: Caller,
+    caller: Entered,
     { identity, isKnown }: { readonly identity: ScopeIdentity; readonly isKnown: boolean },
   ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
-    if (link.isOnline() && !isKnown) return forwarder.forward(exchange, caller);
+    if (link.isOnline() && !isKnown) return this.#forwardUnkept(exchange, caller);
     const at = info.query.get("resourceVersion") ?? "";
+    const ended = this.parts.gate.lend(caller);
     const own = () => {
-      const scope = scopes.open(identity);
+      const scope = ended === undefined ? undefined : scopes.open(identity);
       return scope === undefined || scope.isOversize ? undefined : new CopyAnswer(scope);
     };
     const isOnline = link.isOnline();
     const answer = isOnline ? (copies.within(identity, at) ?? own()) : copies.answerFor(identity, exchange, at);
-    if (isOnline && answer === undefined) return forwarder.forward(exchange, caller);
+    if (isOnline && answer === undefined) return this.#forwardUnkept(exchange, caller, ended);
     if (answer === undefined) return copies.list(exchange, info, undefined);
     try {
-      await copies.watch(exchange, info, answer);
+      await copies.watch(exchange, info, answer).finally(() => this.#strangerEnded(answer.scope, ended));
     } catch (error) {
       if (error instanceof ScopeTooLargeError) return forwarder.forward(exchange, caller);
       await this.#refusedBy(error, caller, identity);
@@ -252,7 +246,7 @@ export class Proxy {
     }
   }
 
-  async #recorded(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): Promise<void> {
+  async #recorded(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): Promise<void> {
     const { copies, forwarder } = this.parts;
     const { refusals } = this.parts;
     const kept = () =>
@@ -268,12 +262,35 @@ export class Proxy {
       ...(isObject && prefersJson(info, exchange.accepted) && exchange.accepted[0]?.format === "protobuf"
         ? { accept: "application/json" }
         : {}),
-      tap: this.#recordTap(exchange, info, caller, isObject),
+      tap: this.#tap(caller, () => this.#recordTap(exchange, info, caller, isObject)),
       fallback: { canServe: () => kept() !== undefined, serve: async () => kept()!() },
     });
   }
 
-  #recordTap(exchange: Exchange, info: RequestInfo, caller: Caller, isObject: boolean): RecordTap {
+  /** What an answer to this caller is learned from with. */
+  #tap(caller: Entered, make: () => AnswerTap): AnswerTap {
+    if (!caller.isStranger || caller.isImpersonating) return make();
+    const { gate } = this.parts;
+    return new StrangerTap(
+      () => gate.accepted(caller),
+      () => void gate.refused(caller),
+      make,
+    );
+  }
+
+  /** A stranger that got nothing leaves nothing. */
+  #strangerEnded(scope: Scope, ended: (() => void) | undefined): void {
+    ended?.();
+    this.parts.scopes.dismiss(scope);
+  }
+
+  /** To the API server and back, whoever asks: nothing of the answer is kept. */
+  #forwardUnkept(exchange: Exchange, caller: Caller, ended?: () => void): Promise<void> {
+    ended?.();
+    return this.parts.forwarder.forward(exchange, caller);
+  }
+
+  #recordTap(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): RecordTap {
     const { copies, recordings, refusals, writes } = this.parts;
     const best = exchange.accepted.slice(0, 1);
     return new RecordTap({
@@ -299,11 +316,11 @@ export class Proxy {
   }
 
   /** What a write's answer leaves. Of where history stands it tells nothing: a write that changed nothing is answered with the object as old as it is. */
-  #writeTap(info: RequestInfo, caller: Caller): AnswerTap {
-    const { recordings, refusedTokens, writes } = this.parts;
+  #writeTap(info: RequestInfo, caller: Entered): AnswerTap {
+    const { gate, recordings, writes } = this.parts;
     const onStatus = (status: number, word: Word) => {
       if (status === 401 && word === "refusal") void this.#refused(401, caller, undefined);
-      else if (word !== "unsaid") refusedTokens.delete(caller.credential.id);
+      else if (word === "answer") gate.accepted(caller);
     };
     if (caller.isImpersonating || !leavesObject(info)) return new WriteTap({ onStatus });
     const onWritten = (contentType: string, body: Uint8Array) => {
@@ -320,15 +337,16 @@ export class Proxy {
     return (resourceVersion) => scopes.noticeResourceVersion(group, resource, resourceVersion, held);
   }
 
-  async #refusedBy(error: unknown, caller: Caller, identity: ScopeIdentity): Promise<void> {
+  async #refusedBy(error: unknown, caller: Entered, identity: ScopeIdentity): Promise<void> {
     if (!(error instanceof UpstreamRefusedError)) return;
     const { status } = error;
     if (status === 401 || status === 403) await this.#refused(status, caller, identity);
   }
 
   /** Takes back what a caller could once read. Our own certificate refused is our trouble, not theirs: what runs must go on. */
-  async #refused(status: 401 | 403, caller: Caller, identity: ScopeIdentity | undefined): Promise<void> {
-    const { log, refusals, refusedTokens, scopes, sources } = this.parts;
+  async #refused(status: 401 | 403, caller: Entered, identity: ScopeIdentity | undefined): Promise<void> {
+    const { gate, log, refusals, scopes } = this.parts;
+    if (status === 403 && caller.isStranger) return;
     if (status === 403) {
       if (identity !== undefined) await refusals.collectionRefused(identity);
       return;
@@ -337,12 +355,8 @@ export class Proxy {
       log.error("the API server does not accept the node's certificate (401): what is kept goes on being served");
       return;
     }
-    const { id } = caller.credential;
-    if (refusedTokens.size >= 4096) refusedTokens.clear();
-    refusedTokens.add(id);
-    sources.forget(caller.principal, id);
     // One token of a service account ends with its pod; the others' pods go on.
-    if (this.parts.serviceAccounts.refused(id)) return;
+    if (await gate.refused(caller)) return;
     scopes.forget(caller.principal, () => true);
     this.parts.writes.forget(caller.principal);
   }

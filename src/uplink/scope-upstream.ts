@@ -25,11 +25,17 @@ import type { UpstreamAnswer } from "./upstream-answer.ts";
 const MAX_PRINCIPALS = 4096;
 /** A service account speaks through the tokens of several pods, old and renewed. */
 const MAX_CREDENTIALS = 4;
+/** Strangers whose first list or watch is under way. */
+const MAX_LENT = 256;
 
-/** Credentials of callers that have spoken since start, and requests made with them. */
+/** Credentials of callers that the API server has accepted since start, and requests made with them. */
 export class ScopeUpstream implements ScopeSource {
   /** Newest first. */
   #credentials = new Map<string, readonly UpstreamCredential[]>();
+  #lent = new Map<
+    string,
+    { readonly credential: UpstreamCredential; readonly onAccepted: () => void; users: number }
+  >();
 
   constructor(
     private readonly upstream: Upstream,
@@ -37,14 +43,44 @@ export class ScopeUpstream implements ScopeSource {
     private readonly onWaiting: () => void,
   ) {}
 
-  /** Remembers, in memory only, what a principal's requests are made with. */
+  /** Remembers, in memory only, what an accepted principal's requests are made with. */
   remember(principal: string, credential: UpstreamCredential): void {
     const known = this.#credentials.get(principal) ?? [];
-    if (known[0] === credential) return;
+    // Who spoke last stands at the end, and ours is not counted among those that give way.
     this.#credentials.delete(principal);
-    if (this.#credentials.size >= MAX_PRINCIPALS) this.#credentials.delete(this.#credentials.keys().next().value!);
+    if (this.#credentials.size >= MAX_PRINCIPALS) this.#forgetOldest();
     const others = known.filter(({ id }) => id !== credential.id);
-    this.#credentials.set(principal, [credential, ...others].slice(0, MAX_CREDENTIALS));
+    const all = known[0] === credential ? known : [credential, ...others].slice(0, MAX_CREDENTIALS);
+    this.#credentials.set(principal, all);
+  }
+
+  #forgetOldest(): void {
+    for (const [principal, [newest]] of this.#credentials) {
+      if (newest?.id === "own") continue;
+      this.#credentials.delete(principal);
+      return;
+    }
+  }
+
+  /**
+   * A stranger's credential, for one request of it.
+   *
+   * @param onAccepted the API server has answered a list or a review made with it.
+   * @returns ends it; undefined when too many are under way.
+   */
+  lend(principal: string, credential: UpstreamCredential, onAccepted: () => void): (() => void) | undefined {
+    const lent = this.#lent.get(principal) ?? { credential, onAccepted, users: 0 };
+    if (lent.users === 0 && this.#lent.size >= MAX_LENT) return undefined;
+    lent.users++;
+    this.#lent.set(principal, lent);
+    return () => {
+      if (--lent.users === 0) this.#lent.delete(principal);
+    };
+  }
+
+  /** The API server has said yes to this principal. */
+  accepted(principal: string): void {
+    this.#lent.get(principal)?.onAccepted();
   }
 
   /** Forgets a credential that the API server refused. @param id of that one; all when absent. */
@@ -56,11 +92,11 @@ export class ScopeUpstream implements ScopeSource {
 
   /** What a principal's requests are made with, once it has spoken. */
   credentialOf(principal: string): UpstreamCredential | undefined {
-    return this.#credentials.get(principal)?.[0];
+    return this.#credentials.get(principal)?.[0] ?? this.#lent.get(principal)?.credential;
   }
 
   hasCredential(principal: string): boolean {
-    return this.#credentials.has(principal);
+    return this.credentialOf(principal) !== undefined;
   }
 
   async list(
@@ -102,7 +138,9 @@ export class ScopeUpstream implements ScopeSource {
       if (credential === undefined) throw new UnreachableError("no credential at hand");
       const response = await this.#send(identity, verb, query, credential, signal);
       try {
-        return await read(new ResponseAnswer(response, verb, this.onWaiting));
+        const answered = await read(new ResponseAnswer(response, verb, this.onWaiting));
+        this.accepted(principal);
+        return answered;
       } catch (error) {
         const isRefused = error instanceof UpstreamRefusedError && error.status === 401;
         if (!isRefused || (this.#credentials.get(principal)?.length ?? 0) < 2) throw error;

@@ -126,6 +126,8 @@ test("a client that is refused again and again what it never had costs the API s
   await using world = await start();
   world.allow(({ resource }) => resource === "configmaps");
   await world.read(LIST, OTHER);
+  // The one that is allowed is followed from now on.
+  await eventually(() => world.apiServer.watchCount === 1);
   const before = world.apiServer.requests.length;
   await world.read(...Array<string>(5).fill(OTHER), ...Array<string>(5).fill(`${OTHER}/s`));
   const asked = world.apiServer.requests.slice(before).filter(({ user }) => user === "pod");

@@ -115,7 +115,7 @@ describe("who may read", () => {
     await using edge = await startEdge({ apiServer });
     await edge.client.get(LIST);
     await edge.client.get(LIST, { "Impersonate-User": "bob" });
-    expect(apiServer.requests.at(-1)!.headers["impersonate-user"]).toBe("bob");
+    expect(apiServer.requests.some(({ headers }) => headers["impersonate-user"] === "bob")).toBe(true);
     await apiServer.cut();
     expect((await edge.client.get(LIST, { "Impersonate-User": "bob" })).status).toBe(503);
   });
