@@ -78,7 +78,7 @@ export function readRequestHead(text: string): RequestHead {
   if (end < 0) throw new HeadError(400, "the request line does not end");
   const first = text.indexOf(" ");
   const last = text.lastIndexOf(" ", end - 1);
-  if (first <= 0 || first > MAX_METHOD || last <= first || first > end)
+  if (first <= 0 || first > MAX_METHOD || last <= first + 1 || first > end)
     throw new HeadError(400, "malformed request line");
   const method = text.slice(0, first);
   if (!isToken(method)) throw new HeadError(400, "malformed method");

@@ -52,6 +52,7 @@ describe("a head that is refused:", () => {
     ["a space in the target", `GET /a b HTTP/1.1\r\n${HOST}`, 400],
     ["a tab between", `GET\t/a HTTP/1.1\r\n${HOST}`, 400],
     ["two spaces", `GET  /a HTTP/1.1\r\n${HOST}`, 400],
+    ["no target between two spaces", "GET  HTTP/1.0\r\n", 400],
     ["a leading space", ` GET /a HTTP/1.1\r\n${HOST}`, 400],
     ["a control in the target", `GET /a\x01 HTTP/1.1\r\n${HOST}`, 400],
     ["a byte beyond ASCII in the target", `GET /\xe4 HTTP/1.1\r\n${HOST}`, 400],
