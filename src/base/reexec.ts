@@ -4,7 +4,9 @@
  * `fetch` runs at most 256 requests at once, and ends silent HTTP/2 streams
  * after six minutes whatever its own timeout says: three hundred quiet watches
  * would never all open, and die. Both are cured by environment variables that
- * are read once, so the process replaces itself once; the pid stays.
+ * are read once, so the process replaces itself once; the pid stays. So is the
+ * memory of names: the runtime keeps an address for half a minute, and an API
+ * server that has moved would be looked for in its old place that long.
  *
  * So is the just-in-time compiler switched off, which on an idle node costs a
  * third of the anonymous memory and saves a fraction of a per cent of a core:
@@ -27,6 +29,7 @@ const GUARD = "HOLDFAST_REEXECUTED";
 const SETTINGS: Readonly<Record<string, string>> = {
   BUN_CONFIG_MAX_HTTP_REQUESTS: "65336",
   BUN_CONFIG_HTTP_IDLE_TIMEOUT: "0",
+  BUN_CONFIG_DNS_TIME_TO_LIVE_SECONDS: "0",
 };
 /** An unknown option of this kind ends the process before any code runs: no other is used. */
 const WITHOUT_JIT: Readonly<Record<string, string>> = { BUN_JSC_useJIT: "0" };

@@ -7,6 +7,7 @@
  */
 
 import { EdgeError } from "../base/errors.ts";
+import { forgetProxies, keepMemoryOutOfCores } from "../base/environment.ts";
 import { jsonLog } from "../base/log.ts";
 import { systemClock } from "../base/clock.ts";
 import { loadConfig } from "../config/config.ts";
@@ -41,6 +42,9 @@ export async function command(args: readonly string[]): Promise<number> {
       process.env,
     );
     for (const warning of warnings) log.warn(warning);
+    // The configuration has read them; the runtime must not.
+    forgetProxies(process.env);
+    if (!keepMemoryOutOfCores()) log.warn("core dumps may hold this process's memory: set LimitCORE=0 in its unit");
     const daemon = await startDaemon({ config, clock: systemClock, log, version: VERSION, signal: stop.signal });
     await daemon.ended;
     return 0;

@@ -8,6 +8,7 @@ import type { StatusReport } from "../health/status-report.ts";
 import type { Front, FrontGround } from "./front.ts";
 import type { Ground } from "./ground.ts";
 import { certificateEntry, certificates } from "./report.ts";
+import { sealingFinding } from "./state.ts";
 
 /** The conditions that can be read off at any time; what happens is raised where it happens. */
 export function watchConditions(ground: Ground, { uplink, copies, node }: FrontGround, front: Front): void {
@@ -17,6 +18,7 @@ export function watchConditions(ground: Ground, { uplink, copies, node }: FrontG
     node.reconnect.isRefused || uplink.isRefused() ? CREDENTIAL_REFUSED : undefined,
   );
   conditions.watch("DataQuarantined", () => quarantineFinding(store.status().quarantined));
+  conditions.watch("SealingKeyUnusable", () => sealingFinding(store));
   conditions.watch("SealingKeyInMemory", () =>
     store.status().sealing === "memory" ? SEALING_KEY_IN_MEMORY : undefined,
   );

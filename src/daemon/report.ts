@@ -56,7 +56,7 @@ export function reportStatus(sources: StatusSources): StatusReport {
         watchers: scope.watcherCount - sharing.derivedCount(scope),
         lastContactMs: listed?.lastContactMs ?? 0,
         note: scope.isOversize ? "too large: passed through, not kept" : "",
-        ...(base === undefined ? {} : { sharesWatchOf: base.identity.principal }),
+        ...(base === undefined ? {} : { sharesWatchOf: namedPrincipal(base.identity.principal) }),
       };
     }),
     store: store.status(),
@@ -72,8 +72,16 @@ export function reportStatus(sources: StatusSources): StatusReport {
 const MAX_FIELD = 256;
 
 function boundedIdentity(identity: ScopeIdentity): ScopeIdentity {
-  const fields = Object.entries(identity).map(([name, text]) => [name, cutText(text as string, MAX_FIELD)]);
+  const fields = Object.entries({ ...identity, principal: namedPrincipal(identity.principal) }).map(([name, text]) => [
+    name,
+    cutText(text as string, MAX_FIELD),
+  ]);
   return Object.fromEntries(fields) as ScopeIdentity;
+}
+
+/** A token's caller by the first digits of its hash: enough to tell it from another, and no handle on anything. */
+function namedPrincipal(principal: string): string {
+  return principal.replace(/^(token:[0-9a-f]{8})[0-9a-f]*$/, "$1");
 }
 
 /** The certificates that matter, by name: PEM. */

@@ -7,6 +7,7 @@ import type { Finding } from "../base/conditions.ts";
 import { certificatesOf } from "../certificates/pem.ts";
 import type { Config } from "../config/config.ts";
 import type { Cluster } from "../store/clusters.ts";
+import { credentialProblem } from "../store/seal.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import type { DaemonOptions } from "./daemon.ts";
 import type { Part } from "./part.ts";
@@ -44,9 +45,34 @@ export function clusterFinding(store: SqliteStore): Finding | undefined {
     : undefined;
 }
 
-/** The store as a part. */
+/**
+ * The store as a part. A folder that could not be written from the start has
+ * never kept anything: whoever waits for readiness must not rely on it. One
+ * that fails later is a condition alone, for what was kept goes on being served.
+ */
 export function statePart(store: SqliteStore): Part {
-  return { name: "store", stop: () => store.close() };
+  let wasOnDisk = false;
+  return {
+    name: "store",
+    check() {
+      const { mode, reason } = store.status();
+      wasOnDisk ||= mode === "disk";
+      return wasOnDisk ? undefined : `the state folder cannot be written (${reason}): nothing outlives a restart`;
+    },
+    stop: () => store.close(),
+  };
+}
+
+/** What a person is told of a sealing credential that is there and no use. */
+export function sealingFinding(store: SqliteStore): Finding | undefined {
+  const problem = credentialProblem();
+  if (problem === undefined) return undefined;
+  const { sealing } = store.status();
+  return {
+    reason: "CredentialUnusable",
+    message: `The credential holdfast-seal-key is not used: ${problem}; Secrets are sealed with a key ${sealing === "file" ? "in the state folder, which does not stop a thief of the whole card" : "that ends with this process"}`,
+    next: "Make one: head -c 32 /dev/urandom | systemd-creds encrypt --name=holdfast-seal-key - /etc/credstore.encrypted/holdfast-seal-key; then systemctl restart holdfast",
+  };
 }
 
 /** A value kept as text. */

@@ -121,6 +121,20 @@ export function openSealer(
   return sealer;
 }
 
+/** Why the credential that systemd hands in is no key; undefined when it is one, or there is none. */
+export function credentialProblem(
+  credentialsDirectory = process.env["CREDENTIALS_DIRECTORY"] ?? "",
+): string | undefined {
+  const path = join(credentialsDirectory, "holdfast-seal-key");
+  if (credentialsDirectory === "" || !isThere(path)) return undefined;
+  try {
+    const { length } = readFileSync(path);
+    return length >= KEY_BYTES ? undefined : `it has ${length} bytes, and a key has ${KEY_BYTES} or more`;
+  } catch (error) {
+    return `it cannot be read (${(error as { code?: string }).code})`;
+  }
+}
+
 function keyPath(stateDir: string): string {
   return join(stateDir, "keys", "seal.key");
 }
