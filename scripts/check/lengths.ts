@@ -29,9 +29,6 @@ export const KNOWN_LONG: readonly string[] = [
   "src/kube/strategic-merge.ts",
   "src/manifests/access.ts#access",
   "src/manifests/own-writes.ts#ownWritesPolicy",
-  "src/store/copies.ts",
-  "src/store/scope-rows.ts#scopeOf",
-  "src/store/store.ts#constructor",
 ];
 
 interface Diagnostic {

@@ -501,6 +501,15 @@ export class Scope {
     return this.#ring.from(this.#ring.seqAfter(at));
   }
 
+  /** Is kept no more: its watchers list for themselves, past Holdfast, and so does whoever comes. */
+  passThrough(): void {
+    this.#isOversize = true;
+    this.#endWatchers(expired(`too old resource version: ${this.identity.resource} is not kept any more`).status);
+    this.#stopFollowing();
+    if (!this.copy.isDropped) this.copy.clear();
+    this.#tellAdvanced();
+  }
+
   /** Ends all watches and stops following; what is kept stays. */
   close(): void {
     for (const watcher of [...this.#watchers]) {

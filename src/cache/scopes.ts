@@ -86,7 +86,7 @@ export class Scopes {
   /** Takes a scope away of which nothing was ever listed, and nobody waits for. */
   dismiss(scope: Scope): void {
     if (scope.copy.listed === undefined && scope.state === "unseen" && scope.watcherCount === 0 && !scope.isFollowing)
-      this.#drop(scope);
+      this.drop(scope);
   }
 
   /** Whether another scope of this principal may begin; those that never came to a list make room for each other. */
@@ -255,10 +255,11 @@ export class Scopes {
       principal === own && scopes.length <= this.options.maxScopes / 2 ? 0 : scopes.length;
     const [, most = []] = [...idle].sort((a, b) => rank(b) - rank(a))[0] ?? [];
     const oldest = most.sort((a, b) => b.unusedMs - a.unusedMs)[0];
-    if (oldest !== undefined) this.#drop(oldest);
+    if (oldest !== undefined) this.drop(oldest);
   }
 
-  #drop(scope: Scope): void {
+  /** Ends a scope, and forgets what it kept. */
+  drop(scope: Scope): void {
     scope.close();
     this.#remove(scope);
     scope.copy.drop();
@@ -269,7 +270,7 @@ export class Scopes {
       if (this.parts.link.isOnline()) {
         for (const scope of [...this.#byKey.values()]) {
           if (scope.watcherCount === 0 && !scope.isFollowing && scope.unusedMs > this.options.retentionMs)
-            this.#drop(scope);
+            this.drop(scope);
         }
       }
       this.#scheduleSweep();

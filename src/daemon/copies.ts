@@ -2,6 +2,8 @@
  * What is kept: scopes, who may share one, and what a refusal takes back.
  */
 
+import type { Finding } from "../base/conditions.ts";
+import { Quota } from "../cache/quota.ts";
 import type { ScopeParts } from "../cache/scope.ts";
 import { Scopes } from "../cache/scopes.ts";
 import { SharingSource } from "../cache/sharing.ts";
@@ -26,6 +28,13 @@ export type ScopeOrders = Pick<ScopeParts, "turn" | "isBarred" | "isVoid">;
 const MAX_SCOPES = 2_000;
 /** Without these two kubelet cannot begin. */
 const NODE_RESOURCES: ReadonlySet<string> = new Set(["pods", "nodes"]);
+
+/** What gives way has gone already, or the link is away and nothing goes. */
+const QUOTA_REACHED: Finding = {
+  reason: "StoreFull",
+  message: "More is kept than limits.storeMaxBytes allows: what others keep makes room, the node's own stays",
+  next: "See holdfast cache ls; raise limits.storeMaxBytes",
+};
 
 /** Builds it. */
 export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink, orders: ScopeOrders): Copies {
@@ -61,6 +70,17 @@ export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink,
   );
   sharing.serve(scopes);
   const refusals = new Refusals({ scopes, source: sources, store, clock, log });
+  const own = nodeOf(config.upstream.credential)?.principal;
+  const quota = new Quota({
+    store,
+    scopes,
+    isOnline: () => link.isOnline(),
+    isOwn: (principal) => principal === own,
+    clock,
+    log,
+  });
+  store.onExcess((isInMemory) => void quota.giveWay(isInMemory));
+  ground.conditions.watch("QuotaReached", () => (store.excessBytes() > 0 ? QUOTA_REACHED : undefined));
   const part: Part = {
     name: "scopes",
     check: () => unlisted(ground, scopes),

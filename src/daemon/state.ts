@@ -6,6 +6,7 @@
 import type { Finding } from "../base/conditions.ts";
 import { certificatesOf } from "../certificates/pem.ts";
 import type { Config } from "../config/config.ts";
+import { nodeOf } from "../node/own-node.ts";
 import type { Cluster } from "../store/clusters.ts";
 import { credentialProblem } from "../store/seal.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
@@ -19,11 +20,13 @@ import type { Part } from "./part.ts";
  */
 export function openState({ config, clock, log }: DaemonOptions): SqliteStore {
   const cluster = clusterOf(config);
+  const own = nodeOf(config.upstream.credential)?.principal;
   return openStore({
     stateDir: config.stateDir,
     clock,
     log,
     maxBytes: config.limits.storeMaxBytes,
+    isOwn: (principal) => principal === own,
     ...(cluster.length === 0 ? {} : { cluster }),
   });
 }

@@ -30,19 +30,17 @@ import {
   type Place,
   type PlaceOptions,
 } from "./place.ts";
-import { salvage } from "./salvage.ts";
-import type { Sealer } from "./seal.ts";
+import { salvage, type Belonging } from "./salvage.ts";
 
 const RETRY_DISK_MS = 60_000;
 
 /** What a database lies under, and whom its fate concerns. */
-export interface BackingParts {
+export interface BackingParts extends Belonging {
   readonly stateDir: string;
   readonly clock: Clock;
   readonly log: Log;
   readonly maxBytes: number;
   readonly isReadOnly: boolean;
-  readonly sealer: Sealer;
   /** Held by this process where the folder takes one; undefined for who only reads. */
   readonly lock: StateLock | undefined;
   /** The configured cluster; undefined where the state is nobody's in particular. */
@@ -253,7 +251,7 @@ export class Backing {
   #leaveDisk(opened: Opened): void {
     this.parts.log.error("database cannot be written, carrying on in memory", { reason: opened.reason });
     const old = this.#opened;
-    salvage(old.database, opened.database, volatileBytes(this.parts.maxBytes), this.parts.sealer);
+    salvage(old.database, opened.database, volatileBytes(this.parts.maxBytes), this.parts);
     this.#opened = opened;
     this.parts.replaced(0);
     old.database.close();
@@ -271,8 +269,7 @@ export class Backing {
     if (this.#isClosed || this.#opened.mode !== "memory" || this.#home === undefined) return;
     this.parts.settle();
     const old = this.#opened;
-    const moved =
-      this.parts.lock?.retake() === false ? undefined : moveToDisk(this.#home, old.database, this.parts.sealer);
+    const moved = this.parts.lock?.retake() === false ? undefined : moveToDisk(this.#home, old.database, this.parts);
     if (moved === undefined) return this.#scheduleRetry();
     this.parts.leaving();
     this.#opened = moved.opened;
@@ -289,6 +286,7 @@ export class Backing {
       stateDir: this.#home ?? this.parts.stateDir,
       obstacle: lock?.obstacle,
       sealer: this.parts.sealer,
+      isOwn: this.parts.isOwn,
       log,
       maxBytes,
       stamp: new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-"),

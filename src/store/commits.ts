@@ -20,10 +20,10 @@ import type { Responses } from "./responses.ts";
 import { saveMarks } from "./scope-rows.ts";
 import type { Sums } from "./sums.ts";
 
-/** How often a busy store commits, and how many rows wait at most. */
-export const COMMIT_EVERY_MS = 1_000;
+/** How often a busy store commits. */
+const COMMIT_EVERY_MS = 1_000;
 /** Rows in one transaction at most. */
-export const MAX_QUEUED = 100;
+const MAX_QUEUED = 100;
 const MAX_QUEUED_BYTES = 1024 * 1024;
 /** What only moves time waits so long for company; a lost link writes it at once. */
 const BOOKMARKS_EVERY_MS = 1_200_000;

@@ -192,6 +192,8 @@ export interface Copy {
   snapshot(): ScopeSnapshot | undefined;
   /** Items and bytes that are kept, for `status`. */
   size(): { readonly items: number; readonly bytes: number };
+  /** Takes its rows away: nothing is listed then. The handle lives. */
+  clear(): void;
   /** Forgets it: rows and identity. Twice is once. */
   drop(): void;
 }
@@ -229,8 +231,12 @@ export interface Store {
   flush(): void;
   /** `flush`, and held-back bookmarks too: called at a cut and at shutdown. */
   settle(): void;
-  /** Gives way when the quota is exceeded: recorded answers, then copies by last use, kubelet's last. The store calls it itself, at most once a minute. */
-  trim?(): void;
+  /** What is kept beyond the quota, where it lies now; 0 or less within it. */
+  excessBytes(): number;
+  /** Who is told that the store is beyond its quota, behind a commit and at most once a minute, and chooses what goes; nobody before. `isInMemory`: the disk takes nothing. */
+  onExcess(handler: (isInMemory: boolean) => void): void;
+  /** Bytes kept of each copy, unpacked. */
+  usage(): ReadonlyMap<Copy, number>;
   /** Reads every row and checks it. @returns counts; damaged rows are quarantined. */
   verify(): { readonly checked: number; readonly damaged: number };
   status(): StoreStatus;

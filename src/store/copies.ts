@@ -13,7 +13,6 @@
  * - A number, of a copy or of rows, is given out once in the life of a file.
  */
 
-import type { Database } from "bun:sqlite";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Item } from "../kube/codec.ts";
@@ -32,21 +31,19 @@ import {
   findRow,
   isSame,
   itemOf,
-  pagesOf,
-  placesOf,
   putRow,
   rowOf,
-  tallyOf,
   type ObjectRow,
   type RowPacking,
   type Tally,
 } from "./object-rows.ts";
-import type { Opened } from "./place.ts";
-import { readNumber, saveNumber } from "./schema.ts";
-import { deleteScope, insertScope, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
+import { Readers } from "./readers.ts";
+import { saveNumber } from "./schema.ts";
+import { deleteScope, insertScope, readFile, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
 import type { Sealer } from "./seal.ts";
 import type { Sums } from "./sums.ts";
-import { ReadingSnapshot, Readers, copiedSnapshot, type SnapshotParts } from "./snapshot.ts";
+import { verifyRows } from "./verify.ts";
+import { openSnapshot, type SnapshotParts } from "./snapshot.ts";
 
 /** What copies need of their store. */
 export interface CopiesParts {
@@ -81,6 +78,7 @@ export class Copies {
       snapshot: (copy) => this.#snapshot(copy),
       size: (copy) => this.#sizeOf(copy),
       touched: (_, isSoon) => parts.commits().touched(isSoon),
+      clear: (copy) => this.unlist(copy),
       drop: (copy) => this.#drop(copy),
     };
   }
@@ -152,6 +150,16 @@ export class Copies {
     });
   }
 
+  /** Bytes of each, unpacked; one scan for all. */
+  usage(): ReadonlyMap<StoredCopy, number> {
+    const sizes = this.#backing.read(
+      () => this.#db.query("SELECT rows, sum(size) FROM objects GROUP BY rows").values() as [number, number][],
+      () => [],
+    );
+    const byRows = new Map(sizes);
+    return new Map(this.all().map((copy) => [copy, byRows.get(copy.rows) ?? 0]));
+  }
+
   /** Reads every row of a copy and checks it. */
   verify(copy: StoredCopy): { readonly checked: number; readonly damaged: number } {
     if (copy.listed === undefined) return { checked: 0, damaged: 0 };
@@ -174,8 +182,8 @@ export class Copies {
   /** Reads the file. A file that passes its check and still cannot be read is replaced; the second time it is an empty one. */
   load(isReadOnly: boolean): void {
     const found = this.#backing.read(
-      () => this.#readAll(),
-      () => this.#readAll(),
+      () => readFile(this.#db, this.parts.sums),
+      () => readFile(this.#db, this.parts.sums),
     );
     for (const scope of found.scopes) this.#remember(scope).isStored = true;
     this.#isLoaded = true;
@@ -312,48 +320,20 @@ export class Copies {
   #snapshot(copy: StoredCopy): ScopeSnapshot | undefined {
     this.parts.commits().flushFor(copy);
     const { listed, rows, tally } = copy;
+    const { opened } = this.#backing;
     if (listed === undefined) return undefined;
-    const damaged = (row: ObjectRow | undefined) => {
-      if (copy.rows === rows) this.#lose(copy, row);
-      return new ScopeDamagedError(`Cannot read ${copy.identity.resource}: kept rows are damaged`);
+    const parts: SnapshotParts = {
+      listed,
+      packing: this.#packing(copy, rows),
+      tally: { ...tally },
+      damaged: (row) => {
+        if (copy.rows === rows) this.#lose(copy, row);
+        return new ScopeDamagedError(`Cannot read ${copy.identity.resource}: kept rows are damaged`);
+      },
+      gone: () => new SnapshotGoneError(copy.identity.resource),
+      present: () => (this.#backing.opened === opened ? this.#db : undefined),
     };
-    const { opened } = this.#backing;
-    return this.#backing.read(() => {
-      const parts: SnapshotParts = {
-        listed,
-        packing: this.#packing(copy, rows),
-        tally: { ...tally },
-        damaged,
-        gone: () => new SnapshotGoneError(copy.identity.resource),
-        present: () => (this.#backing.opened === opened ? this.#db : undefined),
-      };
-      try {
-        return opened.isConcurrent ? this.#readingSnapshot(parts) : copiedSnapshot(this.#db, parts);
-      } catch (error) {
-        if (error instanceof ScopeDamagedError) return undefined;
-        throw error;
-      }
-    }, nothing);
-  }
-
-  #readingSnapshot(parts: SnapshotParts): ScopeSnapshot {
-    const { opened } = this.#backing;
-    const reader = this.#readers.take(opened);
-    try {
-      return new ReadingSnapshot(reader, parts, this.#readers, (given) => this.#giveReader(given, opened));
-    } catch (error) {
-      reader.close();
-      throw error;
-    }
-  }
-
-  #giveReader(reader: Database, opened: Opened): void {
-    try {
-      reader.run("ROLLBACK");
-      this.#readers.give(reader, opened);
-    } catch {
-      reader.close();
-    }
+    return this.#backing.read(() => openSnapshot(opened, parts, this.#readers), nothing);
   }
 
   /** Readers that stand give the log free, wherever their clients are. */
@@ -373,18 +353,7 @@ export class Copies {
   }
 
   #verify(copy: StoredCopy): { readonly checked: number; readonly damaged: number } {
-    const { rows } = copy;
-    const packing = this.#packing(copy, rows);
-    let checked = 0;
-    const broken: ObjectRow[] = [];
-    for (const page of pagesOf(() => this.#db, placesOf(this.#db, rows, "arrival"))) {
-      for (const row of page) {
-        checked++;
-        if (itemOf(row, packing) === undefined) broken.push(row);
-      }
-    }
-    const { objects, digest } = tallyOf(this.#db, rows);
-    const isShort = objects !== copy.tally.objects || digest !== copy.tally.digest;
+    const { checked, broken, isShort } = verifyRows(this.#db, this.#packing(copy, copy.rows), copy.tally);
     for (const row of broken.slice(1)) this.parts.quarantine(`${copy.identity.resource} ${row.key}`, row.value);
     if (broken.length > 0 || isShort) this.#lose(copy, broken[0]);
     return { checked, damaged: Math.max(broken.length, Number(isShort)) };
@@ -410,22 +379,6 @@ export class Copies {
   #clear(rows: number): void {
     clearRows(this.#db, rows);
     this.#dictionaries.forget(rows);
-  }
-
-  #readAll() {
-    const counts = new Map(
-      (
-        this.#db.query("SELECT rows, count(*) AS n FROM objects GROUP BY rows").all() as { rows: number; n: number }[]
-      ).map(({ rows, n }) => [rows, n]),
-    );
-    for (const { rows } of this.#db.query("SELECT rows FROM dictionaries").all() as { rows: number }[])
-      if (!counts.has(rows)) counts.set(rows, 0);
-    return {
-      ...readScopes(this.#db, this.parts.sums),
-      counts,
-      nextCopy: readNumber(this.#db, "next_copy"),
-      nextRows: readNumber(this.#db, "next_rows"),
-    };
   }
 }
 

@@ -30,6 +30,7 @@ export interface CopyParts {
   readonly size: (copy: StoredCopy) => { readonly items: number; readonly bytes: number };
   /** Its marks moved. @param isSoon within a second; the rest waits for company. */
   readonly touched: (copy: StoredCopy, isSoon: boolean) => void;
+  readonly clear: (copy: StoredCopy) => void;
   readonly drop: (copy: StoredCopy) => void;
 }
 
@@ -106,6 +107,11 @@ export class StoredCopy implements Copy, StoredScope {
 
   size(): { readonly items: number; readonly bytes: number } {
     return this.#alive().size(this);
+  }
+
+  clear(): void {
+    const parts = this.#alive();
+    if (this.listed !== undefined) parts.clear(this);
   }
 
   drop(): void {

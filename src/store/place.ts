@@ -27,7 +27,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import type { Log } from "../base/log.ts";
 import { ForeignKeyError, takeSums } from "./resum.ts";
-import { salvage, type Salvaged } from "./salvage.ts";
+import { salvage, type Belonging, type Salvaged } from "./salvage.ts";
 import { NewerSchemaError, SCHEMA_VERSION, checkSchema, migrate, pragma } from "./schema.ts";
 import type { Sealer } from "./seal.ts";
 
@@ -64,13 +64,12 @@ export interface Place extends Opened {
 }
 
 /** How to open, and whom to tell. */
-export interface PlaceOptions {
+export interface PlaceOptions extends Belonging {
   readonly stateDir: string;
   readonly log: Log;
   /** Distinguishes files set aside; sorts by time. */
   readonly stamp: string;
   readonly maxBytes: number;
-  readonly sealer: Sealer;
   /** Why the folder must not be written, if so. */
   readonly obstacle?: string | undefined;
 }
@@ -85,7 +84,7 @@ export function openPlace(options: PlaceOptions): Place {
     const reason = reasonOf(error);
     log.error("state folder cannot be written, carrying on in memory", { stateDir, reason });
     const opened = openVolatile(reason, options.sealer);
-    const saved = salvageFile(join(stateDir, FILE), opened.database, volatileBytes(options.maxBytes), options.sealer);
+    const saved = salvageFile(join(stateDir, FILE), opened.database, volatileBytes(options.maxBytes), options);
     return { ...opened, quarantined: saved?.damaged ?? 0 };
   }
 }
@@ -107,11 +106,12 @@ function openOnDisk(options: PlaceOptions): Place {
 }
 
 /** The file is summed with another key: it waits for that beside ours, whose own may be waiting there. */
-function changeKeys(path: string, error: ForeignKeyError, { log, sealer, maxBytes }: PlaceOptions): Place {
+function changeKeys(path: string, error: ForeignKeyError, options: PlaceOptions): Place {
+  const { log, sealer, maxBytes } = options;
   const aside = setAside(path, `${KEYED}${error.keyName.toString(16)}`);
   const isKnown = takeUpOwn(path, sealer);
   const opened = openFile(path, sealer);
-  const saved = isKnown ? undefined : salvageFile(aside, opened.database, maxBytes, sealer);
+  const saved = isKnown ? undefined : salvageFile(aside, opened.database, maxBytes, options);
   log.warn("database of another sealing key set aside", {
     as: basename(aside),
     scopesSaved: saved?.rows.size ?? 0,
@@ -128,11 +128,12 @@ function takeUpOwn(path: string, sealer: Sealer): boolean {
   return true;
 }
 
-function replaceFile(path: string, error: unknown, { log, stamp, maxBytes, sealer }: PlaceOptions): Place {
+function replaceFile(path: string, error: unknown, options: PlaceOptions): Place {
+  const { log, stamp, maxBytes, sealer } = options;
   const isNewer = error instanceof NewerSchemaError;
   const aside = setAside(path, isNewer ? `schema-${error.version}` : `${DAMAGED}${stamp}`);
   const opened = openFile(path, sealer);
-  const saved = isNewer ? undefined : salvageFile(aside, opened.database, maxBytes, sealer);
+  const saved = isNewer ? undefined : salvageFile(aside, opened.database, maxBytes, options);
   log.warn("database set aside", {
     reason: (error as Error).message,
     as: basename(aside),
@@ -196,7 +197,7 @@ export function removeVolatile(path: string): void {
 export function moveToDisk(
   stateDir: string,
   from: Database,
-  sealer: Sealer,
+  belonging: Belonging,
 ): { readonly opened: Opened; readonly saved: Salvaged } | undefined {
   const path = join(stateDir, FILE);
   const fresh = `${path}.new`;
@@ -204,8 +205,8 @@ export function moveToDisk(
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
     proveWritable(`${fresh}.probe`);
     for (const suffix of SUFFIXES) rmSync(fresh + suffix, { force: true });
-    const { database } = openFile(fresh, sealer);
-    const saved = salvage(from, database, Number.MAX_SAFE_INTEGER, sealer);
+    const { database } = openFile(fresh, belonging.sealer);
+    const saved = salvage(from, database, Number.MAX_SAFE_INTEGER, belonging);
     // Closing brings the log into the file and removes it: one file is left to be moved.
     database.close();
     if (saved.isFull || existsSync(`${fresh}-wal`)) throw new Error("no room");
@@ -215,7 +216,7 @@ export function moveToDisk(
     rmSync(`${path}-shm`, { force: true });
     renameSync(fresh, path);
     syncFolder(stateDir);
-    return { opened: openFile(path, sealer), saved };
+    return { opened: openFile(path, belonging.sealer), saved };
   } catch {
     for (const name of [...SUFFIXES.map((suffix) => fresh + suffix), `${fresh}.probe`]) removeQuietly(name);
     return undefined;
@@ -281,7 +282,7 @@ function prepare(database: Database, sealer: Sealer): { readonly database: Datab
 }
 
 /** Reads a file that is damaged or lies on a disk that cannot be written, as far as it goes. */
-function salvageFile(path: string, to: Database, maxBytes: number, sealer: Sealer): Salvaged | undefined {
+function salvageFile(path: string, to: Database, maxBytes: number, belonging: Belonging): Salvaged | undefined {
   // Where not even the log's index can be made, the file is read without its log: older, and checked all the same.
   for (const open of [
     () => new Database(path, { readonly: true }),
@@ -292,7 +293,7 @@ function salvageFile(path: string, to: Database, maxBytes: number, sealer: Seale
     try {
       from = open();
       checkSchema(from);
-      return salvage(from, to, maxBytes, sealer);
+      return salvage(from, to, maxBytes, belonging);
     } catch (error) {
       if (!(error instanceof SQLiteError)) return undefined;
     } finally {

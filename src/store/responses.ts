@@ -258,17 +258,18 @@ export class Responses {
   }
 }
 
-/** Copies answers to another database, the newest first, within a bound. */
+/** Copies answers to another database, the node's own first, then the newest, within a bound. */
 export function copyResponses(
   from: Database,
   to: Database,
   maxBytes: number,
-  sums: { readonly from: Sums; readonly to: Sums },
+  sums: { readonly from: Sums; readonly to: Sums; readonly isOwn: (principal: string) => boolean },
 ): void {
   let bytesLeft = maxBytes;
   const keys = from
     .query("SELECT principal, target, accept FROM responses ORDER BY stored_at DESC")
     .all() as ResponseKey[];
+  keys.sort((a, b) => Number(sums.isOwn(b.principal)) - Number(sums.isOwn(a.principal)));
   for (const { principal, target, accept } of keys) {
     const row = from
       .query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`)

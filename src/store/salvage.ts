@@ -44,6 +44,13 @@ export interface Salvaged {
   readonly isFull: boolean;
 }
 
+/** Whose node this is. */
+export interface Belonging {
+  readonly sealer: Sealer;
+  /** Whether a principal is the node itself. */
+  readonly isOwn: (principal: string) => boolean;
+}
+
 interface Way {
   readonly from: Database;
   readonly to: Database;
@@ -54,9 +61,9 @@ interface Way {
 /**
  * Copies scopes, answers and values, and sums them with our key; never throws because of a disk.
  *
- * @param maxBytes of values; what kubelet lives on comes first.
+ * @param maxBytes of values; the node's own come first, and of these what kubelet lives on.
  */
-export function salvage(from: Database, to: Database, maxBytes: number, sealer: Sealer): Salvaged {
+export function salvage(from: Database, to: Database, maxBytes: number, { sealer, isOwn }: Belonging): Salvaged {
   const rows = new Set<number>();
   let damaged = 0;
   let isFull = false;
@@ -77,7 +84,7 @@ export function salvage(from: Database, to: Database, maxBytes: number, sealer: 
   attempt(() => copyPlain(way));
   const found = attempt(() => readScopes(from, way.sums.from));
   damaged += found?.damaged.length ?? 1;
-  for (const scope of (found?.scopes ?? []).sort(byDispensability).reverse()) {
+  for (const scope of (found?.scopes ?? []).sort(byDispensability(isOwn)).reverse()) {
     attempt(() => insertScope(to, way.sums.to, scope));
     if (scope.listed === undefined) continue;
     const bytes = attempt(() => copyScope(way, scope, bytesLeft));
@@ -86,7 +93,7 @@ export function salvage(from: Database, to: Database, maxBytes: number, sealer: 
     bytesLeft -= bytes;
     rows.add(scope.rows);
   }
-  attempt(() => copyResponses(from, to, bytesLeft, way.sums));
+  attempt(() => copyResponses(from, to, bytesLeft, { ...way.sums, isOwn }));
   return { rows, damaged, isFull };
 }
 

@@ -10,7 +10,7 @@ import * as v from "valibot";
 import type { Shape } from "../kube/codec.ts";
 import { identityText, type ListedState, type ScopeIdentity } from "./contract.ts";
 import type { Tally } from "./object-rows.ts";
-import { pragma } from "./schema.ts";
+import { pragma, readNumber } from "./schema.ts";
 import type { Sums } from "./sums.ts";
 
 /** A scope as its rows say. */
@@ -89,38 +89,27 @@ export function readScopes(
   return { scopes, damaged };
 }
 
+/** All that a start needs to know of a file: its scopes, how many objects each number has, and the numbers to go on with. */
+export function readFile(database: Database, sums: Sums) {
+  const counts = new Map(
+    database.query("SELECT rows, count(*) FROM objects GROUP BY rows").values() as [rows: number, count: number][],
+  );
+  for (const [rows] of database.query("SELECT rows FROM dictionaries").values() as [number][])
+    if (!counts.has(rows)) counts.set(rows, 0);
+  return {
+    ...readScopes(database, sums),
+    counts,
+    nextCopy: readNumber(database, "next_copy"),
+    nextRows: readNumber(database, "next_rows"),
+  };
+}
+
 function scopeOf(row: Row, sums: Sums): StoredScope | undefined {
-  const {
-    id,
-    identity,
-    head,
-    checksum,
-    resource_version: resourceVersion,
-    changed_at: changedAt,
-    last_contact: lastContactMs,
-    last_used: lastUsedMs,
-    objects,
-    digest,
-    partly_told: partlyTold,
-    withheld,
-  } = row;
-  if (!sums.holdsFields(checksum, id, identity, head)) return undefined;
-  if (
-    resourceVersion === null ||
-    !sums.holdsFields(
-      row.mark_checksum,
-      id,
-      resourceVersion,
-      changedAt,
-      lastContactMs,
-      lastUsedMs,
-      objects,
-      digest,
-      ...countedOf(partlyTold, withheld),
-    )
-  )
-    return undefined;
-  const known = v.safeParse(identitySchema, parsed(identity));
+  const { id, head, last_used: lastUsedMs } = row;
+  const { resource_version: resourceVersion } = row;
+  if (!sums.holdsFields(row.checksum, id, row.identity, head) || resourceVersion === null) return undefined;
+  if (!sums.holdsFields(row.mark_checksum, id, resourceVersion, ...marksOf(row))) return undefined;
+  const known = v.safeParse(identitySchema, parsed(row.identity));
   if (!known.success) return undefined;
   const scope: StoredScope = {
     id,
@@ -129,26 +118,31 @@ function scopeOf(row: Row, sums: Sums): StoredScope | undefined {
     listed: undefined,
     tally: { objects: 0, digest: 0 },
     lastUsedMs,
-    isWithheld: withheld !== 0,
+    isWithheld: row.withheld !== 0,
   };
-  if (head === null) return scope;
-  const listed = v.safeParse(headSchema, parsed(head));
-  if (!listed.success) return undefined;
-  const { shape, contentType, epoch, rows: number } = listed.output;
-  return {
-    ...scope,
-    rows: number,
-    tally: { objects, digest },
-    listed: {
-      shape: shape as Shape,
-      contentType,
-      epoch,
-      resourceVersion,
-      changedAt,
-      lastContactMs,
-      isPartlyTold: partlyTold !== 0,
-    },
+  return head === null ? scope : listedScope(scope, head, resourceVersion, row);
+}
+
+function listedScope(scope: StoredScope, head: string, resourceVersion: string, row: Row): StoredScope | undefined {
+  const read = v.safeParse(headSchema, parsed(head));
+  if (!read.success) return undefined;
+  const { shape, contentType, epoch, rows } = read.output;
+  const listed: ListedState = {
+    shape: shape as Shape,
+    contentType,
+    epoch,
+    resourceVersion,
+    changedAt: row.changed_at,
+    lastContactMs: row.last_contact,
+    isPartlyTold: row.partly_told !== 0,
   };
+  return { ...scope, rows, tally: { objects: row.objects, digest: row.digest }, listed };
+}
+
+/** The marks behind the resourceVersion, as their sum counts them. */
+function marksOf(row: Row): readonly (string | number)[] {
+  const { changed_at: changedAt, last_contact: lastContact, last_used: lastUsed, objects, digest } = row;
+  return [changedAt, lastContact, lastUsed, objects, digest, ...countedOf(row.partly_told, row.withheld)];
 }
 
 /** Adds a scope that has no rows. */
@@ -220,10 +214,11 @@ export function deleteScope(database: Database, id: number): void {
 /** The resources that kubelet lives on: the last to give way. */
 const VITAL = new Set(["pods", "nodes", "secrets", "configmaps"]);
 
-/** Orders scopes by what is given up first: not kubelet's, then the longest unused. */
-export function byDispensability(a: StoredScope, b: StoredScope): number {
-  const vital = ({ identity: { group, resource } }: StoredScope) => Number(group === "" && VITAL.has(resource));
-  return vital(a) - vital(b) || a.lastUsedMs - b.lastUsedMs;
+/** Orders scopes by what is given up first: other callers', then what kubelet does not live on, then the longest unused. */
+export function byDispensability(isOwn: (principal: string) => boolean) {
+  const rank = ({ identity: { principal, group, resource } }: StoredScope) =>
+    Number(isOwn(principal)) * 2 + Number(group === "" && VITAL.has(resource));
+  return (a: StoredScope, b: StoredScope): number => rank(a) - rank(b) || a.lastUsedMs - b.lastUsedMs;
 }
 
 function identityOf([

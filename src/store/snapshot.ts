@@ -16,10 +16,10 @@
  * short deletes things.
  */
 
-import { Database } from "bun:sqlite";
-import type { Clock } from "../base/clock.ts";
+import type { Database } from "bun:sqlite";
 import type { Item } from "../kube/codec.ts";
 import type { ListedState, ScopeSnapshot } from "./contract.ts";
+import { ScopeDamagedError } from "./errors.ts";
 import {
   itemsOf,
   pageLength,
@@ -32,70 +32,7 @@ import {
   type Tally,
 } from "./object-rows.ts";
 import type { Opened } from "./place.ts";
-
-const MAX_IDLE = 2;
-const IDLE_MS = 30_000;
-/** How long a reader may hold the log. */
-const HOLD_MS = 5_000;
-
-/** Read connections: idle ones, few and not for long, and those with a transaction. */
-export class Readers {
-  #idle: Database[] = [];
-  #of: Opened | undefined;
-  #cancelClose: (() => void) | undefined;
-  readonly #standing = new Set<() => void>();
-
-  constructor(private readonly clock: Clock) {}
-
-  /** How many hold a transaction. */
-  get standing(): number {
-    return this.#standing.size;
-  }
-
-  /** A connection to this database. @throws what SQLite says. */
-  take(opened: Opened): Database {
-    if (this.#of !== opened) this.close();
-    this.#of = opened;
-    const known = this.#idle.pop();
-    if (known !== undefined) return known;
-    const reader = new Database(opened.path, { readonly: true });
-    reader.run("PRAGMA cache_size = -256");
-    reader.run("PRAGMA mmap_size = 0");
-    reader.run("PRAGMA temp_store = MEMORY");
-    return reader;
-  }
-
-  /** Takes a connection back; one of a database that is no longer in use is closed. */
-  give(reader: Database, opened: Opened): void {
-    if (this.#of !== opened || this.#idle.length >= MAX_IDLE) return reader.close();
-    this.#idle.push(reader);
-    this.#cancelClose?.();
-    this.#cancelClose = this.clock.after(IDLE_MS, () => this.close());
-  }
-
-  /** Has a transaction given back when its time is over, or the log is too long. @returns takes it off the list. */
-  hold(release: () => void): () => void {
-    this.#standing.add(release);
-    const cancel = this.clock.after(HOLD_MS, release);
-    return () => {
-      cancel();
-      this.#standing.delete(release);
-    };
-  }
-
-  /** All transactions are given back now. */
-  releaseAll(): void {
-    for (const release of [...this.#standing]) release();
-  }
-
-  /** Closes the idle ones; those in use close when they are given back. */
-  close(): void {
-    this.#cancelClose?.();
-    this.#cancelClose = undefined;
-    this.#of = undefined;
-    for (const reader of this.#idle.splice(0)) reader.close();
-  }
-}
+import type { Readers } from "./readers.ts";
 
 /** What a view is taken of. */
 export interface SnapshotParts {
@@ -111,8 +48,25 @@ export interface SnapshotParts {
   readonly present: () => Database | undefined;
 }
 
+/** A view of rows as they are now; undefined if they are damaged. @throws what SQLite says. */
+export function openSnapshot(opened: Opened, parts: SnapshotParts, readers: Readers): ScopeSnapshot | undefined {
+  try {
+    if (!opened.isConcurrent) return copiedSnapshot(opened.database, parts);
+    const reader = readers.take(opened);
+    try {
+      return new ReadingSnapshot(reader, parts, readers, (given) => readers.end(given, opened));
+    } catch (error) {
+      reader.close();
+      throw error;
+    }
+  } catch (error) {
+    if (error instanceof ScopeDamagedError) return undefined;
+    throw error;
+  }
+}
+
 /** A view on a reader's transaction, for as long as it may have one. @throws {ScopeDamagedError} if rows are missing. */
-export class ReadingSnapshot implements ScopeSnapshot {
+class ReadingSnapshot implements ScopeSnapshot {
   readonly listed: ListedState;
   readonly itemCount: number;
   /** Undefined once the transaction was given back. */
@@ -217,7 +171,7 @@ export class ReadingSnapshot implements ScopeSnapshot {
 }
 
 /** Where no second connection can see the rows: a copy, made at once. @throws {ScopeDamagedError} */
-export function copiedSnapshot(database: Database, parts: SnapshotParts): ScopeSnapshot {
+function copiedSnapshot(database: Database, parts: SnapshotParts): ScopeSnapshot {
   const { rows } = parts.packing;
   const { objects, digest } = tallyOf(database, rows);
   if (objects !== parts.tally.objects || digest !== parts.tally.digest) throw parts.damaged(undefined);

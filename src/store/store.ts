@@ -18,7 +18,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Backing } from "./backing.ts";
 import { CLUSTER_VALUE, isSameCluster, ownerOf, type Cluster } from "./clusters.ts";
-import { Commits, MAX_QUEUED } from "./commits.ts";
+import { Commits, type CommitParts } from "./commits.ts";
 import type { Copy, ResponseKey, ScopeIdentity, Store, StoredResponse, StoreStatus } from "./contract.ts";
 import { Copies } from "./copies.ts";
 import { StateLock } from "./lock.ts";
@@ -26,7 +26,6 @@ import { Quarantine } from "./quarantine.ts";
 import { Responses } from "./responses.ts";
 import { sumsOf } from "./resum.ts";
 import { pragma } from "./schema.ts";
-import { byDispensability } from "./scope-rows.ts";
 import { openSealer, type Sealer } from "./seal.ts";
 import { Sums } from "./sums.ts";
 import { Values } from "./values.ts";
@@ -36,17 +35,19 @@ export interface StoreOptions {
   readonly stateDir: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** Beyond it recorded answers go first, then scopes by last use, what kubelet lives on last. */
+  /** Beyond it whoever listens to `onExcess` chooses what goes. */
   readonly maxBytes: number;
   /** For looking at a file that a daemon may be using: nothing is ever written. Default false. */
   readonly isReadOnly?: boolean;
   /** The configured cluster, as its CA bundle's fingerprints: state of another is neither served nor touched before `proven`. Default: the state is nobody's in particular. */
   readonly cluster?: Cluster;
+  /** Whether a principal is the node itself: its rows come along first where not all have room. Default: nobody is. */
+  readonly isOwn?: (principal: string) => boolean;
   /** Which scopes' objects are sealed. Default: Secrets. */
   readonly isSealed?: (identity: ScopeIdentity) => boolean;
 }
 
-const TRIM_EVERY_MS = 60_000;
+const LOOK_EVERY_MS = 60_000;
 /** Four times what SQLite lets it grow to between two checkpoints. */
 const MAX_LOG_BYTES = 16 * 1024 * 1024;
 
@@ -69,19 +70,45 @@ export class SqliteStore implements Store {
   readonly #responses: Responses;
   readonly #values: Values;
   readonly #commits: Commits;
-  #lastTrimMs: number;
+  #lastLookMs: number;
+  #onExcess: ((isInMemory: boolean) => void) | undefined;
   #isClosed = false;
 
   constructor(private readonly options: StoreOptions) {
-    const { stateDir, clock, log, maxBytes } = options;
+    const { stateDir, clock, cluster } = options;
     const isReadOnly = options.isReadOnly === true;
-    const backing = () => this.#backing;
     this.#lock = isReadOnly ? undefined : new StateLock(stateDir);
     this.#sealer = openSealer(stateDir, isReadOnly);
-    this.#backing = new Backing({
+    this.#backing = this.#openBacking(isReadOnly);
+    const common = this.#common(isReadOnly);
+    this.#quarantine = new Quarantine(common);
+    this.#copies = new Copies({
+      ...common,
+      isSealed: options.isSealed ?? isSecret,
+      commits: () => this.#commits,
+    });
+    this.#values = new Values(common);
+    this.#responses = new Responses({
+      ...common,
+      database: () => this.#backing.database,
+      write: (task) => this.#backing.write(task),
+    });
+    this.#commits = this.#openCommits(common);
+    this.#lastLookMs = clock.monotonicMs();
+    this.#quarantine.load();
+    this.#copies.load(isReadOnly);
+    if (this.#backing.damagedAtStart > 0) this.#quarantine.add(this.#backing.damagedAtStart);
+    // Whatever is kept from now on is somebody's; a mistake costs an empty file that is set aside.
+    if (cluster !== undefined && !isReadOnly && this.getValue(CLUSTER_VALUE) === undefined) this.#claim(cluster);
+  }
+
+  #openBacking(isReadOnly: boolean): Backing {
+    const { stateDir, clock, log, maxBytes, cluster } = this.options;
+    return new Backing({
       sealer: this.#sealer,
+      isOwn: this.options.isOwn ?? (() => false),
       lock: this.#lock,
-      cluster: options.cluster,
+      cluster,
       stateDir,
       clock,
       log,
@@ -96,30 +123,25 @@ export class SqliteStore implements Store {
       settle: () => this.settle(),
       returned: () => this.#sealer.keep(stateDir),
     });
-    this.#quarantine = new Quarantine({ backing, clock, log });
-    const quarantine = (what: string, value: Uint8Array | undefined) => this.#quarantine.put(what, value);
-    const sums = isReadOnly ? sumsToLook(this.#backing.database, this.#sealer) : Sums.keyed(this.#sealer);
-    const shared = { backing, sealer: this.#sealer, sums, quarantine };
-    this.#copies = new Copies({
-      ...shared,
+  }
+
+  /** What each part is given. */
+  #common(isReadOnly: boolean) {
+    const { clock, log } = this.options;
+    return {
       clock,
       log,
-      isSealed: options.isSealed ?? isSecret,
-      commits: () => this.#commits,
-    });
-    this.#values = new Values(shared);
-    this.#responses = new Responses({
-      database: () => this.#backing.database,
+      backing: () => this.#backing,
       sealer: this.#sealer,
-      sums,
-      write: (task) => this.#backing.write(task),
-      quarantine,
-    });
-    this.#commits = new Commits({
-      clock,
-      backing,
+      sums: isReadOnly ? sumsToLook(this.#backing.database, this.#sealer) : Sums.keyed(this.#sealer),
+      quarantine: (what: string, value: Uint8Array | undefined) => this.#quarantine.put(what, value),
+    };
+  }
+
+  #openCommits(common: Pick<CommitParts, "clock" | "backing" | "sums">): Commits {
+    return new Commits({
+      ...common,
       responses: this.#responses,
-      sums,
       copies: () => this.#copies.all(),
       get: (copy, namespace, name) => this.#copies.get(copy, namespace, name),
       writeObject: (...args) => this.#copies.writeObject(...args),
@@ -129,13 +151,6 @@ export class SqliteStore implements Store {
         this.#maintain();
       },
     });
-    this.#lastTrimMs = clock.monotonicMs();
-    this.#quarantine.load();
-    this.#copies.load(isReadOnly);
-    if (this.#backing.damagedAtStart > 0) this.#quarantine.add(this.#backing.damagedAtStart);
-    // Whatever is kept from now on is somebody's; a mistake costs an empty file that is set aside.
-    const { cluster } = options;
-    if (cluster !== undefined && !isReadOnly && this.getValue(CLUSTER_VALUE) === undefined) this.#claim(cluster);
   }
 
   /** Whether what lies in the state folder is another cluster's: nothing of it is served, and nothing touched. */
@@ -247,35 +262,19 @@ export class SqliteStore implements Store {
     return { checked, damaged };
   }
 
-  /**
-   * Gives way when the file outgrows its quota: recorded answers first, the
-   * oldest before the newer, then scopes by last use, what kubelet lives on
-   * last. Called by the store itself after commits, at most once a minute.
-   */
-  trim(): void {
-    const { log } = this.options;
-    const isBeyond = () =>
-      this.#backing.read(
-        () => usedBytes(this.#backing.database) > this.#backing.maxBytes,
-        () => false,
-      );
-    if (!isBeyond()) return;
-    const answers = this.#backing.read(() => this.#responses.list(), none).sort((a, b) => a.storedAtMs - b.storedAtMs);
-    for (let at = 0; at < answers.length && isBeyond(); at += MAX_QUEUED) {
-      this.#backing.write(() => {
-        for (const { key } of answers.slice(at, at + MAX_QUEUED))
-          this.#responses.write({ key, response: undefined, isSecret: false });
-      });
-    }
-    const scopes = this.#copies.all().filter(({ listed, lists }) => listed !== undefined && lists.size === 0);
-    for (const scope of scopes.sort(byDispensability)) {
-      if (!isBeyond()) return;
-      log.warn("store beyond its quota: a scope's copy is dropped", {
-        resource: scope.identity.resource,
-        objects: scope.tally.objects,
-      });
-      this.#copies.unlist(scope);
-    }
+  excessBytes(): number {
+    return this.#backing.read(
+      () => usedBytes(this.#backing.database) - this.#backing.maxBytes,
+      () => 0,
+    );
+  }
+
+  onExcess(handler: (isInMemory: boolean) => void): void {
+    this.#onExcess = handler;
+  }
+
+  usage(): ReadonlyMap<Copy, number> {
+    return this.#copies.usage();
   }
 
   status(): StoreStatus {
@@ -326,10 +325,10 @@ export class SqliteStore implements Store {
   /** Once a minute, behind a commit: is the file still there, and does it stay within its bounds? */
   #maintain(): void {
     const now = this.options.clock.monotonicMs();
-    if (now - this.#lastTrimMs < TRIM_EVERY_MS || this.options.isReadOnly === true) return;
-    this.#lastTrimMs = now;
+    if (now - this.#lastLookMs < LOOK_EVERY_MS || this.options.isReadOnly === true) return;
+    this.#lastLookMs = now;
     this.#backing.checkPlace();
-    this.trim();
+    if (this.#onExcess !== undefined && this.excessBytes() > 0) this.#onExcess(this.#backing.opened.mode === "memory");
   }
 }
 

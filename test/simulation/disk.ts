@@ -256,6 +256,14 @@ class CommittingCopy implements Copy, Row {
     return { items: this.items.size, bytes: 0 };
   }
 
+  clear(): void {
+    this.#checkAlive();
+    if (this.listed === undefined) return;
+    this.listed = undefined;
+    this.items = new Map();
+    this.parts.save(this);
+  }
+
   drop(): void {
     if (this.isDropped) return;
     this.isDropped = true;
@@ -376,6 +384,16 @@ class CommittingStore implements Store {
 
   keyedHash(text: string): string {
     return text;
+  }
+
+  excessBytes(): number {
+    return 0;
+  }
+
+  onExcess(): void {}
+
+  usage(): ReadonlyMap<Copy, number> {
+    return new Map(this.copies().map((copy) => [copy, copy.size().bytes]));
   }
 
   flush(): void {

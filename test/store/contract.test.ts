@@ -37,6 +37,7 @@ const uses: readonly { readonly name: string; readonly use: (copy: Copy) => unkn
   { name: "get", use: (copy) => copy.get("shop", "a") },
   { name: "snapshot", use: (copy) => copy.snapshot() },
   { name: "size", use: (copy) => copy.size() },
+  { name: "clear", use: (copy) => copy.clear() },
 ];
 
 for (const { name, open } of stores)
@@ -103,6 +104,22 @@ for (const { name, open } of stores)
       writer.commit({ ...AT, resourceVersion: "200" }, () => {});
       expect(contentOf(copy)).toEqual(["shop/a@205", "shop/b@190"]);
       expect(copy.listed).toMatchObject({ resourceVersion: "205" });
+    });
+
+    test("clears a copy that lives on, to be listed anew", () => {
+      using opened = open();
+      const { store } = opened;
+      const copy = listedScope(store, [item("a", 1)], 100);
+      const underWay = copy.beginList();
+      copy.clear();
+      expect(copy).toMatchObject({ listed: undefined, isDropped: false });
+      expect([copy.snapshot(), copy.get("shop", "a")]).toEqual([undefined, undefined]);
+      expect(copy.size()).toMatchObject({ items: 0 });
+      copy.put(item("b", 101), "101", 1);
+      underWay.abort();
+      expect(store.openCopy(PODS, 1)).toBe(copy);
+      expect(list(copy, [item("c", 200)], 200)).toEqual([]);
+      expect(contentOf(copy)).toEqual(["shop/c@200"]);
     });
 
     test("takes nothing from a list that was aborted, and commits one only once", () => {

@@ -666,48 +666,44 @@ describe("the quota", () => {
       item(`o-${at}`, n * 1_000 + at, { text: crypto.getRandomValues(Buffer.alloc(3_000)).toString("base64") }),
     );
 
-  test("gives up the oldest answers, then scopes by last use, and what kubelet lives on last", () => {
-    using bench = new Bench();
-    const store = bench.open({ maxBytes: 800_000 });
-    const pods = listedScope(store, fill(1), 2_000);
-    const maps = ["config-a", "config-b"].map((name, n) => {
-      const copy = listedScope(store, fill(2 + n), 4_000, { ...PODS, resource: name });
-      copy.touch({ lastUsedMs: 100 - n });
-      return copy;
-    });
-    for (let n = 0; n < 10; n++)
-      store.putResponse({ principal: "p", target: `/doc/${n}`, accept: "a" }, answer(n), { isSecret: false });
-    store.flush();
-    const has = () => ({
-      answers: store.listResponses().length,
-      scopes: [pods, ...maps].map((copy) => copy.listed !== undefined),
-    });
-    expect(has()).toEqual({ answers: 10, scopes: [true, true, true] });
-    store.trim();
-    expect(has().scopes).toEqual([true, true, true]);
-    expect(has().answers).toBeLessThan(10);
-    const left = store.listResponses().map(({ storedAtMs }) => storedAtMs);
-    expect(Math.min(...left, 10)).toBeGreaterThan(9 - left.length);
-    store.close();
-    const small = bench.open({ maxBytes: 450_000 });
-    small.trim();
-    expect([pods, ...maps].map((copy) => keptIn(small, copy).listed !== undefined)).toEqual([true, true, false]);
-    expect(small.listResponses()).toEqual([]);
-    small.close();
-    const tiny = bench.open({ maxBytes: 10_000 });
-    tiny.trim();
-    expect([pods, ...maps].map((copy) => keptIn(tiny, copy).listed !== undefined)).toEqual([false, false, false]);
-  });
-
-  test("is looked after by the store itself, behind a commit", () => {
+  test("is told of behind a commit, at most once a minute, and only while it is exceeded", () => {
     using bench = new Bench();
     const store = bench.open({ maxBytes: 300_000 });
-    for (let n = 0; n < 10; n++)
+    const told: boolean[] = [];
+    store.onExcess((isInMemory) => {
+      told.push(isInMemory);
+      for (const { key } of store.listResponses().slice(told.length === 1 ? -3 : 3)) store.deleteResponse(key);
+    });
+    const put = (n: number) =>
       store.putResponse({ principal: "p", target: `/doc/${n}`, accept: "a" }, answer(n), { isSecret: false });
+    for (let n = 0; n < 8; n++) put(n);
+    store.flush();
+    expect(store.excessBytes()).toBeGreaterThan(0);
+    expect(told).toEqual([]);
     bench.clock.pass(61_000);
-    expect(store.listResponses()).toHaveLength(10);
-    store.putResponse({ principal: "p", target: "/doc/last", accept: "a" }, answer(11), { isSecret: false });
-    expect(store.listResponses().length).toBeLessThan(7);
+    put(8);
+    expect(told).toEqual([false]);
+    expect(store.listResponses()).toHaveLength(6);
+    put(9);
+    store.flush();
+    expect(told).toHaveLength(1);
+    bench.clock.pass(61_000);
+    put(10);
+    expect(told).toHaveLength(2);
+    store.flush();
+    expect(store.excessBytes()).toBeLessThanOrEqual(0);
+    bench.clock.pass(61_000);
+    put(10);
+    store.flush();
+    expect(told).toHaveLength(2);
+  });
+
+  test("counts what each copy keeps", () => {
+    using bench = new Bench();
+    const store = bench.open();
+    const [pods, maps] = [listedScope(store, fill(1)), store.openCopy({ ...PODS, resource: "configmaps" }, 1)];
+    expect([store.usage().get(pods), store.usage().get(maps)]).toEqual([pods.size().bytes, 0]);
+    expect(pods.size().bytes).toBeGreaterThan(100_000);
   });
 });
 

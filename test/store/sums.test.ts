@@ -259,7 +259,10 @@ describe("a file of version 2", () => {
     const database = new Database(":memory:");
     migrate(database);
     const from = new Database(bench.file);
-    const saved = salvage(from, database, Number.MAX_SAFE_INTEGER, new Sealer(KEY_OF_2, "file"));
+    const saved = salvage(from, database, Number.MAX_SAFE_INTEGER, {
+      sealer: new Sealer(KEY_OF_2, "file"),
+      isOwn: () => false,
+    });
     from.close();
     expect(saved).toMatchObject({ damaged: 1, isFull: false });
     const store = bench.open();

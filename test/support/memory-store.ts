@@ -163,6 +163,13 @@ class MemoryCopy implements Copy {
     return { items: sizes.length, bytes: sizes.reduce((sum, size) => sum + size, 0) };
   }
 
+  clear(): void {
+    this.#checkAlive();
+    if (this.listed === undefined) return;
+    this.listed = undefined;
+    this.items = new Map();
+  }
+
   drop(): void {
     if (this.isDropped) return;
     this.isDropped = true;
@@ -248,6 +255,16 @@ export class MemoryStore implements Store {
 
   keyedHash(text: string): string {
     return createHmac("sha256", "test").update(text).digest("hex");
+  }
+
+  excessBytes(): number {
+    return 0;
+  }
+
+  onExcess(): void {}
+
+  usage(): ReadonlyMap<Copy, number> {
+    return new Map(this.copies().map((copy) => [copy, copy.size().bytes]));
   }
 
   flush(): void {}
