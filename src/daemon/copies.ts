@@ -70,6 +70,20 @@ export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink,
   );
   sharing.serve(scopes);
   const refusals = new Refusals({ scopes, source: sources, store, clock, log });
+  watchQuota(ground, scopes, link);
+  const part: Part = {
+    name: "scopes",
+    check: () => unlisted(ground, scopes),
+    drain() {
+      sharing.close();
+      scopes.close();
+    },
+  };
+  return { scopes, sharing, refusals, part };
+}
+
+/** Beyond its quota the store asks who is to make room. */
+function watchQuota({ config, clock, conditions, log, store }: Ground, scopes: Scopes, link: Uplink["link"]): void {
   const own = nodeOf(config.upstream.credential)?.principal;
   const quota = new Quota({
     store,
@@ -80,16 +94,7 @@ export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink,
     log,
   });
   store.onExcess((isInMemory) => void quota.giveWay(isInMemory));
-  ground.conditions.watch("QuotaReached", () => (store.excessBytes() > 0 ? QUOTA_REACHED : undefined));
-  const part: Part = {
-    name: "scopes",
-    check: () => unlisted(ground, scopes),
-    drain() {
-      sharing.close();
-      scopes.close();
-    },
-  };
-  return { scopes, sharing, refusals, part };
+  conditions.watch("QuotaReached", () => (store.excessBytes() > 0 ? QUOTA_REACHED : undefined));
 }
 
 /** A list that kubelet waits for and that has never arrived. */
