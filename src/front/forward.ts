@@ -63,6 +63,18 @@ export interface ForwardOptions {
   readonly sent?: RequestBody;
   /** A write whose answer may be a long list. */
   readonly hasLongAnswer?: boolean;
+  /** The request in words, for who gets no answer. */
+  readonly words?: RefusalWords;
+}
+
+/** What a person reads when there is no answer. */
+export interface RefusalWords {
+  /** What cannot be done: `get pods "web-0"`. */
+  readonly asked: string;
+  /** A question that changes nothing, though it is a POST. */
+  readonly isQuestion?: boolean;
+  /** Of a read: what is kept instead. Default: that no copy is. */
+  readonly instead?: () => string;
 }
 
 /** Headers that belong to one connection (RFC 9110 section 7.6.1); those named in Connection join them. */
@@ -98,7 +110,7 @@ export class Forwarder {
     const { fallback } = options;
     if (!this.link.isOnline() || (caller.isOwn && this.access.isRefused())) {
       if (fallback?.canServe() === true) return fallback.serve();
-      throw this.#offline(exchange);
+      throw this.#offline(exchange, options.words);
     }
     // A write that went up and was answered from here could be carried out when storage is back.
     const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
@@ -163,19 +175,19 @@ export class Forwarder {
       controller.abort(new Error("link lost"));
     } catch (error) {
       if (!(error instanceof UnreachableError) || exchange.signal.aborted) throw error;
-      if (fallback?.canServe() !== true) throw this.#offline(exchange, error);
+      if (fallback?.canServe() !== true) throw this.#offline(exchange, options.words, error);
       // One connection broke, the link did not: what was laid over a copy now would be taken off by no return.
       if (
         fallback.givesWay !== undefined &&
         (await Promise.race([this.link.standsAfterFailure(), lost.promise])) === true
       )
-        throw this.#offline(exchange, error);
+        throw this.#offline(exchange, options.words, error);
     } finally {
       stopListening();
       clearTimeout(impatience);
     }
     if (fallback?.canServe() === true) return undefined;
-    throw this.#offline(exchange);
+    throw this.#offline(exchange, options.words);
   }
 
   #patienceMs(): number {
@@ -257,13 +269,19 @@ export class Forwarder {
     exchange.response.end(body);
   }
 
-  #offline(exchange: Exchange, cause: unknown = this.link.failure): StatusError {
+  #offline(exchange: Exchange, words: RefusalWords | undefined, cause: unknown = this.link.failure): StatusError {
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
     const why = cause instanceof ForeignAnswerError ? cause.message : "the API server cannot be reached";
-    if (isRead) return unavailable(`Cannot read: ${why}; no copy of this is kept for this caller`, { cause });
+    const asked = words?.asked ?? (isRead ? "read" : "write");
+    if (isRead) {
+      const instead = words?.instead?.() ?? "no copy of this is kept for this caller";
+      return unavailable(`Cannot ${asked}: ${why}; ${instead}`, { cause });
+    }
+    if (words?.isQuestion === true)
+      return unavailable(`Cannot ${asked}: ${why}, and no decision of it on this is remembered`, { cause });
     this.count("refusedWrites");
     const outcome = cause === undefined && this.link.isOnline() ? "; whether it was carried out is not known" : "";
-    return unavailable(`Cannot write: ${why}, and nothing is queued${outcome}; try again when the link is back`, {
+    return unavailable(`Cannot ${asked}: ${why}, and nothing is queued${outcome}; try again when the link is back`, {
       cause,
     });
   }

@@ -12,11 +12,11 @@ import { ScopeTooLargeError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { Word } from "../kube/whose-word.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
-import { StatusError } from "../kube/status-error.ts";
+import { StatusError, unavailable } from "../kube/status-error.ts";
 import type { ScopeIdentity, Store } from "../store/contract.ts";
 import { answerError, statusOf } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
-import type { AnswerTap, Forwarder } from "./forward.ts";
+import type { AnswerTap, Forwarder, RefusalWords } from "./forward.ts";
 import type { Entered, Gate } from "../callers/gate.ts";
 import type { Caller } from "../callers/identify.ts";
 import type { Link } from "../uplink/link.ts";
@@ -31,6 +31,7 @@ import { prefersYaml } from "../kube/representation.ts";
 import { objectAsked, type CopyServer } from "./serve.ts";
 import { StrangerTap } from "./stranger-tap.ts";
 import { ListTap, RecordTap, type OnResourceVersion } from "./taps.ts";
+import { keptInstead, refusalWords } from "./words.ts";
 import { leavesObject, WriteTap } from "./write-tap.ts";
 import { refuseUpgrade, tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
 
@@ -145,6 +146,7 @@ export class Proxy {
         return forwarder.forward(exchange, caller, {
           tap: this.#tap(caller, () => this.#writeTap(info, caller)),
           hasLongAnswer: info.verb === "deletecollection",
+          words: this.#words(info, caller),
         });
       case "recorded":
         return this.#recorded(exchange, info, caller, way.isObject);
@@ -152,10 +154,32 @@ export class Proxy {
         return this.#watch(exchange, info, caller, way);
       case "list-scope":
         if (link.isOnline()) return this.#listFromScope(exchange, info, caller, way.identity, way.notOlderThan);
-        return this.parts.copies.list(exchange, info, this.parts.copies.answerFor(way.identity, exchange));
+        return this.#listCut(exchange, info, caller, way.identity);
       case "list-forward":
         return this.#listForwarded(exchange, info, caller, way);
     }
+  }
+
+  /** There is neither an API server nor a copy. */
+  #unanswered(info: RequestInfo, caller: Caller): StatusError {
+    const { asked, instead } = this.#words(info, caller);
+    return unavailable(`Cannot ${asked}: the API server cannot be reached; ${instead?.() ?? "no copy is kept"}`);
+  }
+
+  /** What is said of a request that nobody answers. */
+  #words(info: RequestInfo, { principal }: Caller): RefusalWords {
+    if (info.resource === "" || info.subresource !== "") return refusalWords(info);
+    const { group, version, resource } = info;
+    return {
+      ...refusalWords(info),
+      instead: () => keptInstead(info, this.parts.scopes.of(principal, group, version, resource)),
+    };
+  }
+
+  #listCut(exchange: Exchange, info: RequestInfo, caller: Caller, identity: ScopeIdentity): Promise<void> {
+    const answer = this.parts.copies.answerFor(identity, exchange);
+    if (answer === undefined) throw this.#unanswered(info, caller);
+    return this.parts.copies.list(exchange, info, answer);
   }
 
   async #listFromScope(
@@ -172,11 +196,11 @@ export class Proxy {
     if (within !== undefined && isNewEnough(within.scope)) return copies.list(exchange, info, within);
     const ended = this.parts.gate.lend(caller);
     const scope = ended === undefined ? undefined : this.parts.scopes.open(identity);
-    if (scope === undefined || scope.isOversize) return this.#forwardUnkept(exchange, caller, ended);
+    if (scope === undefined || scope.isOversize) return this.#forwardUnkept(exchange, info, caller, ended);
     try {
       await scope.ensureFresh().finally(() => this.#strangerEnded(scope, ended));
     } catch (error) {
-      if (error instanceof ScopeTooLargeError) return this.parts.forwarder.forward(exchange, caller);
+      if (error instanceof ScopeTooLargeError) return this.#forwardUnkept(exchange, info, caller);
       await this.#refusedBy(error, caller, identity);
       const kept = copies.answerFor(identity, exchange);
       if (error instanceof StatusError && kept !== undefined) return copies.list(exchange, info, kept);
@@ -210,8 +234,9 @@ export class Proxy {
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
+      words: this.#words(info, caller),
       tap: this.#tap(caller, listTap),
-      fallback: { canServe: () => kept() !== undefined, serve: () => copies.list(exchange, info, kept()) },
+      fallback: { canServe: () => kept() !== undefined, serve: () => this.#listCut(exchange, info, caller, identity) },
     });
   }
 
@@ -221,8 +246,8 @@ export class Proxy {
     caller: Entered,
     { identity, isKnown }: { readonly identity: ScopeIdentity; readonly isKnown: boolean },
   ): Promise<void> {
-    const { copies, forwarder, link, scopes } = this.parts;
-    if (link.isOnline() && !isKnown) return this.#forwardUnkept(exchange, caller);
+    const { copies, link, scopes } = this.parts;
+    if (link.isOnline() && !isKnown) return this.#forwardUnkept(exchange, info, caller);
     const at = info.query.get("resourceVersion") ?? "";
     const ended = this.parts.gate.lend(caller);
     const own = () => {
@@ -231,12 +256,12 @@ export class Proxy {
     };
     const isOnline = link.isOnline();
     const answer = isOnline ? (copies.within(identity, at) ?? own()) : copies.answerFor(identity, exchange, at);
-    if (isOnline && answer === undefined) return this.#forwardUnkept(exchange, caller, ended);
-    if (answer === undefined) return copies.list(exchange, info, undefined);
+    if (isOnline && answer === undefined) return this.#forwardUnkept(exchange, info, caller, ended);
+    if (answer === undefined) throw this.#unanswered(info, caller);
     try {
       await copies.watch(exchange, info, answer).finally(() => this.#strangerEnded(answer.scope, ended));
     } catch (error) {
-      if (error instanceof ScopeTooLargeError) return forwarder.forward(exchange, caller);
+      if (error instanceof ScopeTooLargeError) return this.#forwardUnkept(exchange, info, caller);
       await this.#refusedBy(error, caller, identity);
       // Just now the link was thought to stand.
       const isLost = isOnline && error instanceof StatusError && error.status.code === 503;
@@ -262,6 +287,7 @@ export class Proxy {
       ...(isObject && prefersJson(info, exchange.accepted) && exchange.accepted[0]?.format === "protobuf"
         ? { accept: "application/json" }
         : {}),
+      words: this.#words(info, caller),
       tap: this.#tap(caller, () => this.#recordTap(exchange, info, caller, isObject)),
       fallback: { canServe: () => kept() !== undefined, serve: async () => kept()!() },
     });
@@ -285,9 +311,9 @@ export class Proxy {
   }
 
   /** To the API server and back, whoever asks: nothing of the answer is kept. */
-  #forwardUnkept(exchange: Exchange, caller: Caller, ended?: () => void): Promise<void> {
+  #forwardUnkept(exchange: Exchange, info: RequestInfo, caller: Caller, ended?: () => void): Promise<void> {
     ended?.();
-    return this.parts.forwarder.forward(exchange, caller);
+    return this.parts.forwarder.forward(exchange, caller, { words: this.#words(info, caller) });
   }
 
   #recordTap(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): RecordTap {

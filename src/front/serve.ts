@@ -3,6 +3,7 @@
  */
 
 import { Buffer } from "node:buffer";
+import type { Clock } from "../base/clock.ts";
 import { listPieces } from "../cache/list-copy.ts";
 import type { Scope, WatchRequest } from "../cache/scope.ts";
 import { askedForms, includedIn } from "../cache/containment.ts";
@@ -14,11 +15,13 @@ import { readAnsweredObject } from "../kube/answered-object.ts";
 import type { Codec } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { StatusError, badRequest, expired, resourceVersionTooLarge, unavailable } from "../kube/status-error.ts";
-import type { ScopeIdentity, StoredResponse } from "../store/contract.ts";
+import type { ListedState, ScopeIdentity, StoredResponse } from "../store/contract.ts";
 import { breakOff, writePieces } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
 import { withOwnWrites } from "./own-write-view.ts";
+import { agedResponse, agedRow, agedSnapshot, copyHeaders } from "./as-of-now.ts";
 import type { OwnWrites, WrittenWhere } from "./own-writes.ts";
+import { askedFor } from "./words.ts";
 import type { Recordings } from "./recordings.ts";
 import type { Written } from "./written.ts";
 import type { Caller } from "../callers/identify.ts";
@@ -30,6 +33,7 @@ export class CopyServer {
     private readonly scopes: Scopes,
     private readonly recordings: Recordings,
     private readonly writes: OwnWrites,
+    private readonly clock: Clock,
     private readonly random: () => number,
     private readonly count: (what: "servedFromCache") => void,
   ) {}
@@ -60,18 +64,23 @@ export class CopyServer {
    *
    * @throws {StatusError} 410, 504 or 503 as the copy cannot answer what was asked.
    */
-  async list(exchange: Exchange, info: RequestInfo, answer: CopyAnswer | undefined): Promise<void> {
-    using rows = answer?.snapshot();
-    if (answer === undefined || rows === undefined) throw neverListed(info);
+  async list(exchange: Exchange, info: RequestInfo, answer: CopyAnswer): Promise<void> {
+    using rows = answer.snapshot();
+    if (rows === undefined) throw unavailable(`Cannot ${askedFor(info)}: its copy was given up just now`);
     const { listed } = rows;
     checkListOptions(info, listed.resourceVersion);
     this.count("servedFromCache");
     const codec = answer.codec(listed);
     const isMostRecent = (info.query.get("resourceVersion") ?? "") === "";
-    const snapshot =
+    const written =
       isMostRecent && answer.scope.state !== "live" ? withOwnWrites(this.writes, answer.identity, rows, codec) : rows;
+    const snapshot = agedSnapshot(written, this.clock.nowMs());
     const { response } = exchange;
-    response.writeHead(200, { "Content-Type": typeFor(exchange, codec), "Cache-Control": "no-cache, private" });
+    response.writeHead(200, {
+      "Content-Type": typeFor(exchange, codec),
+      "Cache-Control": "no-cache, private",
+      ...this.#warning(exchange, answer.scope, listed),
+    });
     try {
       if (await writePieces(exchange, listPieces(codec, snapshot, listed.resourceVersion))) response.end();
     } catch {
@@ -85,7 +94,11 @@ export class CopyServer {
     const { response, signal } = exchange;
     const codecType = () => answer.codec(answer.listed!).watchContentType;
     const detach = await answer.watch(this.#watchRequest(info), (): WatchSink => {
-      response.writeHead(200, { "Content-Type": codecType(), "Cache-Control": "no-cache, private" });
+      response.writeHead(200, {
+        "Content-Type": codecType(),
+        "Cache-Control": "no-cache, private",
+        ...this.#warning(exchange, answer.scope, answer.listed!),
+      });
       response.flushHeaders();
       return {
         write: (bytes) => response.write(bytes),
@@ -95,6 +108,11 @@ export class CopyServer {
     });
     if (signal.aborted) return detach();
     signal.addEventListener("abort", detach, { once: true });
+  }
+
+  /** Says since when a copy is one, unless the API server speaks through it now. */
+  #warning(exchange: Exchange, { state }: Scope, { lastContactMs }: ListedState): Record<string, string> {
+    return state === "live" ? {} : copyHeaders(exchange, lastContactMs, this.clock.nowMs());
   }
 
   #watchRequest({ query }: RequestInfo): WatchRequest {
@@ -136,11 +154,12 @@ export class CopyServer {
     this.count("servedFromCache");
     scope.use();
     const codec = scope.codec(listed);
-    const body = codec.single(listed.shape, item.bytes);
+    const body = codec.single(listed.shape, agedRow(listed, item.bytes, this.clock.nowMs()));
     exchange.response.writeHead(200, {
       "Content-Type": typeFor(exchange, codec),
       "Content-Length": body.length,
       "Cache-Control": "no-cache, private",
+      ...this.#warning(exchange, scope, listed),
     });
     exchange.response.end(body);
   }
@@ -160,7 +179,7 @@ export class CopyServer {
   ): (() => void) | undefined {
     const recorded = this.recordings.find(exchange, info, caller.principal);
     const believed = info.resource !== "" && (recorded?.storedAtMs ?? 0) <= doubtedAtMs ? undefined : recorded;
-    if (!isObject) return believed === undefined ? undefined : () => this.recorded(exchange, believed);
+    if (!isObject) return believed === undefined ? undefined : () => this.#recorded(exchange, believed);
     return this.#newestTold(exchange, info, caller, { believed, doubtedAtMs })?.give;
   }
 
@@ -203,7 +222,7 @@ export class CopyServer {
     return {
       ...metaOfAnswer(response),
       atMs: response.storedAtMs,
-      give: () => this.recorded(exchange, response),
+      give: () => this.#recordedObject(exchange, response),
       read: () => ({ contentType: mediaType(response.headers["content-type"] ?? ""), body: response.body }),
     };
   }
@@ -218,8 +237,13 @@ export class CopyServer {
     return { status: 200, headers, body, storedAtMs: atMs };
   }
 
-  /** Answers with a recording. */
-  recorded(exchange: Exchange, response: StoredResponse): void {
+  /** Answers with a recording or an own write. */
+  #recordedObject(exchange: Exchange, response: StoredResponse): void {
+    const nowMs = this.clock.nowMs();
+    this.#recorded(exchange, agedResponse(response, nowMs), copyHeaders(exchange, response.storedAtMs, nowMs));
+  }
+
+  #recorded(exchange: Exchange, response: StoredResponse, more: Record<string, string> = {}): void {
     this.count("servedFromCache");
     const { etag } = response.headers;
     if (etag !== undefined && exchange.header("if-none-match") === etag) {
@@ -229,6 +253,7 @@ export class CopyServer {
     }
     exchange.response.writeHead(response.status, {
       ...response.headers,
+      ...more,
       "content-length": String(response.body.length),
     });
     exchange.response.end(response.body);
@@ -329,13 +354,6 @@ function checkListOptions({ query }: RequestInfo, held: string): void {
 function vouchesFor(held: string, asked: string): boolean {
   if (asked === "" || asked === "0") return true;
   return /^[1-9][0-9]*$/.test(asked) && compareResourceVersions(held, asked) >= 0;
-}
-
-function neverListed({ resource, group, namespace }: RequestInfo): StatusError {
-  const what = `${resource}${group === "" ? "" : `.${group}`}${namespace === "" ? "" : ` in namespace "${namespace}"`}`;
-  return unavailable(
-    `Cannot list ${what}: the API server cannot be reached and this caller's list was never observed here`,
-  );
 }
 
 /** The bytes of a recording, as the tap hands them over. */

@@ -24,6 +24,7 @@ import type { Exchange } from "../front/exchange.ts";
 import { requestBody, type AnswerTap, type Fallback, type Forwarder } from "../front/forward.ts";
 import type { NodeWrite } from "../front/node-write.ts";
 import type { RequestInfo } from "../front/request-info.ts";
+import { refusalWords } from "../front/words.ts";
 import { agentRow, type AgentParts } from "./agent-writes.ts";
 import type { EventRing } from "./event-ring.ts";
 import { eventRow } from "./event-writes.ts";
@@ -67,7 +68,9 @@ export class NodeWrites {
   ): Promise<void> {
     const sent = await requestBody(exchange);
     const body = sent.body ?? new Uint8Array(0);
-    if (!(body instanceof Uint8Array)) return this.parts.forwarder.forward(exchange, caller, { sent, tap: passing });
+    const words = refusalWords(info);
+    if (!(body instanceof Uint8Array))
+      return this.parts.forwarder.forward(exchange, caller, { sent, tap: passing, words });
     const contentType = mediaType(exchange.header("content-type") ?? "");
     const write: Write = { exchange, info, caller, body, contentType };
     if (kind === "lease" && info.verb === "update" && this.parts.lease.isEarly({ contentType, body }))
@@ -77,6 +80,7 @@ export class NodeWrites {
     return this.parts.forwarder.forward(exchange, caller, {
       sent,
       ...(row.accept === undefined ? {} : { accept: row.accept }),
+      words,
       ...(row.fallback === undefined ? {} : { fallback: row.fallback }),
       tap: isLearning ? new LearningTap(passing, row) : passing,
     });

@@ -5,11 +5,15 @@
 import type { Resource } from "./resources.ts";
 import { child, isObject, textAt, type Json, type JsonObject } from "./schema.ts";
 
+/** The beginning of what the real server says of metadata.creationTimestamp. */
+const CREATED =
+  "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations.";
+
 const column = (name: string, type = "string", format = "", priority = 0): JsonObject => ({
   name,
   type,
   format,
-  description: `${name} of the object`,
+  description: name === "Age" ? CREATED : `${name} of the object`,
   priority,
 });
 
