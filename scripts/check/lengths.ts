@@ -26,7 +26,6 @@ export const KNOWN_LONG: readonly string[] = [
   "src/guard/kubernetes.ts#kubernetesClient",
   "src/guard/webhook-rules.ts#webhookRules",
   "src/guard/webhook.ts#webhookApp",
-  "src/kube/strategic-merge.ts",
   "src/manifests/access.ts#access",
   "src/manifests/own-writes.ts#ownWritesPolicy",
 ];

@@ -11,7 +11,7 @@
 
 import * as v from "valibot";
 import type { Json } from "./exact-json.ts";
-import { PatchError } from "./strategic-merge.ts";
+import { PatchError } from "./patch-values.ts";
 
 /** As many as the API server takes. */
 const MAX_OPERATIONS = 10_000;

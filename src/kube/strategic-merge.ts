@@ -27,38 +27,28 @@
  * prototype: the work is done on Maps.
  * Source: k8s.io/apimachinery/pkg/util/strategicpatch 0.37; RFC 7386.
  */
-import { EdgeError } from "../base/errors.ts";
 import type { Json } from "./exact-json.ts";
+import { inOrder, partition, withoutRepeats } from "./patch-order.ts";
+import {
+  asList,
+  asMap,
+  DELETE_FROM_LIST,
+  type Fields,
+  findItem,
+  goType,
+  isSame,
+  keyOf,
+  listAt,
+  PATCH,
+  PatchError,
+  RETAIN_KEYS,
+  scalarSet,
+  SET_ORDER,
+  toJson,
+  toValue,
+  type Value,
+} from "./patch-values.ts";
 import { type FieldRule, type FieldRules, MERGE_KEYS, ruleOf } from "./merge-keys.ts";
-
-/** A patch that does not follow the format; becomes 400 or 422. */
-export class PatchError extends EdgeError {
-  override readonly name = "PatchError";
-  readonly code = "BAD_PATCH";
-
-  /**
-   * @param problem what is wrong; fields and types, never values.
-   * @param statusCode 400 for a malformed directive, 422 for a patch that does not fit the object.
-   */
-  constructor(
-    problem: string,
-    readonly statusCode: 400 | 422 = 422,
-  ) {
-    super(`Cannot apply the patch: ${problem}`);
-  }
-}
-
-/** Working copy: a Map has no prototype to pollute, and may be changed. */
-type Value = null | boolean | number | bigint | string | Value[] | Fields;
-type Fields = Map<string, Value>;
-
-const PATCH = "$patch";
-const RETAIN_KEYS = "$retainKeys";
-const DELETE_FROM_LIST = "$deleteFromPrimitiveList";
-const SET_ORDER = "$setElementOrder";
-
-/** Deeper than any Pod or Node by far, shallower than the stack. */
-const MAX_DEPTH = 1000;
 
 /**
  * Applies a strategic merge patch.
@@ -272,78 +262,6 @@ function mergeItems(
   return merged;
 }
 
-interface Parts {
-  /** Items that the patch speaks of, and items that only the server has. */
-  readonly named: Value[];
-  readonly serverOnly: Value[];
-}
-
-function partition(list: Value[], by: Value[], mergeKey: string): Parts {
-  const names = mergeKey === "" ? scalarSet(by) : undefined;
-  const isNamed = (item: Value) =>
-    names === undefined ? findItem(by, mergeKey, keyOf(item, mergeKey)) >= 0 : names.has(scalar(item));
-  const named: Value[] = [];
-  const serverOnly: Value[] = [];
-  for (const item of list) (isNamed(item) ? named : serverOnly).push(item);
-  return { named, serverOnly };
-}
-
-/** Named items by the patch's order, the server's own by theirs, and these put in before the first named item that they preceded. */
-function inOrder(parts: Parts, order: Value[], serverOrder: Value[], mergeKey: string, areMaps: boolean): Value[] {
-  const placeOf = (list: Value[]) => {
-    const identity = (item: Value) => (areMaps ? keyOf(item, mergeKey) : item);
-    const identities = list.map(identity);
-    return (item: Value) => identities.findIndex((known) => isSame(known, identity(item)));
-  };
-  const places = placeOf(serverOrder);
-  const named = sorted(parts.named, placeOf(order));
-  const serverOnly = sorted(parts.serverOnly, places);
-  const result: Value[] = [];
-  for (const item of named) {
-    const place = places(item);
-    while (serverOnly[0] !== undefined && isBefore(places(serverOnly[0]), place))
-      result.push(...serverOnly.splice(0, 1));
-    result.push(item);
-  }
-  return [...result, ...serverOnly];
-}
-
-function isBefore(left: number, right: number): boolean {
-  return left >= 0 && right >= 0 && left < right;
-}
-
-/** Go's insertion sort: with an item that has no place the comparison is no order, and its outcome is that of this very sort. */
-function sorted(list: Value[], placeOf: (item: Value) => number): Value[] {
-  const ranked = list.map((item) => ({ item, place: placeOf(item) }));
-  for (let end = 1; end < ranked.length; end++) {
-    for (let at = end; at > 0; at--) {
-      const left = ranked[at - 1];
-      const right = ranked[at];
-      if (left === undefined || right === undefined || !precedes(right.place, left.place)) break;
-      ranked[at - 1] = right;
-      ranked[at] = left;
-    }
-  }
-  return ranked.map(({ item }) => item);
-}
-
-function precedes(left: number, right: number): boolean {
-  return left < 0 || right < 0 || left < right;
-}
-
-/** Go's way, which fills the gap with the last item. */
-function withoutRepeats(list: Value[]): Value[] {
-  const kept = [...list];
-  for (let at = 0; at < kept.length; at++) {
-    for (let other = at + 1; other < kept.length; other++) {
-      if (kept[at] !== kept[other]) continue;
-      const last = kept.pop();
-      if (last !== undefined && other < kept.length) kept[other--] = last;
-    }
-  }
-  return kept;
-}
-
 /** Whether the items are maps; all must be of one type, and no list. */
 function haveMaps(items: readonly Value[], key: string): boolean {
   const types = new Set(items.map(goType));
@@ -391,61 +309,8 @@ function fieldOf(directive: string, prefix: string): string {
   return directive.slice(prefix.length + 1);
 }
 
-function findItem(list: readonly Value[], mergeKey: string, value: Value): number {
-  return list.findIndex((item) => {
-    const candidate = asMap(item).get(mergeKey);
-    return candidate !== undefined && isSame(candidate, value);
-  });
-}
-
-function keyOf(item: Value, mergeKey: string): Value {
-  const value = asMap(item).get(mergeKey);
-  if (value === undefined) throw new PatchError(`an item of a list lacks its merge key "${mergeKey}"`);
-  return value;
-}
-
 function hasDirective(item: Value | undefined): boolean {
   return item instanceof Map && item.has(PATCH);
-}
-
-/** Go's == on what JSON holds, which panics on two maps or two lists. */
-function isSame(left: Value, right: Value): boolean {
-  if (typeof left === "object" && left !== null && goType(left) === goType(right)) scalar(left);
-  return left === right;
-}
-
-function scalarSet(list: readonly Value[]): Set<Value> {
-  return new Set(list.map(scalar));
-}
-
-function scalar(value: Value): Value {
-  if (typeof value === "object" && value !== null)
-    throw new PatchError(`a ${goType(value)} stands where a scalar belongs`);
-  return value;
-}
-
-function listAt(fields: Fields, key: string): Value[] | undefined {
-  const value = fields.get(key);
-  return value === undefined ? undefined : asList(value, key);
-}
-
-function asList(value: Value, key: string): Value[] {
-  if (!Array.isArray(value)) throw new PatchError(`"${key}" is a ${goType(value)}, not a list`);
-  return value;
-}
-
-function asMap(value: Value): Fields {
-  if (!(value instanceof Map)) throw new PatchError(`a ${goType(value)} stands where a map belongs`);
-  return value;
-}
-
-/** Integers within 64 bits are one type in Go, other numbers another. */
-function goType(value: Value): string {
-  if (value === null) return "null";
-  if (Array.isArray(value)) return "list";
-  if (value instanceof Map) return "map";
-  if (typeof value === "bigint") return "number";
-  return typeof value === "number" && !Number.isSafeInteger(value) ? "float" : typeof value;
 }
 
 function unknownDirective(): PatchError {
@@ -457,28 +322,4 @@ function topLevel(value: Json, role: string): Fields {
   const fields = toValue(value);
   if (!(fields instanceof Map)) throw new PatchError(`the ${role} is a ${goType(fields)}, not a map`, 400);
   return fields;
-}
-
-function toValue(json: Json, depth = 0): Value {
-  if (depth > MAX_DEPTH) throw new PatchError(`nested more than ${MAX_DEPTH} deep`, 400);
-  if (isList(json)) return json.map((item) => toValue(item, depth + 1));
-  if (typeof json !== "object" || json === null) return json;
-  return new Map(Object.entries(json).map(([key, value]) => [key, toValue(value, depth + 1)]));
-}
-
-/** `Object.fromEntries` defines fields and never assigns: `__proto__` stays data. */
-function toJson(value: Value, dropsDirectives = true): Json {
-  if (Array.isArray(value)) return value.map((item) => toJson(item, dropsDirectives));
-  if (!(value instanceof Map)) return value;
-  const kept = [...value].filter(([key]) => !(dropsDirectives && isDirective(key)));
-  return Object.fromEntries(kept.map(([key, field]) => [key, toJson(field, dropsDirectives)]));
-}
-
-function isDirective(key: string): boolean {
-  return key === PATCH || key === RETAIN_KEYS || key.startsWith(SET_ORDER) || key.startsWith(DELETE_FROM_LIST);
-}
-
-/** `Array.isArray` alone does not tell a readonly list from a map. */
-function isList(json: Json): json is readonly Json[] {
-  return Array.isArray(json);
 }

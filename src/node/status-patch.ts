@@ -7,7 +7,8 @@
 
 import { parseExact, type Json } from "../kube/exact-json.ts";
 import { StatusError } from "../kube/status-error.ts";
-import { jsonMerge, PatchError, strategicMerge } from "../kube/strategic-merge.ts";
+import { PatchError } from "../kube/patch-values.ts";
+import { jsonMerge, strategicMerge } from "../kube/strategic-merge.ts";
 import type { Fields } from "./pod-status.ts";
 
 /** The object a status belongs to. */

@@ -4,7 +4,8 @@
  */
 import { describe, expect, test } from "bun:test";
 import { type Json, writeExact } from "../../src/kube/exact-json.ts";
-import { jsonMerge, PatchError, strategicMerge } from "../../src/kube/strategic-merge.ts";
+import { PatchError } from "../../src/kube/patch-values.ts";
+import { jsonMerge, strategicMerge } from "../../src/kube/strategic-merge.ts";
 
 interface Case {
   readonly title: string;
