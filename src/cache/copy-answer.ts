@@ -17,7 +17,7 @@
  * Where a frame does not tell, the watch ends with 410: nothing is guessed.
  */
 
-import type { Codec, Item, StatusFields } from "../kube/codec.ts";
+import type { Codec, Item, Shape, StatusFields } from "../kube/codec.ts";
 import { expired } from "../kube/status-error.ts";
 import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
 import type { Part } from "./containment.ts";
@@ -78,14 +78,23 @@ export class CopyAnswer {
   }
 
   /** Attaches a local watch; see Scope.watch. */
-  async watch(request: WatchRequest, open: () => WatchSink): Promise<() => void> {
+  watch(request: WatchRequest, open: () => WatchSink): Promise<() => void> {
+    return this.tap(request, ({ codec, shape }) => new Encoder(codec, shape, open()));
+  }
+
+  /** As `watch`, with frames in the place of bytes. */
+  async tap(
+    request: WatchRequest,
+    open: (form: { readonly codec: Codec; readonly shape: Shape }) => FrameSink,
+  ): Promise<() => void> {
     const { scope } = this;
     const part = this.#part;
-    if (part === undefined) return scope.watch(request, open);
+    if (part === undefined) return scope.tap(request, ({ codec, listed }) => open({ codec, shape: listed.shape }));
+    this.expectWatch();
     const attached = Promise.withResolvers<() => void>();
     const detach = await scope.tap(request, ({ codec }) => {
-      const encoder = new Encoder(codec, part.shape, open());
-      return new PartSink(part, codec, encoder, () => void attached.promise.then((leave) => leave()));
+      const leave = () => void attached.promise.then((detachNow) => detachNow());
+      return new PartSink(part, codec, open({ codec, shape: part.shape }), leave);
     });
     attached.resolve(detach);
     return detach;
@@ -127,8 +136,7 @@ export class PartSnapshot implements ScopeSnapshot {
 
 /** Cuts a part out of a copy's frames. */
 export class PartSink implements FrameSink {
-  readonly isPart = true;
-  readonly needsBefore: boolean;
+  readonly isPart: boolean;
   #isOver = false;
 
   constructor(
@@ -138,7 +146,7 @@ export class PartSink implements FrameSink {
     /** It ended by itself: it is to be detached. */
     private readonly onGivenUp: () => void,
   ) {
-    this.needsBefore = part.mayChange;
+    this.isPart = sink.isPart ?? true;
   }
 
   take(frames: readonly Frame[]): boolean {

@@ -22,8 +22,6 @@ export type Frame = ObjectFrame | Extract<WatchFrame, { type: "BOOKMARK" }>;
 
 /** Takes a watcher's frames. */
 export interface FrameSink {
-  /** It must know what stood before an event: as long as it is attached that is kept. Default false. */
-  readonly needsBefore?: boolean;
   /** It takes a part of what its scope holds: no reason to go on following the whole. Default false. */
   readonly isPart?: boolean;
   /** @returns false when it does not keep up; `onDrain` tells when to go on. */

@@ -60,11 +60,6 @@ export class ScopeWatcher {
     });
   }
 
-  /** Whether it must know what stood before an event. */
-  get needsBefore(): boolean {
-    return this.sink.needsBefore === true;
-  }
-
   /** Whether it takes a part of what the scope holds. */
   get isPart(): boolean {
     return this.sink.isPart === true;

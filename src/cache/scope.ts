@@ -151,7 +151,8 @@ export class Scope {
   #cancelLinger: (() => void) | undefined;
   #cancelBookmarks: (() => void) | undefined;
   #advanced = new Set<() => void>();
-  #keepsBeforeUntilMs = Number.NEGATIVE_INFINITY;
+  /** Somebody who selects has come since it is followed, and may be back after a cut. */
+  #keepsBefore = false;
 
   constructor(
     /** Its rows; dropped with the scope. */
@@ -475,15 +476,9 @@ export class Scope {
     return this.#attach(request, wantsState, open);
   }
 
-  /** For a while from now on every event keeps what stood before it: a watch of a part is about to come. */
+  /** From now on, for as long as it is followed, every event keeps what stood before it: a watch of a part is about to come. */
   keepBefore(): void {
-    this.#keepsBeforeUntilMs = this.parts.clock.monotonicMs() + this.parts.limits.lingerMs;
-  }
-
-  get #keepsBefore(): boolean {
-    if (this.parts.clock.monotonicMs() < this.#keepsBeforeUntilMs) return true;
-    for (const { needsBefore } of this.#watchers) if (needsBefore) return true;
-    return false;
+    this.#keepsBefore = true;
   }
 
   /** Whether everything after this moment can be told from here, without asking for what was before now. */
@@ -652,6 +647,7 @@ export class Scope {
     const following = this.#following;
     this.#following = undefined;
     this.#isConnected = false;
+    this.#keepsBefore = false;
     following?.controller.abort(new StoppedError("no longer used"));
   }
 

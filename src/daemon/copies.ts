@@ -42,7 +42,6 @@ export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink,
   const sharing = new SharingSource({
     source: sources,
     reviewer: new AccessReviews(upstream, sources),
-    store,
     link,
     clock,
     log,

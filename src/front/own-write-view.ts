@@ -3,7 +3,7 @@
  * and without what the caller deleted.
  */
 
-import { formatOf } from "../cache/shared-watch.ts";
+import { formatOf } from "../cache/containment.ts";
 import { asListItem } from "../kube/answered-object.ts";
 import type { Codec, Item } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";

@@ -523,3 +523,59 @@ function randomFrom(seed: number): () => number {
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
 }
+
+describe("many watches of one caller, each with a selector of its own", () => {
+  const twenty = Array.from({ length: 20 }, (_, id) => id);
+
+  async function followTwenty(resource: string, isForbidden = false, principal = "agent") {
+    const model = startSharingModel();
+    for (const id of twenty) model.server.put(`s-${id}`, { id: String(id) });
+    if (isForbidden) model.server.forbidden.add(principal);
+    const followed = [];
+    for (const id of twenty)
+      followed.push(await model.follow(principal, { resource, namespace: "shop", labelSelector: `id=${id}` }));
+    const settleAll = async () => {
+      for (let round = 0; round < 8; round++) {
+        model.server.tick();
+        model.server.bookmark();
+        await model.clock.pass(15_000);
+      }
+    };
+    await settleAll();
+    return { ...model, followed, settleAll };
+  }
+
+  test("become one of the whole, also where different callers share nothing", async () => {
+    const { server, followed, clock, settleAll } = await followTwenty("configmaps");
+    expect(server.watches.map(({ identity }) => identity.labelSelector)).toEqual([""]);
+    for (const id of twenty) server.put(`s-${id}`, { id: String(id), more: "yes" });
+    server.put("s-3", { id: "4" });
+    await settle();
+    expect(changesOf(followed[0]!.received)).toEqual(["ADDED s-0@101", "MODIFIED s-0@129"]);
+    expect(changesOf(followed[3]!.received)).toEqual(["ADDED s-3@104", "MODIFIED s-3@132", "DELETED s-3@149"]);
+    expect(changesOf(followed[4]!.received)).toEqual(["ADDED s-4@105", "MODIFIED s-4@133", "ADDED s-3@149"]);
+
+    // When they go, it goes: nobody follows more than is asked for.
+    for (const { detach } of followed.slice(1)) detach();
+    await clock.pass(1_300_000);
+    await settleAll();
+    expect(server.watches.map(({ identity }) => identity.labelSelector)).toEqual(["id=0"]);
+  });
+
+  test("stay as they are where the caller may not read the whole, and it is asked once an hour at most", async () => {
+    const { server } = await followTwenty("configmaps", true);
+    expect(server.watches).toHaveLength(20);
+    expect(server.reviews).toEqual(["agent list shop", "agent watch shop"]);
+  });
+
+  test("of secrets stay as they are, and those of other callers are no part of it", async () => {
+    expect((await followTwenty("secrets")).server.watches).toHaveLength(20);
+    const { server, follow, clock } = await followTwenty("configmaps");
+    await follow("other", { resource: "configmaps", namespace: "shop", labelSelector: "id=1" });
+    await clock.pass(60_000);
+    expect(server.watches.map(({ identity }) => `${identity.principal} ${identity.labelSelector}`)).toEqual([
+      "agent ",
+      "other id=1",
+    ]);
+  });
+});

@@ -318,3 +318,45 @@ describe("online, out of a wider copy that the same caller follows", () => {
     expect(apiServer.watchCount).toBe(1);
   });
 });
+
+describe("a caller with many watches of its own selectors", () => {
+  const labelled = (id: number, value = "1") => ({
+    kind: "ConfigMap",
+    apiVersion: "v1",
+    metadata: { name: `c-${id}`, namespace: "shop", labels: { id: String(id) } },
+    data: { value },
+  });
+  const target = (id: number) => `/api/v1/namespaces/shop/configmaps?${STREAM}&labelSelector=id%3D${id}`;
+
+  test(
+    "follows the collection once instead, and each watch goes on with exactly its part",
+    async () => {
+      const ids = Array.from({ length: 60 }, (_, id) => id);
+      await using apiServer = await startApiServer({ objects: ids.map((id) => labelled(id)), tokens: TOKENS });
+      await using edge = await startEdge({ apiServer });
+      const client = edge.clientWith({ token: "json" });
+      const watches: OpenWatch[] = [];
+      for (const id of ids.slice(0, 40)) watches.push(await client.watch(target(id)));
+      await eventually(
+        () => apiServer.watchCount,
+        (count) => count === 1,
+        20_000,
+      );
+      for (const id of ids.slice(40)) watches.push(await client.watch(target(id)));
+      for (const watch of watches) await watch.until((events) => events.some(({ type }) => type === "BOOKMARK"));
+      expect(apiServer.watchCount).toBe(1);
+      for (const id of ids) apiServer.put(labelled(id, "2"));
+      for (const [id, watch] of watches.entries()) {
+        await watch.until((events) => events.at(-1)?.type === "MODIFIED");
+        expect(
+          watch.events.filter(({ type }) => type !== "BOOKMARK").map(({ type, object }) => [type, object.data]),
+        ).toEqual([
+          ["ADDED", { value: "1" }],
+          ["MODIFIED", { value: "2" }],
+        ]);
+        expect(watch.events[0]!.object.metadata.name).toBe(`c-${id}`);
+      }
+    },
+    { timeout: 60_000 },
+  );
+});

@@ -56,7 +56,9 @@ const TERMS: Readonly<Record<string, (service: Service) => boolean>> = {
 /** The server's own decision; only for selectors in its table. */
 export function selects(identity: ScopeIdentity, service: Service | undefined): boolean {
   if (service === undefined || (identity.namespace !== "" && identity.namespace !== service.namespace)) return false;
-  return TERMS[identity.labelSelector]!(service) && TERMS[identity.fieldSelector]!(service);
+  const [, id] = /^id=([0-9]+)$/.exec(identity.labelSelector) ?? [];
+  const isLabelled = id === undefined ? TERMS[identity.labelSelector]!(service) : service.labels["id"] === id;
+  return isLabelled && TERMS[identity.fieldSelector]!(service);
 }
 
 /** What a change is to who selects: "TYPE name@resourceVersion", or undefined. */
@@ -280,7 +282,6 @@ export function startSharingModel(limits: Partial<ScopeLimits> = {}) {
     const sharing = new SharingSource({
       source: server,
       reviewer: server,
-      store,
       link,
       clock,
       log: silentLog,
