@@ -16,10 +16,6 @@ import type { Problem } from "./report.ts";
 /** Files, and functions as FILE#NAME, that were longer when the rule came. */
 export const KNOWN_LONG: readonly string[] = [
   "src/cache/scope.ts",
-  "src/demo/api-server/api-server.ts",
-  "src/demo/api-server/main.ts#command",
-  "src/demo/api-server/seed.ts#demoWorld",
-  "src/demo/api-server/write.ts",
   "src/guard/explain.ts#explainNode",
   "src/guard/kubernetes.ts#kubernetesClient",
   "src/guard/webhook-rules.ts#webhookRules",

@@ -77,42 +77,35 @@ async function obey(line: string): Promise<void> {
   }
 }
 
-async function command(line: string): Promise<object> {
-  const [name = "", ...words] = line.split(" ");
-  const number = (at: number, otherwise: number) => (words[at] === undefined ? otherwise : Number(words[at]));
-  switch (name) {
-    case "cut":
-      await api.cut();
-      return {};
-    case "blackhole":
-      api.blackHole();
-      return {};
-    case "heal":
-      await api.heal();
-      return {};
-    case "compact":
-      api.compact();
-      return { resourceVersion: api.resourceVersion };
-    case "rollback":
-      api.rollback(number(0, 1));
-      return { resourceVersion: api.resourceVersion };
-    case "bookmark":
-      return { watches: api.sendBookmarks() };
-    case "end-watches":
-      return { watches: api.endWatches() };
-    case "status":
-      api.nextStatus({ code: number(0, 503) }, undefined, number(1, 1));
-      return {};
-    case "slow":
-      api.slow(number(0, 0));
-      return {};
-    case "put":
-      return { object: api.put({ kind: words[0]!, ...(JSON.parse(words.slice(1).join(" ")) as JsonObject) }) };
-    case "delete":
-      return { deleted: api.remove(words[0]!, words[1] === "-" ? "" : words[1]!, words[2]!) };
-    case "log": {
-      const since = number(0, 0);
-      const requests = api.requests.slice(since).map(({ method, target, user, status, startedAtMs, headers }) => ({
+type Words = readonly string[];
+const numberAt = (words: Words, at: number, otherwise: number) =>
+  words[at] === undefined ? otherwise : Number(words[at]);
+
+/** What can be ordered, each with its answer. */
+const ORDERS: Readonly<Record<string, (words: Words) => object | void | Promise<void>>> = {
+  cut: () => api.cut(),
+  blackhole: () => api.blackHole(),
+  heal: () => api.heal(),
+  compact() {
+    api.compact();
+    return { resourceVersion: api.resourceVersion };
+  },
+  rollback(words) {
+    api.rollback(numberAt(words, 0, 1));
+    return { resourceVersion: api.resourceVersion };
+  },
+  bookmark: () => ({ watches: api.sendBookmarks() }),
+  "end-watches": () => ({ watches: api.endWatches() }),
+  status: (words) => api.nextStatus({ code: numberAt(words, 0, 503) }, undefined, numberAt(words, 1, 1)),
+  slow: (words) => api.slow(numberAt(words, 0, 0)),
+  put: ([kind = "", ...words]) => ({ object: api.put({ kind, ...(JSON.parse(words.join(" ")) as JsonObject) }) }),
+  delete: ([kind = "", namespace = "", name = ""]) => ({
+    deleted: api.remove(kind, namespace === "-" ? "" : namespace, name),
+  }),
+  log(words) {
+    const requests = api.requests
+      .slice(numberAt(words, 0, 0))
+      .map(({ method, target, user, status, startedAtMs, headers }) => ({
         method,
         target,
         user,
@@ -120,26 +113,21 @@ async function command(line: string): Promise<object> {
         startedAtMs,
         userAgent: headers["user-agent"],
       }));
-      return { next: api.requests.length, requests };
-    }
-    case "stat": {
-      const { bytesUp, bytesDown, connections, accepted } = api.link;
-      return {
-        resourceVersion: api.resourceVersion,
-        watches: api.watchCount,
-        requests: api.requests.length,
-        bytesUp,
-        bytesDown,
-        connections,
-        accepted,
-      };
-    }
-    case "stop":
-      setTimeout(() => void stop(), 0);
-      return {};
-    default:
-      throw new RangeError(`Cannot obey "${name}": no such command`);
-  }
+    return { next: api.requests.length, requests };
+  },
+  stat() {
+    const { bytesUp, bytesDown, connections, accepted } = api.link;
+    const { resourceVersion, watchCount: watches, requests } = api;
+    return { resourceVersion, watches, requests: requests.length, bytesUp, bytesDown, connections, accepted };
+  },
+  stop: () => void setTimeout(() => void stop(), 0),
+};
+
+async function command(line: string): Promise<object> {
+  const [name = "", ...words] = line.split(" ");
+  const order = Object.hasOwn(ORDERS, name) ? ORDERS[name] : undefined;
+  if (order === undefined) throw new RangeError(`Cannot obey "${name}": no such command`);
+  return (await order(words)) ?? {};
 }
 
 function writeCredentials(server: ApiServer): string {

@@ -127,6 +127,37 @@ export function demoWorld(slices = 1): JsonObject[] {
       type: "Opaque",
       data: { password: Buffer.from("correct horse").toString("base64") },
     },
+    ...services(),
+    ...PODS.map((index) => demoPod(`web-${index}`, index)),
+    webSlice(),
+    ...Array.from({ length: Math.max(0, slices - 1) }, (_, index) => demoSlice(index)),
+    definition("Namespaced", {
+      plural: "widgets",
+      singular: "widget",
+      kind: "Widget",
+      listKind: "WidgetList",
+      shortNames: ["wd"],
+    }),
+    definition("Cluster", { plural: "sites", singular: "site", kind: "Site", listKind: "SiteList" }),
+    {
+      apiVersion: "example.com/v1",
+      kind: "Widget",
+      metadata: meta("gear"),
+      spec: { teeth: 12, size: { width: 3, height: 2.5 } },
+    },
+  ];
+}
+
+const PODS = [0, 1, 2, 3, 4];
+
+function services(): JsonObject[] {
+  const clusterIp = (address: string) => ({
+    clusterIP: address,
+    clusterIPs: [address],
+    type: "ClusterIP",
+    sessionAffinity: "None",
+  });
+  return [
     {
       apiVersion: "v1",
       kind: "Service",
@@ -137,10 +168,7 @@ export function demoWorld(slices = 1): JsonObject[] {
       },
       spec: {
         ports: [{ name: "https", protocol: "TCP", port: 443, targetPort: 6443 }],
-        clusterIP: "10.96.0.1",
-        clusterIPs: ["10.96.0.1"],
-        type: "ClusterIP",
-        sessionAffinity: "None",
+        ...clusterIp("10.96.0.1"),
       },
     },
     {
@@ -150,69 +178,47 @@ export function demoWorld(slices = 1): JsonObject[] {
       spec: {
         selector: { app: "web" },
         ports: [{ name: "http", protocol: "TCP", port: 80, targetPort: 8080 }],
-        clusterIP: "10.96.0.20",
-        clusterIPs: ["10.96.0.20"],
-        type: "ClusterIP",
-        sessionAffinity: "None",
+        ...clusterIp("10.96.0.20"),
       },
-    },
-    ...[0, 1, 2, 3, 4].map((index) => demoPod(`web-${index}`, index)),
-    {
-      apiVersion: "discovery.k8s.io/v1",
-      kind: "EndpointSlice",
-      metadata: meta("web-abcde", { labels: { "kubernetes.io/service-name": "web" } }),
-      addressType: "IPv4",
-      endpoints: [0, 1, 2, 3, 4].map((index) => ({
-        addresses: [`10.244.1.${10 + index}`],
-        conditions: { ready: true, serving: true, terminating: false },
-        nodeName: DEMO_NODE,
-        targetRef: { kind: "Pod", namespace: NAMESPACE, name: `web-${index}`, uid: demoUid("pod", index) },
-      })),
-      ports: [{ name: "http", protocol: "TCP", port: 8080 }],
-    },
-    ...Array.from({ length: Math.max(0, slices - 1) }, (_, index) => demoSlice(index)),
-    {
-      apiVersion: "apiextensions.k8s.io/v1",
-      kind: "CustomResourceDefinition",
-      metadata: { name: "widgets.example.com" },
-      spec: {
-        group: "example.com",
-        scope: "Namespaced",
-        names: { plural: "widgets", singular: "widget", kind: "Widget", listKind: "WidgetList", shortNames: ["wd"] },
-        versions: [
-          {
-            name: "v1",
-            served: true,
-            storage: true,
-            schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
-            subresources: { status: {} },
-          },
-        ],
-      },
-    },
-    {
-      apiVersion: "apiextensions.k8s.io/v1",
-      kind: "CustomResourceDefinition",
-      metadata: { name: "sites.example.com" },
-      spec: {
-        group: "example.com",
-        scope: "Cluster",
-        names: { plural: "sites", singular: "site", kind: "Site", listKind: "SiteList" },
-        versions: [
-          {
-            name: "v1",
-            served: true,
-            storage: true,
-            schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
-          },
-        ],
-      },
-    },
-    {
-      apiVersion: "example.com/v1",
-      kind: "Widget",
-      metadata: meta("gear"),
-      spec: { teeth: 12, size: { width: 3, height: 2.5 } },
     },
   ];
+}
+
+function webSlice(): JsonObject {
+  return {
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: meta("web-abcde", { labels: { "kubernetes.io/service-name": "web" } }),
+    addressType: "IPv4",
+    endpoints: PODS.map((index) => ({
+      addresses: [`10.244.1.${10 + index}`],
+      conditions: { ready: true, serving: true, terminating: false },
+      nodeName: DEMO_NODE,
+      targetRef: { kind: "Pod", namespace: NAMESPACE, name: `web-${index}`, uid: demoUid("pod", index) },
+    })),
+    ports: [{ name: "http", protocol: "TCP", port: 8080 }],
+  };
+}
+
+/** A custom resource of example.com; what is namespaced has a status of its own. */
+function definition(scope: "Namespaced" | "Cluster", names: JsonObject & { readonly plural: string }): JsonObject {
+  return {
+    apiVersion: "apiextensions.k8s.io/v1",
+    kind: "CustomResourceDefinition",
+    metadata: { name: `${names.plural}.example.com` },
+    spec: {
+      group: "example.com",
+      scope,
+      names,
+      versions: [
+        {
+          name: "v1",
+          served: true,
+          storage: true,
+          schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
+          ...(scope === "Namespaced" ? { subresources: { status: {} } } : {}),
+        },
+      ],
+    },
+  };
 }

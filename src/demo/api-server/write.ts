@@ -1,10 +1,10 @@
 /**
- * Create, update, patch and delete, with the rules that clients trip over:
- * who may set a resourceVersion, what a status write may touch, when a delete
- * only marks.
+ * Create, update and patch, with the rules that clients trip over: who may set
+ * a resourceVersion, what a status write may touch.
  */
 
 import { randomBytes, randomUUID } from "node:crypto";
+import { commit, isDryRun, now, remove, stored } from "./commit.ts";
 import type { Exchange } from "./exchange.ts";
 import { parseJson } from "./exchange.ts";
 import {
@@ -14,7 +14,6 @@ import {
   Failure,
   invalidObject,
   notFound,
-  preconditionFailed,
   statusObject,
   unsupportedMediaType,
 } from "./failure.ts";
@@ -23,21 +22,15 @@ import { applyPatch, isApply } from "./patch.ts";
 import { decode, openEnvelope } from "./protobuf.ts";
 import { keyOf, rendererFor } from "./read.ts";
 import { apiVersionOf, storageName, type Resource } from "./resources.ts";
-import { child, isObject, message, normalise, sortKeys, textAt, type Json, type JsonObject } from "./schema.ts";
-import { selector } from "./selectors.ts";
+import { child, isObject, textAt, type Json, type JsonObject } from "./schema.ts";
 import type { World } from "./world.ts";
 
-/** Kinds whose DELETE answers with the object; the others answer with a Status. */
-const DELETE_RETURNS_OBJECT = new Set(["pods", "services", "serviceaccounts", "namespaces"]);
 /** Kinds that a PUT may create, and those that a PUT may overwrite blindly only with a resourceVersion. */
 const PUT_MAY_CREATE = new Set(["leases", "endpoints", "events"]);
 const NEEDS_REVISION = new Set(["leases"]);
 /** Kinds whose status a client may set when it creates the object. */
 const CREATED_WITH_STATUS = new Set(["nodes"]);
-const DEFAULT_GRACE_SECONDS = 30;
 const BODY_TYPES = ["", "application/json", "application/yaml"];
-
-const now = () => new Date().toISOString().replace(/\.\d+/, "");
 
 /** The request's object, from JSON or protobuf. @throws {Failure} 400, 415. */
 export async function readObject(exchange: Exchange, resource: Resource): Promise<JsonObject> {
@@ -216,125 +209,6 @@ export function replace(
   return commit(world, resource, key, next);
 }
 
-/** DELETE of one object. */
-export async function serveDelete(world: World, exchange: Exchange, resource: Resource): Promise<void> {
-  const render = rendererFor(exchange, resource);
-  const { namespace, name } = exchange.info;
-  const options = await deleteOptions(exchange);
-  const present = world.store.get(storageName(resource), keyOf(resource, namespace, name));
-  if (!present) throw notFound(resource, name);
-  checkPreconditions(resource, present, child(options, "preconditions"));
-  const last =
-    isDryRun(exchange) || (Array.isArray(options["dryRun"]) && options["dryRun"].length > 0)
-      ? present
-      : deleteObject(world, resource, present, options["gracePeriodSeconds"]);
-  const isMarkedOnly =
-    last !== present && textAt(last, "metadata.deletionTimestamp") !== "" && isThere(world, resource, last);
-  if (DELETE_RETURNS_OBJECT.has(resource.resource) || isMarkedOnly)
-    return exchange.send(200, render.contentType, render.single(last));
-  const details: JsonObject = {
-    name,
-    ...(resource.group ? { group: resource.group } : {}),
-    kind: resource.resource,
-    uid: textAt(present, "metadata.uid"),
-  };
-  exchange.sendStatus(200, { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", details });
-}
-
-function isThere({ store }: World, resource: Resource, object: JsonObject): boolean {
-  const key = keyOf(resource, textAt(object, "metadata.namespace"), textAt(object, "metadata.name"));
-  return store.get(storageName(resource), key) !== undefined;
-}
-
-/** DELETE of a collection; answers with what it held. */
-export async function serveDeleteCollection(world: World, exchange: Exchange, resource: Resource): Promise<void> {
-  const render = rendererFor(exchange, resource);
-  const { query, info } = exchange;
-  const options = await deleteOptions(exchange);
-  const isSelected = selector(resource, query.get("labelSelector") ?? "", query.get("fieldSelector") ?? "");
-  const doomed = world.store
-    .list(storageName(resource))
-    .map(([, object]) => object)
-    .filter(
-      (object) => (!info.namespace || textAt(object, "metadata.namespace") === info.namespace) && isSelected(object),
-    );
-  for (const object of doomed) deleteObject(world, resource, object, options["gracePeriodSeconds"]);
-  exchange.send(200, render.contentType, render.list(doomed, { resourceVersion: String(world.store.revision) }));
-}
-
-/** Deletes as a DELETE does: a running pod or an object with finalizers is only marked. */
-export function deleteObject(
-  world: World,
-  resource: Resource,
-  present: JsonObject,
-  graceSeconds: Json | undefined,
-): JsonObject {
-  const metadata = child(present, "metadata");
-  const key = keyOf(resource, textAt(metadata, "namespace"), textAt(metadata, "name"));
-  const finalizers = metadata["finalizers"];
-  const isRunningPod =
-    resource.resource === "pods" &&
-    textAt(present, "spec.nodeName") !== "" &&
-    !["Succeeded", "Failed"].includes(textAt(present, "status.phase"));
-  const grace = isRunningPod
-    ? Number(graceSeconds ?? child(present, "spec")["terminationGracePeriodSeconds"] ?? DEFAULT_GRACE_SECONDS)
-    : 0;
-  if (grace > 0 || (Array.isArray(finalizers) && finalizers.length > 0)) {
-    if (metadata["deletionTimestamp"] !== undefined && Number(metadata["deletionGracePeriodSeconds"] ?? 0) <= grace)
-      return present;
-    const deletionTimestamp = new Date(Date.now() + grace * 1000).toISOString().replace(/\.\d+/, "");
-    return commit(world, resource, key, {
-      ...present,
-      metadata: { ...metadata, deletionTimestamp, deletionGracePeriodSeconds: grace },
-    });
-  }
-  if (resource.resource === "namespaces") emptyNamespace(world, textAt(metadata, "name"));
-  return remove(world, resource, key, present);
-}
-
-/** Writes an object whatever it holds, for seeding and for tests: kind and apiVersion name the resource. */
-export function putObject(world: World, given: JsonObject): JsonObject {
-  const resource = world.resources.ofKind(textAt(given, "kind"), textAt(given, "apiVersion") || undefined);
-  if (!resource) throw new TypeError(`Cannot put a "${textAt(given, "kind")}": no such resource is served`);
-  const metadata = child(given, "metadata");
-  const namespace = resource.isNamespaced ? textAt(metadata, "namespace") || "default" : "";
-  const key = keyOf(resource, namespace, textAt(metadata, "name"));
-  const held = child(world.store.get(storageName(resource), key), "metadata");
-  const identity: JsonObject = {
-    ...(resource.isNamespaced ? { namespace } : {}),
-    uid: held["uid"] ?? randomUUID(),
-    creationTimestamp: held["creationTimestamp"] ?? now(),
-    ...metadata,
-  };
-  return commit(world, resource, key, { ...given, metadata: identity });
-}
-
-function commit(world: World, resource: Resource, key: string, object: JsonObject): JsonObject {
-  const written = world.store.put(storageName(resource), key, (revision) => stored(resource, object, revision));
-  if (resource.resource === "customresourcedefinitions") world.resources.define(written);
-  return written;
-}
-
-function remove(world: World, resource: Resource, key: string, object: JsonObject): JsonObject {
-  if (resource.resource === "customresourcedefinitions") world.resources.undefine(object);
-  return world.store.delete(storageName(resource), key, (revision) => stored(resource, object, revision)) ?? object;
-}
-
-/** The form objects are kept in: Go's key order, without kind and apiVersion unless custom. */
-function stored(resource: Resource, object: JsonObject, revision: number): JsonObject {
-  const { kind: _kind, apiVersion: _apiVersion, ...rest } = object;
-  const metadata: JsonObject = { ...child(object, "metadata"), resourceVersion: String(revision) };
-  if (!resource.isCustom && resource.message) return normalise({ ...rest, metadata }, resource.message) as JsonObject;
-  if (!resource.isCustom)
-    return { ...(sortKeys(rest) as JsonObject), metadata: normalise(metadata, message("meta.ObjectMeta")) };
-  return sortKeys({
-    ...rest,
-    metadata: normalise(metadata, message("meta.ObjectMeta")),
-    apiVersion: apiVersionOf(resource),
-    kind: resource.kind,
-  }) as JsonObject;
-}
-
 function defaulted(resource: Resource, given: JsonObject): JsonObject {
   if (resource.resource === "pods") return { ...given, status: { phase: "Pending", qosClass: "BestEffort" } };
   if (resource.resource === "namespaces")
@@ -404,39 +278,4 @@ function requireNamespace(world: World, resource: Resource, namespace: string, n
   if (named && named !== namespace)
     throw badRequest("the namespace of the provided object does not match the namespace sent on the request");
   if (!world.store.get("namespaces", namespace)) throw notFound({ group: "", resource: "namespaces" }, namespace);
-}
-
-function checkPreconditions(resource: Resource, present: JsonObject, preconditions: JsonObject): void {
-  for (const [field, label] of [
-    ["uid", "UID"],
-    ["resourceVersion", "ResourceVersion"],
-  ] as const) {
-    const asked = textAt(preconditions, field);
-    const held = textAt(present, `metadata.${field}`);
-    if (asked && asked !== held)
-      throw preconditionFailed(resource, textAt(present, "metadata.name"), label, asked, held);
-  }
-}
-
-async function deleteOptions(exchange: Exchange): Promise<JsonObject> {
-  const body = await exchange.body();
-  const fromQuery: JsonObject = exchange.query.has("gracePeriodSeconds")
-    ? { gracePeriodSeconds: Number(exchange.query.get("gracePeriodSeconds")) }
-    : {};
-  if (body.length === 0) return fromQuery;
-  if (exchange.header("content-type").startsWith(PROTOBUF_TYPE))
-    return decode(openEnvelope(body).raw, message("meta.DeleteOptions")!);
-  const value = parseJson(body);
-  return isObject(value) ? { ...fromQuery, ...value } : fromQuery;
-}
-
-const isDryRun = (exchange: Exchange) => exchange.query.has("dryRun");
-
-/** What the namespace controller would do. */
-function emptyNamespace(world: World, namespace: string): void {
-  for (const resource of world.resources.all()) {
-    if (!resource.isNamespaced) continue;
-    for (const [key, object] of world.store.list(storageName(resource)))
-      if (key.startsWith(`${namespace}/`)) remove(world, resource, key, object);
-  }
 }
