@@ -6,6 +6,7 @@
 import {
   CACHE_FLAGS,
   DEMO_FLAGS,
+  GET_FLAGS,
   GUARD_FLAGS,
   MANIFESTS_FLAGS,
   RUN_FLAGS,
@@ -53,6 +54,16 @@ export const COMMANDS: readonly CommandRow[] = [
     flags: STATUS_FLAGS,
     note: "exit code 0 online, 3 offline or degraded, 1 not running",
     load: () => import("./status.ts"),
+  },
+  {
+    name: "get",
+    summary: "Show what this node knows of pods, nodes and the rest, link or no link",
+    synopsis: `holdfast get TYPE[.GROUP] [NAME] [-n NAMESPACE | -A] [-l SELECTOR] [-o wide|yaml|json|name] [options]
+holdfast get TYPE/NAME ...`,
+    flags: GET_FLAGS,
+    words: ["pods", "nodes", "services", "configmaps", "deployments", "endpointslices"],
+    note: "reads the copies on this node's disk through the running daemon; root alone may",
+    load: () => import("./get.ts"),
   },
   {
     name: "cache",

@@ -77,6 +77,22 @@ export const CACHE_FLAGS = {
   ...PLACES,
 } as const satisfies FlagTable;
 
+/** `holdfast get` */
+export const GET_FLAGS = {
+  output: {
+    type: "string",
+    short: "o",
+    value: "wide|yaml|json|name",
+    about: "more columns, the objects, or their names alone",
+    choices: ["wide", "yaml", "json", "name"],
+  },
+  namespace: { type: "string", short: "n", value: "NAME", about: "where to look", otherwise: "default" },
+  "all-namespaces": { type: "boolean", short: "A", about: "look everywhere" },
+  selector: { type: "string", short: "l", value: "SELECTOR", about: "by labels: app=web,!old" },
+  "show-secrets": { type: "boolean", about: "print Secrets' data too" },
+  ...PLACES,
+} as const satisfies FlagTable;
+
 /** `holdfast guard` */
 export const GUARD_FLAGS = {
   kubeconfig: {

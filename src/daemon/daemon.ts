@@ -73,7 +73,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   for (const part of front.parts) parts.add(part);
   parts.add(filesPart(ground, over.uplink, front.listeners));
   parts.add(buildWitness(ground, over));
-  parts.add(adminPart(ground, status));
+  parts.add(adminPart(ground, status, over.copies.scopes));
   const { ended } = await parts.start(options.signal);
   log.info("serving", {
     ports: front.listeners.ports.join(","),

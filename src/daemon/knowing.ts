@@ -2,6 +2,8 @@
  * What people and programs learn of the daemon: health, metrics, the admin socket.
  */
 
+import type { Scopes } from "../cache/scopes.ts";
+import { nodeView, viewQuery } from "../front/node-view.ts";
 import { startAdmin } from "../health/admin.ts";
 import { startHealth, type HealthServer } from "../health/health.ts";
 import type { StatusReport } from "../health/status-report.ts";
@@ -63,13 +65,15 @@ export function certificatePart({ conditions }: Ground, { uplink }: FrontGround)
 }
 
 /** The admin socket; without one `holdfast status` does not work, the node does. */
-export function adminPart({ config, log, store }: Ground, status: () => StatusReport): Part {
+export function adminPart({ config, log, store }: Ground, status: () => StatusReport, scopes: Scopes): Part {
   let admin: { stop(): void } | undefined;
   const { adminSocketPath: path } = config;
   return {
     name: "admin",
     async start() {
-      if (path !== undefined) admin = await startAdmin({ path, status, flush: () => store.settle(), log });
+      if (path === undefined) return;
+      const objects = (query: URLSearchParams) => nodeView(scopes, viewQuery(query));
+      admin = await startAdmin({ path, status, flush: () => store.settle(), objects, log });
     },
     stop: () => admin?.stop(),
   };

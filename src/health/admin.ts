@@ -20,6 +20,8 @@ export interface AdminOptions {
   readonly status: () => StatusReport;
   /** Commits what is queued, so that a reader of the file sees it. */
   readonly flush: () => void;
+  /** What is kept of a resource, line by line; the query is the view's own. */
+  readonly objects: (query: URLSearchParams) => Iterable<object>;
   readonly log: Log;
 }
 
@@ -53,16 +55,42 @@ export async function startAdmin(options: AdminOptions): Promise<{ stop(): void 
 }
 
 /** The application behind it. */
-export function adminApp({ status, flush }: Pick<AdminOptions, "status" | "flush">): Hono {
+export function adminApp({ status, flush, objects }: Pick<AdminOptions, "status" | "flush" | "objects">): Hono {
   const app = new Hono();
   app.notFound((context) => context.json({ error: "there is no such path" }, 404));
   app.onError((error, context) => context.json({ error: `${error.name}: ${error.message}` }, 500));
   app.get("/v1/status", (context) => context.json(status()));
+  app.get("/v1/objects", (context) => {
+    const lines = objects(new URL(context.req.url).searchParams);
+    return new Response(inLines(lines), { headers: { "Content-Type": "application/x-ndjson" } });
+  });
   app.post("/v1/flush", (context) => {
     flush();
     return context.body(null, 204);
   });
   return app;
+}
+
+const CHUNK_BYTES = 64 * 1024;
+
+/** One line of JSON each, made as they are taken: a resource may be larger than memory allows twice. */
+function inLines(lines: Iterable<object>): ReadableStream<Uint8Array> {
+  const iterator = lines[Symbol.iterator]();
+  return new ReadableStream<Uint8Array>({
+    pull(controller) {
+      let text = "";
+      while (text.length < CHUNK_BYTES) {
+        const { done, value } = iterator.next();
+        if (done === true) {
+          if (text !== "") controller.enqueue(Buffer.from(text));
+          return controller.close();
+        }
+        text += `${JSON.stringify(value)}\n`;
+      }
+      controller.enqueue(Buffer.from(text));
+    },
+    cancel: () => void iterator.return?.(),
+  });
 }
 
 /** Bound under a mask: between bind and chmod anybody could have connected. */

@@ -194,6 +194,7 @@ test("a running daemon is asked to commit first, and its working from memory is 
     path: join(dir, "admin.sock"),
     status: () => report({ store: { ...report().store, mode: "memory", reason: "ENOSPC" } }),
     flush: () => void flushes++,
+    objects: () => [],
     log: silentLog,
   });
   const { code, stderr } = await holdfast("cache", "ls", "--state-dir", dir);

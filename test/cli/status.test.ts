@@ -68,7 +68,13 @@ test("a scope fed by another caller's watch says so, and the bytes saved are tol
 async function daemon(changes: Partial<StatusReport> = {}) {
   const stateDir = mkdtempSync(join(tmpdir(), "holdfast-status-"));
   const path = join(stateDir, "admin.sock");
-  const admin = await startAdmin({ path, status: () => report(changes), flush: () => {}, log: silentLog });
+  const admin = await startAdmin({
+    path,
+    status: () => report(changes),
+    flush: () => {},
+    objects: () => [],
+    log: silentLog,
+  });
   return { stateDir, path, [Symbol.dispose]: admin.stop };
 }
 

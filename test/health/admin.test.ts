@@ -15,7 +15,7 @@ function setUp(name = "run/admin.sock") {
   const warnings: string[] = [];
   const log: Log = { ...silentLog, warn: (message, fields) => void warnings.push(`${message}: ${fields?.["reason"]}`) };
   let flushes = 0;
-  const options: AdminOptions = { path, status: () => report(), flush: () => void flushes++, log };
+  const options: AdminOptions = { path, status: () => report(), flush: () => void flushes++, objects: () => [], log };
   return { path, warnings, options, flushes: () => flushes };
 }
 

@@ -1,5 +1,5 @@
 /**
- * Writes fields.ts from Kubernetes' own Go sources; run by hand when the
+ * Writes src/kube/fields.ts from Kubernetes' own Go sources; run by hand when the
  * Kubernetes version changes:
  *
  *   bun src/demo/api-server/fields.generate.ts MODULE_CACHE/k8s.io 0.37.2
@@ -127,10 +127,10 @@ for (let name = queue.shift(); name !== undefined; name = queue.shift()) {
 }
 
 writeFileSync(
-  new URL("fields.ts", import.meta.url),
+  new URL("../../kube/fields.ts", import.meta.url),
   `/**
  * The fields of Kubernetes' types, as its Go sources ${version} declare them.
- * Written by fields.generate.ts; not by hand.
+ * Written by demo/api-server/fields.generate.ts; not by hand.
  *
  * A line is one message: its name, then its fields in the order Go's JSON has
  * them, each jsonName:number:type:flags.

@@ -7,7 +7,7 @@
  * server newer than its clients.
  */
 
-import { FIELDS } from "./fields.ts";
+import { FIELDS } from "../../kube/fields.ts";
 
 /** Any JSON value; objects are handled as plain records throughout. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };

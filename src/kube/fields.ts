@@ -1,6 +1,6 @@
 /**
  * The fields of Kubernetes' types, as its Go sources 0.37.2 declare them.
- * Written by fields.generate.ts; not by hand.
+ * Written by demo/api-server/fields.generate.ts; not by hand.
  *
  * A line is one message: its name, then its fields in the order Go's JSON has
  * them, each jsonName:number:type:flags.
