@@ -73,6 +73,8 @@ export interface ScopeParts {
   readonly isVoid?: (localVersion: string) => boolean;
   /** Counts for metrics: why a list went upstream. */
   readonly countList: (reason: "first" | "expired" | "rollback") => void;
+  /** The API server refuses what a scope follows with 401, 403 or 404: it is withheld. */
+  readonly onRefused?: (identity: ScopeIdentity, status: number) => void;
 }
 
 /** How a client asked to watch. */
@@ -229,7 +231,25 @@ export class Scope {
 
   /** The content's state, or undefined while nothing was committed. */
   get listed(): ListedState | undefined {
-    return this.copy.listed;
+    return this.copy.isWithheld ? undefined : this.copy.listed;
+  }
+
+  /** Whether its rows answer nobody, because the API server refused this principal; they are kept, and a list that it allows takes them back. */
+  get isWithheld(): boolean {
+    return this.copy.isWithheld;
+  }
+
+  /** Nothing of it is served from now on, online or cut. @param status ends its watchers, in the API server's words. */
+  withhold(status: StatusFields): void {
+    this.#endWatchers(status);
+    this.#stopFollowing();
+    if (this.copy.listed !== undefined && !this.copy.isWithheld) this.copy.touch({ isWithheld: true });
+    this.#tellAdvanced();
+  }
+
+  /** The API server allows it again: what was kept is served as it was. */
+  release(): void {
+    if (!this.copy.isDropped && this.copy.isWithheld) this.copy.touch({ isWithheld: false });
   }
 
   /** The codec of the kept bytes; only for a listed scope. */
@@ -877,23 +897,26 @@ export class Scope {
 
   /** The API server no longer lets this principal watch here: end its watches in the API server's words, and forget what it was once allowed to see. */
   #refused(error: UpstreamRefusedError, following: Following): FollowOutcome {
-    this.parts.log.warn("upstream refuses a scope", {
-      resource: this.identity.resource,
-      namespace: this.identity.namespace,
-      status: error.status,
-    });
-    if (error.status === 401 && this.#isOwnCredential()) return { kind: "failed", retryAfterMs: 30_000 };
-    const status = {
-      code: error.status,
-      reason: { 401: "Unauthorized", 403: "Forbidden", 404: "NotFound" }[error.status] ?? "Unknown",
-      message: `the server refuses to watch ${this.identity.resource}`,
-    };
+    const { status } = error;
+    // What runs must go on: only single objects are taken from the node, as pods come and go.
+    const isExempt = status === 401 ? this.#isOwnCredential() : status === 403 && isWholeOfNode(this.identity);
+    if (isExempt) return { kind: "failed", retryAfterMs: 30_000 };
+    if (this.listed !== undefined)
+      this.parts.log.warn("upstream refuses a scope: it is withheld", {
+        resource: this.identity.resource,
+        namespace: this.identity.namespace,
+        status,
+      });
     following.refusal = error;
-    this.#endWatchers(status);
-    this.#stopFollowing();
-    this.copy.drop();
-    this.onDropped(this);
-    this.#tellAdvanced();
+    this.withhold({
+      code: status,
+      reason: { 401: "Unauthorized", 403: "Forbidden", 404: "NotFound" }[status] ?? "Unknown",
+      message: `the server refuses to watch ${this.identity.resource}`,
+    });
+    if (this.copy.listed === undefined) {
+      this.copy.drop();
+      this.onDropped(this);
+    } else this.parts.onRefused?.(this.identity, status);
     return { kind: "stop" };
   }
 
@@ -1049,6 +1072,11 @@ export class Scope {
     const { listed } = this;
     if (listed !== undefined && !this.#history.isReplaying) watcher.bookmark(this.servedVersion);
   }
+}
+
+/** Whether it is our node's list of more than one object. */
+function isWholeOfNode({ principal, fieldSelector }: ScopeIdentity): boolean {
+  return principal.startsWith("certificate:system:node:") && !/(^|,)metadata\.name=/.test(fieldSelector);
 }
 
 type FollowOutcome =

@@ -5,7 +5,7 @@
  * is followed until a client comes.
  */
 
-import type { Item } from "../kube/codec.ts";
+import type { Item, StatusFields } from "../kube/codec.ts";
 import type { Representation } from "../kube/representation.ts";
 import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import { identityText, type ListedState, type ScopeIdentity } from "../store/contract.ts";
@@ -197,6 +197,23 @@ export class Scopes {
       if (scope.isFollowing && scope.identity.resource === resource && scope.identity.group === group)
         scope.rolledBack();
     }
+  }
+
+  /** Withholds the scopes of a principal that match: what is kept of them answers nobody. @returns whether any held something. */
+  withhold(principal: string, matches: (identity: ScopeIdentity) => boolean, status: StatusFields): boolean {
+    let hadAny = false;
+    for (const scope of [...this.#byKey.values()]) {
+      if (scope.identity.principal !== principal || !matches(scope.identity)) continue;
+      if (scope.listed !== undefined) hadAny = true;
+      scope.withhold(status);
+    }
+    return hadAny;
+  }
+
+  /** The API server allows them again. */
+  release(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
+    for (const scope of this.#byKey.values())
+      if (scope.identity.principal === principal && matches(scope.identity)) scope.release();
   }
 
   /** Forgets the scopes of a principal that match (a revoked permission). */

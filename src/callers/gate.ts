@@ -28,6 +28,8 @@ export interface GateParts {
   readonly serviceAccounts: ServiceAccounts;
   readonly refusedTokens: RefusedTokens;
   readonly sources: Pick<ScopeUpstream, "remember" | "lend" | "forget">;
+  /** Told of every yes to an answer of this caller. */
+  readonly onAccepted: (principal: string) => void;
   /** Principals of whom something is kept from before this start. */
   readonly known: Iterable<string>;
 }
@@ -67,6 +69,7 @@ export class Gate {
   accepted(caller: Caller): void {
     const { identifier, refusedTokens, sources } = this.parts;
     refusedTokens.delete(caller.credential.id);
+    if (!caller.isImpersonating) this.parts.onAccepted(caller.principal);
     if (caller.isVouched || caller.isImpersonating) return;
     this.#admitted.delete(caller.principal);
     if (this.#admitted.size >= MAX_PRINCIPALS) this.#admitted.delete(this.#admitted.values().next().value!);

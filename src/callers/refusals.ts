@@ -1,49 +1,64 @@
 /**
  * What the API server has refused to a caller whom it had let in before, and
- * which copies that takes away.
+ * which copies that withholds, and in the end takes away.
  *
  * A caller must not read while cut what it could no longer read before. One
- * 403 tells of one request; what it means for the caller's other copies:
+ * refusal tells of one request; what it means for the caller's other copies:
  *
- *   a list or watch refused    the same collection is forgotten, and every
- *                              wider one without selectors: who may list all
- *                              may list a part
+ *   a list or watch refused    the same collection is withheld, and every wider
+ *                              one without selectors: who may list all may list
+ *                              a part
  *   a get refused              that object answers no get, though a list that
- *                              is still allowed holds it, until a get is
- *                              allowed again
+ *                              is still allowed holds it
  *   either, of something kept  a permission was taken back: the API server is
  *                              asked once for every other list of that caller,
- *                              and recorded objects are not believed until
- *                              they are read again
+ *                              and recordings from before are not believed
+ *   the credential (401)       everything is withheld
+ *   an object is gone (404)    its recordings are not believed
  *
  * The caller hears of its refusal when all this has been done, so that no cut
  * falls in between. A client that asks again and again for what it never had
  * costs nothing: nothing of it is kept.
  *
- * Our own credential is exempt: the node authorizer refuses single objects as
- * pods come and go, and what runs must go on.
+ * But a refusal may be no more than an API server that has only just started:
+ * its caches of 30,000 role bindings take seconds. So nothing is lost at once:
  *
- * Invariant: only the API server's own 200 takes a refusal back; a restart does not.
+ *   refused -> withheld -> looked at again, 1 s to 1 min apart -> allowed: as it was
+ *                                                              -> refused for five minutes by an
+ *                                                                 API server that is ready: taken away
+ *
+ * Our own node is exempt but for single objects, as pods come and go: what runs
+ * must go on.
+ *
+ * Invariant: what is withheld answers nobody, online or cut, over a restart
+ * too; only the API server's own yes takes a refusal back.
  */
 
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { PROOF_MS } from "./permissions.ts";
-import { identityText, type ListedState, type ScopeIdentity, type Store } from "../store/contract.ts";
-import { UpstreamRefusedError } from "../uplink/scope-source.ts";
+import type { StatusFields } from "../kube/codec.ts";
+import type { ListedState, ScopeIdentity, Store } from "../store/contract.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
-
-/** One object as permissions name it; they know no versions. */
-export interface AskedObject {
-  readonly group: string;
-  readonly resource: string;
-  readonly namespace: string;
-  readonly name: string;
-}
+import type { UpstreamCredential } from "../uplink/upstream.ts";
+import { PROOF_MS } from "./permissions.ts";
+import { RefusalLooks, type LookedAt } from "./refusal-looks.ts";
+import {
+  collectionText,
+  isWithin,
+  nothingStanding,
+  objectOf,
+  readStanding,
+  standingBytes,
+  type AskedObject,
+  type Standing,
+} from "./standing.ts";
+import { askOthers, statusOfList } from "./taken-back.ts";
 
 /** What is kept for callers, as far as a refusal concerns it. */
 export interface KeptCopies {
   all(): Iterable<{ readonly identity: ScopeIdentity; readonly listed: ListedState | undefined }>;
+  withhold(principal: string, matches: (identity: ScopeIdentity) => boolean, status: StatusFields): boolean;
+  release(principal: string, matches: (identity: ScopeIdentity) => boolean): void;
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void;
 }
 
@@ -51,47 +66,75 @@ export interface KeptCopies {
 export interface RefusalParts {
   readonly scopes: KeptCopies;
   readonly source: Pick<ScopeUpstream, "list" | "credentialOf">;
+  /** The status of a GET, asked with a credential: 2xx or a refusal's; undefined when the API server says nothing. */
+  readonly statusOf: (path: string, credential: UpstreamCredential) => Promise<number | undefined>;
+  /** Whether the API server knows a credential; undefined when it does not say. */
+  readonly knows: (credential: UpstreamCredential) => Promise<boolean | undefined>;
+  /** Whether the API server says that it is ready. */
+  readonly isReady: () => Promise<boolean>;
+  readonly link: { onChange(listener: (isOnline: boolean) => void): () => void; isOnline(): boolean };
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** What is known of one principal; kept on disk. */
-interface Refused {
-  /** Recordings from before are in doubt, ms since the epoch. */
-  doubtedAtMs: number;
-  readonly objects: Set<string>;
-}
-
 const VALUE_PREFIX = "refusals/";
 const MAX_PRINCIPALS = 1_024;
 const MAX_OBJECTS = 512;
+const MAX_COLLECTIONS = 128;
 const MAX_PROOFS = 4_096;
-const ASKED_AT_ONCE = 8;
-/** The refusal waits for this at most. */
-const ASK_DEADLINE_MS = 1_500;
+const LOOK_DEADLINE_MS = 5_000;
+/** How a refusal is named where it is looked at again: what kind it is, then which. */
+const KEYS = { whole: "w", collection: "c", object: "o", gone: "g" } as const;
+const REASONS: Readonly<Record<number, string>> = { 401: "Unauthorized", 403: "Forbidden", 404: "NotFound" };
 
 /** Remembers refusals and draws their consequences. */
 export class Refusals {
-  #refused = new Map<string, Refused>();
+  #standing = new Map<string, Standing>();
   #allowedAtMs = new Map<string, number>();
   #doubting = new Map<string, Promise<void>>();
+  readonly #looks: RefusalLooks;
+  /** Refused credentials, to ask with whether they still are. */
+  #refused = new Map<string, UpstreamCredential>();
+  #takenListeners = new Set<(principal: string) => void>();
 
   constructor(private readonly parts: RefusalParts) {
     for (const name of parts.store.valueNames(VALUE_PREFIX)) {
-      const read = readRefused(parts.store.getValue(name));
-      if (read !== undefined) this.#refused.set(name.slice(VALUE_PREFIX.length), read);
+      const read = readStanding(parts.store.getValue(name));
+      if (read !== undefined) this.#standing.set(name.slice(VALUE_PREFIX.length), read);
     }
+    this.#looks = new RefusalLooks({
+      ...parts,
+      standing: (principal) => this.#keysOf(principal),
+      ask: (principal, key) => this.#ask(principal, key),
+      lift: (principal, key) => this.#lift(principal, key),
+      believe: (principal, key) => this.#believe(principal, key),
+    });
+    for (const principal of this.#standing.keys()) this.#looks.begin(principal);
   }
 
-  /** Whether a get of this object was refused, and not allowed since. */
+  /** Whether this answers no get: refused, and not allowed since. */
   isRefused(principal: string, info: AskedObject): boolean {
-    return this.#refused.get(principal)?.objects.has(objectOf(info)) === true;
+    const standing = this.#standing.get(principal);
+    return standing !== undefined && (standing.whole !== undefined || standing.objects.has(objectOf(info)));
   }
 
-  /** Recordings of objects count only if they are younger than this, ms since the epoch. */
-  doubtedAtMs(principal: string): number {
-    return this.#refused.get(principal)?.doubtedAtMs ?? 0;
+  /** A recording of this counts only if it is younger, ms since the epoch. */
+  doubtedAtMs(principal: string, { canonicalPath, resource }: AskedObject): number {
+    const standing = this.#standing.get(principal);
+    if (standing === undefined) return 0;
+    const { doubtedAtMs, collections, objects, gone } = standing;
+    const goneAtMs = gone.get(canonicalPath) ?? 0;
+    // Discovery and the like are no objects: a permission taken back says nothing of them.
+    if (resource === "") return goneAtMs;
+    const refusedAtMs = [...collections.values()].map(({ sinceMs }) => sinceMs);
+    const objectsAtMs = [...objects.values()].map(({ sinceMs }) => sinceMs);
+    return Math.max(goneAtMs, doubtedAtMs, ...objectsAtMs, ...refusedAtMs);
+  }
+
+  /** Calls back when everything of a caller was taken away for good. */
+  onTaken(listener: (principal: string) => void): void {
+    this.#takenListeners.add(listener);
   }
 
   /** Whether the API server allowed this very get within ten minutes. */
@@ -106,7 +149,21 @@ export class Refusals {
     this.#allowedAtMs.delete(key);
     if (this.#allowedAtMs.size >= MAX_PROOFS) this.#allowedAtMs.delete(this.#allowedAtMs.keys().next().value!);
     this.#allowedAtMs.set(key, this.parts.clock.monotonicMs());
-    if (this.#refused.get(principal)?.objects.delete(objectOf(info)) === true) this.#save(principal);
+    const standing = this.#standing.get(principal);
+    const isLifted = standing?.objects.delete(objectOf(info)) === true;
+    if (standing?.gone.delete(info.canonicalPath) === true || isLifted) this.#save(principal);
+  }
+
+  /** The API server answered a request of this caller with what it asked for: its credential counts. */
+  accepted(principal: string): void {
+    const standing = this.#standing.get(principal);
+    if (standing === undefined) return;
+    this.#looks.hasten(principal);
+    if (standing.whole === undefined) return;
+    standing.whole = undefined;
+    this.#refused.delete(principal);
+    this.#release(principal, () => true);
+    this.#save(principal);
   }
 
   /**
@@ -117,130 +174,225 @@ export class Refusals {
    */
   async objectRefused(principal: string, info: AskedObject, isKept: boolean): Promise<void> {
     this.#allowedAtMs.delete(`${principal}\n${objectOf(info)}`);
-    if (!isKept || this.#isOurs(principal) || this.isRefused(principal, info)) return;
-    const refused = this.#of(principal);
-    if (refused.objects.size >= MAX_OBJECTS) {
+    if (!isKept || this.isRefused(principal, info) || this.#isOurs(principal)) return;
+    const standing = this.#of(principal);
+    if (standing.objects.size >= MAX_OBJECTS) {
       // More than can be remembered: then nothing is left that could answer them.
       this.parts.scopes.forget(principal, () => true);
-      refused.objects.clear();
+      standing.objects.clear();
     }
-    refused.objects.add(objectOf(info));
-    await this.#doubt(principal, refused);
+    standing.objects.set(objectOf(info), { path: info.canonicalPath, sinceMs: this.parts.clock.nowMs() });
+    this.#save(principal);
+    await this.#doubt(principal);
+    this.#looks.begin(principal);
+  }
+
+  /** A get was answered with 404. @param isRecorded whether a recording would have answered it. */
+  objectGone(principal: string, { canonicalPath }: AskedObject, isRecorded: boolean): void {
+    if (!isRecorded) return;
+    const { gone } = this.#of(principal);
+    if (gone.has(canonicalPath)) return;
+    if (gone.size >= MAX_OBJECTS) this.#takeGone(principal, gone.keys().next().value!);
+    gone.set(canonicalPath, this.parts.clock.nowMs());
+    this.#save(principal);
+    this.#looks.begin(principal);
   }
 
   /**
-   * A list or watch was refused.
+   * A list or watch was refused, or what it lists is not there (404).
    *
-   * @param isScopes a scope's own, which ends that scope by itself.
    * @returns when the caller may hear of it.
    */
-  async collectionRefused(identity: ScopeIdentity, isScopes = false): Promise<void> {
-    const { scopes } = this.parts;
+  async collectionRefused(identity: ScopeIdentity, status = 403): Promise<void> {
     const { principal } = identity;
-    const isMeant = (other: ScopeIdentity) => other.principal === principal && isWithin(identity, other);
-    const wasAllowed = [...scopes.all()].some((scope) => isMeant(scope.identity) && scope.listed !== undefined);
-    const own = isScopes ? identityText(identity) : undefined;
-    scopes.forget(principal, (other) => isMeant(other) && identityText(other) !== own);
-    if (wasAllowed && !this.#isOurs(principal)) await this.#doubt(principal, this.#of(principal), own);
-    else await this.#doubting.get(principal);
+    const isOurs = this.#isOurs(principal);
+    // The node's own lists go on; one of a single object is taken from it as its pod goes.
+    if (status === 403 && isOurs && !/(^|,)metadata\.name=/.test(identity.fieldSelector)) return;
+    const wasAllowed = this.parts.scopes.withhold(principal, (other) => isWithin(identity, other), words(status));
+    if (!wasAllowed) return void (await this.#doubting.get(principal));
+    this.#stands(identity);
+    if (status === 403 && !isOurs) await this.#doubt(principal);
+    this.#looks.begin(principal);
   }
 
-  /** Something was taken back: asks what else was, but for one list that was refused itself. */
-  async #doubt(principal: string, refused: Refused, except?: string): Promise<void> {
-    refused.doubtedAtMs = this.parts.clock.nowMs();
+  /** A scope's own list or watch was refused; it has withheld itself. */
+  scopeRefused(identity: ScopeIdentity, status: number): void {
+    const { principal } = identity;
+    const credential = this.parts.source.credentialOf(principal);
+    if (status === 401) return credential === undefined ? undefined : this.credentialRefused(principal, credential);
+    this.parts.scopes.withhold(principal, (other) => isWithin(identity, other), words(status));
+    this.#stands(identity);
+    if (status === 403 && !this.#isOurs(principal)) void this.#doubt(principal);
+    this.#looks.begin(principal);
+  }
+
+  /** The API server does not know this caller's credential any more: all is withheld. */
+  credentialRefused(principal: string, credential: UpstreamCredential): void {
+    const standing = this.#of(principal);
+    standing.whole ??= this.parts.clock.nowMs();
+    if (this.#refused.size >= MAX_PRINCIPALS) this.#refused.delete(this.#refused.keys().next().value!);
+    this.#refused.set(principal, credential);
+    this.parts.scopes.withhold(principal, () => true, words(401));
     this.#save(principal);
+    this.#looks.begin(principal);
+  }
+
+  /** Ends all looks; what stands is kept. */
+  close(): void {
+    this.#looks.close();
+  }
+
+  #stands({ principal, ...identity }: ScopeIdentity): void {
+    const { collections } = this.#of(principal);
+    const text = collectionText(identity);
+    if (collections.has(text)) return;
+    // The oldest stays withheld all the same, until its client is allowed to list it again.
+    if (collections.size >= MAX_COLLECTIONS) collections.delete(collections.keys().next().value!);
+    collections.set(text, { identity, sinceMs: this.parts.clock.nowMs() });
+    this.#save(principal);
+  }
+
+  /** Something was taken back: asks what else was. */
+  async #doubt(principal: string): Promise<void> {
     const known = this.#doubting.get(principal);
-    const asking = Promise.all([known, this.#askAll(principal, except)]).then(() => {});
+    const onForbidden = (identity: ScopeIdentity) => {
+      this.parts.scopes.withhold(principal, (other) => isWithin(identity, other), words(403));
+      this.#stands(identity);
+    };
+    const asking = Promise.all([known, askOthers(this.parts, principal, onForbidden)]).then(() => {});
     this.#doubting.set(principal, asking);
     await asking;
     if (this.#doubting.get(principal) === asking) this.#doubting.delete(principal);
   }
 
-  async #askAll(principal: string, except: string | undefined): Promise<void> {
-    const { clock, log, scopes, source } = this.parts;
-    if (source.credentialOf(principal) === undefined) return;
-    const asked = [...scopes.all()].filter(
-      ({ identity, listed }) =>
-        identity.principal === principal && listed !== undefined && identityText(identity) !== except,
-    );
-    const deadline = new AbortController();
-    const cancel = clock.after(ASK_DEADLINE_MS, () => deadline.abort(new Error("no answer in time")));
-    let next = 0;
-    let forgotten = 0;
-    const askOn = async () => {
-      for (let scope = asked[next++]; scope !== undefined; scope = asked[next++]) {
-        if ((await this.#status(scope, deadline.signal)) !== 403) continue;
-        const { identity } = scope;
-        scopes.forget(principal, (other) => isWithin(identity, other));
-        forgotten++;
-      }
-    };
-    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, askOn));
-    cancel();
-    log.info("a permission was taken back, the caller's other lists were asked for", {
-      asked: asked.length,
-      forgotten,
-    });
+  // ---- looking again ----
+
+  #keysOf(principal: string): string[] {
+    const standing = this.#standing.get(principal);
+    if (standing === undefined) return [];
+    if (standing.whole !== undefined) return [KEYS.whole];
+    return [
+      ...[...standing.collections.keys()].map((text) => KEYS.collection + text),
+      ...[...standing.objects].filter(([, { path }]) => path !== "").map(([object]) => KEYS.object + object),
+      ...[...standing.gone.keys()].map((path) => KEYS.gone + path),
+    ];
   }
 
-  async #status({ identity }: { readonly identity: ScopeIdentity }, signal: AbortSignal): Promise<number | undefined> {
-    try {
-      const page = await this.parts.source.list(identity, { limit: 1, continueToken: "" }, signal);
-      for await (const _ of page.batches) break;
-      return 200;
-    } catch (error) {
-      // Where the link broke nothing was refused.
-      return error instanceof UpstreamRefusedError ? error.status : undefined;
+  async #ask(principal: string, key: string): Promise<LookedAt> {
+    const { source, statusOf, knows } = this.parts;
+    const rest = key.slice(1);
+    if (key === KEYS.whole) {
+      const refused = this.#refused.get(principal);
+      const isKnown = refused === undefined ? undefined : await knows(refused);
+      return isKnown === undefined ? undefined : isKnown ? "allowed" : "refused";
     }
+    if (key.startsWith(KEYS.collection)) {
+      const identity = this.#of(principal).collections.get(rest)?.identity;
+      if (identity === undefined) return undefined;
+      return wordOf(
+        await statusOfList(source, { principal, ...identity }, AbortSignal.timeout(LOOK_DEADLINE_MS)),
+        [403, 404],
+      );
+    }
+    const credential = source.credentialOf(principal);
+    const path = key.startsWith(KEYS.gone) ? rest : this.#of(principal).objects.get(rest)?.path;
+    if (credential === undefined || path === undefined) return undefined;
+    return wordOf(await statusOf(path, credential), key.startsWith(KEYS.gone) ? [404] : [403, 404]);
   }
+
+  #lift(principal: string, key: string): void {
+    const standing = this.#of(principal);
+    const rest = key.slice(1);
+    if (key === KEYS.whole) return this.accepted(principal);
+    if (key.startsWith(KEYS.collection)) {
+      const identity = standing.collections.get(rest)?.identity;
+      standing.collections.delete(rest);
+      if (identity !== undefined) this.#release(principal, (other) => isWithin({ principal, ...identity }, other));
+    } else if (key.startsWith(KEYS.object)) standing.objects.delete(rest);
+    else standing.gone.delete(rest);
+    this.#save(principal);
+  }
+
+  /** It has stood: what it withheld is taken away. */
+  #believe(principal: string, key: string): void {
+    if (key === KEYS.whole) return this.#takeAll(principal);
+    const { log, scopes, store } = this.parts;
+    const standing = this.#of(principal);
+    const rest = key.slice(1);
+    if (key.startsWith(KEYS.collection)) {
+      const refused = standing.collections.get(rest);
+      if (refused === undefined) return;
+      standing.doubtedAtMs = Math.max(standing.doubtedAtMs, refused.sinceMs);
+      standing.collections.delete(rest);
+      scopes.forget(principal, (other) => isWithin({ principal, ...refused.identity }, other));
+      log.info("a refusal has stood: what it withheld is gone", { resource: refused.identity.resource });
+    } else if (key.startsWith(KEYS.object)) {
+      // A list that is still allowed may hold it: the refusal stands on, its recordings go.
+      const { path, sinceMs } = standing.objects.get(rest)!;
+      standing.doubtedAtMs = Math.max(standing.doubtedAtMs, sinceMs);
+      standing.objects.set(rest, { path: "", sinceMs });
+      store.deleteResponsesForPath(principal, path);
+    } else this.#takeGone(principal, rest);
+    this.#save(principal);
+  }
+
+  #takeGone(principal: string, path: string): void {
+    this.#of(principal).gone.delete(path);
+    this.parts.store.deleteResponsesForPath(principal, path);
+  }
+
+  /** What another refusal that stands withholds stays withheld. */
+  #release(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
+    const standing = this.#of(principal);
+    if (standing.whole !== undefined) return;
+    const others = [...standing.collections.values()].map(({ identity }) => ({ principal, ...identity }));
+    this.parts.scopes.release(
+      principal,
+      (identity) => matches(identity) && !others.some((refused) => isWithin(refused, identity)),
+    );
+  }
+
+  #takeAll(principal: string): void {
+    this.parts.log.info("a caller's credential has stayed refused: what was withheld is gone");
+    this.parts.scopes.forget(principal, () => true);
+    for (const taken of this.#takenListeners) taken(principal);
+    this.#standing.delete(principal);
+    this.#refused.delete(principal);
+    this.parts.store.deleteValue(VALUE_PREFIX + principal);
+  }
+
+  // ---- memory ----
 
   #isOurs(principal: string): boolean {
     return this.parts.source.credentialOf(principal)?.id === "own";
   }
 
-  #of(principal: string): Refused {
-    let refused = this.#refused.get(principal);
-    if (refused === undefined) {
-      if (this.#refused.size >= MAX_PRINCIPALS) this.#giveUp(this.#refused.keys().next().value!);
-      this.#refused.set(principal, (refused = { doubtedAtMs: 0, objects: new Set() }));
+  #of(principal: string): Standing {
+    let standing = this.#standing.get(principal);
+    if (standing === undefined) {
+      if (this.#standing.size >= MAX_PRINCIPALS) this.#giveUp(this.#standing.keys().next().value!);
+      this.#standing.set(principal, (standing = nothingStanding()));
     }
-    return refused;
+    return standing;
   }
 
   /** Refusals are forgotten with all that they keep from being read. */
   #giveUp(principal: string): void {
     this.parts.scopes.forget(principal, () => true);
-    this.#refused.delete(principal);
+    this.#standing.delete(principal);
     this.parts.store.deleteValue(VALUE_PREFIX + principal);
   }
 
   #save(principal: string): void {
-    const { doubtedAtMs, objects } = this.#of(principal);
-    const text = JSON.stringify({ doubtedAtMs, objects: [...objects] });
-    this.parts.store.putValue(VALUE_PREFIX + principal, Buffer.from(text));
+    this.parts.store.putValue(VALUE_PREFIX + principal, standingBytes(this.#of(principal)));
   }
 }
 
-function objectOf({ group, resource, namespace, name }: AskedObject): string {
-  return `${group}/${resource}/${resource === "namespaces" ? "" : namespace}/${name}`;
+function wordOf(status: number | undefined, refusals: readonly number[]): LookedAt {
+  if (status === undefined) return undefined;
+  return status < 300 ? "allowed" : refusals.includes(status) ? "refused" : undefined;
 }
 
-/** Whether who may list `wide` may list `narrow`, as far as can be said without asking. */
-function isWithin(narrow: ScopeIdentity, wide: ScopeIdentity): boolean {
-  if (wide.group !== narrow.group || wide.resource !== narrow.resource) return false;
-  if (wide.namespace !== "" && wide.namespace !== narrow.namespace) return false;
-  return isPart(narrow.fieldSelector, wide.fieldSelector) && isPart(narrow.labelSelector, wide.labelSelector);
-}
-
-function isPart(narrow: string, wide: string): boolean {
-  return wide === "" || wide === narrow;
-}
-
-function readRefused(bytes: Uint8Array | undefined): Refused | undefined {
-  try {
-    const value = JSON.parse(Buffer.from(bytes ?? []).toString("utf8")) as { doubtedAtMs: number; objects: string[] };
-    return { doubtedAtMs: Number(value.doubtedAtMs), objects: new Set(value.objects.map(String)) };
-  } catch {
-    return undefined;
-  }
+function words(status: number): StatusFields {
+  return { code: status, reason: REASONS[status] ?? "Unknown", message: "the server refuses this to its caller" };
 }

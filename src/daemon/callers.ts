@@ -25,7 +25,7 @@ export interface Callers {
 const OWN_USER_KEY = "own-token-user";
 
 /** Builds it. */
-export function buildCallers(ground: Ground, uplink: Uplink, { scopes }: Copies): Callers {
+export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals }: Copies): Callers {
   const { config, clock, log, signal, store } = ground;
   const { upstream, link, sources } = uplink;
   const own = config.upstream.credential;
@@ -59,7 +59,14 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes }: Copies)
     subjectOf,
   );
   const part: Part = { name: "callers", start: () => learnOwnUser(ground, uplink, ownUser) };
-  const gate = new Gate({ identifier, serviceAccounts, refusedTokens, sources, known: principalsOf(store) });
+  const gate = new Gate({
+    identifier,
+    serviceAccounts,
+    refusedTokens,
+    sources,
+    onAccepted: (principal) => refusals.accepted(principal),
+    known: principalsOf(store),
+  });
   return { gate, part };
 }
 

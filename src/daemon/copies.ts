@@ -12,6 +12,7 @@ import { Refusals } from "../callers/refusals.ts";
 import { nodeOf } from "../node/own-node.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
+import { questionsOver } from "./questions.ts";
 import type { Uplink } from "./uplink.ts";
 
 /** What is built here. */
@@ -37,7 +38,8 @@ const QUOTA_REACHED: Finding = {
 };
 
 /** Builds it. */
-export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink, orders: ScopeOrders): Copies {
+export function buildCopies(ground: Ground, uplink: Uplink, orders: ScopeOrders): Copies {
+  const { upstream, link, sources } = uplink;
   const { config, clock, log, metrics, random, store } = ground;
   const sharing = new SharingSource({
     source: sources,
@@ -46,7 +48,6 @@ export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink,
     clock,
     log,
     onBytes: (bytes) => metrics.shared(bytes),
-    onForbidden: (identity) => void refusals.collectionRefused(identity, true),
   });
   const scopes = new Scopes(
     {
@@ -60,6 +61,7 @@ export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink,
       random,
       phase: random(),
       countList: (reason) => metrics.upstreamList(reason),
+      onRefused: (identity, status) => refusals.scopeRefused(identity, status),
     },
     {
       retentionMs: config.limits.retentionMs,
@@ -68,12 +70,13 @@ export function buildCopies(ground: Ground, { upstream, link, sources }: Uplink,
     },
   );
   sharing.serve(scopes);
-  const refusals = new Refusals({ scopes, source: sources, store, clock, log });
+  const refusals = buildRefusals(ground, uplink, scopes);
   watchQuota(ground, scopes, link);
   const part: Part = {
     name: "scopes",
     check: () => unlisted(ground, scopes),
     drain() {
+      refusals.close();
       sharing.close();
       scopes.close();
     },
@@ -94,6 +97,14 @@ function watchQuota({ config, clock, conditions, log, store }: Ground, scopes: S
   });
   store.onExcess((isInMemory) => void quota.giveWay(isInMemory));
   conditions.watch("QuotaReached", () => (store.excessBytes() > 0 ? QUOTA_REACHED : undefined));
+}
+
+function buildRefusals(ground: Ground, { upstream, link, ownCredential, sources }: Uplink, scopes: Scopes): Refusals {
+  const { clock, log, store } = ground;
+  const questions = questionsOver(upstream, ownCredential);
+  const refusals = new Refusals({ ...questions, scopes, source: sources, link, store, clock, log });
+  sources.onAccepted = (principal) => refusals.accepted(principal);
+  return refusals;
 }
 
 /** A list that kubelet waits for and that has never arrived. */

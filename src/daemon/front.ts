@@ -121,6 +121,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
         : body,
   );
   const writes = new OwnWrites({ store, scopes, clock, retentionMs: config.limits.retentionMs });
+  refusals.onTaken((principal) => writes.forget(principal));
   const copies = new CopyServer(scopes, recordings, writes, clock, random, count);
   const proxy = new Proxy({
     ...over.callers,

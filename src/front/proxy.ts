@@ -29,8 +29,8 @@ import type { OwnWrites } from "./own-writes.ts";
 import type { Recordings } from "./recordings.ts";
 import { prefersYaml } from "../kube/representation.ts";
 import { objectAsked, type CopyServer } from "./serve.ts";
-import { StrangerTap } from "./stranger-tap.ts";
-import { ListTap, RecordTap, type OnResourceVersion } from "./taps.ts";
+import { CallerTap } from "./caller-tap.ts";
+import { ListTap, RecordTap, type RefusedStatus, type OnResourceVersion } from "./taps.ts";
 import { keptInstead, refusalWords } from "./words.ts";
 import { leavesObject, WriteTap } from "./write-tap.ts";
 import { refuseUpgrade, tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
@@ -223,7 +223,7 @@ export class Proxy {
     { identity, learns, isRecent }: Omit<Extract<Route, { kind: "list-forward" }>, "kind">,
   ): Promise<void> {
     const { copies, forwarder, link, scopes } = this.parts;
-    const onRefused = (status: 401 | 403) => this.#refused(status, caller, identity);
+    const onRefused = (status: RefusedStatus) => this.#refused(status, caller, identity);
     const onVersion = isRecent ? this.#rollbackWatch(info) : undefined;
     const listTap = () => {
       const isOwn = link.isOnline() && learns !== "nothing" && copies.within(identity) === undefined;
@@ -277,7 +277,7 @@ export class Proxy {
     const kept = () =>
       refusals.isRefused(caller.principal, info)
         ? undefined
-        : copies.kept(exchange, info, caller, isObject, refusals.doubtedAtMs(caller.principal));
+        : copies.kept(exchange, info, caller, isObject, refusals.doubtedAtMs(caller.principal, info));
     const isProven = caller.isOwn || refusals.isProven(caller.principal, info);
     if (isObject && isProven && info.query.get("resourceVersion") === "0" && !prefersYaml(exchange.header("accept"))) {
       const live = copies.findObject(exchange, info, caller, (scope) => scope.state === "live");
@@ -295,13 +295,10 @@ export class Proxy {
 
   /** What an answer to this caller is learned from with. */
   #tap(caller: Entered, make: () => AnswerTap): AnswerTap {
-    if (!caller.isStranger || caller.isImpersonating) return make();
     const { gate } = this.parts;
-    return new StrangerTap(
-      () => gate.accepted(caller),
-      () => void gate.refused(caller),
-      make,
-    );
+    const isUnknown = caller.isStranger && !caller.isImpersonating;
+    const onRefused = isUnknown ? () => void gate.refused(caller) : undefined;
+    return new CallerTap(() => gate.accepted(caller), onRefused, make);
   }
 
   /** A stranger that got nothing leaves nothing. */
@@ -327,15 +324,12 @@ export class Proxy {
           undefined,
       onRefused: async (status) => {
         if (status === 401) return this.#refused(401, caller, undefined);
-        const isKept = isObject && copies.kept(exchange, info, caller, isObject) !== undefined;
-        recordings.forget(caller.principal, info);
-        if (isObject) await refusals.objectRefused(caller.principal, info, isKept);
+        const isKept = copies.kept(exchange, info, caller, isObject) !== undefined;
+        await refusals.objectRefused(caller.principal, info, isKept);
       },
-      onAllowed: () => {
-        if (isObject) refusals.allowed(caller.principal, info);
-      },
+      onAllowed: () => refusals.allowed(caller.principal, info),
       onGone: () => {
-        recordings.forget(caller.principal, info);
+        refusals.objectGone(caller.principal, info, recordings.find(exchange, info, caller.principal) !== undefined);
         if (isObject) writes.withdraw(objectAsked(info, caller));
       },
     });
@@ -343,10 +337,9 @@ export class Proxy {
 
   /** What a write's answer leaves. Of where history stands it tells nothing: a write that changed nothing is answered with the object as old as it is. */
   #writeTap(info: RequestInfo, caller: Entered): AnswerTap {
-    const { gate, recordings, writes } = this.parts;
+    const { recordings, writes } = this.parts;
     const onStatus = (status: number, word: Word) => {
       if (status === 401 && word === "refusal") void this.#refused(401, caller, undefined);
-      else if (word === "answer") gate.accepted(caller);
     };
     if (caller.isImpersonating || !leavesObject(info)) return new WriteTap({ onStatus });
     const onWritten = (contentType: string, body: Uint8Array) => {
@@ -366,15 +359,14 @@ export class Proxy {
   async #refusedBy(error: unknown, caller: Entered, identity: ScopeIdentity): Promise<void> {
     if (!(error instanceof UpstreamRefusedError)) return;
     const { status } = error;
-    if (status === 401 || status === 403) await this.#refused(status, caller, identity);
+    if (status === 401 || status === 403 || status === 404) await this.#refused(status, caller, identity);
   }
 
   /** Takes back what a caller could once read. Our own certificate refused is our trouble, not theirs: what runs must go on. */
-  async #refused(status: 401 | 403, caller: Entered, identity: ScopeIdentity | undefined): Promise<void> {
-    const { gate, log, refusals, scopes } = this.parts;
-    if (status === 403 && caller.isStranger) return;
-    if (status === 403) {
-      if (identity !== undefined) await refusals.collectionRefused(identity);
+  async #refused(status: RefusedStatus, caller: Entered, identity: ScopeIdentity | undefined): Promise<void> {
+    const { gate, log, refusals } = this.parts;
+    if (status !== 401) {
+      if (identity !== undefined && !caller.isStranger) await refusals.collectionRefused(identity, status);
       return;
     }
     if (caller.principal.startsWith("certificate:")) {
@@ -383,8 +375,7 @@ export class Proxy {
     }
     // One token of a service account ends with its pod; the others' pods go on.
     if (await gate.refused(caller)) return;
-    scopes.forget(caller.principal, () => true);
-    this.parts.writes.forget(caller.principal);
+    refusals.credentialRefused(caller.principal, caller.credential);
   }
 }
 

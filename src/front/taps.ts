@@ -16,7 +16,10 @@ import type { AnswerTap } from "./forward.ts";
 import { decodeBody } from "./serve.ts";
 
 /** Told of refusals. The caller hears of its own when this has resolved. */
-export type OnRefused = (status: 401 | 403) => Promise<void> | void;
+export type OnRefused = (status: RefusedStatus) => Promise<void> | void;
+
+/** The refusals that take something back; 404 where what is listed is not served any more. */
+export type RefusedStatus = 401 | 403 | 404;
 
 /** Told of the resourceVersion at which a list that claims to be recent stands. */
 export type OnResourceVersion = (resourceVersion: string) => void;
@@ -47,7 +50,7 @@ export class ListTap implements AnswerTap {
 
   head(status: number, headers: UpstreamHeaders, word: Word): boolean {
     this.#status = status;
-    if (word === "refusal" && (status === 401 || status === 403)) {
+    if (word === "refusal" && (status === 401 || status === 403 || status === 404)) {
       this.#refusal = this.onRefused(status);
       return true;
     }

@@ -32,6 +32,8 @@ const MAX_LENT = 256;
 export class ScopeUpstream implements ScopeSource {
   /** Newest first. */
   #credentials = new Map<string, readonly UpstreamCredential[]>();
+  /** Told of every yes to a list, a watch or a review. */
+  onAccepted: ((principal: string) => void) | undefined;
   #lent = new Map<
     string,
     { readonly credential: UpstreamCredential; readonly onAccepted: () => void; users: number }
@@ -81,6 +83,7 @@ export class ScopeUpstream implements ScopeSource {
   /** The API server has said yes to this principal. */
   accepted(principal: string): void {
     this.#lent.get(principal)?.onAccepted();
+    this.onAccepted?.(principal);
   }
 
   /** Forgets a credential that the API server refused. @param id of that one; all when absent. */

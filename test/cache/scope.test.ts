@@ -372,7 +372,7 @@ describe("a scope", () => {
     expect(again.events).toEqual(["ADDED a@101", "BOOKMARK @101"]);
   });
 
-  test("a permission taken back ends the watch in the API server's words and forgets the rows", async () => {
+  test("a permission taken back ends the watch in the API server's words and withholds the rows, until it is given again", async () => {
     const { server, clock, store, open, watch } = startModel();
     server.put("a", "1");
     const { scopes, scope } = open();
@@ -381,8 +381,21 @@ describe("a scope", () => {
     server.breakWatches();
     await clock.pass(5_000);
     expect(received.events.at(-1)).toBe("ERROR 403");
-    expect(store.copies()).toEqual([]);
-    expect([...scopes.all()]).toEqual([]);
+    expect(scope.listed).toBeUndefined();
+    expect([scope.snapshot(), scope.item("shop", "a"), scope.row("shop", "a")]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(store.copies().map(({ isWithheld, listed }) => [isWithheld, listed?.resourceVersion])).toEqual([
+      [true, "101"],
+    ]);
+    await expect(scope.ensureFresh()).rejects.toMatchObject({ code: "UPSTREAM_REFUSED" });
+
+    server.refuse = undefined;
+    await scope.ensureFresh();
+    expect([scope.isWithheld, scope.listed?.resourceVersion]).toEqual([false, "101"]);
+    expect([...scopes.all()]).toEqual([scope]);
   });
 
   test("too large a list is never half kept", async () => {

@@ -263,8 +263,8 @@ describe("permission", () => {
     await expect(follow("stranger", WEB)).rejects.toMatchObject({ status: { code: 503 } });
   });
 
-  test("taken back, it is noticed within ten minutes: the watch ends in the API server's words, the rows go", async () => {
-    const { server, clock, store, follow } = startSharingModel();
+  test("taken back, it is noticed within ten minutes: the watch ends in the API server's words, the rows are withheld", async () => {
+    const { server, clock, store, follow, cut } = startSharingModel();
     server.put("web", { app: "web" });
     await follow("dns");
     const web = await follow("agent", WEB);
@@ -272,7 +272,13 @@ describe("permission", () => {
     server.put("web-2", { app: "web" });
     await clock.pass(610_000);
     expect(web.received.events.at(-1)).toBe("ERROR 403");
-    expect(store.copies().map(({ identity }) => identity.principal)).toEqual(["dns"]);
+    const withheld = store.copies().map(({ identity, isWithheld }) => [identity.principal, isWithheld]);
+    expect(withheld).toEqual([
+      ["dns", false],
+      ["agent", true],
+    ]);
+    await cut();
+    await expect(follow("agent", WEB)).rejects.toMatchObject({ status: { code: 503 } });
   });
 
   test("a refusal of any other request is a reason to ask at once", async () => {

@@ -1,11 +1,13 @@
 /**
  * A permission that was taken back before the cut: however its caller came to
- * notice, it reads nothing while cut that it could no longer read.
+ * notice, it reads nothing while cut that it could no longer read. A refusal
+ * that was none, of an API server that had only just started, costs nothing.
  */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { startApiServer } from "../../src/demo/api-server/api-server.ts";
 import { eventually, type Client } from "../support/client.ts";
 import { configMap, startEdge } from "../support/edge.ts";
+import { ShiftedClock } from "../support/shifted-clock.ts";
 
 const ALL = "/api/v1/configmaps";
 const LIST = "/api/v1/namespaces/shop/configmaps";
@@ -23,20 +25,34 @@ interface Asked {
 
 /** A caller on a token whose rights the test decides. */
 async function start() {
+  const clock = new ShiftedClock();
   const apiServer = await startApiServer({
     objects: [configMap("a"), configMap("b"), secret],
     tokens: { pod: { name: "pod", groups: [] } },
   });
-  const edge = await startEdge({ apiServer });
+  const edge = await startEdge({ apiServer, clock });
   const client = edge.clientWith({ token: "pod" });
   return {
     apiServer,
+    clock,
     edge,
     client,
     allow(rule: (asked: Asked) => boolean) {
       apiServer.authorize = (user, info) => user.name !== "pod" || info.resource === "" || rule(info);
     },
     read: (...paths: string[]) => statuses(client, paths),
+    /** Copies on disk, and recorded answers. */
+    async kept() {
+      const text = await (await fetch(`${edge.healthUrl}/metrics`)).text();
+      return Number(/^holdfast_cache_objects (\d+)$/m.exec(text)?.[1]);
+    },
+    async heal() {
+      await apiServer.heal();
+      await eventually(
+        () => edge.client.get("/healthz"),
+        ({ status }) => status === 200,
+      );
+    },
     async cut() {
       await apiServer.cut();
       await eventually(
@@ -132,4 +148,97 @@ test("a client that is refused again and again what it never had costs the API s
   await world.read(...Array<string>(5).fill(OTHER), ...Array<string>(5).fill(`${OTHER}/s`));
   const asked = world.apiServer.requests.slice(before).filter(({ user }) => user === "pod");
   expect(asked.map(({ status }) => status)).toEqual(Array(10).fill(403));
+});
+
+const EVERYTHING = [`${LIST}/a`, ALL, LIST, ONE, LABELLED, OTHER, `${LIST}/b`, `${OTHER}/s`, "/apis"];
+const all = (status: number) => EVERYTHING.map(() => status);
+
+describe("an API server that has only just started", () => {
+  test.each([
+    ["403 for everything", { code: 403, reason: "Forbidden", message: "not synced" }],
+    ["401 for everything", { code: 401 }],
+    ["404 for everything", { code: 404, reason: "NotFound", message: "not there yet" }],
+  ])(
+    "%s: while it lasts nothing is read, and afterwards nothing is lost",
+    async (_, status) => {
+      await using world = await start();
+      world.allow(() => true);
+      expect(await world.read(...EVERYTHING)).toEqual(all(200));
+      const isPods = ({ path }: { readonly path: string }) => path.startsWith("/api/") || path === "/apis";
+      world.apiServer.nextStatus(status, isPods, Number.POSITIVE_INFINITY);
+      world.apiServer.endWatches();
+      await eventually(
+        () => world.read(...EVERYTHING),
+        (seen) => seen.every((code) => code === status.code),
+      );
+      // A cut in the very moment, and a restart in it: what was refused is not read.
+      await world.cut();
+      expect(await world.read(LIST, `${LIST}/a`, OTHER)).not.toContain(200);
+      await world.edge.restart();
+      await world.cut();
+      expect(await world.read(LIST, `${LIST}/a`, OTHER)).not.toContain(200);
+      // It is ready now.
+      await world.heal();
+      await eventually(
+        () => world.read(LIST),
+        ([code]) => code === 200,
+      );
+      // It is looked at again, and all is as it was.
+      for (let look = 0; look < 2; look++) {
+        const looks = world.apiServer.count({ path: "/readyz" });
+        world.clock.forward(61_000);
+        // Where nothing stands any more nobody looks.
+        await eventually(() => world.apiServer.count({ path: "/readyz" }) > looks, Boolean, 2_000).catch(() => {});
+      }
+      await world.cut();
+      expect(await world.read(...EVERYTHING)).toEqual(all(200));
+    },
+    90_000,
+  );
+});
+
+describe("a refusal that lasts", () => {
+  test("takes away all that it withheld, once the API server has been ready for a while; over a restart too", async () => {
+    await using world = await start();
+    world.allow(() => true);
+    expect(await world.read(...EVERYTHING)).toEqual(all(200));
+    const before = await world.kept();
+    world.allow(() => false);
+    world.apiServer.endWatches();
+    await eventually(
+      () => world.read(LIST, OTHER),
+      (seen) => seen.every((code) => code === 403),
+    );
+    expect(await world.kept()).toBe(before);
+    await world.edge.restart();
+    expect(await world.read(LIST, OTHER)).toEqual([403, 403]);
+    expect(await world.kept()).toBe(before);
+    await eventually(
+      async () => {
+        world.clock.forward(61_000);
+        return world.kept();
+      },
+      (kept) => kept < before,
+      30_000,
+    );
+    // Given back now, nothing of before is there: it must be read again.
+    world.apiServer.authorize = () => true;
+    await world.cut();
+    expect(await world.read(...EVERYTHING.filter((path) => path !== "/apis"))).not.toContain(200);
+  }, 60_000);
+
+  test("that stands for a minute of readiness is not believed yet", async () => {
+    await using world = await start();
+    world.allow(() => true);
+    expect(await world.read(LIST)).toEqual([200]);
+    const before = await world.kept();
+    world.allow(() => false);
+    expect(await world.read(LIST)).toEqual([403]);
+    for (let minute = 0; minute < 3; minute++) {
+      const looks = world.apiServer.count({ path: "/readyz" });
+      world.clock.forward(61_000);
+      await eventually(() => world.apiServer.count({ path: "/readyz" }) > looks);
+    }
+    expect(await world.kept()).toBe(before);
+  });
 });

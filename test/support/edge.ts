@@ -5,7 +5,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { systemClock } from "../../src/base/clock.ts";
+import { systemClock, type Clock } from "../../src/base/clock.ts";
 import { jsonLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/config.ts";
 import { startDaemon, type Daemon } from "../../src/daemon/daemon.ts";
@@ -35,6 +35,7 @@ export async function startEdge(options: {
   readonly env?: Record<string, string>;
   readonly kubeconfig?: string;
   readonly config?: string;
+  readonly clock?: Clock;
 }): Promise<Edge> {
   const { apiServer } = options;
   const folder = mkdtempSync(join(tmpdir(), "holdfast-test-"));
@@ -67,7 +68,7 @@ export async function startEdge(options: {
     );
     return startDaemon({
       config,
-      clock: systemClock,
+      clock: options.clock ?? systemClock,
       log: jsonLog((line) => log.push(line)),
       version: "test",
       signal: stop.signal,
