@@ -16,12 +16,6 @@ import type { Problem } from "./report.ts";
 /** Files, and functions as FILE#NAME, that were longer when the rule came. */
 export const KNOWN_LONG: readonly string[] = [
   "src/cache/scope.ts",
-  "src/guard/explain.ts#explainNode",
-  "src/guard/kubernetes.ts#kubernetesClient",
-  "src/guard/webhook-rules.ts#webhookRules",
-  "src/guard/webhook.ts#webhookApp",
-  "src/manifests/access.ts#access",
-  "src/manifests/own-writes.ts#ownWritesPolicy",
 ];
 
 interface Diagnostic {

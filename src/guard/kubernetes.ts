@@ -17,7 +17,16 @@ import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Credential } from "../kube/credential.ts";
 import { reads } from "../kube/wire.ts";
-import { ApiError, type KubernetesClient, type ListPage, type PatchType, type WatchEvent } from "./api.ts";
+import {
+  ApiError,
+  type Created,
+  type KubernetesClient,
+  type ListPage,
+  type Patched,
+  type PatchType,
+  type Updated,
+  type WatchEvent,
+} from "./api.ts";
 
 /** Which API server, and as whom. */
 export interface KubernetesTarget {
@@ -80,121 +89,151 @@ interface Sent {
 
 /** Asks an API server. Opens nothing until asked. */
 export function kubernetesClient(options: KubernetesOptions): KubernetesClient {
-  const {
-    target,
-    userAgent,
-    timeoutMs = TIMEOUT_MS,
-    watchSilenceMs = WATCH_SILENCE_MS,
-    random = Math.random,
-  } = options;
+  return new FetchClient(options);
+}
 
-  const send = async ({ method, path, body, contentType = "application/json", accept, signal }: Sent) => {
-    const headers: Record<string, string> = { Accept: accept ?? "application/json", "User-Agent": userAgent };
-    if (body !== undefined) headers["Content-Type"] = contentType;
-    const { credential, tlsServerName, proxyUrl } = target;
-    const tls: Record<string, unknown> = {
-      ca: target.caPem(),
-      ...(tlsServerName ? { serverName: tlsServerName } : {}),
-    };
-    if (credential?.kind === "token") headers["Authorization"] = `Bearer ${credential.read()}`;
-    if (credential?.kind === "certificate") {
-      const { certPem, keyPem } = credential.read();
-      Object.assign(tls, { cert: certPem, key: keyPem });
-    }
-    let response: Response;
+class FetchClient implements KubernetesClient {
+  constructor(private readonly options: KubernetesOptions) {}
+
+  async get(path: string): Promise<unknown> {
     try {
-      response = await fetch(`${target.server}${path}`, {
-        method,
-        headers,
-        signal,
-        redirect: "error",
-        tls,
-        ...(proxyUrl === undefined ? {} : { proxy: proxyUrl }),
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        // The runtime ends silent answers after six minutes otherwise; deadlines are ours.
-        timeout: false,
-      } as RequestInit);
+      return await this.#json({ method: "GET", path });
     } catch (error) {
-      throw unreachable(method, path, error);
+      if (error instanceof ApiError && error.status === 404) return undefined;
+      throw error;
     }
-    if (response.status < 500) options.onContact?.();
-    if (response.ok) return response;
-    const text = await response.text().catch(() => "");
-    throw refused(method, path, response.status, text);
-  };
-  const ask = async (sent: Omit<Sent, "signal">, limitMs = timeoutMs): Promise<string> => {
-    const response = await send({ ...sent, signal: AbortSignal.timeout(limitMs) });
+  }
+
+  create(path: string, body: Created): Promise<unknown> {
+    return this.#json({ method: "POST", path, body });
+  }
+
+  update(path: string, body: Updated): Promise<unknown> {
+    return this.#json({ method: "PUT", path, body });
+  }
+
+  patch(path: string, type: PatchType, body: Patched): Promise<unknown> {
+    return this.#json({ method: "PATCH", path, body, contentType: type });
+  }
+
+  async delete(path: string): Promise<void> {
+    try {
+      await this.#ask({ method: "DELETE", path });
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error;
+    }
+  }
+
+  text(path: string): Promise<string> {
+    return this.#ask({ method: "GET", path, accept: "text/plain, */*" });
+  }
+
+  async list(path: string, { limit, next }: Parameters<KubernetesClient["list"]>[1]): Promise<ListPage> {
+    const query = { limit: String(limit), ...(next === undefined ? {} : { continue: next }) };
+    const body = await this.#ask({ method: "GET", path: withQuery(path, query) }, LIST_TIMEOUT_MS);
+    const { metadata, items } = v.parse(listSchema, parsed(path, body));
+    return {
+      items: items ?? [],
+      resourceVersion: metadata.resourceVersion,
+      next: metadata.continue ? metadata.continue : undefined,
+      sizeBytes: body.length,
+    };
+  }
+
+  async *watch(path: string, resourceVersion: string, signal: AbortSignal): AsyncGenerator<WatchEvent> {
+    const { clock, watchSilenceMs = WATCH_SILENCE_MS, random = Math.random, onContact } = this.options;
+    const silence = new AbortController();
+    const listen = () => clock.after(watchSilenceMs, () => silence.abort(new Error("silent")));
+    let cancel = listen();
+    const heard = () => {
+      cancel();
+      cancel = listen();
+      onContact?.();
+    };
+    const query = {
+      watch: "true",
+      allowWatchBookmarks: "true",
+      resourceVersion,
+      // Spread, so that not all watches of all guards begin anew together.
+      timeoutSeconds: String(Math.round(300 + 300 * random())),
+    };
+    try {
+      const until = AbortSignal.any([signal, silence.signal]);
+      const response = await this.#send({ method: "GET", path: withQuery(path, query), signal: until });
+      if (response.body === null) return;
+      for await (const line of linesOf(response.body, heard)) yield eventOf(path, line);
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error instanceof ApiError ? error : unreachable("WATCH", path, error);
+    } finally {
+      cancel();
+      // Whoever stops reading ends the request too.
+      silence.abort(new Error("ended"));
+    }
+  }
+
+  async #json(sent: Omit<Sent, "signal">): Promise<unknown> {
+    return parsed(sent.path, await this.#ask(sent));
+  }
+
+  async #ask(sent: Omit<Sent, "signal">, limitMs = this.options.timeoutMs ?? TIMEOUT_MS): Promise<string> {
+    const response = await this.#send({ ...sent, signal: AbortSignal.timeout(limitMs) });
     try {
       return await response.text();
     } catch (error) {
       throw unreachable(sent.method, sent.path, error);
     }
-  };
-  const json = async (sent: Omit<Sent, "signal">): Promise<unknown> => parsed(sent.path, await ask(sent));
+  }
 
-  return {
-    async get(path) {
-      try {
-        return await json({ method: "GET", path });
-      } catch (error) {
-        if (error instanceof ApiError && error.status === 404) return undefined;
-        throw error;
-      }
-    },
-    create: (path, body) => json({ method: "POST", path, body }),
-    update: (path, body) => json({ method: "PUT", path, body }),
-    patch: (path, type: PatchType, body) => json({ method: "PATCH", path, body, contentType: type }),
-    async delete(path) {
-      try {
-        await ask({ method: "DELETE", path });
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.status !== 404) throw error;
-      }
-    },
-    text: (path) => ask({ method: "GET", path, accept: "text/plain, */*" }),
-    async list(path, { limit, next }): Promise<ListPage> {
-      const query = { limit: String(limit), ...(next === undefined ? {} : { continue: next }) };
-      const body = await ask({ method: "GET", path: withQuery(path, query) }, LIST_TIMEOUT_MS);
-      const { metadata, items } = v.parse(listSchema, parsed(path, body));
-      return {
-        items: items ?? [],
-        resourceVersion: metadata.resourceVersion,
-        next: metadata.continue ? metadata.continue : undefined,
-        sizeBytes: body.length,
-      };
-    },
-    async *watch(path, resourceVersion, signal): AsyncGenerator<WatchEvent> {
-      const silence = new AbortController();
-      let cancel = options.clock.after(watchSilenceMs, () => silence.abort(new Error("silent")));
-      const heard = () => {
-        cancel();
-        cancel = options.clock.after(watchSilenceMs, () => silence.abort(new Error("silent")));
-        options.onContact?.();
-      };
-      try {
-        const response = await send({
-          method: "GET",
-          path: withQuery(path, {
-            watch: "true",
-            allowWatchBookmarks: "true",
-            resourceVersion,
-            // Spread, so that not all watches of all guards begin anew together.
-            timeoutSeconds: String(Math.round(300 + 300 * random())),
-          }),
-          signal: AbortSignal.any([signal, silence.signal]),
-        });
-        if (response.body === null) return;
-        for await (const line of linesOf(response.body, heard)) yield eventOf(path, line);
-      } catch (error) {
-        if (signal.aborted) return;
-        throw error instanceof ApiError ? error : unreachable("WATCH", path, error);
-      } finally {
-        cancel();
-        // Whoever stops reading ends the request too.
-        silence.abort(new Error("ended"));
-      }
-    },
-  };
+  async #send(sent: Sent): Promise<Response> {
+    const { method, path, body, contentType = "application/json", accept = "application/json", signal } = sent;
+    const { target, userAgent, onContact } = this.options;
+    const headers: Record<string, string> = { Accept: accept, "User-Agent": userAgent };
+    if (body !== undefined) headers["Content-Type"] = contentType;
+    let response: Response;
+    try {
+      response = await fetchFrom(target, path, {
+        method,
+        headers,
+        signal,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+    } catch (error) {
+      throw unreachable(method, path, error);
+    }
+    if (response.status < 500) onContact?.();
+    if (response.ok) return response;
+    throw refused(method, path, response.status, await response.text().catch(() => ""));
+  }
+}
+
+/**
+ * One request to an API server, with CA, client certificate and token as they are on disk now.
+ *
+ * @param path with its query.
+ * @throws whatever the runtime's fetch throws.
+ */
+export async function fetchFrom(
+  target: KubernetesTarget,
+  path: string,
+  request: { readonly headers: Readonly<Record<string, string>> } & Omit<RequestInit, "headers">,
+): Promise<Response> {
+  const { server, credential, tlsServerName, proxyUrl } = target;
+  const tls: Record<string, unknown> = { ca: target.caPem(), ...(tlsServerName ? { serverName: tlsServerName } : {}) };
+  if (credential?.kind === "certificate") {
+    const { certPem, keyPem } = credential.read();
+    Object.assign(tls, { cert: certPem, key: keyPem });
+  }
+  const authorization = credential?.kind === "token" ? { Authorization: `Bearer ${credential.read()}` } : {};
+  return await fetch(`${server}${path}`, {
+    ...request,
+    headers: { ...request.headers, ...authorization },
+    redirect: "error",
+    tls,
+    ...(proxyUrl === undefined ? {} : { proxy: proxyUrl }),
+    // The runtime ends silent answers after six minutes otherwise; deadlines are ours.
+    timeout: false,
+  } as RequestInit);
 }
 
 async function* linesOf(body: ReadableStream<Uint8Array>, heard: () => void): AsyncGenerator<string> {

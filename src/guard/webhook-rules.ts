@@ -81,43 +81,10 @@ export function webhookNamespaceSelector(ownNamespace: string) {
 export function webhookRules(extraControllers: readonly string[]): WebhookRule[] {
   const shared = [SHARED_CONTROLLER_USER, POD_GC_USER, ...extraControllers];
   const judged = [NODE_CONTROLLER_USER, ...shared];
-  const endpointWriters = [...ENDPOINT_CONTROLLER_USERS, SHARED_CONTROLLER_USER];
-  const pods = { kind: "validating", apiGroups: [""], apiVersions: ["v1"] } as const;
   return [
+    ...deletionRules(shared),
     {
-      ...pods,
-      name: "pods-delete.guard.holdfast.dev",
-      path: "/validate/pods-delete",
-      operations: ["DELETE"],
-      resources: ["pods"],
-      matchConditions: [
-        NO_KUBELET,
-        userIn([NODE_CONTROLLER_USER]),
-        disrupted([DISRUPTION_REASONS.taint]),
-        notDeleting("oldObject"),
-      ],
-      failurePolicy: "Ignore",
-      reason:
-        "The taint manager tries five times within a second and then forgets the pod until its node's taints change: what waited for a guard would never be evicted, from nodes that nobody holds too. The policies hold without us.",
-    },
-    {
-      ...pods,
-      name: "pods-delete-shared.guard.holdfast.dev",
-      path: "/validate/pods-delete",
-      operations: ["DELETE"],
-      resources: ["pods"],
-      matchConditions: [
-        NO_KUBELET,
-        userIn(shared),
-        disrupted([DISRUPTION_REASONS.taint, DISRUPTION_REASONS.podGc]),
-        notDeleting("oldObject"),
-      ],
-      failurePolicy: "Ignore",
-      reason:
-        "The same user also scales down for people, and a pod whose eviction was refused keeps the condition for a while: no scale-down may wait for the guard.",
-    },
-    {
-      ...pods,
+      ...PODS,
       name: "pods-eviction.guard.holdfast.dev",
       path: "/validate/pods-eviction",
       operations: ["CREATE"],
@@ -127,7 +94,7 @@ export function webhookRules(extraControllers: readonly string[]): WebhookRule[]
       reason: "No controller evicts this way today: the rule waits for the day one does, and must not cost before.",
     },
     {
-      ...pods,
+      ...PODS,
       name: "pods-status.guard.holdfast.dev",
       path: "/validate/pods-status",
       operations: ["UPDATE"],
@@ -142,27 +109,67 @@ export function webhookRules(extraControllers: readonly string[]): WebhookRule[]
       reason:
         "Pods on nodes that are not held must be marked whatever becomes of the guard, or dead pods stay in Services.",
     },
+    ...endpointRules(),
+  ];
+}
+
+const PODS = { kind: "validating", apiGroups: [""], apiVersions: ["v1"] } as const;
+
+/** DELETE of pods: by the node controller itself, and by users who do other things too. */
+function deletionRules(shared: readonly string[]): WebhookRule[] {
+  const rule = { ...PODS, path: "/validate/pods-delete", operations: ["DELETE"], resources: ["pods"] } as const;
+  return [
     {
+      ...rule,
+      name: "pods-delete.guard.holdfast.dev",
+      matchConditions: [
+        NO_KUBELET,
+        userIn([NODE_CONTROLLER_USER]),
+        disrupted([DISRUPTION_REASONS.taint]),
+        notDeleting("oldObject"),
+      ],
+      failurePolicy: "Ignore",
+      reason:
+        "The taint manager tries five times within a second and then forgets the pod until its node's taints change: what waited for a guard would never be evicted, from nodes that nobody holds too. The policies hold without us.",
+    },
+    {
+      ...rule,
+      name: "pods-delete-shared.guard.holdfast.dev",
+      matchConditions: [
+        NO_KUBELET,
+        userIn(shared),
+        disrupted([DISRUPTION_REASONS.taint, DISRUPTION_REASONS.podGc]),
+        notDeleting("oldObject"),
+      ],
+      failurePolicy: "Ignore",
+      reason:
+        "The same user also scales down for people, and a pod whose eviction was refused keeps the condition for a while: no scale-down may wait for the guard.",
+    },
+  ];
+}
+
+/** What withdraws pods from Services. */
+function endpointRules(): WebhookRule[] {
+  const writers = userIn([...ENDPOINT_CONTROLLER_USERS, SHARED_CONTROLLER_USER]);
+  const rule = { kind: "mutating", operations: ["CREATE", "UPDATE"], apiVersions: ["v1"] } as const;
+  return [
+    {
+      ...rule,
       name: "endpointslices.guard.holdfast.dev",
-      kind: "mutating",
       path: "/mutate/endpointslices",
-      operations: ["CREATE", "UPDATE"],
       apiGroups: ["discovery.k8s.io"],
-      apiVersions: ["v1"],
       resources: ["endpointslices"],
-      matchConditions: [NO_KUBELET, userIn(endpointWriters), { name: "has-unready", expression: UNREADY_SLICE }],
+      matchConditions: [NO_KUBELET, writers, { name: "has-unready", expression: UNREADY_SLICE }],
       failurePolicy: "Ignore",
       reason: "A Service whose slices cannot be written is frozen for its pods on all nodes.",
     },
     {
+      ...rule,
       name: "endpoints.guard.holdfast.dev",
-      kind: "mutating",
       path: "/mutate/endpoints",
-      operations: ["CREATE", "UPDATE"],
       apiGroups: [""],
-      apiVersions: ["v1"],
       resources: ["endpoints"],
-      matchConditions: [NO_KUBELET, userIn(endpointWriters), { name: "has-unready", expression: UNREADY_SUBSET }],
+      matchConditions: [NO_KUBELET, writers, { name: "has-unready", expression: UNREADY_SUBSET }],
       failurePolicy: "Ignore",
       reason: "A Service whose Endpoints cannot be written is frozen for its pods on all nodes.",
     },

@@ -21,7 +21,7 @@ import { Hono, type Context } from "hono";
 import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import type { Metrics } from "../base/metrics.ts";
+import type { Metric, Metrics } from "../base/metrics.ts";
 import { statusJson, statusReason } from "../kube/status.ts";
 import {
   readReview,
@@ -115,47 +115,98 @@ const RULES: Readonly<Record<WebhookPath, Rule>> = {
 
 /** The application, its memory and its count of what runs; `startWebhook` gives it a port. */
 export function webhookApp(options: WebhookOptions) {
-  const { view, clock, metrics, log, onDenied, settleMs = SETTLE_MS } = options;
-  const labels = { rule: WEBHOOK_PATHS, verdict: ["allowed", "denied", "patched"] };
-  const reviews = metrics.counter("holdfast_guard_reviews_total", "Admission reviews judged, dry runs left out.", {
-    ...labels,
-    reason: [...new Set<string>([...POD_REASONS, ...ENDPOINT_REASONS])],
-  });
-  const refused = metrics.counter("holdfast_guard_reviews_refused_total", "Reviews answered with an HTTP error.", {
-    code: ["400", "404", "405", "408", "411", "413", "415", "500", "503"],
-  });
-  const seconds = metrics.histogram(
-    "holdfast_guard_review_seconds",
-    "From a review's head to its answer, the second look included.",
-    BUCKETS_SECONDS,
-    { rule: WEBHOOK_PATHS },
+  const reviewer = new Reviewer(options);
+  const app = new Hono();
+  for (const path of WEBHOOK_PATHS) {
+    app.post(path, (context) => reviewer.review(path, context));
+    app.all(path, () => Promise.reject(new ReviewError(`Cannot answer on ${path}: expected POST`, 405)));
+  }
+  app.notFound(({ req: { path } }) =>
+    reviewer.refuse(new ReviewError(`Cannot find ${path}: expected one of ${WEBHOOK_PATHS.join(", ")}`, 404)),
   );
-  const intake = new Intake(clock, options.limits);
-  const denials = new Denials();
-  const state = { running: 0, settling: 0, isStopping: false };
+  app.onError((error) => reviewer.refuse(error));
+  return { app, denials: reviewer.denials, state: reviewer.state };
+}
 
-  const settle = async () => {
-    state.settling++;
+/** A review's way: read, judged, perhaps twice, noted, answered. */
+class Reviewer {
+  readonly denials = new Denials();
+  readonly state = { running: 0, settling: 0, isStopping: false };
+  readonly #intake: Intake;
+  readonly #reviews: Metric;
+  readonly #refused: Metric;
+  readonly #seconds: ReturnType<Metrics["histogram"]>;
+
+  constructor(private readonly options: WebhookOptions) {
+    const { clock, metrics, limits } = options;
+    this.#intake = new Intake(clock, limits);
+    this.#reviews = metrics.counter("holdfast_guard_reviews_total", "Admission reviews judged, dry runs left out.", {
+      rule: WEBHOOK_PATHS,
+      verdict: ["allowed", "denied", "patched"],
+      reason: [...new Set<string>([...POD_REASONS, ...ENDPOINT_REASONS])],
+    });
+    this.#refused = metrics.counter("holdfast_guard_reviews_refused_total", "Reviews answered with an HTTP error.", {
+      code: ["400", "404", "405", "408", "411", "413", "415", "500", "503"],
+    });
+    this.#seconds = metrics.histogram(
+      "holdfast_guard_review_seconds",
+      "From a review's head to its answer, the second look included.",
+      BUCKETS_SECONDS,
+      { rule: WEBHOOK_PATHS },
+    );
+  }
+
+  /** @throws {ReviewError} when it cannot be read or judged. */
+  async review(path: WebhookPath, context: Context): Promise<Response> {
+    const { clock, view } = this.options;
+    const startedMs = clock.monotonicMs();
+    this.state.running++;
+    try {
+      if (!view.isSynced) throw new ReviewError("Cannot judge yet: nodes and pods are still being read", 503);
+      const request = readReview(await this.#intake.read(context.req.raw));
+      checkResource(path, request);
+      const judged = await this.#judge(path, request);
+      if (!request.isDryRun) {
+        this.#note(path, request, judged);
+        this.#seconds.observe((clock.monotonicMs() - startedMs) / 1_000, { rule: path });
+      }
+      return answered(200, reviewAnswer(judged.answer), this.state.isStopping);
+    } finally {
+      this.state.running--;
+    }
+  }
+
+  /** An HTTP error, so that the rule's failurePolicy decides. */
+  refuse(error: Error): Response {
+    const code = error instanceof ReviewError ? error.status : 500;
+    this.#refused.add({ code: String(code) });
+    if (code === 500) this.options.log.error("review failed", { error: error.name, reason: error.message });
+    const message = code === 500 ? "Cannot judge: an internal error; see the guard's log" : error.message;
+    // Where a body may still be on its way the connection is of no more use.
+    return answered(code, failure(code, message), ![400, 404, 405].includes(code));
+  }
+
+  async #judge(path: WebhookPath, request: AdmissionRequest): Promise<Judged> {
+    const { view, clock, settleMs = SETTLE_MS } = this.options;
+    const once = () => RULES[path](request, view, clock.nowMs());
+    const first = once();
+    if (!first.mayLag || settleMs === 0 || this.state.settling >= MAX_SETTLING) return first;
+    this.state.settling++;
     const { promise, resolve } = Promise.withResolvers<void>();
     clock.after(settleMs, resolve);
     await promise;
-    state.settling--;
-  };
-  const judge = async (path: WebhookPath, request: AdmissionRequest): Promise<Judged> => {
-    const once = () => RULES[path](request, view, clock.nowMs());
-    const first = once();
-    if (!first.mayLag || settleMs === 0 || state.settling >= MAX_SETTLING) return first;
-    await settle();
+    this.state.settling--;
     return once();
-  };
-  const note = (path: WebhookPath, request: AdmissionRequest, judged: Judged) => {
+  }
+
+  #note(path: WebhookPath, request: AdmissionRequest, judged: Judged): void {
+    const { clock, log, onDenied } = this.options;
     const { verdict, reason, message, nodeName } = judged;
-    reviews.add({ rule: path, verdict, reason });
+    this.#reviews.add({ rule: path, verdict, reason });
     if (verdict === "allowed") return;
     const { namespace, name, user } = request;
-    const atMs = clock.nowMs();
-    const denial = denials.add({
-      atMs,
+    const denial = this.denials.add({
+      atMs: clock.nowMs(),
       rule: path,
       reason,
       message,
@@ -167,49 +218,7 @@ export function webhookApp(options: WebhookOptions) {
     if (denial.count === 1)
       log.info(`guard ${verdict} a request`, { rule: path, reason, namespace, name, node: nodeName });
     onDenied?.(denial);
-  };
-  const review = async (path: WebhookPath, context: Context): Promise<Response> => {
-    const startedMs = clock.monotonicMs();
-    if (!view.isSynced) throw new ReviewError("Cannot judge yet: nodes and pods are still being read", 503);
-    const request = readReview(await intake.read(context.req.raw));
-    checkResource(path, request);
-    const judged = await judge(path, request);
-    if (!request.isDryRun) {
-      note(path, request, judged);
-      seconds.observe((clock.monotonicMs() - startedMs) / 1_000, { rule: path });
-    }
-    return answered(200, reviewAnswer(judged.answer), state.isStopping);
-  };
-
-  const app = new Hono();
-  for (const path of WEBHOOK_PATHS) {
-    app.post(path, async (context) => {
-      state.running++;
-      try {
-        return await review(path, context);
-      } finally {
-        state.running--;
-      }
-    });
-    app.all(path, () => Promise.reject(new ReviewError(`Cannot answer on ${path}: expected POST`, 405)));
   }
-  app.notFound((context) => {
-    refused.add({ code: "404" });
-    return answered(
-      404,
-      failure(404, `Cannot find ${context.req.path}: expected one of ${WEBHOOK_PATHS.join(", ")}`),
-      false,
-    );
-  });
-  app.onError((error) => {
-    const code = error instanceof ReviewError ? error.status : 500;
-    refused.add({ code: String(code) });
-    if (code === 500) log.error("review failed", { error: error.name, reason: error.message });
-    const message = code === 500 ? "Cannot judge: an internal error; see the guard's log" : error.message;
-    // Where a body may still be on its way the connection is of no more use.
-    return answered(code, failure(code, message), code !== 400 && code !== 405);
-  });
-  return { app, denials, state };
 }
 
 /**

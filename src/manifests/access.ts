@@ -31,6 +31,7 @@ const READ = ["get", "list", "watch"];
 /** The service account with its roles. */
 export function access(options: ManifestOptions): KubernetesObject[] {
   const { namespace } = options;
+  const within = (place: string, rules: readonly Rule[]) => namespaced(place, GUARD_NAME, rules, namespace);
   return [
     sent<V1ServiceAccount>()({
       apiVersion: "v1",
@@ -40,60 +41,38 @@ export function access(options: ManifestOptions): KubernetesObject[] {
     }),
     clusterRole(clusterRules(options)),
     clusterBinding(namespace),
-    ...namespaced(
-      namespace,
-      GUARD_NAME,
-      [
-        { apiGroups: [""], resources: ["configmaps"], resourceNames: [PARAMETERS_NAME], verbs: READ },
-        // A name cannot be given for what is yet to be created; the ConfigMap is put back when somebody has deleted it.
-        { apiGroups: [""], resources: ["configmaps"], verbs: ["create"] },
-        { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["create"] },
-        {
-          apiGroups: ["coordination.k8s.io"],
-          resources: ["leases"],
-          resourceNames: [GUARD_NAME],
-          verbs: ["get", "update", "patch"],
-        },
-        { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
-        {
-          apiGroups: [""],
-          resources: ["secrets"],
-          resourceNames: [CERTIFICATE_SECRET],
-          verbs: ["get", "update", "patch"],
-        },
-      ],
-      namespace,
-    ),
-    ...namespaced(
-      "kube-node-lease",
-      GUARD_NAME,
-      [{ apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: READ }],
-      namespace,
-    ),
+    ...within(namespace, OWN_RULES),
+    ...within("kube-node-lease", [{ apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: READ }]),
     // Where the API server's own addresses stand, which no kubelet may claim.
     ...(options.approvesCsrs
-      ? namespaced(
-          "default",
-          GUARD_NAME,
-          [{ apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"] }],
-          namespace,
-        )
+      ? within("default", [{ apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list"] }])
       : []),
-    ...namespaced(
-      "kube-system",
-      GUARD_NAME,
-      [
-        {
-          apiGroups: [""],
-          resources: ["configmaps"],
-          resourceNames: ["extension-apiserver-authentication"],
-          verbs: ["get"],
-        },
-      ],
-      namespace,
-    ),
+    ...within("kube-system", [
+      {
+        apiGroups: [""],
+        resources: ["configmaps"],
+        resourceNames: ["extension-apiserver-authentication"],
+        verbs: ["get"],
+      },
+    ]),
   ];
 }
+
+/** In its own namespace. A name cannot be given for what is yet to be created. */
+const OWN_RULES: readonly Rule[] = [
+  { apiGroups: [""], resources: ["configmaps"], resourceNames: [PARAMETERS_NAME], verbs: READ },
+  // It is put back when somebody has deleted it.
+  { apiGroups: [""], resources: ["configmaps"], verbs: ["create"] },
+  { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["create"] },
+  {
+    apiGroups: ["coordination.k8s.io"],
+    resources: ["leases"],
+    resourceNames: [GUARD_NAME],
+    verbs: ["get", "update", "patch"],
+  },
+  { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
+  { apiGroups: [""], resources: ["secrets"], resourceNames: [CERTIFICATE_SECRET], verbs: ["get", "update", "patch"] },
+];
 
 function clusterRules({ approvesCsrs, usesCertManager }: ManifestOptions): Rule[] {
   const configurations = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];

@@ -7,9 +7,13 @@
  * condition and its own annotations on a node, and one condition on a pod.
  */
 
-import type { V1ValidatingAdmissionPolicy, V1ValidatingAdmissionPolicyBinding } from "@kubernetes/client-node";
+import type {
+  V1ValidatingAdmissionPolicy,
+  V1ValidatingAdmissionPolicyBinding,
+  V1Validation,
+} from "@kubernetes/client-node";
 import { RELEASED_LABEL, REACHABLE_CONDITION, UNREACHABLE_TAINT } from "../guard/names.ts";
-import { sent } from "../kube/wire.ts";
+import { sent, type Wire } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
 import { GUARD_NAME } from "./parts.ts";
 
@@ -39,37 +43,7 @@ export function ownWritesPolicy(namespace: string): KubernetesObject[] {
           ],
         },
         matchConditions: [{ name: "by-the-guard", expression: `request.userInfo.username == '${user}'` }],
-        validations: [
-          {
-            expression: sameBut("metadata.labels", `k == '${RELEASED_LABEL}'`),
-            message: `the guard may change no label but ${RELEASED_LABEL}`,
-            reason: "Forbidden",
-          },
-          {
-            expression: sameBut("metadata.annotations", "k.startsWith('holdfast.dev/')"),
-            message: "the guard may change no annotation but its own",
-            reason: "Forbidden",
-          },
-          {
-            expression: `request.resource.resource != 'nodes' || ${sameList("spec", "taints", `e.key != '${UNREACHABLE_TAINT}'`)}`,
-            message: `the guard may change no taint but ${UNREACHABLE_TAINT}`,
-            reason: "Forbidden",
-          },
-          {
-            expression: `request.resource.resource != 'nodes' || ${flag("object")} == ${flag("oldObject")}`,
-            message: "the guard may not cordon or uncordon a node",
-            reason: "Forbidden",
-          },
-          {
-            expression: sameList(
-              "status",
-              "conditions",
-              `e.type != (request.resource.resource == 'nodes' ? '${REACHABLE_CONDITION}' : 'DisruptionTarget')`,
-            ),
-            message: `the guard may change no condition but ${REACHABLE_CONDITION} of nodes and DisruptionTarget of pods`,
-            reason: "Forbidden",
-          },
-        ],
+        validations: VALIDATIONS,
       },
     }),
     sent<V1ValidatingAdmissionPolicyBinding>()({
@@ -98,3 +72,36 @@ function sameList(parent: string, field: string, counted: string): string {
 function flag(variable: string): string {
   return `(has(${variable}.spec) && has(${variable}.spec.unschedulable) && ${variable}.spec.unschedulable)`;
 }
+
+/** What the guard may not change, each with its words. */
+const VALIDATIONS: readonly Wire<V1Validation>[] = [
+  {
+    expression: sameBut("metadata.labels", `k == '${RELEASED_LABEL}'`),
+    message: `the guard may change no label but ${RELEASED_LABEL}`,
+    reason: "Forbidden",
+  },
+  {
+    expression: sameBut("metadata.annotations", "k.startsWith('holdfast.dev/')"),
+    message: "the guard may change no annotation but its own",
+    reason: "Forbidden",
+  },
+  {
+    expression: `request.resource.resource != 'nodes' || ${sameList("spec", "taints", `e.key != '${UNREACHABLE_TAINT}'`)}`,
+    message: `the guard may change no taint but ${UNREACHABLE_TAINT}`,
+    reason: "Forbidden",
+  },
+  {
+    expression: `request.resource.resource != 'nodes' || ${flag("object")} == ${flag("oldObject")}`,
+    message: "the guard may not cordon or uncordon a node",
+    reason: "Forbidden",
+  },
+  {
+    expression: sameList(
+      "status",
+      "conditions",
+      `e.type != (request.resource.resource == 'nodes' ? '${REACHABLE_CONDITION}' : 'DisruptionTarget')`,
+    ),
+    message: `the guard may change no condition but ${REACHABLE_CONDITION} of nodes and DisruptionTarget of pods`,
+    reason: "Forbidden",
+  },
+];
