@@ -10,7 +10,7 @@ import { jsonLog } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
 import { ApiError } from "../guard/api.ts";
 import { explainNode, explainPod, explanationText, NothingToExplain } from "../guard/explain.ts";
-import { kubernetesClient } from "../guard/kubernetes.ts";
+import { clusterApi } from "../guard/api-classes.ts";
 import { GUARD_NAMESPACE } from "../guard/names.ts";
 import { startGuard } from "../guard/daemon.ts";
 import type { GuardAddress } from "../guard/served.ts";
@@ -84,8 +84,8 @@ async function explain(subjects: readonly string[], flags: GuardFlags): Promise<
   if (flags.output !== undefined && flags.output !== "json")
     throw new UsageError(`Unknown output '${flags.output}'; expected json`);
   const target = targetOfPerson(flags.kubeconfig, process.env);
-  const client = kubernetesClient({ target, clock: systemClock, userAgent: `holdfast-explain/${VERSION}` });
-  const options = { client, namespace: flags.namespace, nowMs: Date.now() };
+  const api = clusterApi({ target, userAgent: `holdfast-explain/${VERSION}` });
+  const options = { api, namespace: flags.namespace, nowMs: Date.now() };
   const [first = "", second] = subject.split("/");
   try {
     const explanation =

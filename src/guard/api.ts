@@ -1,9 +1,8 @@
 /**
- * The API server, as far as the guard asks it for single objects.
+ * The API server, as the guard asks it: single objects by their kind, and
+ * collections that are listed and followed.
  *
- * Paths are complete ("/api/v1/namespaces/NAMESPACE/secrets/NAME"); objects go
- * in and come out as JSON values, and are parsed where they are used. Lists
- * and watches are another story.
+ * Objects go in and come out as JSON; what comes out is parsed where it is used.
  */
 
 import type {
@@ -22,28 +21,44 @@ import type { Patch, Wire } from "../kube/wire.ts";
 export type PatchType =
   "application/json-patch+json" | "application/merge-patch+json" | "application/strategic-merge-patch+json";
 
-/** What the guard creates. */
-export type Created = Wire<CoreV1Event> | Wire<V1ConfigMap> | Wire<V1Lease> | Wire<V1Secret>;
-
-/** What it writes whole, with its resourceVersion: a newer one on the server is a conflict. */
-export type Updated = Wire<V1CertificateSigningRequest> | Wire<V1Lease> | Wire<V1Secret>;
-
 /** An operation of a JSON patch, RFC 6902. */
 export type JsonPatchOperation =
   | { readonly op: "test" | "replace" | "add"; readonly path: string; readonly value: unknown }
   | { readonly op: "remove"; readonly path: string };
 
-/** A part of an object, or what is to be done to it, by the patch's type. */
-export type Patched = Patch<V1Node> | Patch<V1Pod> | readonly JsonPatchOperation[];
+/** The two kinds of webhook configurations. */
+export type WebhookKind = "validating" | "mutating";
 
-/** What the guard does to objects. Whatever is refused throws `ApiError`. */
-export interface KubernetesApi {
-  /** @returns undefined when there is no such object. */
-  get(path: string): Promise<unknown>;
-  /** @param path of the collection. */
-  create(path: string, object: Created): Promise<unknown>;
-  update(path: string, object: Updated): Promise<unknown>;
-  patch(path: string, type: PatchType, body: Patched): Promise<unknown>;
+/**
+ * Single objects. A read says undefined when there is none; whatever else is
+ * refused throws `ApiError`. What is replaced carries its resourceVersion: a
+ * newer one on the server is a conflict.
+ */
+export interface ClusterApi {
+  readNode(name: string): Promise<unknown>;
+  patchNode(name: string, type: PatchType, patch: Patch<V1Node>): Promise<void>;
+  patchNodeStatus(name: string, type: PatchType, patch: Patch<V1Node>): Promise<void>;
+  /** In kube-node-lease. */
+  readNodeLease(nodeName: string): Promise<unknown>;
+  readPod(namespace: string, name: string): Promise<unknown>;
+  patchPodStatus(namespace: string, name: string, type: PatchType, patch: Patch<V1Pod>): Promise<void>;
+  readConfigMap(namespace: string, name: string): Promise<unknown>;
+  createConfigMap(namespace: string, object: Wire<V1ConfigMap>): Promise<void>;
+  readLease(namespace: string, name: string): Promise<unknown>;
+  createLease(namespace: string, lease: Wire<V1Lease>): Promise<void>;
+  replaceLease(namespace: string, name: string, lease: Wire<V1Lease>): Promise<void>;
+  readSecret(namespace: string, name: string): Promise<unknown>;
+  createSecret(namespace: string, secret: Wire<V1Secret>): Promise<void>;
+  replaceSecret(namespace: string, name: string, secret: Wire<V1Secret>): Promise<void>;
+  /** At most a hundred. */
+  readEvents(namespace: string, fieldSelector: string): Promise<readonly unknown[]>;
+  createEvent(namespace: string, event: Wire<CoreV1Event>): Promise<void>;
+  /** Writes the approval of a certificate request. */
+  approveRequest(name: string, request: Wire<V1CertificateSigningRequest>): Promise<void>;
+  readWebhooks(kind: WebhookKind, name: string): Promise<unknown>;
+  patchWebhooks(kind: WebhookKind, name: string, patch: readonly JsonPatchOperation[]): Promise<void>;
+  /** Of the API server itself, in the text format. */
+  readMetrics(): Promise<string>;
 }
 
 /** The API server refused, or did not answer (`status` 0). */
@@ -69,6 +84,7 @@ export class ApiError extends EdgeError {
     return this.status === 409;
   }
 }
+
 /** A page of a list. */
 export interface ListPage {
   readonly items: readonly unknown[];
@@ -85,10 +101,8 @@ export interface WatchEvent {
   readonly object: unknown;
 }
 
-/** What the live view and explain ask for beside single objects. */
-export interface KubernetesClient extends KubernetesApi {
-  /** Deletes an object; one that is gone is no error. */
-  delete(path: string): Promise<void>;
+/** Collections, as they come: a field that nobody knows stays where it is. */
+export interface Collections {
   /** @param path of the collection, with selectors in its query if need be. */
   list(path: string, page: { readonly limit: number; readonly next?: string | undefined }): Promise<ListPage>;
   /**
@@ -98,6 +112,4 @@ export interface KubernetesClient extends KubernetesApi {
    * @throws {ApiError} with status 410 when the version is too old; 0 when the stream breaks or falls silent.
    */
   watch(path: string, resourceVersion: string, signal: AbortSignal): AsyncIterable<WatchEvent>;
-  /** @returns a text that is no object, such as /metrics; throws like `get`. */
-  text(path: string): Promise<string>;
 }

@@ -19,7 +19,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Metric, Metrics } from "../base/metrics.ts";
 import { reads, sent } from "../kube/wire.ts";
-import { ApiError, type KubernetesClient } from "./api.ts";
+import { ApiError, type ClusterApi, type Collections } from "./api.ts";
 import type { Claims } from "./claims.ts";
 import {
   APPROVAL_PAUSE_MS,
@@ -36,7 +36,8 @@ import type { TakenBy, TakenNames } from "./taken-names.ts";
 
 /** What approves, and by what. */
 export interface ApproverOptions {
-  readonly client: KubernetesClient;
+  readonly api: ClusterApi;
+  readonly client: Collections;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -188,7 +189,7 @@ export class CsrApprover {
   }
 
   async #write({ key, request, message }: Fit): Promise<void> {
-    const { client, clock, log } = this.options;
+    const { api, clock, log } = this.options;
     const { metadata, spec } = request;
     const approval = sent<V1CertificateSigningRequestCondition>()({
       type: "Approved",
@@ -204,7 +205,7 @@ export class CsrApprover {
       spec,
       status: { ...request.status, conditions: [...(request.status?.conditions ?? []), approval] },
     });
-    await client.update(`${REQUESTS}/${metadata.name}/approval`, approved);
+    await api.approveRequest(metadata.name, approved);
     this.#approved.add({ use: useOf(spec.signerName)! });
     log.info("certificate request approved", { name: metadata.name, request: key });
   }
@@ -286,7 +287,7 @@ export class CsrApprover {
   }
 
   async #node(name: string) {
-    const found = await this.options.client.get(`/api/v1/nodes/${name}`);
+    const found = await this.options.api.readNode(name);
     if (found === undefined) return undefined;
     const { metadata, status } = v.parse(nodeSchema, found);
     return {

@@ -10,7 +10,7 @@ import type { CoreV1Event, V1ConfigMap, V1Lease, V1Node, V1Pod } from "@kubernet
 import * as v from "valibot";
 import { formatDuration } from "../base/units.ts";
 import { reads } from "../kube/wire.ts";
-import { ApiError, type KubernetesClient } from "./api.ts";
+import { ApiError, type ClusterApi } from "./api.ts";
 import { EVICTING_TAINTS, OPENYURT_DURATION, OPT_IN_LABEL, PARAMETERS_NAME, REACHABLE_CONDITION } from "./names.ts";
 import { readParameters } from "./parameters.ts";
 import { termsOf } from "./terms.ts";
@@ -60,7 +60,7 @@ const eventSchema = reads<CoreV1Event>()(
 
 /** Where to look. */
 export interface ExplainOptions {
-  readonly client: KubernetesClient;
+  readonly api: ClusterApi;
   readonly namespace: string;
   readonly nowMs: number;
 }
@@ -71,15 +71,15 @@ export interface ExplainOptions {
  * @throws {NothingToExplain}
  */
 export async function explainNode(name: string, options: ExplainOptions): Promise<Explanation> {
-  const { client, namespace, nowMs } = options;
-  const found = await client.get(`/api/v1/nodes/${name}`);
+  const { api, namespace, nowMs } = options;
+  const found = await api.readNode(name);
   if (found === undefined) throw new NothingToExplain(`There is no node "${name}"`);
   const { metadata, spec, status } = v.parse(nodeSchema, found);
-  const configMap = await client.get(`/api/v1/namespaces/${namespace}/configmaps/${PARAMETERS_NAME}`);
+  const configMap = await api.readConfigMap(namespace, PARAMETERS_NAME);
   const data = configMap === undefined ? undefined : (v.parse(configMapSchema, configMap).data ?? undefined);
   const parameters = readParameters(data);
   const terms = termsOf(metadata, parameters);
-  const lease = await client.get(`/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/${name}`);
+  const lease = await api.readNodeLease(name);
   const renewTime = lease === undefined ? "" : (v.parse(leaseSchema, lease).spec?.renewTime ?? "");
   const silentMs = nowMs - Date.parse(renewTime);
   const condition = (type: string) => status?.conditions.find((one) => one.type === type);
@@ -125,7 +125,7 @@ export async function explainNode(name: string, options: ExplainOptions): Promis
       : `${REACHABLE_CONDITION} is ${reachable.status}: ${reachable.message}`,
     `taints: ${taints.length === 0 ? "none" : taints.map(({ key, effect }) => `${key}:${effect}`).join(", ")}`,
   ];
-  const refusals = [...(await eventsOf(client, "", "Node", name)), ...(await policyRefusals(client))];
+  const refusals = [...(await eventsOf(api, "", "Node", name)), ...(await policyRefusals(api))];
   return { node: name, pod: undefined, verdict, facts, refusals, steps: stepsFor(name, verdict) };
 }
 
@@ -135,13 +135,13 @@ export async function explainNode(name: string, options: ExplainOptions): Promis
  * @throws {NothingToExplain}
  */
 export async function explainPod(namespace: string, name: string, options: ExplainOptions): Promise<Explanation> {
-  const { client } = options;
-  const found = await client.get(`/api/v1/namespaces/${namespace}/pods/${name}`);
+  const { api } = options;
+  const found = await api.readPod(namespace, name);
   if (found === undefined) throw new NothingToExplain(`There is no pod "${namespace}/${name}"`);
   const { metadata, spec, status } = v.parse(podSchema, found);
   const pod = `${namespace}/${name}`;
   const nodeName = spec?.nodeName ?? "";
-  const refusals = await eventsOf(client, namespace, "Pod", name);
+  const refusals = await eventsOf(api, namespace, "Pod", name);
   if (nodeName === "")
     return {
       node: "",
@@ -222,13 +222,10 @@ function boundSource(name: string, annotations: Readonly<Record<string, string>>
 }
 
 /** Our own Events on the object. */
-async function eventsOf(client: KubernetesClient, namespace: string, kind: string, name: string): Promise<string[]> {
+async function eventsOf(api: ClusterApi, namespace: string, kind: string, name: string): Promise<string[]> {
   const within = namespace === "" ? "default" : namespace;
-  const selector = encodeURIComponent(`involvedObject.kind=${kind},involvedObject.name=${name}`);
   try {
-    const { items } = await client.list(`/api/v1/namespaces/${within}/events?fieldSelector=${selector}`, {
-      limit: 100,
-    });
+    const items = await api.readEvents(within, `involvedObject.kind=${kind},involvedObject.name=${name}`);
     return items
       .map((item) => v.safeParse(eventSchema, item))
       .flatMap((parsed) => (parsed.success && parsed.output.reason.startsWith("Holdfast") ? [parsed.output] : []))
@@ -240,9 +237,9 @@ async function eventsOf(client: KubernetesClient, namespace: string, kind: strin
 }
 
 /** What the policies have refused, by this API server's own count since it started. */
-async function policyRefusals(client: KubernetesClient): Promise<string[]> {
+async function policyRefusals(api: ClusterApi): Promise<string[]> {
   try {
-    const metrics = await client.text("/metrics");
+    const metrics = await api.readMetrics();
     const line = /^apiserver_validating_admission_policy_check_total\{([^}]*)\} (\S+)$/gm;
     const counts = new Map<string, number>();
     for (const [, labels = "", count] of metrics.matchAll(line)) {

@@ -15,11 +15,11 @@
 import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
-import { ApiError, type KubernetesClient } from "./api.ts";
+import { ApiError, type Collections } from "./api.ts";
 
 /** What is followed, and who is told. */
 export interface FollowOptions {
-  readonly client: KubernetesClient;
+  readonly client: Collections;
   readonly clock: Clock;
   readonly log: Log;
   readonly signal: AbortSignal;

@@ -8,9 +8,10 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Metrics } from "../base/metrics.ts";
 import { COMMIT, VERSION } from "../base/version.ts";
-import type { KubernetesClient } from "./api.ts";
+import type { ClusterApi, Collections } from "./api.ts";
+import { clusterApi } from "./api-classes.ts";
 import { Happenings } from "./happenings.ts";
-import { kubernetesClient, type KubernetesTarget } from "./kubernetes.ts";
+import { collections, type KubernetesTarget } from "./kubernetes.ts";
 import { Leader } from "./leader.ts";
 import { LiveView } from "./live-view.ts";
 
@@ -30,7 +31,8 @@ export interface GuardGround extends GuardSettings {
   readonly metrics: Metrics;
   /** Unique among replicas. */
   readonly identity: string;
-  readonly client: KubernetesClient;
+  readonly api: ClusterApi;
+  readonly client: Collections;
   readonly view: LiveView;
   readonly leader: Leader;
   readonly happenings: Happenings;
@@ -41,21 +43,22 @@ export function groundOf(settings: GuardSettings): GuardGround {
   const { target, namespace, serviceName, clock, log, signal } = settings;
   const metrics = new Metrics();
   const identity = `${hostname()}-${crypto.randomUUID().slice(0, 8)}`;
-  const client = kubernetesClient({
+  const asked = {
     target,
     clock,
     userAgent: `holdfast-guard/${VERSION} (${COMMIT})`,
     onContact: () => view.contact(),
-  });
-  const view: LiveView = new LiveView({ client, clock, log, namespace, signal });
-  const leader = new Leader({ api: client, clock, log, namespace, name: serviceName, identity, signal });
+  };
+  const [api, client] = [clusterApi(asked), collections(asked)];
+  const view: LiveView = new LiveView({ api, client, clock, log, namespace, signal });
+  const leader = new Leader({ api, clock, log, namespace, name: serviceName, identity, signal });
   const happenings = new Happenings({
-    api: client,
+    api,
     clock,
     log,
     signal,
     instance: identity,
     dropped: metrics.counter("holdfast_guard_events_dropped_total", "Events that found no room or were refused."),
   });
-  return { ...settings, metrics, identity, client, view, leader, happenings };
+  return { ...settings, metrics, identity, api, client, view, leader, happenings };
 }

@@ -10,7 +10,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Metric } from "../base/metrics.ts";
 import { sent } from "../kube/wire.ts";
-import type { KubernetesApi } from "./api.ts";
+import type { ClusterApi } from "./api.ts";
 import { describe, pause } from "./follow.ts";
 
 /** One Event. */
@@ -37,7 +37,7 @@ export class Happenings {
 
   constructor(
     private readonly options: {
-      readonly api: KubernetesApi;
+      readonly api: ClusterApi;
       readonly clock: Clock;
       readonly log: Log;
       readonly signal: AbortSignal;
@@ -96,6 +96,6 @@ export class Happenings {
       eventTime: at.replace("Z", "000Z"),
       count: 1,
     });
-    await api.create(`/api/v1/namespaces/${within}/events`, event);
+    await api.createEvent(within, event);
   }
 }

@@ -2,10 +2,10 @@
  * The API server by the runtime's own fetch: CA, client certificate and token
  * as they are on disk at this moment.
  *
- * Why not the HTTP of @kubernetes/client-node: under this runtime it passes
- * neither CA nor client certificate, its models cost tens of megabytes, and
- * the guard reads five kinds and writes two. What it knows of objects is their
- * path; their shape is checked where they are used.
+ * Single objects are asked for by the API classes of @kubernetes/client-node
+ * (`api-classes.ts`), over the same `sendTo`. Collections are not: the package's
+ * watch knows no silence and no 410 in time, and its models drop what they do
+ * not know and cost a page of pods twice.
  *
  * A watch is an HTTP answer without an end. A cut shows as nothing at all:
  * bookmarks are asked for and come about once a minute, so silence beyond
@@ -17,16 +17,7 @@ import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Credential } from "../kube/credential.ts";
 import { reads } from "../kube/wire.ts";
-import {
-  ApiError,
-  type Created,
-  type KubernetesClient,
-  type ListPage,
-  type Patched,
-  type PatchType,
-  type Updated,
-  type WatchEvent,
-} from "./api.ts";
+import { ApiError, type Collections, type ListPage, type WatchEvent } from "./api.ts";
 
 /** Which API server, and as whom. */
 export interface KubernetesTarget {
@@ -46,7 +37,7 @@ export interface KubernetesOptions {
   readonly target: KubernetesTarget;
   readonly clock: Clock;
   readonly userAgent: string;
-  /** Default 10 s. Watches and lists of many pages have their own. */
+  /** Of single objects. Default 10 s. */
   readonly timeoutMs?: number;
   /** Default 90 s: a bookmark comes every minute or so. */
   readonly watchSilenceMs?: number;
@@ -56,7 +47,6 @@ export interface KubernetesOptions {
   readonly random?: () => number;
 }
 
-const TIMEOUT_MS = 10_000;
 const LIST_TIMEOUT_MS = 60_000;
 const WATCH_SILENCE_MS = 90_000;
 /** One event; beyond it somebody is not sending Kubernetes. Objects are at most 3 MB. */
@@ -78,9 +68,12 @@ const statusSchema = reads<V1Status>()(
   }),
 );
 
-interface Sent {
+/** What goes up. */
+export interface Sent {
   readonly method: string;
+  /** With its query. */
   readonly path: string;
+  /** A text goes as it is, everything else as JSON. */
   readonly body?: unknown;
   readonly contentType?: string;
   readonly accept?: string;
@@ -88,49 +81,16 @@ interface Sent {
 }
 
 /** Asks an API server. Opens nothing until asked. */
-export function kubernetesClient(options: KubernetesOptions): KubernetesClient {
-  return new FetchClient(options);
+export function collections(options: KubernetesOptions): Collections {
+  return new FetchedCollections(options);
 }
 
-class FetchClient implements KubernetesClient {
+class FetchedCollections implements Collections {
   constructor(private readonly options: KubernetesOptions) {}
 
-  async get(path: string): Promise<unknown> {
-    try {
-      return await this.#json({ method: "GET", path });
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 404) return undefined;
-      throw error;
-    }
-  }
-
-  create(path: string, body: Created): Promise<unknown> {
-    return this.#json({ method: "POST", path, body });
-  }
-
-  update(path: string, body: Updated): Promise<unknown> {
-    return this.#json({ method: "PUT", path, body });
-  }
-
-  patch(path: string, type: PatchType, body: Patched): Promise<unknown> {
-    return this.#json({ method: "PATCH", path, body, contentType: type });
-  }
-
-  async delete(path: string): Promise<void> {
-    try {
-      await this.#ask({ method: "DELETE", path });
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.status !== 404) throw error;
-    }
-  }
-
-  text(path: string): Promise<string> {
-    return this.#ask({ method: "GET", path, accept: "text/plain, */*" });
-  }
-
-  async list(path: string, { limit, next }: Parameters<KubernetesClient["list"]>[1]): Promise<ListPage> {
+  async list(path: string, { limit, next }: Parameters<Collections["list"]>[1]): Promise<ListPage> {
     const query = { limit: String(limit), ...(next === undefined ? {} : { continue: next }) };
-    const body = await this.#ask({ method: "GET", path: withQuery(path, query) }, LIST_TIMEOUT_MS);
+    const body = await this.#text(withQuery(path, query));
     const { metadata, items } = v.parse(listSchema, parsed(path, body));
     return {
       items: items ?? [],
@@ -172,39 +132,45 @@ class FetchClient implements KubernetesClient {
     }
   }
 
-  async #json(sent: Omit<Sent, "signal">): Promise<unknown> {
-    return parsed(sent.path, await this.#ask(sent));
-  }
-
-  async #ask(sent: Omit<Sent, "signal">, limitMs = this.options.timeoutMs ?? TIMEOUT_MS): Promise<string> {
-    const response = await this.#send({ ...sent, signal: AbortSignal.timeout(limitMs) });
+  async #text(path: string): Promise<string> {
+    const response = await this.#send({ method: "GET", path, signal: AbortSignal.timeout(LIST_TIMEOUT_MS) });
     try {
       return await response.text();
     } catch (error) {
-      throw unreachable(sent.method, sent.path, error);
+      throw unreachable("GET", path, error);
     }
   }
 
-  async #send(sent: Sent): Promise<Response> {
-    const { method, path, body, contentType = "application/json", accept = "application/json", signal } = sent;
-    const { target, userAgent, onContact } = this.options;
-    const headers: Record<string, string> = { Accept: accept, "User-Agent": userAgent };
-    if (body !== undefined) headers["Content-Type"] = contentType;
-    let response: Response;
-    try {
-      response = await fetchFrom(target, path, {
-        method,
-        headers,
-        signal,
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      });
-    } catch (error) {
-      throw unreachable(method, path, error);
-    }
-    if (response.status < 500) onContact?.();
-    if (response.ok) return response;
-    throw refused(method, path, response.status, await response.text().catch(() => ""));
+  #send(sent: Sent): Promise<Response> {
+    return sendTo(this.options, sent);
   }
+}
+
+/**
+ * One request that is to be answered well.
+ *
+ * @throws {ApiError} when it is refused, or nobody answers (`status` 0).
+ */
+export async function sendTo(
+  { target, userAgent, onContact }: Pick<KubernetesOptions, "target" | "userAgent" | "onContact">,
+  { method, path, body, contentType = "application/json", accept = "application/json", signal }: Sent,
+): Promise<Response> {
+  const headers: Record<string, string> = { Accept: accept, "User-Agent": userAgent };
+  if (body !== undefined) headers["Content-Type"] = contentType;
+  let response: Response;
+  try {
+    response = await fetchFrom(target, path, {
+      method,
+      headers,
+      signal,
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+  } catch (error) {
+    throw unreachable(method, path, error);
+  }
+  if (response.status < 500) onContact?.();
+  if (response.ok) return response;
+  throw refused(method, path, response.status, await response.text().catch(() => ""));
 }
 
 /**
@@ -213,7 +179,7 @@ class FetchClient implements KubernetesClient {
  * @param path with its query.
  * @throws whatever the runtime's fetch throws.
  */
-export async function fetchFrom(
+async function fetchFrom(
   target: KubernetesTarget,
   path: string,
   request: { readonly headers: Readonly<Record<string, string>> } & Omit<RequestInit, "headers">,

@@ -14,12 +14,12 @@ import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { reads, sent, type Wire } from "../kube/wire.ts";
-import { ApiError, type KubernetesApi } from "./api.ts";
+import { ApiError, type ClusterApi } from "./api.ts";
 import { describe, pause } from "./follow.ts";
 
 /** Which lease, and as whom. */
 export interface LeaderOptions {
-  readonly api: KubernetesApi;
+  readonly api: ClusterApi;
   readonly clock: Clock;
   readonly log: Log;
   readonly namespace: string;
@@ -53,7 +53,6 @@ type Lease = v.InferOutput<typeof schema>;
 
 /** Candidate for the lease. */
 export class Leader {
-  readonly #path: string;
   #observed = "";
   #observedMs = 0;
   #renewedMs = Number.NEGATIVE_INFINITY;
@@ -61,9 +60,7 @@ export class Leader {
   #term = 0;
   #found: Readonly<Record<string, string>> = {};
 
-  constructor(private readonly options: LeaderOptions) {
-    this.#path = `/apis/coordination.k8s.io/v1/namespaces/${options.namespace}/leases`;
-  }
+  constructor(private readonly options: LeaderOptions) {}
 
   /** Whether this replica may write now. */
   get isLeader(): boolean {
@@ -88,7 +85,8 @@ export class Leader {
    */
   async annotate(annotation: string, value: string): Promise<boolean> {
     for (let tries = 1; this.isLeader; tries++) {
-      const lease = v.parse(schema, await this.options.api.get(`${this.#path}/${this.options.name}`));
+      const lease = await this.#read();
+      if (lease === undefined) return false;
       if (lease.spec?.holderIdentity !== this.options.identity) return false;
       const annotations = { ...lease.metadata.annotations, [annotation]: value };
       try {
@@ -123,15 +121,14 @@ export class Leader {
   async #step(): Promise<void> {
     const { api, clock, name, namespace, identity } = this.options;
     const startedMs = clock.monotonicMs();
-    const found = await api.get(`${this.#path}/${name}`);
-    if (found === undefined) {
+    const lease = await this.#read();
+    if (lease === undefined) {
       const spec = { ...this.#claim(), acquireTime: this.#now(), leaseTransitions: 0 };
-      await api.create(this.#path, sent<V1Lease>()({ ...LEASE, metadata: { name, namespace }, spec }));
+      await api.createLease(namespace, sent<V1Lease>()({ ...LEASE, metadata: { name, namespace }, spec }));
       this.#tookOver({});
       this.#renewedMs = startedMs;
       return;
     }
-    const lease = v.parse(schema, found);
     const holder = lease.spec?.holderIdentity ?? "";
     const record = `${holder}\n${lease.spec?.renewTime}`;
     if (record !== this.#observed) {
@@ -158,15 +155,21 @@ export class Leader {
   async #release(): Promise<void> {
     if (!this.isLeader) return;
     this.#renewedMs = Number.NEGATIVE_INFINITY;
-    const lease = v.parse(schema, await this.options.api.get(`${this.#path}/${this.options.name}`));
-    if (lease.spec?.holderIdentity === this.options.identity)
+    const lease = await this.#read();
+    if (lease?.spec?.holderIdentity === this.options.identity)
       await this.#write(lease, { holderIdentity: "", leaseDurationSeconds: 1, renewTime: this.#now() });
   }
 
+  async #read(): Promise<Lease | undefined> {
+    const { api, namespace, name } = this.options;
+    const found = await api.readLease(namespace, name);
+    return found === undefined ? undefined : v.parse(schema, found);
+  }
+
   async #write({ metadata, spec }: Lease, change: Wire<V1LeaseSpec>): Promise<void> {
-    const { api, name } = this.options;
+    const { api, namespace, name } = this.options;
     const lease = sent<V1Lease>()({ ...LEASE, metadata, spec: { ...spec, ...change } });
-    await api.update(`${this.#path}/${name}`, lease);
+    await api.replaceLease(namespace, name, lease);
   }
 
   #claim() {

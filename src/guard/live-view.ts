@@ -9,7 +9,7 @@
 
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import type { KubernetesClient } from "./api.ts";
+import type { ClusterApi, Collections } from "./api.ts";
 import type { ClusterView, GuardedNode, GuardedPod } from "./cluster-view.ts";
 import { follow } from "./follow.ts";
 import {
@@ -28,7 +28,8 @@ import { termsOf } from "./terms.ts";
 
 /** What the view is filled from. */
 export interface LiveViewOptions {
-  readonly client: KubernetesClient;
+  readonly api: Pick<ClusterApi, "readNodeLease">;
+  readonly client: Collections;
   readonly clock: Clock;
   readonly log: Log;
   /** Where the ConfigMap is. */
@@ -94,7 +95,7 @@ export class LiveView implements ClusterView {
    * @throws {ApiError}
    */
   async listen(nodeName: string): Promise<void> {
-    const lease = leaseFacts(await this.options.client.get(`${LEASES}/${nodeName}`));
+    const lease = leaseFacts(await this.options.api.readNodeLease(nodeName));
     if (lease !== undefined) this.#hearing.found(nodeName, lease.renewal);
   }
 

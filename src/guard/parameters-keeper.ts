@@ -13,14 +13,14 @@ import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { sent } from "../kube/wire.ts";
-import { ApiError, type KubernetesApi } from "./api.ts";
+import { ApiError, type ClusterApi } from "./api.ts";
 import type { LiveView } from "./live-view.ts";
 import { PARAMETERS_NAME } from "./names.ts";
 import { DEFAULT_PARAMETERS } from "./parameters.ts";
 
 /** What keeps what. */
 export interface ParametersKeeperOptions {
-  readonly api: KubernetesApi;
+  readonly api: ClusterApi;
   readonly view: Pick<LiveView, "isSynced" | "hasParameters" | "parametersObject">;
   readonly clock: Clock;
   readonly log: Log;
@@ -62,7 +62,7 @@ export class ParametersKeeper {
         metadata: { name: PARAMETERS_NAME, namespace, labels, annotations },
         data: parsed.success ? parsed.output : DEFAULT_OBJECT.data,
       });
-      await api.create(`/api/v1/namespaces/${namespace}/configmaps`, object);
+      await api.createConfigMap(namespace, object);
     } catch (error) {
       // Somebody was faster; the view will show it.
       if (!(error instanceof ApiError && error.isConflict)) throw error;

@@ -18,7 +18,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { formatDuration } from "../base/units.ts";
 import { patched, type Patch } from "../kube/wire.ts";
-import { ApiError, type KubernetesApi } from "./api.ts";
+import { ApiError, type ClusterApi } from "./api.ts";
 import type { GuardedNode, GuardedPod } from "./cluster-view.ts";
 import { FairQueue, type Work } from "./fair-queue.ts";
 import { describe } from "./follow.ts";
@@ -39,7 +39,7 @@ export type WitnessVerdict = "heard" | "unheard" | "unknown";
 /** What the truth is made of. */
 export interface ReachabilityOptions {
   readonly view: LiveView;
-  readonly api: KubernetesApi;
+  readonly api: ClusterApi;
   readonly clock: Clock;
   readonly log: Log;
   readonly happenings: Happenings;
@@ -211,7 +211,7 @@ export class Reachability {
     try {
       // Another pod of the same name is another pod.
       const patch = patched<V1Pod>()({ metadata: { uid }, status: { conditions: [condition] } });
-      await api.patch(`/api/v1/namespaces/${namespace}/pods/${name}/status`, STRATEGIC, patch);
+      await api.patchPodStatus(namespace, name, STRATEGIC, patch);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
     }
@@ -232,7 +232,7 @@ export class Reachability {
   }
 
   async #patchStatus({ name }: NodeFacts, status: Patch<V1NodeStatus>): Promise<void> {
-    await this.options.api.patch(`/api/v1/nodes/${name}/status`, STRATEGIC, patched<V1Node>()({ status }));
+    await this.options.api.patchNodeStatus(name, STRATEGIC, patched<V1Node>()({ status }));
   }
 
   /** Every other taint goes back as it came, and only if nobody has written the node meanwhile. */
@@ -241,12 +241,12 @@ export class Reachability {
     const ours = { key: UNREACHABLE_TAINT, effect: "NoSchedule" };
     const spec = { taints: isWanted ? [...others, ours] : others };
     const patch = patched<V1Node>()({ metadata: { resourceVersion }, spec });
-    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, patch);
+    await this.options.api.patchNode(name, MERGE, patch);
   }
 
   async #writeLabel({ name }: NodeFacts, value: string | undefined): Promise<void> {
     const patch = patched<V1Node>()({ metadata: { labels: { [RELEASED_LABEL]: value ?? null } } });
-    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, patch);
+    await this.options.api.patchNode(name, MERGE, patch);
   }
 
   #tell({ name, uid }: NodeFacts, type: "Normal" | "Warning", reason: string, message: string): void {

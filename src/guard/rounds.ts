@@ -4,7 +4,7 @@
 
 import * as v from "valibot";
 import { readCertificateRequest } from "../certificates/certificate-request.ts";
-import type { KubernetesApi } from "./api.ts";
+import type { ClusterApi } from "./api.ts";
 import { apiServerNames } from "./api-server-names.ts";
 import { Claims } from "./claims.ts";
 import { CsrApprover } from "./csr-approver.ts";
@@ -42,12 +42,12 @@ export async function runRounds(ground: GuardGround, approvesCsrs: boolean): Pro
 type WhenLeading = (step: () => Promise<void>) => Promise<void>;
 
 function truthOf(ground: GuardGround, whenLeading: WhenLeading): Promise<void>[] {
-  const { view, client, clock, log, happenings } = ground;
+  const { view, api, clock, log, happenings } = ground;
   let clientCaPem: string | undefined;
-  const panel = new WitnessPanel({ view, api: client, clock, log, clientCaPem: () => clientCaPem });
+  const panel = new WitnessPanel({ view, api, clock, log, clientCaPem: () => clientCaPem });
   const reachability = new Reachability({
     view,
-    api: client,
+    api,
     clock,
     log,
     happenings,
@@ -62,7 +62,7 @@ function truthOf(ground: GuardGround, whenLeading: WhenLeading): Promise<void>[]
     ),
     every(PANEL_EVERY_MS, ground, () =>
       whenLeading(async () => {
-        clientCaPem ??= await readClientCa(client);
+        clientCaPem ??= await readClientCa(api);
         await panel.round();
       }),
     ),
@@ -70,7 +70,7 @@ function truthOf(ground: GuardGround, whenLeading: WhenLeading): Promise<void>[]
 }
 
 function approverOf(ground: GuardGround): CsrApprover {
-  const { target, view, client, clock, log, metrics, happenings, leader } = ground;
+  const { target, view, api, client, clock, log, metrics, happenings, leader } = ground;
   const taken = new TakenNames({
     client,
     clock,
@@ -78,6 +78,7 @@ function approverOf(ground: GuardGround): CsrApprover {
     apiServerNames: () => apiServerNames(target),
   });
   return new CsrApprover({
+    api,
     client,
     clock,
     log,
@@ -90,14 +91,14 @@ function approverOf(ground: GuardGround): CsrApprover {
   });
 }
 
-function keeperOf({ client, view, leader, clock, log, namespace }: GuardGround): () => Promise<void> {
-  const keeper = new ParametersKeeper({ api: client, view, clock, log, namespace });
+function keeperOf({ api, view, leader, clock, log, namespace }: GuardGround): () => Promise<void> {
+  const keeper = new ParametersKeeper({ api, view, clock, log, namespace });
   return () => keeper.round(leader.isLeader);
 }
 
 /** The CAs by which the API server believes clients, as it publishes them itself. */
-async function readClientCa(api: KubernetesApi): Promise<string | undefined> {
-  const found = await api.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication");
+async function readClientCa(api: ClusterApi): Promise<string | undefined> {
+  const found = await api.readConfigMap("kube-system", "extension-apiserver-authentication");
   const parsed = v.safeParse(v.object({ data: v.object({ "client-ca-file": v.string() }) }), found);
   return parsed.success ? parsed.output.data["client-ca-file"] : undefined;
 }

@@ -101,7 +101,7 @@ export class ServedWebhook {
 
   async #pair(): Promise<ServingKeyPair> {
     const { ground, tlsFiles } = this.options;
-    const { client: api, clock, log, namespace, serviceName } = ground;
+    const { api, clock, log, namespace, serviceName } = ground;
     if (tlsFiles !== undefined) return readPair(tlsFiles);
     return await keepServingCertificate({ api, make, clock, log, namespace, serviceName });
   }

@@ -25,7 +25,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { certificateBlocks } from "../certificates/pem.ts";
 import { reads, sent } from "../kube/wire.ts";
-import { ApiError, type JsonPatchOperation, type KubernetesApi } from "./api.ts";
+import { ApiError, type JsonPatchOperation, type ClusterApi } from "./api.ts";
 import type { ServingKeyPair } from "./webhook.ts";
 
 /** Makes certificates; handed in, because their making is another part's knowledge. */
@@ -42,7 +42,7 @@ export interface CertificateMaker {
 
 /** What is kept where. */
 export interface ServingCertificateOptions {
-  readonly api: KubernetesApi;
+  readonly api: ClusterApi;
   readonly make: CertificateMaker;
   readonly clock: Clock;
   readonly log: Log;
@@ -54,18 +54,13 @@ export interface ServingCertificateOptions {
   /** More names or addresses to certify. */
   readonly dnsNames?: readonly string[];
   readonly ipAddresses?: readonly string[];
-  /** "KIND/NAME" below /apis/admissionregistration.k8s.io/v1. Default both of holdfast-guard. */
-  readonly configurations?: readonly string[];
+  /** Of both webhook configurations. Default holdfast-guard. */
+  readonly configurationName?: string;
   /** Default 90. */
   readonly days?: number;
 }
 
-/** Default paths of the configurations. */
-export const WEBHOOK_CONFIGURATIONS = [
-  "validatingwebhookconfigurations/holdfast-guard",
-  "mutatingwebhookconfigurations/holdfast-guard",
-] as const;
-
+const CONFIGURATION_NAME = "holdfast-guard";
 const DAY_MS = 86_400_000;
 const DAYS = 90;
 /** From "in every bundle" to "served": API servers follow their configurations by a watch. */
@@ -171,7 +166,7 @@ function made(options: ServingCertificateOptions) {
 
 /** @returns undefined: there is none; a resourceVersion: there is one that cannot be used. */
 async function read(options: ServingCertificateOptions): Promise<Kept | string | undefined> {
-  const answer = await options.api.get(secretPath(options));
+  const answer = await options.api.readSecret(options.namespace, secretName(options));
   if (answer === undefined) return undefined;
   const { metadata, data } = v.parse(secretSchema, answer);
   const decoded = (key: string) => Buffer.from(data[key] ?? "", "base64").toString("utf8");
@@ -212,17 +207,17 @@ async function write(options: ServingCertificateOptions, kept: Kept): Promise<vo
     type: "kubernetes.io/tls",
     data: Object.fromEntries(Object.entries(data).map(([key, value]) => [key, base64(value)])),
   });
-  const path = secretPath(options);
-  if (resourceVersion === "") await options.api.create(path.slice(0, path.lastIndexOf("/")), secret);
-  else await options.api.update(path, secret);
+  const { api, namespace } = options;
+  if (resourceVersion === "") await api.createSecret(namespace, secret);
+  else await api.replaceSecret(namespace, secretName(options), secret);
 }
 
 /** Writes the bundle into every configuration where it differs; one that is not installed is passed over. */
 async function spreadTrust(options: ServingCertificateOptions, caPem: string): Promise<void> {
   const bundle = base64(caPem);
-  for (const name of options.configurations ?? WEBHOOK_CONFIGURATIONS) {
-    const path = `/apis/admissionregistration.k8s.io/v1/${name}`;
-    const answer = await options.api.get(path);
+  const { api, configurationName = CONFIGURATION_NAME } = options;
+  for (const kind of ["validating", "mutating"] as const) {
+    const answer = await api.readWebhooks(kind, configurationName);
     if (answer === undefined) continue;
     const { webhooks } = v.parse(configurationSchema, answer);
     // Tested by name: between reading and patching somebody may have put entries in another order.
@@ -234,7 +229,7 @@ async function spreadTrust(options: ServingCertificateOptions, caPem: string): P
             { op: "add", path: `/webhooks/${index}/clientConfig/caBundle`, value: bundle },
           ],
     );
-    if (patch.length > 0) await options.api.patch(path, "application/json-patch+json", patch);
+    if (patch.length > 0) await api.patchWebhooks(kind, configurationName, patch);
   }
 }
 
@@ -276,10 +271,6 @@ function days({ days: given = DAYS }: ServingCertificateOptions): number {
 
 function secretName({ secretName: name = "holdfast-guard-tls" }: ServingCertificateOptions): string {
   return name;
-}
-
-function secretPath(options: ServingCertificateOptions): string {
-  return `/api/v1/namespaces/${options.namespace}/secrets/${secretName(options)}`;
 }
 
 function base64(value: string): string {

@@ -22,12 +22,12 @@ import type { V1EndpointSlice, V1Service } from "@kubernetes/client-node";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import { reads } from "../kube/wire.ts";
-import type { KubernetesClient } from "./api.ts";
+import type { Collections } from "./api.ts";
 import type { NodeFacts } from "./facts.ts";
 
 /** Where it is read. */
 export interface TakenNamesOptions {
-  readonly client: KubernetesClient;
+  readonly client: Collections;
   readonly clock: Clock;
   readonly nodes: () => Iterable<Pick<NodeFacts, "name" | "addresses">>;
   /** Of the certificate that the API server serves, and the host it is asked by. */
@@ -108,7 +108,7 @@ interface Services {
   readonly shortNames: ReadonlyMap<string, string>;
 }
 
-async function readServices(client: KubernetesClient): Promise<Services> {
+async function readServices(client: Collections): Promise<Services> {
   const addresses = new Map<string, string>();
   const fullNames = new Map<string, string>();
   const shortNames = new Map<string, string>();
@@ -132,7 +132,7 @@ function claimsOf(nodes: Iterable<Pick<NodeFacts, "name" | "addresses">>): Map<s
   return claims;
 }
 
-async function everyItem(client: KubernetesClient, path: string): Promise<unknown[]> {
+async function everyItem(client: Collections, path: string): Promise<unknown[]> {
   const found: unknown[] = [];
   let next: string | undefined;
   do {

@@ -28,7 +28,7 @@ import {
   type WitnessReport,
 } from "../kube/witness-report.ts";
 import { patched } from "../kube/wire.ts";
-import { ApiError, type KubernetesApi } from "./api.ts";
+import { ApiError, type ClusterApi } from "./api.ts";
 import { FairQueue, type Work } from "./fair-queue.ts";
 import { describe } from "./follow.ts";
 import type { NodeFacts } from "./facts.ts";
@@ -39,7 +39,7 @@ import { checkReport } from "./witness-report-check.ts";
 /** What the panel is made of. */
 export interface PanelOptions {
   readonly view: LiveView;
-  readonly api: KubernetesApi;
+  readonly api: ClusterApi;
   readonly clock: Clock;
   readonly log: Log;
   /** CAs that the API server believes clients by, PEM; undefined while they are not known. */
@@ -185,7 +185,7 @@ export class WitnessPanel {
   }
 
   async #annotate(name: string, annotations: Readonly<Record<string, string | null>>): Promise<void> {
-    await this.options.api.patch(`/api/v1/nodes/${name}`, MERGE, patched<V1Node>()({ metadata: { annotations } }));
+    await this.options.api.patchNode(name, MERGE, patched<V1Node>()({ metadata: { annotations } }));
   }
 
   /** When a witness was asked about whom; another leader's question tells of that leader's last turn. */

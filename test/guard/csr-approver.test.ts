@@ -142,6 +142,7 @@ function begin(): void {
   });
   void happenings.run();
   approver = new CsrApprover({
+    api,
     client: api,
     clock,
     log: silentLog,
@@ -422,6 +423,7 @@ test("a leader that is cut off with an approval on its way, and the next one, ap
     const claims = new Claims(leader, clock);
     const taken = new TakenNames({ client, clock, nodes, apiServerNames: async () => API_SERVER });
     const options = {
+      api: client,
       client,
       clock,
       log: silentLog,

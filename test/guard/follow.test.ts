@@ -3,7 +3,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { silentLog } from "../../src/base/log.ts";
-import { ApiError, type KubernetesClient, type WatchEvent } from "../../src/guard/api.ts";
+import { ApiError, type Collections, type WatchEvent } from "../../src/guard/api.ts";
 import { follow } from "../../src/guard/follow.ts";
 import { ManualClock } from "../support/model.ts";
 
@@ -59,7 +59,7 @@ const client = {
     if (script !== undefined) return;
     await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
   },
-} as unknown as KubernetesClient;
+} as unknown as Collections;
 
 async function run(): Promise<void> {
   start();

@@ -30,7 +30,7 @@ beforeEach(() => {
 afterEach(() => stop.abort());
 
 async function begin(): Promise<void> {
-  view = new LiveView({ client: api, clock, log: silentLog, namespace: "holdfast-system", signal: stop.signal });
+  view = new LiveView({ api, client: api, clock, log: silentLog, namespace: "holdfast-system", signal: stop.signal });
   keeper = new ParametersKeeper({ api, view, clock, log: silentLog, namespace: "holdfast-system" });
   void view.start();
   for (let round = 0; round < 50 && !view.isSynced; round++) await clock.pass(1);

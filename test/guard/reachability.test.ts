@@ -52,7 +52,7 @@ async function begin(): Promise<void> {
     instance: "test",
     dropped: new Metrics().counter("dropped_total", ""),
   });
-  view = new LiveView({ client: api, clock, log: silentLog, namespace: "holdfast-system", signal });
+  view = new LiveView({ api, client: api, clock, log: silentLog, namespace: "holdfast-system", signal });
   truth = new Reachability({ view, api, clock, log: silentLog, happenings, witness: () => verdict });
   void view.start();
   void happenings.run();
@@ -320,7 +320,7 @@ describe("objects that are odd", () => {
 });
 
 describe("explain", () => {
-  const options = () => ({ client: api, namespace: "holdfast-system", nowMs: clock.nowMs() });
+  const options = () => ({ api, namespace: "holdfast-system", nowMs: clock.nowMs() });
 
   test("a held node: why, since when, and what a person can do", async () => {
     api.put(PARAMETERS, { data: { "bound.edge": "72h" } });

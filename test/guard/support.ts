@@ -2,7 +2,14 @@
  * A cluster in a few lines for the guard's tests: a view that says what it is
  * told, an API that keeps objects and honours resourceVersion, and reviews.
  */
-import { ApiError, type KubernetesClient, type PatchType, type WatchEvent } from "../../src/guard/api.ts";
+import {
+  ApiError,
+  type ClusterApi,
+  type Collections,
+  type PatchType,
+  type WatchEvent,
+  type WebhookKind,
+} from "../../src/guard/api.ts";
 import type { AdmissionRequest } from "../../src/guard/admission-review.ts";
 import type { ClusterView, GuardedNode, GuardedPod } from "../../src/guard/cluster-view.ts";
 import { readParameters } from "../../src/guard/parameters.ts";
@@ -121,7 +128,7 @@ interface Watcher {
 }
 
 /** Objects by path, with the rules of writing that the guard relies on. */
-export class MemoryApi implements KubernetesClient {
+export class MemoryApi implements ClusterApi, Collections {
   readonly objects = new Map<string, Kept>();
   /** Everything that was asked, "VERB PATH". */
   readonly asked: string[] = [];
@@ -184,10 +191,51 @@ export class MemoryApi implements KubernetesClient {
     return this.objects.get(object);
   }
 
-  async delete(path: string): Promise<void> {
-    this.#ask("DELETE", path);
-    this.remove(path);
-  }
+  readNode = (name: string) => this.get(`/api/v1/nodes/${name}`);
+  patchNode = async (name: string, type: PatchType, body: object) => {
+    await this.patch(`/api/v1/nodes/${name}`, type, body);
+  };
+  patchNodeStatus = async (name: string, type: PatchType, body: object) => {
+    await this.patch(`/api/v1/nodes/${name}/status`, type, body);
+  };
+  readNodeLease = (name: string) => this.readLease("kube-node-lease", name);
+  readPod = (namespace: string, name: string) => this.get(`/api/v1/namespaces/${namespace}/pods/${name}`);
+  patchPodStatus = async (namespace: string, name: string, type: PatchType, body: object) => {
+    await this.patch(`/api/v1/namespaces/${namespace}/pods/${name}/status`, type, body);
+  };
+  readConfigMap = (namespace: string, name: string) => this.get(`/api/v1/namespaces/${namespace}/configmaps/${name}`);
+  createConfigMap = async (namespace: string, object: object) => {
+    await this.create(`/api/v1/namespaces/${namespace}/configmaps`, object);
+  };
+  readLease = (namespace: string, name: string) => this.get(`${leases(namespace)}/${name}`);
+  createLease = async (namespace: string, lease: object) => {
+    await this.create(leases(namespace), lease);
+  };
+  replaceLease = async (namespace: string, name: string, lease: object) => {
+    await this.update(`${leases(namespace)}/${name}`, lease);
+  };
+  readSecret = (namespace: string, name: string) => this.get(`/api/v1/namespaces/${namespace}/secrets/${name}`);
+  createSecret = async (namespace: string, secret: object) => {
+    await this.create(`/api/v1/namespaces/${namespace}/secrets`, secret);
+  };
+  replaceSecret = async (namespace: string, name: string, secret: object) => {
+    await this.update(`/api/v1/namespaces/${namespace}/secrets/${name}`, secret);
+  };
+  readEvents = async (namespace: string) => (await this.list(`/api/v1/namespaces/${namespace}/events`)).items;
+  createEvent = async (namespace: string, event: object) => {
+    await this.create(`/api/v1/namespaces/${namespace}/events`, event);
+  };
+  approveRequest = async (name: string, request: object) => {
+    await this.update(`/apis/certificates.k8s.io/v1/certificatesigningrequests/${name}/approval`, request);
+  };
+  readWebhooks = (kind: WebhookKind, name: string) => this.get(webhooks(kind, name));
+  patchWebhooks = async (kind: WebhookKind, name: string, patch: readonly object[]) => {
+    await this.patch(webhooks(kind, name), "application/json-patch+json", patch);
+  };
+  readMetrics = async () => {
+    this.#ask("GET", "/metrics");
+    return "";
+  };
 
   async list(path: string) {
     this.#ask("LIST", path);
@@ -216,11 +264,6 @@ export class MemoryApi implements KubernetesClient {
     }
   }
 
-  async text(path: string): Promise<string> {
-    this.#ask("GET", path);
-    return "";
-  }
-
   #tell(path: string, type: WatchEvent["type"], object: unknown): void {
     for (const watcher of this.#watchers) {
       if (!path.startsWith(`${watcher.base}/`) && !isOfAllNamespaces(watcher.base, path)) continue;
@@ -234,6 +277,14 @@ export class MemoryApi implements KubernetesClient {
     if (this.failure !== undefined) throw this.failure;
     if (this.refuses(`${verb} ${path}`)) throw new ApiError("refused", 500, "InternalError");
   }
+}
+
+function leases(namespace: string): string {
+  return `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`;
+}
+
+function webhooks(kind: WebhookKind, name: string): string {
+  return `/apis/admissionregistration.k8s.io/v1/${kind}webhookconfigurations/${name}`;
 }
 
 /** Whether an object lies in a collection that is asked for without a namespace. */

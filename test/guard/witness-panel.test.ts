@@ -57,7 +57,7 @@ beforeEach(async () => {
   octet = 1;
   for (const name of heard) addNode(name, pools[name] ?? "a");
   stop = new AbortController();
-  view = new LiveView({ client: api, clock, log: silentLog, namespace: "holdfast-system", signal: stop.signal });
+  view = new LiveView({ api, client: api, clock, log: silentLog, namespace: "holdfast-system", signal: stop.signal });
   panel = new WitnessPanel({ view, api, clock, log: silentLog, clientCaPem: () => authority.certPem });
   void view.start();
   for (let round = 0; round < 50 && !view.isSynced; round++) await clock.pass(1);
