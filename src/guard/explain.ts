@@ -12,8 +12,8 @@ import { formatDuration } from "../base/units.ts";
 import { reads } from "../kube/wire.ts";
 import { ApiError, type ClusterApi } from "./api.ts";
 import { EVICTING_TAINTS, OPENYURT_DURATION, OPT_IN_LABEL, PARAMETERS_NAME, REACHABLE_CONDITION } from "./names.ts";
-import { readParameters } from "./parameters.ts";
-import { termsOf } from "./terms.ts";
+import { readParameters, type GuardParameters } from "./parameters.ts";
+import { termsOf, type HoldTerms } from "./terms.ts";
 
 /** What is known, for `-o json` and for `explanationText`. */
 export interface Explanation {
@@ -71,62 +71,94 @@ export interface ExplainOptions {
  * @throws {NothingToExplain}
  */
 export async function explainNode(name: string, options: ExplainOptions): Promise<Explanation> {
-  const { api, namespace, nowMs } = options;
+  const { api } = options;
   const found = await api.readNode(name);
   if (found === undefined) throw new NothingToExplain(`There is no node "${name}"`);
-  const { metadata, spec, status } = v.parse(nodeSchema, found);
+  const node = await readSurroundings(v.parse(nodeSchema, found), options);
+  const verdict = verdictOn(node);
+  const refusals = [...(await eventsOf(api, "", "Node", name)), ...(await policyRefusals(api))];
+  return {
+    node: name,
+    pod: undefined,
+    verdict,
+    facts: factsOn(node, verdict),
+    refusals,
+    steps: stepsFor(name, verdict),
+  };
+}
+
+type Node = v.InferOutput<typeof nodeSchema>;
+
+/** A node, with what else decides about it. */
+interface Surroundings {
+  readonly node: Node;
+  /** Undefined: there is no ConfigMap. */
+  readonly data: unknown;
+  readonly namespace: string;
+  readonly parameters: GuardParameters;
+  readonly terms: HoldTerms | undefined;
+  /** Empty: never, or there is no lease. */
+  readonly renewTime: string;
+  readonly silentMs: number;
+}
+
+async function readSurroundings(node: Node, { api, namespace, nowMs }: ExplainOptions): Promise<Surroundings> {
   const configMap = await api.readConfigMap(namespace, PARAMETERS_NAME);
-  const data = configMap === undefined ? undefined : (v.parse(configMapSchema, configMap).data ?? undefined);
+  const data = configMap === undefined ? undefined : (v.parse(configMapSchema, configMap).data ?? {});
   const parameters = readParameters(data);
-  const terms = termsOf(metadata, parameters);
-  const lease = await api.readNodeLease(name);
+  const lease = await api.readNodeLease(node.metadata.name);
   const renewTime = lease === undefined ? "" : (v.parse(leaseSchema, lease).spec?.renewTime ?? "");
-  const silentMs = nowMs - Date.parse(renewTime);
-  const condition = (type: string) => status?.conditions.find((one) => one.type === type);
-  const ready = condition("Ready")?.status ?? "absent";
-  const taints = spec?.taints ?? [];
-  const person = taints.find(
+  const terms = termsOf(node.metadata, parameters);
+  return { node, data, namespace, parameters, terms, renewTime, silentMs: nowMs - Date.parse(renewTime) };
+}
+
+function verdictOn({ node, terms, silentMs }: Surroundings): string {
+  const isByPerson = (node.spec?.taints ?? []).some(
     ({ key, effect }) => effect === "NoExecute" && !(EVICTING_TAINTS as readonly string[]).includes(key),
   );
-  const isBeyond = terms?.boundMs !== undefined && silentMs > terms.boundMs;
-  const verdict =
-    terms === undefined
-      ? "not-opted-in"
-      : terms.released !== undefined
-        ? "released"
-        : person !== undefined
-          ? "tainted-by-person"
-          : ready === "False"
-            ? "not-ready-itself"
-            : isBeyond
-              ? "bound-passed"
-              : "held";
-  const reachable = condition(REACHABLE_CONDITION);
-  const facts = [
+  if (terms === undefined) return "not-opted-in";
+  if (terms.released !== undefined) return "released";
+  if (isByPerson) return "tainted-by-person";
+  if (conditionOf(node, "Ready")?.status === "False") return "not-ready-itself";
+  return terms.boundMs !== undefined && silentMs > terms.boundMs ? "bound-passed" : "held";
+}
+
+function factsOn(surroundings: Surroundings, verdict: string): string[] {
+  const { node, data, namespace, parameters, renewTime, silentMs } = surroundings;
+  const reachable = conditionOf(node, REACHABLE_CONDITION);
+  const taints = (node.spec?.taints ?? []).map(({ key, effect }) => `${key}:${effect}`);
+  return [
     VERDICTS[verdict]!,
-    ...(configMap === undefined
+    ...(data === undefined
       ? [`ConfigMap ${namespace}/${PARAMETERS_NAME} is not there: the policies on nodes are asleep`]
       : parameters.problems.map((problem) => `parameter ${problem}`)),
-    ...(terms === undefined
-      ? []
-      : [
-          terms.via === "label"
-            ? `opted in by label ${OPT_IN_LABEL}=${metadata.labels[OPT_IN_LABEL]}`
-            : "opted in by OpenYurt's annotations",
-          `bound: ${terms.boundMs === undefined ? "none, it is held for as long as it takes" : formatDuration(terms.boundMs)}, from ${boundSource(name, metadata.annotations, data)}`,
-          ...(terms.released === undefined ? [] : [`released by the guard: ${terms.released}`]),
-        ]),
+    ...termsInWords(surroundings),
     renewTime === ""
       ? "its lease was never renewed, or is gone"
       : `its lease was renewed at ${renewTime} (${formatDuration(silentMs)} ago, if the clocks agree)`,
-    `Ready is ${ready}`,
+    `Ready is ${conditionOf(node, "Ready")?.status ?? "absent"}`,
     reachable === undefined
       ? `${REACHABLE_CONDITION} is absent: no guard has looked at it yet`
       : `${REACHABLE_CONDITION} is ${reachable.status}: ${reachable.message}`,
-    `taints: ${taints.length === 0 ? "none" : taints.map(({ key, effect }) => `${key}:${effect}`).join(", ")}`,
+    `taints: ${taints.length === 0 ? "none" : taints.join(", ")}`,
   ];
-  const refusals = [...(await eventsOf(api, "", "Node", name)), ...(await policyRefusals(api))];
-  return { node: name, pod: undefined, verdict, facts, refusals, steps: stepsFor(name, verdict) };
+}
+
+function termsInWords({ node: { metadata }, data, terms }: Surroundings): string[] {
+  if (terms === undefined) return [];
+  const bound =
+    terms.boundMs === undefined ? "none, it is held for as long as it takes" : formatDuration(terms.boundMs);
+  return [
+    terms.via === "label"
+      ? `opted in by label ${OPT_IN_LABEL}=${metadata.labels[OPT_IN_LABEL]}`
+      : "opted in by OpenYurt's annotations",
+    `bound: ${bound}, from ${boundSource(metadata.name, metadata.annotations, data)}`,
+    ...(terms.released === undefined ? [] : [`released by the guard: ${terms.released}`]),
+  ];
+}
+
+function conditionOf({ status }: Node, type: string) {
+  return status?.conditions.find((one) => one.type === type);
 }
 
 /**
