@@ -39,7 +39,16 @@ import {
 } from "./object-rows.ts";
 import { Readers } from "./readers.ts";
 import { saveNumber } from "./schema.ts";
-import { deleteScope, insertScope, readFile, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
+import {
+  clearStrange,
+  deleteScope,
+  insertScope,
+  readFile,
+  readScopes,
+  saveHead,
+  saveMarks,
+  type StoredScope,
+} from "./scope-rows.ts";
 import type { Sealer } from "./seal.ts";
 import type { Sums } from "./sums.ts";
 import { verifyRows } from "./verify.ts";
@@ -206,6 +215,7 @@ export class Copies {
     const used = new Set(this.all().map(({ rows }) => rows));
     const stray = [...found.counts.keys()].filter((rows) => !used.has(rows));
     if (stray.length > 0) this.#backing.write(() => stray.forEach((rows) => this.#clear(rows)));
+    if (found.hasStrange) this.#backing.write(() => clearStrange(this.#db));
   }
 
   /** Goes on with another database. A copy whose rows are not all in it, as they were last written, is known, and nothing of it is. */

@@ -58,8 +58,8 @@ export interface StagedListParts {
   readonly saveDictionary: (rows: number) => void;
   readonly flush: () => void;
   readonly countRows: (count: number) => void;
-  /** A row that was read is damaged: the scope loses its listed state. */
-  readonly lostRow: (row: ObjectRow) => void;
+  /** A row that was read is damaged, or one that must be there is not found: the scope loses its listed state. */
+  readonly lostRow: (row: ObjectRow | undefined) => void;
   /** Within the transaction: the scope is to be this. */
   readonly save: (listed: ListedState, rows: number, tally: Tally) => void;
   /** Within the transaction that first stages a row: the number is taken for good. */
@@ -279,7 +279,7 @@ export class StagedList implements ListWriter {
   #open(row: ObjectRow | undefined): Item {
     const item = row === undefined ? undefined : itemOf(row, this.parts.packing(this.#startRows));
     if (item !== undefined) return item;
-    if (row !== undefined) this.parts.lostRow(row);
+    this.parts.lostRow(row);
     throw new ScopeDamagedError(
       `Cannot compare a list of ${this.parts.scope.identity.resource}: a kept row is damaged`,
     );

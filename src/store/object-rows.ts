@@ -23,6 +23,8 @@ export interface ObjectRow {
   readonly content: number;
   readonly checksum: number;
   readonly value: Uint8Array;
+  /** Of the key, where it was read: a row that cannot be found by its key is damaged, too. */
+  readonly hash?: number;
 }
 
 /** What tells one state of an object from another, without its value. */
@@ -45,7 +47,7 @@ export const ROW_COLUMNS = "key, uid, resource_version, size, packing, content, 
 
 /** The same where another table has columns of these names. */
 const ROW_COLUMNS_OF_OBJECTS =
-  "objects.key, objects.uid, objects.resource_version, objects.size, objects.packing, objects.content, objects.checksum, objects.value";
+  "objects.hash, objects.key, objects.uid, objects.resource_version, objects.size, objects.packing, objects.content, objects.checksum, objects.value";
 const PAGE_ROWS = 64;
 const PAGE_BYTES = 256 * 1024;
 
@@ -269,6 +271,9 @@ function contentOf(bytes: Uint8Array, sealer: Sealer | undefined): number {
 }
 
 function checkedItem(row: ObjectRow, bytes: Uint8Array, sealer: Sealer): Item | undefined {
+  const { key, uid, resource_version: resourceVersion } = row;
+  if (typeof key !== "string" || typeof uid !== "string" || typeof resourceVersion !== "string") return undefined;
+  if (row.hash !== undefined && row.hash !== hashOf(key)) return undefined;
   if (bytes.length !== row.size || contentOf(bytes, isSealed(row.packing) ? sealer : undefined) !== row.content)
     return undefined;
   const slash = row.key.indexOf("/");

@@ -34,7 +34,7 @@ export class Quarantine {
   /** Sets a row aside. */
   put(what: string, value: Uint8Array | undefined): void {
     this.parts.log.error("damaged row set aside", { what });
-    const kept = value === undefined || value.length > MAX_BYTES ? null : value;
+    const kept = value instanceof Uint8Array && value.length <= MAX_BYTES ? value : null;
     const backing = this.parts.backing();
     backing.write(() => {
       const { database } = backing;

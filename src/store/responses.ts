@@ -11,6 +11,7 @@ import type { Database } from "bun:sqlite";
 import * as v from "valibot";
 import type { ResponseKey, StoredResponse } from "./contract.ts";
 import { isSealed, pack, unpack } from "./packing.ts";
+import { blob, finite, jsonOr, rowOr, text } from "./row-shapes.ts";
 import type { Sealer } from "./seal.ts";
 import type { Sums } from "./sums.ts";
 
@@ -30,24 +31,30 @@ interface Queued {
   readonly isSecret: boolean;
 }
 
-interface Row {
-  readonly principal: string;
-  readonly target: string;
-  readonly accept: string;
-  readonly status: number;
-  readonly headers: string;
-  readonly body: Uint8Array;
-  readonly stored_at: number;
-  readonly checksum: number;
-}
+const sizedBodySchema = v.object({ size: finite, packing: finite, checksum: finite, value: blob });
+const rowSchema = v.object({
+  principal: text,
+  target: text,
+  accept: text,
+  status: finite,
+  headers: text,
+  body: blob,
+  stored_at: finite,
+  checksum: finite,
+});
+const listedSchema = v.object({
+  principal: text,
+  target: text,
+  accept: text,
+  status: finite,
+  stored_at: finite,
+  size: v.nullable(finite),
+});
+const responseKeySchema = v.object({ principal: text, target: text, accept: text });
+const keySchema = v.object({ target: text, accept: text });
+const bodySchema = v.object({ packing: finite, checksum: finite, value: blob });
 
-interface BodyRow {
-  readonly hash: Uint8Array;
-  readonly size: number;
-  readonly packing: number;
-  readonly checksum: number;
-  readonly value: Uint8Array;
-}
+type Row = v.InferOutput<typeof rowSchema>;
 
 const COLUMNS = "principal, target, accept, status, headers, body, stored_at, checksum";
 const headersSchema = v.record(v.string(), v.string());
@@ -84,13 +91,14 @@ export class Responses {
     if (queued !== undefined) return queued.response;
     const row = this.#row(key);
     if (row === undefined) return undefined;
-    const headers = isWhole(row, this.parts.sums) ? v.safeParse(headersSchema, JSON.parse(row.headers)) : undefined;
-    if (headers?.success !== true) return this.#lost(row, undefined);
+    if (row === "damaged") return this.#lost(key, undefined);
+    const headers = isWhole(row, this.parts.sums) ? jsonOr(headersSchema, row.headers) : undefined;
+    if (headers === undefined) return this.#lost(key, row.body);
     const body = this.#body(row, key);
-    if (!(body instanceof Uint8Array)) return this.#lost(row, body.found);
+    if (!(body instanceof Uint8Array)) return this.#lost(key, row.body, body.found);
     return {
       status: row.status,
-      headers: headers.output,
+      headers,
       body,
       storedAtMs: this.#heldBack.get(textOf(key))?.storedAtMs ?? row.stored_at,
     };
@@ -102,12 +110,13 @@ export class Responses {
     readonly sizeBytes: number;
     readonly storedAtMs: number;
   }[] {
-    const rows = this.parts
+    const found = this.parts
       .database()
       .query(
         "SELECT r.principal, r.target, r.accept, r.status, r.stored_at, b.size FROM responses r LEFT JOIN bodies b ON b.hash = r.body ORDER BY r.principal, r.target, r.accept",
       )
-      .all() as (Omit<Row, "headers" | "body" | "checksum"> & { size: number | null })[];
+      .all();
+    const rows = found.flatMap((row) => rowOr(listedSchema, row) ?? []);
     return rows.map(({ principal, target, accept, status, stored_at: storedAt, size }) => {
       const key = { principal, target, accept };
       return { key, status, sizeBytes: size ?? 0, storedAtMs: this.#heldBack.get(textOf(key))?.storedAtMs ?? storedAt };
@@ -123,7 +132,8 @@ export class Responses {
     const rows = this.parts
       .database()
       .query("SELECT target, accept FROM responses WHERE principal = ? AND target >= ? AND target < ?")
-      .all(principal, path, `${path}@`) as { target: string; accept: string }[];
+      .all(principal, path, `${path}@`)
+      .flatMap((row) => rowOr(keySchema, row) ?? []);
     return [
       ...queued,
       ...rows
@@ -144,11 +154,13 @@ export class Responses {
   write({ key, response, isSecret }: Queued): boolean {
     const database = this.parts.database();
     const { principal, target, accept } = key;
-    const before = this.#row(key);
+    const found = this.#row(key);
+    if (found === "damaged") this.#delete(key, undefined);
+    const before = found === "damaged" ? undefined : found;
     if (response === undefined) {
       this.#heldBack.delete(textOf(key));
-      if (before !== undefined) this.#delete(before);
-      return before !== undefined;
+      if (before !== undefined) this.#delete(key, before.body);
+      return found !== undefined;
     }
     const hash = this.#nameOf(response.body, isSecret, key);
     const headers = JSON.stringify(response.headers);
@@ -183,7 +195,7 @@ export class Responses {
   writeHeldBack(): void {
     for (const { key, storedAtMs } of this.#heldBack.values()) {
       const row = this.#row(key);
-      if (row === undefined || !isWhole(row, this.parts.sums)) continue;
+      if (row === undefined || row === "damaged" || !isWhole(row, this.parts.sums)) continue;
       const moved = { ...row, stored_at: Math.round(storedAtMs) };
       this.parts
         .database()
@@ -196,23 +208,23 @@ export class Responses {
     this.#heldBack.clear();
   }
 
-  #row({ principal, target, accept }: ResponseKey): Row | undefined {
-    return (
-      (this.parts
-        .database()
-        .query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`)
-        .get(principal, target, accept) as Row | null) ?? undefined
-    );
+  #row({ principal, target, accept }: ResponseKey): Row | "damaged" | undefined {
+    const row = this.parts
+      .database()
+      .query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`)
+      .get(principal, target, accept);
+    return row === null ? undefined : (rowOr(rowSchema, row) ?? "damaged");
   }
 
   #body(row: Row, key: ResponseKey): Uint8Array | { readonly found: Uint8Array | undefined } {
     const name = Buffer.from(row.body).toString("hex");
-    const stored = this.parts
-      .database()
-      .query("SELECT packing, checksum, value FROM bodies WHERE hash = ?")
-      .get(row.body) as BodyRow | null;
-    if (stored === null || !this.parts.sums.holds(stored.checksum, stored.value, bodyText(name, stored.packing)))
-      return { found: stored?.value };
+    const stored = rowOr(
+      bodySchema,
+      this.parts.database().query("SELECT packing, checksum, value FROM bodies WHERE hash = ?").get(row.body),
+    );
+    if (stored === undefined) return { found: undefined };
+    if (!this.parts.sums.holds(stored.checksum, stored.value, bodyText(name, stored.packing)))
+      return { found: stored.value };
     const body = unpack(stored, name, this.parts.sealer);
     return body !== undefined && this.#nameOf(body, isSealed(stored.packing), key).equals(row.body)
       ? body
@@ -220,25 +232,24 @@ export class Responses {
   }
 
   /** A damaged body takes all answers with it that share it. */
-  #lost(row: Row, value: Uint8Array | undefined): undefined {
-    this.parts.quarantine(`answer ${row.target}`, value);
+  #lost(key: ResponseKey, body: Uint8Array | undefined, found?: Uint8Array): undefined {
+    this.parts.quarantine(`answer ${key.target}`, found);
     this.parts.write(() => {
+      this.#delete(key, undefined);
+      if (body === undefined) return;
       const database = this.parts.database();
-      database
-        .query("DELETE FROM responses WHERE principal = ? AND target = ? AND accept = ?")
-        .run(row.principal, row.target, row.accept);
-      database.query("DELETE FROM responses WHERE body = ?").run(row.body);
-      database.query("DELETE FROM bodies WHERE hash = ?").run(row.body);
+      database.query("DELETE FROM responses WHERE body = ?").run(body);
+      database.query("DELETE FROM bodies WHERE hash = ?").run(body);
     });
     return undefined;
   }
 
-  #delete({ principal, target, accept, body }: Row): void {
+  #delete({ principal, target, accept }: ResponseKey, body: Uint8Array | undefined): void {
     this.parts
       .database()
       .query("DELETE FROM responses WHERE principal = ? AND target = ? AND accept = ?")
       .run(principal, target, accept);
-    this.#dropBody(body);
+    if (body !== undefined) this.#dropBody(body);
   }
 
   #dropBody(hash: Uint8Array): void {
@@ -268,21 +279,26 @@ export function copyResponses(
   let bytesLeft = maxBytes;
   const keys = from
     .query("SELECT principal, target, accept FROM responses ORDER BY stored_at DESC")
-    .all() as ResponseKey[];
+    .all()
+    .flatMap((row) => rowOr(responseKeySchema, row) ?? []);
   keys.sort((a, b) => Number(sums.isOwn(b.principal)) - Number(sums.isOwn(a.principal)));
   for (const { principal, target, accept } of keys) {
-    const row = from
-      .query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`)
-      .get(principal, target, accept) as Row | null;
-    if (row === null || !isWhole(row, sums.from)) continue;
-    const body = from
-      .query("SELECT hash, size, packing, checksum, value FROM bodies WHERE hash = ?")
-      .get(row.body) as BodyRow | null;
-    if (body === null || (bytesLeft -= body.value.length) < 0) continue;
-    const name = bodyText(Buffer.from(body.hash).toString("hex"), body.packing);
+    const row = rowOr(
+      rowSchema,
+      from
+        .query(`SELECT ${COLUMNS} FROM responses WHERE principal = ? AND target = ? AND accept = ?`)
+        .get(principal, target, accept),
+    );
+    if (row === undefined || !isWhole(row, sums.from)) continue;
+    const body = rowOr(
+      sizedBodySchema,
+      from.query("SELECT size, packing, checksum, value FROM bodies WHERE hash = ?").get(row.body),
+    );
+    if (body === undefined || (bytesLeft -= body.value.length) < 0) continue;
+    const name = bodyText(Buffer.from(row.body).toString("hex"), body.packing);
     if (!sums.from.holds(body.checksum, body.value, name)) continue;
     to.query("INSERT OR IGNORE INTO bodies (hash, size, packing, checksum, value) VALUES (?, ?, ?, ?, ?)").run(
-      body.hash,
+      row.body,
       body.size,
       body.packing,
       sums.to.of(body.value, name),
@@ -303,13 +319,18 @@ export function copyResponses(
 
 /** Within a transaction: sums all answers anew; one that is damaged stays so. */
 export function resumResponses(database: Database, sums: { readonly from: Sums; readonly to: Sums }): void {
-  for (const { hash } of database.query("SELECT hash FROM bodies").all() as { hash: Uint8Array }[]) {
-    const body = database.query("SELECT packing, checksum, value FROM bodies WHERE hash = ?").get(hash) as BodyRow;
-    const text = bodyText(Buffer.from(hash).toString("hex"), body.packing);
-    if (sums.from.holds(body.checksum, body.value, text))
-      database.query("UPDATE bodies SET checksum = ? WHERE hash = ?").run(sums.to.of(body.value, text), hash);
+  for (const [hash] of database.query("SELECT hash FROM bodies").values()) {
+    const body = rowOr(
+      bodySchema,
+      database.query("SELECT packing, checksum, value FROM bodies WHERE hash = ?").get(hash as Uint8Array),
+    );
+    if (body === undefined || !(hash instanceof Uint8Array)) continue;
+    const summed = bodyText(Buffer.from(hash).toString("hex"), body.packing);
+    if (sums.from.holds(body.checksum, body.value, summed))
+      database.query("UPDATE bodies SET checksum = ? WHERE hash = ?").run(sums.to.of(body.value, summed), hash);
   }
-  for (const row of database.query(`SELECT ${COLUMNS} FROM responses`).all() as Row[])
+  const rows = database.query(`SELECT ${COLUMNS} FROM responses`).all();
+  for (const row of rows.flatMap((found) => rowOr(rowSchema, found) ?? []))
     if (isWhole(row, sums.from))
       database
         .query("UPDATE responses SET checksum = ? WHERE principal = ? AND target = ? AND accept = ?")

@@ -21,6 +21,7 @@ import {
 } from "./object-rows.ts";
 import { copyResponses } from "./responses.ts";
 import { sumsOf } from "./resum.ts";
+import { readNumber, saveNumber } from "./schema.ts";
 import {
   byDispensability,
   insertScope,
@@ -32,7 +33,7 @@ import {
 } from "./scope-rows.ts";
 import type { Sealer } from "./seal.ts";
 import { Sums } from "./sums.ts";
-import { valueText } from "./values.ts";
+import { valueRows, valueText } from "./values.ts";
 
 /** What came across. */
 export interface Salvaged {
@@ -145,9 +146,7 @@ function copyScope({ from, to, sealer, sums }: Way, scope: StoredScope, bytesLef
 }
 
 function copyPlain({ from, to, sums }: Way): void {
-  for (const { name, packing, checksum: sum, value } of from
-    .query("SELECT name, packing, checksum, value FROM kept_values")
-    .all() as { name: string; packing: number; checksum: number; value: Uint8Array }[]) {
+  for (const { name, packing, checksum: sum, value } of valueRows(from)) {
     if (!sums.from.holds(sum, value, valueText(name, packing))) continue;
     to.query("INSERT OR REPLACE INTO kept_values (name, packing, checksum, value) VALUES (?, ?, ?, ?)").run(
       name,
@@ -156,11 +155,7 @@ function copyPlain({ from, to, sums }: Way): void {
       value,
     );
   }
-  for (const { name, n } of from.query("SELECT name, n FROM counts WHERE name <> 'sum_key'").all() as {
-    name: string;
-    n: number;
-  }[])
-    to.query("INSERT OR REPLACE INTO counts (name, n) VALUES (?, ?)").run(name, n);
+  for (const name of ["quarantined", "next_copy", "next_rows"]) saveNumber(to, name, readNumber(from, name));
 }
 
 class DamagedError extends Error {

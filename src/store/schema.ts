@@ -14,6 +14,8 @@
  */
 
 import type { Database } from "bun:sqlite";
+import * as v from "valibot";
+import { counted, rowOr } from "./row-shapes.ts";
 
 /** The version this program writes; kept in `PRAGMA user_version`. */
 export const SCHEMA_VERSION = 3;
@@ -133,9 +135,12 @@ export function pragma(database: Database, name: string): number {
   return Object.values(database.query(`PRAGMA ${name}`).get() as Record<string, number>)[0]!;
 }
 
+const numberSchema = v.object({ n: counted });
+
 /** A number that is kept by name; 0 where there is none. */
 export function readNumber(database: Database, name: string): number {
-  return (database.query("SELECT n FROM counts WHERE name = ?").get(name) as { n: number } | null)?.n ?? 0;
+  const row = database.query("SELECT n FROM counts WHERE name = ?").get(name);
+  return rowOr(numberSchema, row)?.n ?? 0;
 }
 
 /** Keeps a number by name. */

@@ -10,6 +10,7 @@ import * as v from "valibot";
 import type { Shape } from "../kube/codec.ts";
 import { identityText, type ListedState, type ScopeIdentity } from "./contract.ts";
 import type { Tally } from "./object-rows.ts";
+import { counted, finite, jsonOr, rowOr, text, version } from "./row-shapes.ts";
 import { pragma, readNumber } from "./schema.ts";
 import type { Sums } from "./sums.ts";
 
@@ -39,28 +40,29 @@ const headSchema = v.object({
     itemKind: v.optional(v.string()),
     columnDefinitions: v.optional(v.string()),
   }),
-  contentType: v.string(),
-  epoch: v.string(),
-  rows: v.number(),
+  contentType: text,
+  epoch: version,
+  rows: counted,
 });
-const text = v.string();
 const identitySchema = v.tuple([text, text, text, text, text, text, text, text]);
 
-interface Row {
-  readonly id: number;
-  readonly identity: string;
-  readonly head: string | null;
-  readonly checksum: number;
-  readonly resource_version: string | null;
-  readonly changed_at: string;
-  readonly last_contact: number;
-  readonly last_used: number;
-  readonly objects: number;
-  readonly digest: number;
-  readonly partly_told: number;
-  readonly withheld: number;
-  readonly mark_checksum: number;
-}
+const rowSchema = v.object({
+  id: counted,
+  identity: text,
+  head: v.nullable(text),
+  checksum: finite,
+  resource_version: version,
+  changed_at: version,
+  last_contact: finite,
+  last_used: finite,
+  objects: finite,
+  digest: finite,
+  partly_told: finite,
+  withheld: finite,
+  mark_checksum: finite,
+});
+
+type Row = v.InferOutput<typeof rowSchema>;
 
 /** Reads all scopes; no object is touched. @returns also the ids of rows that cannot be believed. */
 export function readScopes(
@@ -78,11 +80,12 @@ export function readScopes(
       "SELECT s.id, s.identity, s.head, s.checksum, m.resource_version, m.changed_at, m.last_contact, m.last_used, m.objects, m.digest, m.checksum AS mark_checksum, " +
         `${flags} FROM scopes s LEFT JOIN marks m ON m.scope = s.id`,
     )
-    .all() as Row[];
+    .all() as { readonly id: number }[];
   const scopes: StoredScope[] = [];
   const damaged: number[] = [];
   for (const row of rows) {
-    const scope = scopeOf(row, sums);
+    const read = rowOr(rowSchema, row);
+    const scope = read === undefined ? undefined : scopeOf(read, sums);
     if (scope === undefined) damaged.push(row.id);
     else scopes.push(scope);
   }
@@ -91,14 +94,22 @@ export function readScopes(
 
 /** All that a start needs to know of a file: its scopes, how many objects each number has, and the numbers to go on with. */
 export function readFile(database: Database, sums: Sums) {
-  const counts = new Map(
-    database.query("SELECT rows, count(*) FROM objects GROUP BY rows").values() as [rows: number, count: number][],
-  );
-  for (const [rows] of database.query("SELECT rows FROM dictionaries").values() as [number][])
-    if (!counts.has(rows)) counts.set(rows, 0);
+  const counts = new Map<number, number>();
+  let hasStrange = false;
+  const isNumber = (rows: unknown): rows is number => {
+    const isOne = v.is(counted, rows);
+    hasStrange ||= !isOne;
+    return isOne;
+  };
+  for (const [rows, count] of database.query("SELECT rows, count(*) FROM objects GROUP BY rows").values())
+    if (isNumber(rows)) counts.set(rows, count as number);
+  for (const [rows] of database.query("SELECT rows FROM dictionaries").values())
+    if (isNumber(rows) && !counts.has(rows)) counts.set(rows, 0);
   return {
     ...readScopes(database, sums),
     counts,
+    /** Rows of what is no number, which nobody can ever point to. */
+    hasStrange,
     nextCopy: readNumber(database, "next_copy"),
     nextRows: readNumber(database, "next_rows"),
   };
@@ -106,32 +117,31 @@ export function readFile(database: Database, sums: Sums) {
 
 function scopeOf(row: Row, sums: Sums): StoredScope | undefined {
   const { id, head, last_used: lastUsedMs } = row;
-  const { resource_version: resourceVersion } = row;
-  if (!sums.holdsFields(row.checksum, id, row.identity, head) || resourceVersion === null) return undefined;
-  if (!sums.holdsFields(row.mark_checksum, id, resourceVersion, ...marksOf(row))) return undefined;
-  const known = v.safeParse(identitySchema, parsed(row.identity));
-  if (!known.success) return undefined;
+  if (!sums.holdsFields(row.checksum, id, row.identity, head)) return undefined;
+  if (!sums.holdsFields(row.mark_checksum, id, ...marksOf(row))) return undefined;
+  const known = jsonOr(identitySchema, row.identity);
+  if (known === undefined) return undefined;
   const scope: StoredScope = {
     id,
-    identity: identityOf(known.output),
+    identity: identityOf(known),
     rows: 0,
     listed: undefined,
     tally: { objects: 0, digest: 0 },
     lastUsedMs,
     isWithheld: row.withheld !== 0,
   };
-  return head === null ? scope : listedScope(scope, head, resourceVersion, row);
+  return head === null ? scope : listedScope(scope, head, row);
 }
 
-function listedScope(scope: StoredScope, head: string, resourceVersion: string, row: Row): StoredScope | undefined {
-  const read = v.safeParse(headSchema, parsed(head));
-  if (!read.success) return undefined;
-  const { shape, contentType, epoch, rows } = read.output;
+function listedScope(scope: StoredScope, head: string, row: Row): StoredScope | undefined {
+  const read = jsonOr(headSchema, head);
+  if (read === undefined) return undefined;
+  const { shape, contentType, epoch, rows } = read;
   const listed: ListedState = {
     shape: shape as Shape,
     contentType,
     epoch,
-    resourceVersion,
+    resourceVersion: row.resource_version,
     changedAt: row.changed_at,
     lastContactMs: row.last_contact,
     isPartlyTold: row.partly_told !== 0,
@@ -139,10 +149,19 @@ function listedScope(scope: StoredScope, head: string, resourceVersion: string, 
   return { ...scope, rows, tally: { objects: row.objects, digest: row.digest }, listed };
 }
 
-/** The marks behind the resourceVersion, as their sum counts them. */
+/** The marks as their sum counts them. */
 function marksOf(row: Row): readonly (string | number)[] {
+  const { resource_version: resourceVersion } = row;
   const { changed_at: changedAt, last_contact: lastContact, last_used: lastUsed, objects, digest } = row;
-  return [changedAt, lastContact, lastUsed, objects, digest, ...countedOf(row.partly_told, row.withheld)];
+  return [
+    resourceVersion,
+    changedAt,
+    lastContact,
+    lastUsed,
+    objects,
+    digest,
+    ...countedOf(row.partly_told, row.withheld),
+  ];
 }
 
 /** Adds a scope that has no rows. */
@@ -205,6 +224,12 @@ function countedOf(partlyTold: number, withheld: number): number[] {
   return withheld === 0 ? (partlyTold === 0 ? [] : [partlyTold]) : [partlyTold, withheld];
 }
 
+/** Removes rows of what is no number. */
+export function clearStrange(database: Database): void {
+  for (const table of ["objects", "dictionaries"])
+    database.run(`DELETE FROM ${table} WHERE typeof(rows) <> 'integer' OR rows < 0 OR rows > ${2 ** 52}`);
+}
+
 /** Removes a scope's own rows; its objects are another matter. */
 export function deleteScope(database: Database, id: number): void {
   database.query("DELETE FROM scopes WHERE id = ?").run(id);
@@ -232,12 +257,4 @@ function identityOf([
   representation,
 ]: v.InferOutput<typeof identitySchema>): ScopeIdentity {
   return { principal, group, version, resource, namespace, fieldSelector, labelSelector, representation };
-}
-
-function parsed(json: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch {
-    return undefined;
-  }
 }

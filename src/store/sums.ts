@@ -52,9 +52,9 @@ export class Sums {
     return this.sealer === undefined ? Bun.hash.xxHash32(text) | 0 : this.sealer.sum(text, NONE);
   }
 
-  /** Whether a value's sum is right. */
-  holds(sum: number, value: Uint8Array, row: string): boolean {
-    return this.isTrusting || this.of(value, row) === sum;
+  /** Whether a value's sum is right; what is no blob has none. */
+  holds(sum: number, value: unknown, row: string): value is Uint8Array {
+    return value instanceof Uint8Array && (this.isTrusting || this.of(value, row) === sum);
   }
 
   /** Whether a row's sum is right. */

@@ -4,9 +4,11 @@
  */
 
 import type { Database } from "bun:sqlite";
+import * as v from "valibot";
 import type { Backing } from "./backing.ts";
 import { pack, unpack } from "./packing.ts";
 import type { Sums } from "./sums.ts";
+import { blob, finite, rowOr, text } from "./row-shapes.ts";
 import type { Sealer } from "./seal.ts";
 
 /** What the store lends to its values. */
@@ -17,11 +19,7 @@ export interface ValueParts {
   readonly quarantine: (what: string, value: Uint8Array | undefined) => void;
 }
 
-interface Row {
-  readonly packing: number;
-  readonly checksum: number;
-  readonly value: Uint8Array;
-}
+const rowSchema = v.object({ packing: finite, checksum: finite, value: blob });
 
 /** A value as it lies in a database; undefined if there is none, "damaged" if it cannot be believed or opened. */
 export function readValue(
@@ -30,31 +28,36 @@ export function readValue(
   sealer: Sealer,
   sums: Sums,
 ): Uint8Array | "damaged" | undefined {
-  const row = findRow(database, name);
-  if (row === undefined) return undefined;
-  const isWhole = sums.holds(row.checksum, row.value, valueText(name, row.packing));
-  return (isWhole ? unpack(row, name, sealer) : undefined) ?? "damaged";
+  const found = findRow(database, name);
+  if (found === undefined) return undefined;
+  const row = rowOr(rowSchema, found);
+  if (row === undefined || !sums.holds(row.checksum, row.value, valueText(name, row.packing))) return "damaged";
+  return unpack(row, name, sealer) ?? "damaged";
 }
+
+const namedSchema = v.object({ ...rowSchema.entries, name: text });
 
 /** What a value is the value of, for its sum. */
 export function valueText(name: string, packing: number): string {
   return `${name}\n${packing}`;
 }
 
-function findRow(database: Database, name: string): Row | undefined {
-  const row = database.query("SELECT packing, checksum, value FROM kept_values WHERE name = ?").get(name);
-  return (row as Row | null) ?? undefined;
+function findRow(database: Database, name: string): unknown {
+  return database.query("SELECT packing, checksum, value FROM kept_values WHERE name = ?").get(name) ?? undefined;
+}
+
+/** All rows of values that look like one. */
+export function valueRows(database: Database) {
+  const rows = database.query("SELECT name, packing, checksum, value FROM kept_values").all();
+  return rows.flatMap((row) => rowOr(namedSchema, row) ?? []);
 }
 
 /** Within a transaction: sums all values anew; one that is damaged stays so. */
 export function resumValues(database: Database, sums: { readonly from: Sums; readonly to: Sums }): void {
-  const rows = database.query("SELECT name, packing, checksum, value FROM kept_values").all() as (Row & {
-    name: string;
-  })[];
-  for (const { name, packing, checksum, value } of rows) {
-    const text = valueText(name, packing);
-    if (sums.from.holds(checksum, value, text))
-      database.query("UPDATE kept_values SET checksum = ? WHERE name = ?").run(sums.to.of(value, text), name);
+  for (const { name, packing, checksum, value } of valueRows(database)) {
+    const summed = valueText(name, packing);
+    if (sums.from.holds(checksum, value, summed))
+      database.query("UPDATE kept_values SET checksum = ? WHERE name = ?").run(sums.to.of(value, summed), name);
   }
 }
 
@@ -69,7 +72,7 @@ export class Values {
       () => {
         const value = readValue(backing.database, name, sealer, sums);
         if (value !== "damaged") return value;
-        this.parts.quarantine(`value ${name}`, findRow(backing.database, name)?.value);
+        this.parts.quarantine(`value ${name}`, rowOr(rowSchema, findRow(backing.database, name))?.value);
         this.#delete(name);
         return undefined;
       },
@@ -99,7 +102,11 @@ export class Values {
     const backing = this.parts.backing();
     const query = "SELECT name FROM kept_values WHERE substr(name, 1, ?) = ? ORDER BY name";
     return backing.read(
-      () => (backing.database.query(query).all(prefix.length, prefix) as { name: string }[]).map(({ name }) => name),
+      () =>
+        backing.database
+          .query(query)
+          .values(prefix.length, prefix)
+          .flatMap(([name]) => (typeof name === "string" ? [name] : [])),
       () => [],
     );
   }

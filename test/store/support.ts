@@ -107,6 +107,19 @@ export class Bench implements Disposable {
     database.close();
   }
 
+  /** The same where the file may not take it. @returns whether it did. */
+  tryToSpoil(statement: string): boolean {
+    const database = new Database(this.file);
+    try {
+      database.run(statement);
+      return true;
+    } catch {
+      return false;
+    } finally {
+      database.close();
+    }
+  }
+
   closeAll(): void {
     for (const store of this.#stores) store.close();
   }
