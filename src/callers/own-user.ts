@@ -7,20 +7,17 @@
  */
 
 import * as v from "valibot";
+import { payloadOf } from "./token-claims.ts";
 
+const subjectSchema = v.object({ sub: v.string() });
 const reviewSchema = v.object({
   status: v.object({ userInfo: v.object({ username: v.string(), uid: v.optional(v.string()) }) }),
 });
 
 /** The subject of a service-account token; undefined for any other. */
-export async function serviceAccountOf(token: string): Promise<string | undefined> {
-  const { decodeJwt } = await import("jose");
-  try {
-    const { sub } = decodeJwt(token);
-    return sub?.startsWith("system:serviceaccount:") === true ? sub : undefined;
-  } catch {
-    return undefined;
-  }
+export function serviceAccountOf(token: string): string | undefined {
+  const read = v.safeParse(subjectSchema, payloadOf(token));
+  return read.success && read.output.sub.startsWith("system:serviceaccount:") ? read.output.sub : undefined;
 }
 
 /** The body of a SelfSubjectReview request. */

@@ -61,7 +61,8 @@ export function expiryMs(token: string): number | undefined {
   return read.success ? read.output.exp * 1_000 : undefined;
 }
 
-function payloadOf(token: string): unknown {
+/** The payload of a JWT, read and not verified; undefined for what is none. */
+export function payloadOf(token: string): unknown {
   if (token.length > MAX_TOKEN_LENGTH) return undefined;
   const parts = token.split(".");
   if (parts.length !== 3) return undefined;

@@ -79,11 +79,11 @@ function principalsOf(store: Store): ReadonlySet<string> {
 }
 
 /** Whom our own token makes us: it says so itself, or it is remembered, or the API server is asked once. */
-async function learnOwnUser(ground: Ground, uplink: Uplink, ownUser: { name?: string }): Promise<void> {
+function learnOwnUser(ground: Ground, uplink: Uplink, ownUser: { name?: string }): void {
   const { config, store } = ground;
   const own = config.upstream.credential;
   if (own.kind !== "token") return;
-  const known = (await serviceAccountOf(own.read())) ?? textOf(store.getValue(OWN_USER_KEY));
+  const known = serviceAccountOf(own.read()) ?? textOf(store.getValue(OWN_USER_KEY));
   if (known !== undefined) {
     ownUser.name = known;
     return;

@@ -7,6 +7,7 @@
  */
 
 import { MalformedError, type StatusFields } from "../kube/codec.ts";
+import { PROTOBUF_TYPE } from "../kube/representation.ts";
 import { statusBody } from "../kube/status.ts";
 import { StatusError } from "../kube/status-error.ts";
 import { UnreachableError, UnsaidError, UpstreamRefusedError } from "../uplink/scope-source.ts";
@@ -19,7 +20,7 @@ export function answerStatus(exchange: Exchange, status: StatusFields): void {
   const format = exchange.accepted[0]?.format ?? "json";
   const body = statusBody(status, format);
   const headers: Record<string, string | number> = {
-    "Content-Type": format === "protobuf" ? "application/vnd.kubernetes.protobuf" : "application/json",
+    "Content-Type": format === "protobuf" ? PROTOBUF_TYPE : "application/json",
     "Content-Length": body.length,
     "Cache-Control": "no-cache, private",
   };

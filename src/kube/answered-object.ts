@@ -21,7 +21,7 @@ import { jsonCodec } from "./json-codec.ts";
 import { parseText } from "./json-scan.ts";
 import { protobufMetaOf } from "./protobuf-list-reader.ts";
 import { fieldText, fieldsOf, openEnvelope } from "./protobuf-wire.ts";
-import { mediaType } from "./representation.ts";
+import { mediaType, PROTOBUF_TYPE } from "./representation.ts";
 
 /** An object, or the word that one is gone. */
 export interface AnsweredObject {
@@ -43,7 +43,7 @@ export function readAnsweredObject(contentType: string, body: Uint8Array): Answe
   const type = mediaType(contentType);
   try {
     if (type === "application/json") return readJson(body);
-    return type === "application/vnd.kubernetes.protobuf" ? readProtobuf(body) : undefined;
+    return type === PROTOBUF_TYPE ? readProtobuf(body) : undefined;
   } catch (error) {
     if (error instanceof MalformedError) return undefined;
     throw error;

@@ -26,7 +26,9 @@ export interface Representation {
   readonly asVersion: string;
 }
 
-const MEDIA_TYPES = { json: "application/json", protobuf: "application/vnd.kubernetes.protobuf" } as const;
+/** Kubernetes' protobuf, as a Content-Type. */
+export const PROTOBUF_TYPE = "application/vnd.kubernetes.protobuf";
+const MEDIA_TYPES = { json: "application/json", protobuf: PROTOBUF_TYPE } as const;
 const YAML = "application/yaml";
 const CBOR = "application/cbor";
 const PLAIN_JSON: Representation = { format: "json", as: "object", asVersion: "" };

@@ -23,6 +23,7 @@ import { jsonPatched } from "../kube/json-patch.ts";
 import { readOutline } from "../kube/protobuf-object.ts";
 import { StatusError, unavailable } from "../kube/status-error.ts";
 import { PatchError } from "../kube/patch-values.ts";
+import { PROTOBUF_TYPE } from "../kube/representation.ts";
 import { jsonMerge, strategicMerge } from "../kube/strategic-merge.ts";
 import type { Change } from "./overlay.ts";
 import { conditionsOf, valueOf } from "./overlay.ts";
@@ -92,7 +93,7 @@ function patched(write: AgentWrite, served: Fields, given: Fields | undefined): 
 
 function updated(write: AgentWrite, served: Fields, given: Fields | undefined): Wanted[] {
   const { contentType, body } = write;
-  if (contentType === "application/vnd.kubernetes.protobuf") return updatedInProtobuf(write, served, given);
+  if (contentType === PROTOBUF_TYPE) return updatedInProtobuf(write, served, given);
   if (contentType !== "application/json") throw unsupported(contentType);
   let after: Fields;
   try {

@@ -16,6 +16,7 @@
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { payloadOf } from "../callers/token-claims.ts";
 import { MalformedError } from "../kube/codec.ts";
 import { readToken, type TokenSpec } from "../kube/token-request.ts";
 import type { Store } from "../store/contract.ts";
@@ -122,14 +123,8 @@ function isMuchBetter(kept: KeptToken, stored: KeptToken, issuedAtMs: number | u
 
 /** `exp` and `iat` of a JWT; nothing is verified, the API server has just made it. */
 function timesOf(token: string): { readonly expiresAtMs: number | undefined; readonly issuedAtMs: number | undefined } {
-  try {
-    const claims = v.parse(
-      claimsSchema,
-      JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8")),
-    );
-    const ms = (seconds: number | undefined) => (seconds === undefined ? undefined : seconds * 1_000);
-    return { expiresAtMs: ms(claims.exp), issuedAtMs: ms(claims.iat) };
-  } catch {
-    return { expiresAtMs: undefined, issuedAtMs: undefined };
-  }
+  const read = v.safeParse(claimsSchema, payloadOf(token));
+  const ms = (seconds: number | undefined) => (seconds === undefined ? undefined : seconds * 1_000);
+  const { exp, iat } = read.success ? read.output : {};
+  return { expiresAtMs: ms(exp), issuedAtMs: ms(iat) };
 }

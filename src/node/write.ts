@@ -6,7 +6,7 @@
 import { MalformedError } from "../kube/codec.ts";
 import { parseExact } from "../kube/exact-json.ts";
 import { openEnvelope } from "../kube/protobuf-wire.ts";
-import { mediaType } from "../kube/representation.ts";
+import { mediaType, PROTOBUF_TYPE } from "../kube/representation.ts";
 import type { Word } from "../kube/whose-word.ts";
 import { badRequest, StatusError } from "../kube/status-error.ts";
 import type { Caller } from "../callers/identify.ts";
@@ -41,8 +41,6 @@ export interface WriteRow {
   readonly heard?: (status: number, headers: Headers) => void;
 }
 
-/** Protobuf as Kubernetes names it. */
-export const PROTOBUF = "application/vnd.kubernetes.protobuf";
 const MAX_LEARNED_BYTES = 64 * 1024;
 
 /** Passes an answer on and reads it when it came whole with 200 or 201. */
@@ -104,7 +102,7 @@ export function isAccepted(exchange: Exchange, contentType: string): boolean {
 /** What is taken for its own answer must at least be an object: the API server would refuse the rest. @throws {StatusError} 400 */
 export function requireObject(what: string, { contentType, body }: Answer): void {
   try {
-    if (contentType === PROTOBUF) return void openEnvelope(body, 0, body.length);
+    if (contentType === PROTOBUF_TYPE) return void openEnvelope(body, 0, body.length);
     const object = parseExact(body);
     if (typeof object === "object" && object !== null && !Array.isArray(object)) return;
   } catch (error) {
