@@ -9,7 +9,8 @@
  * in between is lost:
  *
  *   the value is what the agent wrote        nothing to do: it had gone up after all
- *   the value is what it was before the cut  goes up
+ *   the value is what it was before the cut, goes up
+ *   or what the agent wrote earlier in it
  *   it is another, or the UID is             dropped, and counted
  *
  * At 409 the object is read again and judged again. An answer that is lost is
@@ -48,7 +49,7 @@ export interface AgentReturnParts {
   /** The caller may not write this any more. */
   readonly onForbidden: (group: WaitingChanges) => void;
   /** Told how many were dropped and why. */
-  readonly onDropped?: (count: number, reason: DropReason) => void;
+  readonly onDropped?: (count: number, reason: DropReason, target: StatusTarget) => void;
 }
 
 /** Why a change never went up. */
@@ -156,7 +157,7 @@ export class AgentReturn {
     for (const change of group.changes) {
       const held = valueOf(object, change);
       if (saysSame(held, change.now)) there.push(change);
-      else if (saysSame(held, change.was)) todo.push(change);
+      else if (change.was.some((was) => saysSame(held, was))) todo.push(change);
       else foreign.push(change);
     }
     this.parts.overlays.settled(group, there);
@@ -169,7 +170,7 @@ export class AgentReturn {
     const { resource, namespace, name } = group;
     this.#dropped += changes.length;
     log.warn("changes of a node agent dropped", { resource, namespace, name, count: changes.length, reason });
-    onDropped?.(changes.length, reason);
+    onDropped?.(changes.length, reason, group);
     overlays.settled(group, changes);
     return "settled";
   }

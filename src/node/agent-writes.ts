@@ -59,12 +59,14 @@ export function agentRow(parts: AgentParts, write: Write): WriteRow {
       serve: async () => {
         const before = found()!;
         const sent = { ...target, ...write, verb: info.verb, subresource: info.subresource } as AgentWrite;
-        const changes = changesOf(sent, parse(before.item.bytes), givenTo(parts, write));
+        const given = givenTo(parts, write);
+        const changes = changesOf(sent, parse(before.item.bytes), given);
         const { principal } = caller;
         overlays.change(
           before,
           target,
           changes.map((change) => ({ ...change, principal, verb: sent.verb, subresource: sent.subresource })),
+          given,
         );
         const after = found();
         if (after === undefined) throw unavailable(`Cannot change ${target.resource} "${target.name}": it is gone`);

@@ -3,8 +3,11 @@
  * it, and what agents of the node changed beside that.
  *
  *   the API server's row
- *     <- status, and metadata as kubelet's status writes left it
+ *     <- status, and what kubelet's status writes changed of metadata
  *     <- each agent's change: one label, annotation or condition
+ *
+ * Of metadata only what was changed is kept: a copy's row may be of another
+ * age than kubelet's, and nobody is shown labels that it was never told.
  *
  * A change remembers what the API server's row held when it was made: at the
  * return it goes up only where that is still so.
@@ -15,7 +18,7 @@ import { EdgeError } from "../base/errors.ts";
 import type { Item } from "../kube/codec.ts";
 import { parseExact, rewritten, writeExact, type Json } from "../kube/exact-json.ts";
 import type { Fields } from "./pod-status.ts";
-import { CHANGEABLE_METADATA, refuseMisshapen, type StatusTarget } from "./status-patch.ts";
+import { refuseMisshapen, type StatusTarget } from "./status-patch.ts";
 
 /** A kept overlay that is not what was written. */
 export class OverlayDamagedError extends EdgeError {
@@ -31,8 +34,8 @@ export interface Change {
   readonly field: "labels" | "annotations" | "conditions";
   /** The label's or annotation's key, or the condition's type. */
   readonly key: string;
-  /** What the API server's row held. */
-  readonly was: Json;
+  /** What the API server's row held, and then what the agent wrote before: that may have gone up, its answer lost. */
+  readonly was: readonly Json[];
   readonly now: Json;
   /** The resource it was written to: "" for the object itself. */
   readonly subresource: "" | "status";
@@ -43,7 +46,7 @@ export interface Overlay extends StatusTarget {
   readonly uid: string;
   /** Kubelet's; undefined where it said nothing. */
   readonly status?: Fields | undefined;
-  /** Labels, annotations and finalizers as kubelet's status writes left them. */
+  /** What kubelet's status writes changed: labels and annotations by key, finalizers whole; null for what they took away. */
   readonly metadata?: Fields | undefined;
   /** True: a link returned since, and of the status only the terminal phase is remembered, until the cloud knows it too. */
   readonly isRemembered?: boolean | undefined;
@@ -72,15 +75,42 @@ export function laidOverBytes(bytes: Uint8Array, overlay: Overlay, resourceVersi
 export function shown(object: Fields, overlay: Overlay): Fields {
   let after = object;
   if (overlay.status !== undefined) {
-    const metadata: Record<string, Json> = { ...(object["metadata"] as Fields) };
-    for (const field of CHANGEABLE_METADATA) {
-      const value = overlay.metadata?.[field];
-      if (value === undefined) delete metadata[field];
-      else metadata[field] = value;
-    }
+    const metadata = withMetadata((object["metadata"] ?? {}) as Fields, overlay.metadata ?? {});
     after = { ...object, metadata, status: overlay.status };
   }
   for (const change of overlay.changes) after = withChange(after, change);
+  return after;
+}
+
+/** What a status write changed of metadata, on top of what others of them did before. */
+export function metadataChanges(known: Fields | undefined, before: Fields, after: Fields): Fields {
+  const changes: Record<string, Json> = { ...known };
+  for (const field of ["labels", "annotations"]) {
+    const [was, now] = [(before[field] ?? {}) as Fields, (after[field] ?? {}) as Fields];
+    const keys = Object.keys({ ...was, ...now }).filter((key) => was[key] !== now[key]);
+    if (keys.length === 0) continue;
+    const entries = keys.map((key): [string, Json] => [key, now[key] ?? null]);
+    changes[field] = { ...((changes[field] ?? {}) as Fields), ...Object.fromEntries(entries) };
+  }
+  const { finalizers = null } = after;
+  if (!Bun.deepEquals(before["finalizers"] ?? null, finalizers)) changes["finalizers"] = finalizers;
+  return changes;
+}
+
+function withMetadata(metadata: Fields, { labels, annotations, finalizers }: Fields): Fields {
+  const after: Record<string, Json> = { ...metadata };
+  for (const [field, changes] of [
+    ["labels", labels],
+    ["annotations", annotations],
+  ] as const)
+    if (changes !== undefined) {
+      const entries = Object.entries({ ...((after[field] ?? {}) as Fields), ...(changes as Fields) });
+      const kept = entries.filter(([, value]) => value !== null);
+      if (kept.length === 0) delete after[field];
+      else after[field] = Object.fromEntries(kept);
+    }
+  if (finalizers === null) delete after["finalizers"];
+  else if (finalizers !== undefined) after["finalizers"] = finalizers;
   return after;
 }
 
@@ -116,13 +146,20 @@ function withChange(object: Fields, { field, key, now }: Change): Fields {
 const isMap = (value: unknown): value is Fields => typeof value === "object" && value !== null && !Array.isArray(value);
 const fields = v.custom<Fields>(isMap);
 const value = v.union([v.null(), v.string(), fields]);
+const changedMap = v.record(v.string(), v.nullable(v.string()));
 const overlaySchema = v.object({
   resource: v.picklist(["pods", "nodes"]),
   namespace: v.string(),
   name: v.string(),
   uid: v.string(),
   status: v.optional(fields),
-  metadata: v.optional(fields),
+  metadata: v.optional(
+    v.object({
+      labels: v.optional(changedMap),
+      annotations: v.optional(changedMap),
+      finalizers: v.optional(v.nullable(v.array(v.string()))),
+    }),
+  ),
   isRemembered: v.optional(v.boolean()),
   changes: v.optional(
     v.array(
@@ -131,7 +168,7 @@ const overlaySchema = v.object({
         verb: v.picklist(["patch", "update"]),
         field: v.picklist(["labels", "annotations", "conditions"]),
         key: v.string(),
-        was: value,
+        was: v.array(value),
         now: value,
         subresource: v.picklist(["", "status"]),
       }),
@@ -149,7 +186,7 @@ export function overlayBytes(overlay: Overlay): Uint8Array {
 export function readOverlay(bytes: Uint8Array | undefined): Overlay {
   try {
     const overlay = v.parse(overlaySchema, bytes === undefined ? undefined : parseExact(bytes));
-    refuseMisshapen({ metadata: overlay.metadata ?? {}, status: overlay.status ?? {} });
+    refuseMisshapen({ status: overlay.status ?? {} });
     return overlay as Overlay;
   } catch {
     // The cause would quote what is kept.

@@ -30,6 +30,7 @@ import {
   keyOf,
   laidOver,
   laidOverBytes,
+  metadataChanges,
   overlayBytes,
   readOverlay,
   shown,
@@ -38,7 +39,7 @@ import {
   type Overlay,
 } from "./overlay.ts";
 import { addressesOf, differsInWords, isReady, isTerminal, type Fields } from "./pod-status.ts";
-import { CHANGEABLE_METADATA, patchedStatus, type Patch, type StatusTarget } from "./status-patch.ts";
+import { patchedStatus, type Patch, type StatusTarget } from "./status-patch.ts";
 
 interface OverlayParts {
   readonly store: Store;
@@ -57,6 +58,8 @@ export interface WaitingChanges extends StatusTarget {
 }
 
 const VALUE_PREFIX = "overlay/";
+/** Values of one key that an agent wrote before and that may have gone up. */
+const MAX_EARLIER = 4;
 /** All that agents may have changed at once. */
 const MAX_CHANGES_BYTES = 4 * 1024 * 1024;
 const SAVE_AFTER_MS = { pods: 30_000, nodes: 600_000 } as const;
@@ -123,9 +126,7 @@ export class Overlays {
     const after = patchedStatus(before, held, patch, target);
     if (Bun.deepEquals(before, after)) return found;
     const status = after["status"] as Fields;
-    const metadata = Object.fromEntries(
-      Object.entries(after["metadata"] as Fields).filter(([field]) => CHANGEABLE_METADATA.includes(field)),
-    );
+    const metadata = metadataChanges(known.metadata, before["metadata"] as Fields, after["metadata"] as Fields);
     const isUrgent =
       target.resource === "pods" && differsInWords(known.status ?? (before["status"] as Fields | undefined), status);
     const { isRemembered: _, ...others } = known;
@@ -138,13 +139,14 @@ export class Overlays {
    * Lays an agent's changes over an object of the node.
    *
    * @param found the object in the node's own copy.
+   * @param given as its writer was shown it, where that is another text: its own last write may be newer than the copy.
    * @throws {StatusError} 413 when agents have changed more than is kept.
    */
-  change({ scope }: FoundObject, target: StatusTarget, wanted: readonly Omit<Change, "was">[]): void {
+  change({ scope }: FoundObject, target: StatusTarget, wanted: readonly Omit<Change, "was">[], given?: Fields): void {
     const row = scope.row(target.namespace, target.name);
     if (row === undefined || wanted.length === 0) return;
     const known = this.#of(target, row);
-    const changes = changed(known.changes, parse(row), wanted);
+    const changes = changed(known.changes, given === undefined ? [parse(row)] : [parse(row), given], wanted);
     if (sizeOf(changes) + this.#changesBytes(keyOf(target)) > MAX_CHANGES_BYTES)
       throw new StatusError({
         code: 413,
@@ -327,15 +329,21 @@ export class Overlays {
   }
 }
 
-/** An agent's changes with those from before: one for each label, annotation or condition, the row's value as it was at first. */
-function changed(before: readonly Change[], row: Fields, wanted: readonly Omit<Change, "was">[]): Change[] {
+/** An agent's changes with those from before: one for each label, annotation or condition. */
+function changed(
+  before: readonly Change[],
+  texts: readonly Fields[],
+  wanted: readonly Omit<Change, "was">[],
+): Change[] {
   let changes = [...before];
   for (const one of wanted) {
     const isOf = ({ field, key }: Change) => field === one.field && key === one.key;
     const known = changes.find(isOf);
-    const was = known === undefined ? valueOf(row, one) : known.was;
+    const [first, ...since] = known === undefined ? texts.map((text) => valueOf(text, one)) : [...known.was, known.now];
+    const others = since.filter((value) => !Bun.deepEquals(value, first) && !Bun.deepEquals(value, one.now));
+    const was = [first!, ...others.slice(-MAX_EARLIER)];
     changes = changes.filter((change) => !isOf(change));
-    if (!Bun.deepEquals(was, one.now)) changes.push({ ...one, was });
+    if (was.length > 1 || !Bun.deepEquals(first, one.now)) changes.push({ ...one, was });
   }
   return changes;
 }

@@ -26,7 +26,7 @@ export interface Patch {
 }
 
 /** What a status write may change of metadata. */
-export const CHANGEABLE_METADATA: readonly string[] = ["labels", "annotations", "finalizers"];
+const CHANGEABLE_METADATA: readonly string[] = ["labels", "annotations", "finalizers"];
 const KINDS = { pods: "Pod", nodes: "Node" } as const;
 const STRATEGIC = "application/strategic-merge-patch+json";
 const MERGE = "application/merge-patch+json";

@@ -20,6 +20,8 @@ export interface Version {
   readonly value: string;
   /** More fields, as JSON without braces; "" for none. */
   readonly extra: string;
+  /** Its one annotation; "" for none. Stays when a write does not name it. */
+  readonly note: string;
 }
 
 interface Change {
@@ -109,7 +111,8 @@ export class ApiServer {
     resource: string,
     namespace: string,
     name: string,
-    fields: { readonly app: string; readonly node: string; readonly extra?: string } | undefined,
+    fields:
+      { readonly app: string; readonly node: string; readonly extra?: string; readonly note?: string } | undefined,
   ): void {
     const key = keyOf({ namespace, name });
     const before = this.#now.at(resource, this.revision).get(key);
@@ -125,6 +128,7 @@ export class ApiServer {
             uid: before?.uid ?? `uid-${++this.#uid}`,
             revision,
             extra: "",
+            note: before?.note ?? "",
             ...fields,
             value: `${this.#timelines.length}.${revision}`,
           };
@@ -294,9 +298,10 @@ function splitToken(token: string): [number, string] {
   return [Number(token.slice(0, at)), token.slice(at + 1)];
 }
 
-function bareText({ namespace, name, uid, revision, app, node, value, extra }: Version): string {
+function bareText({ namespace, name, uid, revision, app, node, value, extra, note }: Version): string {
   const place = namespace === "" ? "" : `"namespace":"${namespace}",`;
-  return `{"metadata":{"name":"${name}",${place}"uid":"${uid}","resourceVersion":"${revision}","labels":{"app":"${app}"}},"spec":{"nodeName":"${node}"},"value":"${value}"${extra === "" ? "" : `,${extra}`}}`;
+  const annotations = note === "" ? "" : `,"annotations":{"note":"${note}"}`;
+  return `{"metadata":{"name":"${name}",${place}"uid":"${uid}","resourceVersion":"${revision}","labels":{"app":"${app}"}${annotations}},"spec":{"nodeName":"${node}"},"value":"${value}"${extra === "" ? "" : `,${extra}`}}`;
 }
 
 function objectText(version: Version): string {

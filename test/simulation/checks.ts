@@ -124,7 +124,7 @@ export class Checks {
       const belief: Belief = new Map();
       for (const { meta, bytes } of snapshot.items()) {
         const { value } = JSON.parse(Buffer.from(bytes).toString("utf8"));
-        belief.set(keyOf(meta), { ...meta, revision: Number(meta.resourceVersion), value, body: "" });
+        belief.set(keyOf(meta), { ...meta, revision: Number(meta.resourceVersion), value, body: "", note: "" });
       }
       this.complete("P3", identity, belief, Number(listed.resourceVersion), `rows ${when}`);
     }

@@ -13,6 +13,7 @@ import * as errors from "../../src/cache/scope-errors.ts";
 import * as answers from "../../src/uplink/read-answer.ts";
 import * as source from "../../src/uplink/scope-source.ts";
 import * as scopes from "../../src/cache/scopes.ts";
+import * as agents from "../../src/node/agent-return.ts";
 import * as overlays from "../../src/node/overlays.ts";
 import * as reconnect from "../../src/node/reconnect.ts";
 
@@ -20,6 +21,7 @@ import * as reconnect from "../../src/node/reconnect.ts";
 export interface Code {
   readonly Scopes: typeof scopes.Scopes;
   readonly Overlays: typeof overlays.Overlays;
+  readonly AgentReturn: typeof agents.AgentReturn;
   readonly Reconnect: typeof reconnect.Reconnect;
   readonly UnreachableError: typeof source.UnreachableError;
   readonly UpstreamRefusedError: typeof source.UpstreamRefusedError;
@@ -37,7 +39,7 @@ export interface Edit {
 }
 
 /** The code as it is. */
-export const soundCode: Code = { ...errors, ...answers, ...source, ...scopes, ...overlays, ...reconnect };
+export const soundCode: Code = { ...errors, ...answers, ...source, ...scopes, ...overlays, ...agents, ...reconnect };
 
 /** The code with edits; the rest of src is shared with the sound one. */
 export async function editedCode(edits: readonly Edit[]): Promise<Code> {
@@ -67,6 +69,7 @@ export async function editedCode(edits: readonly Edit[]): Promise<Code> {
       ...((await load("uplink/scope-source.ts")) as typeof source),
       ...((await load("cache/scopes.ts")) as typeof scopes),
       ...((await load("node/overlays.ts")) as typeof overlays),
+      ...((await load("node/agent-return.ts")) as typeof agents),
       ...((await load("node/reconnect.ts")) as typeof reconnect),
     };
   } finally {

@@ -21,6 +21,8 @@ import { MalformedError } from "../../src/kube/codec.ts";
 import { compareResourceVersions } from "../../src/kube/resource-version.ts";
 import { StatusError, resourceVersionTooLarge, unavailable } from "../../src/kube/status-error.ts";
 import { Link } from "../../src/uplink/link.ts";
+import type { AgentReturn, DropReason } from "../../src/node/agent-return.ts";
+import type { WaitingChanges } from "../../src/node/overlays.ts";
 import type { NodeWord, Reconnect } from "../../src/node/reconnect.ts";
 import type { ScopeIdentity, Store } from "../../src/store/contract.ts";
 import { nameOf } from "./checks.ts";
@@ -48,6 +50,8 @@ export interface ReadObject {
   readonly value: string;
   /** A status, or endpoints, as JSON; "" for none. */
   readonly body: string;
+  /** Its annotation; "" for none. */
+  readonly note: string;
   /** When it was asked for, as `nextOrder` counts; undefined for what was not. */
   readonly asked?: number;
 }
@@ -84,6 +88,10 @@ export interface ProcessParts {
   readonly limits: ScopeLimits;
   /** Whose node this is; overlays and the order of the return are for it alone. Default: nobody's. */
   readonly node?: { readonly principal: string; readonly name: string };
+  /** A write of an agent as it reaches the API server at the return. */
+  readonly agentWrites?: (group: WaitingChanges, body: string) => { readonly status: number; readonly text: string };
+  /** An agent's change never goes up. */
+  readonly onAgentDropped?: (reason: DropReason, target: StatusTarget) => void;
   /** A scope lists upstream, and what it held then. */
   readonly onScopeList: (identity: ScopeIdentity, held: string | undefined) => void;
   /** An answer that is no answer: an exception nobody expected. */
@@ -154,12 +162,14 @@ export class NodeProcess {
     if (node !== undefined) {
       const shared = { scopes: this.scopes, clock: this.#clock, log: silentLog };
       this.overlays = new code.Overlays({ ...shared, store: this.store });
+      const agents = this.#agentsReturn(this.overlays, node);
       this.#reconnect = new code.Reconnect({
         ...shared,
         link: this.link,
         overlays: this.overlays,
         node: () => node,
         askNode: (name, signal) => this.#askNode(node.principal, name, signal),
+        agentsReturn: (signal) => agents.sendUp(signal),
         afterwards: async () => parts.trace(() => "the return is complete"),
       });
       this.overlays.start();
@@ -309,6 +319,88 @@ export class NodeProcess {
       const text = await this.#whole(answer);
       if (answer.status !== 200) throw new LocalError(answer.status, text);
       return undefined;
+    });
+  }
+
+  #agentsReturn(overlays: Overlays, node: { readonly principal: string; readonly name: string }): AgentReturn {
+    const { code, network } = this.parts;
+    const identityOf = (principal: string, resource: string): ScopeIdentity => {
+      const any = { namespace: "", fieldSelector: "", labelSelector: "", representation: "json" };
+      return { principal, group: "", version: "v1", resource, ...any };
+    };
+    return new code.AgentReturn({
+      overlays,
+      clock: this.#clock,
+      log: silentLog,
+      isOnline: () => this.link.isOnline(),
+      ownNode: () => node,
+      hasCredential: (principal) => this.#credentials.has(principal),
+      read: async ({ resource, namespace, name }, signal) => {
+        try {
+          const identity = identityOf(node.principal, resource);
+          const answer = await this.#ask(signal, () => network.get(identity, namespace, name, signal), false);
+          if (answer.status === 404) return { kind: "gone" };
+          return answer.status === 200 ? { kind: "there", bytes: Buffer.from(await this.#whole(answer)) } : undefined;
+        } catch {
+          return undefined;
+        }
+      },
+      write: async (group, body, signal) => {
+        try {
+          const apply = () => this.parts.agentWrites!(group, body);
+          const identity = identityOf(group.principal, group.resource);
+          const answer = await this.#ask(signal, () => network.write(identity, apply, signal), false);
+          await this.#whole(answer);
+          if (answer.status === 200) return "done";
+          return answer.status === 409 ? "conflict" : answer.status === 404 ? "refused" : "later";
+        } catch {
+          return "later";
+        }
+      },
+      onForbidden: () => {},
+      onDropped: (_count, reason, target) => this.parts.onAgentDropped?.(reason, target),
+    });
+  }
+
+  /**
+   * An agent annotates a pod: at the API server, or over the node's copy.
+   *
+   * @returns the object and the revision of the row beneath, if it was answered here.
+   */
+  annotate(
+    principal: string,
+    node: ScopeIdentity,
+    target: StatusTarget & { readonly uid: string },
+    note: string,
+    apply: () => { readonly status: number; readonly text: string },
+  ): Promise<{ readonly object: ReadObject; readonly row: number } | undefined> {
+    return this.#local(principal, async () => {
+      const where = { principal: node.principal, group: "", version: "v1", ...target };
+      const found = () => this.scopes.findObject(where, [{ format: "json", as: "object", asVersion: "" }]);
+      const asker = { ...node, principal };
+      const answer = await this.#forward(
+        (signal) => this.parts.network.write(asker, apply, signal),
+        () => found() !== undefined,
+        true,
+      );
+      if (answer !== "fallback") {
+        const text = await this.#whole(answer);
+        if (answer.status !== 200) throw new LocalError(answer.status, text);
+        return undefined;
+      }
+      const before = found()!;
+      if (before.item.meta.uid !== target.uid) throw new LocalError(409, "another UID");
+      const row = Number(before.scope.row(target.namespace, target.name)!.meta.resourceVersion);
+      const change = {
+        principal,
+        verb: "patch",
+        field: "annotations",
+        key: "note",
+        now: note,
+        subresource: "",
+      } as const;
+      this.overlays!.change(before, target, [change]);
+      return { object: readObject(parse(found()!.item.bytes)), row };
     });
   }
 
@@ -545,6 +637,7 @@ interface Parsed {
     readonly name: string;
     readonly uid: string;
     readonly resourceVersion: string;
+    readonly annotations?: { readonly note?: string };
   };
   readonly value: string;
   readonly status?: object;
@@ -553,9 +646,9 @@ interface Parsed {
 
 /** The fields of an object that the checks look at. */
 export function readObject({ metadata, value, status, endpoints }: Parsed): ReadObject {
-  const { namespace = "", name, uid, resourceVersion } = metadata;
+  const { namespace = "", name, uid, resourceVersion, annotations } = metadata;
   const body = JSON.stringify(status ?? endpoints) ?? "";
-  return { namespace, name, uid, revision: Number(resourceVersion), value, body };
+  return { namespace, name, uid, revision: Number(resourceVersion), value, body, note: annotations?.note ?? "" };
 }
 
 function readList(list: {

@@ -48,9 +48,19 @@ interface Status {
   readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[];
 }
 
+/** What an agent wrote of one UID while cut. */
+export interface Noted {
+  /** Every note it wrote here; no two are alike. */
+  readonly said: Set<string>;
+  /** What a reader must find while cut; undefined once the cloud has spoken. */
+  standing: string | undefined;
+  standingSince: number;
+}
+
 /** Checks that know of overlays. */
 export class OverlayChecks extends Checks {
   readonly records = new Map<string, Told>();
+  readonly notes = new Map<string, Noted>();
   /** Whether the link is lost, as Holdfast sees it. */
   isCut: () => boolean = () => false;
   /** Whether the return has been complete for a while. */
@@ -86,8 +96,10 @@ export class OverlayChecks extends Checks {
     const record = this.records.get(item.uid);
     const isOwed = isNow && (record?.standingSince ?? 0) <= (item.asked ?? Number.POSITIVE_INFINITY);
     const isStatus = row.resource === "pods" || row.resource === "nodes";
+    this.#noted(row, item, name, isNow);
     if (item.revision < LOCAL) {
-      if (item.body !== bodyOf(row)) this.fail("P1", `${name} is edited under the cloud's resourceVersion`);
+      if (item.body !== bodyOf(row) || item.note !== row.note)
+        this.fail("P1", `${name} is edited under the cloud's resourceVersion`);
       const isShown = record?.standing === undefined || (JSON.parse(item.body) as Status).mark === record.standing.mark;
       if (isOwed && isStatus && this.isCut() && !isShown) this.fail("P2", `${name} does not show what kubelet wrote`);
     } else {
@@ -117,9 +129,21 @@ export class OverlayChecks extends Checks {
     return new OverlayWatchCheck(this, identity, options);
   }
 
+  /** An agent's note is the row's, or one that it wrote here; while cut the last one. */
+  #noted(row: Version, { uid, note, asked }: ReadObject, name: string, isNow: boolean): void {
+    const noted = this.notes.get(uid);
+    if (note !== row.note && noted?.said.has(note) !== true)
+      this.fail("P1", `${name} shows the note "${note}", which nobody wrote`);
+    const isOwed = isNow && this.isCut() && (noted?.standingSince ?? 0) <= (asked ?? Number.POSITIVE_INFINITY);
+    if (isOwed && noted?.standing !== undefined && note !== noted.standing)
+      this.fail("P2", `${name} shows the note "${note}", the agent wrote "${noted.standing}"`);
+  }
+
   #edited(row: Version, item: ReadObject, record: Told | undefined, name: string, isOwed: boolean): void {
     const status = JSON.parse(item.body) as Status;
     const cloud = JSON.parse(bodyOf(row)) as Status;
+    const isOwedStatus = isOwed && this.isCut() && record?.standing !== undefined;
+    if (item.body === bodyOf(row) && (!isOwedStatus || status.mark === record.standing!.mark)) return;
     const said = record?.said.get(status.mark ?? -1);
     if (said === undefined || record === undefined)
       return this.fail("P1", `${name}: kubelet never said mark ${status.mark}`);

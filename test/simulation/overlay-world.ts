@@ -12,6 +12,7 @@
  */
 
 import type { Scope } from "../../src/cache/scope.ts";
+import type { WaitingChanges } from "../../src/node/overlays.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { ApiServer, keyOf, type Version } from "./api-server.ts";
 import { nameOf } from "./checks.ts";
@@ -26,6 +27,7 @@ import type { Outcome, WorldOptions } from "./world.ts";
 
 const STEP_WEIGHTS = {
   sync: 26,
+  annotate: 9,
   cloud: 14,
   wait: 20,
   cut: 8,
@@ -42,6 +44,7 @@ const STEP_WEIGHTS = {
 } as const;
 
 const KUBELET = "certificate:n1";
+const AGENT = "serviceaccount:kube-system:agent:1";
 const NODE = "n1";
 /** By then a return is complete: 5 s for the node, 3 s for its copies, 3 s for the others. */
 const RETURN_MS = 20_000;
@@ -76,6 +79,13 @@ class OverlayWorld {
   readonly #saidAtMs = new Map<string, number>();
   readonly #isUrgent = new Set<string>();
   readonly #inFlight = new Set<string>();
+  /** What the agent said last of a pod while cut, of which row, and of which it first did so without having it sent. */
+  readonly #agentSaid = new Map<string, { readonly note: string; readonly row: number; readonly since: number }>();
+  /** When somebody else last changed a note, by UID. */
+  readonly #foreignNoteAt = new Map<string, number>();
+  readonly #sentNotes = new Set<string>();
+  /** The agent was not heard for an hour of the return: what it said may be dropped. */
+  #isAgentGivenUp = false;
   #process!: NodeProcess;
   #onlineSinceMs = Number.POSITIVE_INFINITY;
   /** The cloud's revision when the link came back. */
@@ -188,6 +198,14 @@ class OverlayWorld {
         bookmarkIntervalMs: 45_000,
       },
       node: { principal: KUBELET, name: NODE },
+      agentWrites: (group, body) => this.#agentApplied(group, body),
+      onAgentDropped: (reason, { namespace, name }) => {
+        this.#count(`agent: dropped, ${reason}`);
+        if (reason === "its writer was not heard again") this.#isAgentGivenUp = true;
+        // Its own note of just before the cut, which no copy had: here nobody keeps own writes.
+        const known = this.#find("pods", namespace, name);
+        if (known?.note.startsWith("agent-") === true) this.#agentSaid.delete(known.uid);
+      },
       onScopeList: (identity, held) => this.#checks.scopeLists(identity, held),
       onInternalError: (error) => this.#checks.fail("answers", `internal error: ${String(error)}`),
       count: (what) => this.#count(what),
@@ -201,6 +219,7 @@ class OverlayWorld {
       this.#returnRevision = this.#server.revision;
       this.#followedAtReturn = new Set([...process.scopes.all()].filter(({ isFollowing }) => isFollowing));
       for (const told of this.#checks.records.values()) told.standing = undefined;
+      for (const noted of this.#checks.notes.values()) noted.standing = undefined;
       // Kubelet writes at any moment, also in the first of the return.
       if (this.#random.chance(0.6)) this.#sync();
     });
@@ -214,6 +233,8 @@ class OverlayWorld {
       case "sync":
         for (let i = random.between(1, 3); i > 0; i--) this.#sync();
         return;
+      case "annotate":
+        return this.#annotate();
       case "cloud":
         for (let i = random.between(1, 4); i > 0; i--) this.#cloud();
         return;
@@ -267,7 +288,11 @@ class OverlayWorld {
     const fields = { app: random.pick(["x", "y"]), node: random.chance(0.8) ? NODE : "n2" };
     const fresh = { ...fields, extra: statusText(undefined, 0) };
     if (known === undefined) this.#server.write("pods", namespace, name, fresh);
-    else if (random.chance(0.6)) this.#changeCondition(known);
+    else if (random.chance(0.15)) {
+      const note = `cloud-${this.#server.revision + 1}`;
+      this.#server.write("pods", namespace, name, fieldsOf(known, note));
+      this.#foreignNoteAt.set(known.uid, this.#server.revision);
+    } else if (random.chance(0.6)) this.#changeCondition(known);
     else {
       this.#server.write("pods", namespace, name, undefined);
       if (random.chance(0.5)) this.#server.write("pods", namespace, name, fresh);
@@ -301,6 +326,75 @@ class OverlayWorld {
 
   #find(resource: string, namespace: string, name: string): Version | undefined {
     return this.#server.objects(resource).find((other) => keyOf(other) === keyOf({ namespace, name }));
+  }
+
+  // ---- the agent ----
+
+  /** A plugin wires a pod again and writes it down. */
+  #annotate(): void {
+    const seen = [...this.#pods.belief.values()];
+    if (seen.length === 0) return;
+    const { namespace, name, uid } = this.#random.pick(seen);
+    const note = `agent-${++this.#mark}`;
+    const process = this.#process;
+    const target = { resource: "pods", namespace, name, uid } as const;
+    const apply = () => {
+      const known = this.#find("pods", namespace, name);
+      if (known?.uid !== uid) return { status: 409, text: '{"kind":"Status","code":409}' };
+      this.#server.write("pods", namespace, name, fieldsOf(known, note));
+      return { status: 200, text: this.#server.get(this.#pods.identity, namespace, name)! };
+    };
+    const noted = this.#checks.notes.get(uid) ?? { said: new Set(), standing: undefined, standingSince: 0 };
+    this.#checks.notes.set(uid, noted);
+    noted.said.add(note);
+    process.remember(AGENT);
+    process.annotate(AGENT, this.#pods.identity, target, note, apply).then(
+      (here) => {
+        this.#count(here === undefined ? "agent: forwarded" : "agent: overlaid");
+        this.#say(() => `the agent noted ${note} of ${namespace}/${name} ${here === undefined ? "up" : "here"}`);
+        if (here === undefined) {
+          const { revision } = this.#server;
+          return void this.#agentSaid.set(uid, { note, row: revision, since: revision });
+        }
+        const { object, row } = here;
+        // What it said before and has not gone up yet was of an older row: who changed the note since is not overruled.
+        const before = this.#agentSaid.get(uid);
+        const isWaiting = before !== undefined && !this.#sentNotes.has(before.note);
+        this.#agentSaid.set(uid, { note, row, since: isWaiting ? Math.min(before.since, row) : row });
+        if (object.note !== note)
+          this.#checks.fail("P2", `the agent noted ${note} of ${uid} and was shown ${object.note}`);
+        if (process.link.isOnline()) return;
+        noted.standing = note;
+        noted.standingSince = nextOrder();
+      },
+      (error: unknown) => {
+        // Whether it was carried out is not known.
+        this.#agentSaid.delete(uid);
+        this.#excused(error);
+      },
+    );
+  }
+
+  /** What the agent wrote while cut, as it reaches the API server. */
+  #agentApplied({ namespace, name, uid, changes }: WaitingChanges, body: string) {
+    const conflict = { status: 409, text: '{"kind":"Status","code":409}' };
+    const { metadata } = JSON.parse(body) as {
+      readonly metadata: { readonly uid: string; readonly resourceVersion: string };
+    };
+    const known = this.#find("pods", namespace, name);
+    if (known === undefined) return { status: 404, text: '{"kind":"Status","code":404}' };
+    if (known.uid !== metadata.uid || String(known.revision) !== metadata.resourceVersion) return conflict;
+    const note = String(changes.find(({ key }) => key === "note")!.now);
+    if (this.#sentNotes.has(note)) this.#checks.fail("answers", `the agent's note ${note} went up twice`);
+    this.#sentNotes.add(note);
+    const said = this.#agentSaid.get(uid);
+    const isForeign = said !== undefined && (this.#foreignNoteAt.get(uid) ?? 0) > said.row;
+    // Of its own notes the last one stands, also where it went up by another way.
+    const isOlder = known.note.startsWith("agent-") && Number(known.note.slice(6)) > Number(note.slice(6));
+    if (isOlder || (isForeign && known.note.startsWith("cloud-")))
+      this.#checks.fail("P2", `the agent's note ${note} went up over ${known.note}`);
+    this.#server.write("pods", namespace, name, fieldsOf(known, note));
+    return { status: 200, text: this.#server.get(this.#pods.identity, namespace, name)! };
   }
 
   // ---- kubelet ----
@@ -494,6 +588,7 @@ class OverlayWorld {
   /** The link is well: everybody comes to know the cloud, and the cloud what kubelet says. */
   #clear(): void {
     this.#say(() => "the link is well again");
+    this.#process.remember(AGENT);
     this.#network.heal();
     this.#wait(300_000);
     for (let round = 0; round < 3 && this.#isGoingOn(); round++) {
@@ -516,6 +611,13 @@ class OverlayWorld {
       const said = this.#own.get(pod.uid);
       if (said !== undefined && (JSON.parse(bodyOf(pod)) as Status).mark !== said.mark)
         this.#checks.fail("answers", `in the end the cloud does not know what kubelet says of ${keyOf(pod)}`);
+      const noted = this.#agentSaid.get(pod.uid);
+      const isOverruled = noted === undefined || (this.#foreignNoteAt.get(pod.uid) ?? 0) > noted.since;
+      if (!isOverruled && !this.#isAgentGivenUp && pod.note !== noted.note)
+        this.#checks.fail(
+          "answers",
+          `in the end ${keyOf(pod)} has the note "${pod.note}", the agent wrote "${noted.note}"`,
+        );
     }
   }
 
@@ -534,6 +636,11 @@ interface Status {
   readonly podIP?: string;
   readonly mark?: number;
   readonly conditions: readonly { readonly type: string; readonly status: string; readonly message?: string }[];
+}
+
+/** What a write of the note alone leaves of an object. */
+function fieldsOf({ app, node, extra }: Version, note: string) {
+  return { app, node, extra, note };
 }
 
 /** A status as the API server keeps it: kubelet's part, and a condition of the cloud's own. */

@@ -378,6 +378,69 @@ export const plantedFaults: readonly PlantedFault[] = [
     ],
   },
   {
+    name: "kubelet's labels and annotations are laid over another's older copy",
+    breaks: ["P1"],
+    isKubelets: true,
+    edits: [
+      {
+        file: "node/overlays.ts",
+        text: `metadataChanges(known.metadata, before["metadata"] as Fields, after["metadata"] as Fields)`,
+        by: `{ annotations: (after["metadata"] as Fields)["annotations"] ?? {} }`,
+      },
+    ],
+  },
+  {
+    name: "an agent's change is dropped at a restart",
+    breaks: ["P2", "answers"],
+    isKubelets: true,
+    edits: [
+      {
+        file: "node/overlay.ts",
+        text: "return overlay as Overlay;",
+        by: "return { ...overlay, changes: [] } as Overlay;",
+      },
+    ],
+  },
+  {
+    name: "an agent's change goes up over somebody else's",
+    breaks: ["P2", "answers"],
+    isKubelets: true,
+    edits: [
+      {
+        file: "node/agent-return.ts",
+        text: "else if (change.was.some((was) => saysSame(held, was))) todo",
+        by: "else if (true) todo",
+      },
+    ],
+  },
+  {
+    name: "an agent's change is sent again though it had gone up",
+    breaks: ["answers"],
+    isKubelets: true,
+    edits: [
+      { file: "node/agent-return.ts", text: "if (saysSame(held, change.now)) there", by: "if (false) there" },
+      {
+        file: "node/agent-return.ts",
+        text: "else if (change.was.some((was) => saysSame(held, was))) todo",
+        by: "else if (true) todo",
+      },
+      { file: "node/agent-return.ts", text: "        this.parts.overlays.settled(group, todo);\n", by: "" },
+    ],
+  },
+  {
+    name: "an agent's change is forgotten at the return",
+    breaks: ["answers"],
+    isKubelets: true,
+    edits: [
+      {
+        file: "node/overlays.ts",
+        text: "const { status, metadata: _, isRemembered: __, ...others } = overlay;",
+        by: "const { status, metadata: _, isRemembered: __, ...rest } = overlay; const others = { ...rest, changes: [] };",
+      },
+      { file: "node/reconnect.ts", text: "agentsReturn?.(signal)", by: "Promise.resolve()" },
+    ],
+  },
+  {
     name: "a patch takes the cloud's own conditions away",
     breaks: ["P1"],
     isKubelets: true,
