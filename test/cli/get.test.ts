@@ -139,7 +139,10 @@ describe("holdfast get", () => {
     await bench.edge.client.get("/api/v1/namespaces/shop/pods?labelSelector=app%3Dweb");
     await bench.edge.restart();
     bench.apiServer.remove("Pod", "shop", "web-0");
-    await bench.edge.client.get("/api/v1/pods");
+    await eventually(
+      async () => (await bench.edge.client.get("/api/v1/pods")).json().items,
+      (items) => items.length === 1,
+    );
     await cut(bench.apiServer, bench.edge);
     expect((await bench.get("pods", "-A", "-o", "name")).stdout).toBe("pod/db-0\n");
   });
