@@ -5,10 +5,12 @@
  * made shortly before stands, as long as kubelet's own webhook cache would
  * hold it: two minutes for a token, five for "allowed", half a minute for
  * "denied". In memory only: a decision must not outlive the process that heard
- * it. The request is kept as a keyed hash, for a TokenReview carries a token.
+ * it, except the yes to a caller's question about itself (self-reviews.ts). The
+ * request is kept as a keyed hash, for a TokenReview carries a token.
  */
 
 import type { Clock } from "../base/clock.ts";
+import { SELF_REVIEWS, type SelfReviews } from "./self-reviews.ts";
 import { fieldsOf, MAGIC, openEnvelope } from "../kube/protobuf-wire.ts";
 
 /** A remembered answer. */
@@ -32,7 +34,7 @@ export const REVIEWS: ReadonlySet<string> = new Set([
   "tokenreviews",
   "subjectaccessreviews",
   "localsubjectaccessreviews",
-  "selfsubjectaccessreviews",
+  ...SELF_REVIEWS,
 ]);
 
 const TTL_MS = { token: 120_000, allowed: 300_000, denied: 30_000 } as const;
@@ -45,25 +47,29 @@ export class ReviewMemory {
   constructor(
     private readonly clock: Clock,
     private readonly keyedHash: (text: string) => string,
+    private readonly selfReviews?: SelfReviews,
   ) {}
 
   /** Notes the API server's answer to a question. */
   remember(question: ReviewQuestion, decision: Decision): void {
-    const ttlMs =
-      question.resource === "tokenreviews" ? TTL_MS.token : isAllowed(decision) ? TTL_MS.allowed : TTL_MS.denied;
+    const isYes = question.resource === "selfsubjectrulesreviews" || isAllowed(decision);
+    const ttlMs = question.resource === "tokenreviews" ? TTL_MS.token : isYes ? TTL_MS.allowed : TTL_MS.denied;
     if (this.#decisions.size >= MAX_DECISIONS) this.#decisions.delete(this.#decisions.keys().next().value!);
     const key = this.#key(question);
     this.#decisions.delete(key);
     this.#decisions.set(key, { ...decision, untilMs: this.clock.monotonicMs() + ttlMs });
+    if (!SELF_REVIEWS.has(question.resource)) return;
+    if (isYes) this.selfReviews?.keep(key, question.principal, question.body, decision);
+    else this.selfReviews?.drop(key);
   }
 
   /** The decision that still stands. */
   recall(question: ReviewQuestion): Decision | undefined {
     const key = this.#key(question);
     const decision = this.#decisions.get(key);
-    if (decision === undefined || decision.untilMs > this.clock.monotonicMs()) return decision;
+    if (decision !== undefined && decision.untilMs > this.clock.monotonicMs()) return decision;
     this.#decisions.delete(key);
-    return undefined;
+    return SELF_REVIEWS.has(question.resource) ? this.selfReviews?.find(key) : undefined;
   }
 
   #key({ principal, path, accept, contentType, body }: ReviewQuestion): string {

@@ -5,6 +5,7 @@
 import type { Forwarder } from "../front/forward.ts";
 import type { CopyServer } from "../front/serve.ts";
 import { ReviewMemory } from "../callers/review-memory.ts";
+import { SelfReviews, type ReviewedCopies } from "../callers/self-reviews.ts";
 import { EventRing } from "../node/event-ring.ts";
 import { NodeLease } from "../node/node-lease.ts";
 import { NodeWrites } from "../node/node-writes.ts";
@@ -77,7 +78,7 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
       events,
       rights,
       tokens,
-      reviews: new ReviewMemory(clock, (text) => store.keyedHash(text)),
+      reviews: new ReviewMemory(clock, (text) => store.keyedHash(text), new SelfReviews(store, hasCopyIn(scopes))),
       lease: new NodeLease(store, clock, config.limits.leaseIntervalMs),
       registration,
     });
@@ -143,4 +144,17 @@ function buildReconnect(
         return sendEvent(upstream, credential, event, signal);
       }),
   });
+}
+
+/** Whether a caller has a copy of what it was told it may read. */
+function hasCopyIn(scopes: Copies["scopes"]): (principal: string, about: ReviewedCopies) => boolean {
+  const isAny = (asked: string, kept: string) => asked === "*" || asked === kept;
+  return (principal, { group, resource, namespace }) => {
+    for (const { identity, listed } of scopes.all()) {
+      if (identity.principal !== principal || listed === undefined) continue;
+      const isPlace = namespace === "" || identity.namespace === "" || identity.namespace === namespace;
+      if (isPlace && isAny(group, identity.group) && isAny(resource, identity.resource)) return true;
+    }
+    return false;
+  };
 }

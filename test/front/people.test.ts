@@ -129,3 +129,26 @@ describe("who gets no answer is told what it was about and what is kept", () => 
     expect([reply.status, reply.json().message]).toEqual([503, message]);
   });
 });
+
+test("who was told that it may read what is kept is told so while cut, after a restart too; who was not is not", async () => {
+  await using apiServer = await startApiServer({ objects: [configMap("a")] });
+  await using edge = await startEdge({ apiServer });
+  const mayList = (resource: string) =>
+    edge.client.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({
+        kind: "SelfSubjectAccessReview",
+        apiVersion: "authorization.k8s.io/v1",
+        spec: { resourceAttributes: { verb: "list", resource, namespace: "shop" } },
+      }),
+    });
+  await edge.client.get(LIST);
+  const online = await mayList("configmaps");
+  expect(online.json().status.allowed).toBe(true);
+  await mayList("secrets");
+  await cut(apiServer, edge);
+  await edge.restart();
+  expect((await mayList("configmaps")).body.equals(online.body)).toBe(true);
+  // Nothing of secrets is kept: what may be read of them is nothing.
+  expect((await mayList("secrets")).status).toBe(503);
+});
