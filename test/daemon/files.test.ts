@@ -58,7 +58,8 @@ describe("a CA that is renewed, old and new side by side, then new alone", () =>
     expect(await statusOf(edge, before!)).toBe(200);
     writeFileSync(caFile, authorities[1]!.certPem);
     await eventually(
-      () => statusOf(edge, before!),
+      // One that is open when the CA changes is let go in the middle of what it asks.
+      () => statusOf(edge, before!).catch(() => 0),
       (status) => status === 401,
     );
     expect(await statusOf(edge, after!)).toBe(200);
