@@ -180,12 +180,11 @@ export interface Copy {
   /** Queues one event's effect. Same bytes as stored: only the resourceVersion moves. Without a list nothing is written. */
   put(item: Item, resourceVersion: string, nowMs: number): void;
   delete(item: Item, resourceVersion: string, nowMs: number): void;
-  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That a list's difference was told to its end, or that it is withheld, is held back for a second. */
+  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That it is withheld is held back for a second. */
   touch(state: {
     readonly resourceVersion?: string;
     readonly lastContactMs?: number;
     readonly lastUsedMs?: number;
-    readonly isPartlyTold?: false;
     readonly isWithheld?: boolean;
   }): void;
   get(namespace: string, name: string): Item | undefined;

@@ -214,7 +214,7 @@ class CommittingCopy implements Copy, Row {
     this.parts.changed(this);
   }
 
-  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold, isWithheld }: Parameters<Copy["touch"]>[0]): void {
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isWithheld }: Parameters<Copy["touch"]>[0]): void {
     this.#checkAlive();
     if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
     if (isWithheld !== undefined) this.isWithheld = isWithheld;
@@ -223,12 +223,8 @@ class CommittingCopy implements Copy, Row {
         ...this.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
-        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
-    this.parts.touched(
-      this,
-      isPartlyTold === undefined && isWithheld === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS,
-    );
+    this.parts.touched(this, isWithheld === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS);
   }
 
   get(namespace: string, name: string): Item | undefined {

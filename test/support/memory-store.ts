@@ -125,7 +125,7 @@ class MemoryCopy implements Copy {
     this.#moved(item, this.listed, resourceVersion, nowMs);
   }
 
-  touch({ resourceVersion, lastContactMs, lastUsedMs, isPartlyTold, isWithheld }: Parameters<Copy["touch"]>[0]): void {
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isWithheld }: Parameters<Copy["touch"]>[0]): void {
     this.#checkAlive();
     if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
     if (isWithheld !== undefined) this.isWithheld = isWithheld;
@@ -134,7 +134,6 @@ class MemoryCopy implements Copy {
         ...this.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
-        ...(isPartlyTold === undefined ? {} : { isPartlyTold }),
       };
   }
 
