@@ -13,7 +13,7 @@ import { sealingFinding } from "./state.ts";
 /** The conditions that can be read off at any time; what happens is raised where it happens. */
 export function watchConditions(ground: Ground, { uplink, copies, node }: FrontGround, front: Front): void {
   const { clock, conditions, store } = ground;
-  conditions.watch("StoreInMemory", () => storeFinding(store.status()));
+  conditions.watch("StoreInMemory", () => (store.isOthers ? undefined : storeFinding(store.status())));
   conditions.watch("CredentialRefused", () =>
     node.reconnect.isRefused || uplink.isRefused() ? CREDENTIAL_REFUSED : undefined,
   );

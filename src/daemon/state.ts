@@ -60,7 +60,10 @@ export function statePart(store: SqliteStore): Part {
     check() {
       const { mode, reason } = store.status();
       wasOnDisk ||= mode === "disk";
-      return wasOnDisk ? undefined : `the state folder cannot be written (${reason}): nothing outlives a restart`;
+      if (wasOnDisk) return undefined;
+      return store.isOthers
+        ? "the state folder is another cluster's: nothing of it is served, and nothing outlives a restart"
+        : `the state folder cannot be written (${reason}): nothing outlives a restart`;
     },
     stop: () => store.close(),
   };
