@@ -19,10 +19,13 @@ import type { Storage } from "../uplink/storage.ts";
 import type { Upstream } from "../uplink/upstream.ts";
 import type { UpstreamAnswer, UpstreamHeaders } from "../uplink/upstream-answer.ts";
 
+/** An answer from what is kept, found and ready to be given. */
+export type KeptAnswer = () => Promise<void> | void;
+
 /** What is kept and could answer instead. */
 export interface Fallback {
-  readonly canServe: () => boolean;
-  readonly serve: () => Promise<void>;
+  /** Looks once; what it finds is what answers. */
+  readonly find: () => KeptAnswer | undefined;
   /**
    * What it may stand in for: by default any failure, a slow answer and 5xx
    * among them. "storage": a lost link, or storage known to be silent, because
@@ -109,25 +112,27 @@ export class Forwarder {
   async forward(exchange: Exchange, caller: Caller, options: ForwardOptions = {}): Promise<void> {
     const { fallback } = options;
     if (!this.link.isOnline() || (caller.isOwn && this.access.isRefused())) {
-      if (fallback?.canServe() === true) return fallback.serve();
-      throw this.#offline(exchange, options.words);
+      const kept = fallback?.find();
+      if (kept === undefined) throw this.#offline(exchange, options.words);
+      return kept();
     }
     // A write that went up and was answered from here could be carried out when storage is back.
     const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
-    if (isWrite && this.storage.isSilent && fallback?.givesWay !== "loss" && fallback?.canServe() === true)
-      return fallback.serve();
+    const atOnce = isWrite && this.storage.isSilent && fallback?.givesWay !== "loss" ? fallback?.find() : undefined;
+    if (atOnce !== undefined) return atOnce();
     const controller = new AbortController();
     const giveUp = () => controller.abort(new Error("client went away"));
     exchange.signal.addEventListener("abort", giveUp, { once: true });
     if (exchange.signal.aborted) giveUp();
     try {
       const response = await this.#head(exchange, caller, options, controller);
-      if (response === undefined) return await fallback!.serve();
+      if (typeof response === "function") return await response();
       const isRefused = response.status === 401 && response.word === "refusal" && caller.isOwn;
       if (isRefused) this.access.refused();
-      if ((isRefused || (await this.#isFailure(response, fallback))) && fallback?.canServe() === true) {
+      const kept = isRefused || (await this.#isFailure(response, fallback)) ? fallback?.find() : undefined;
+      if (kept !== undefined) {
         controller.abort(new Error("answered from the copy"));
-        return await fallback.serve();
+        return await kept();
       }
       this.count("forwarded");
       await this.#answer(exchange, response, options.tap, controller);
@@ -143,16 +148,16 @@ export class Forwarder {
     return fallback.givesWay === undefined || (await verdict);
   }
 
-  /** The answer's head; undefined when patience ran out and a copy can serve. */
+  /** The answer's head; or what answers in its place, when the link is lost or patience has run out. */
   async #head(
     exchange: Exchange,
     caller: Caller,
     options: ForwardOptions,
     controller: AbortController,
-  ): Promise<UpstreamAnswer | undefined> {
+  ): Promise<UpstreamAnswer | KeptAnswer> {
     const { fallback } = options;
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
-    const lost = Promise.withResolvers<undefined>();
+    const lost = Promise.withResolvers<KeptAnswer | undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
     const impatience =
       fallback === undefined
@@ -171,23 +176,27 @@ export class Forwarder {
       });
       asking.catch(() => {});
       const response = await Promise.race([asking, lost.promise]);
-      if (response !== undefined) return response;
+      if (response !== undefined && typeof response !== "function") return response;
       controller.abort(new Error("link lost"));
+      if (response !== undefined) return response;
     } catch (error) {
       if (!(error instanceof UnreachableError) || exchange.signal.aborted) throw error;
-      if (fallback?.canServe() !== true) throw this.#offline(exchange, options.words, error);
+      const kept = fallback?.find();
+      if (kept === undefined) throw this.#offline(exchange, options.words, error);
       // One connection broke, the link did not: what was laid over a copy now would be taken off by no return.
       if (
-        fallback.givesWay !== undefined &&
+        fallback?.givesWay !== undefined &&
         (await Promise.race([this.link.standsAfterFailure(), lost.promise])) === true
       )
         throw this.#offline(exchange, options.words, error);
+      return kept;
     } finally {
       stopListening();
       clearTimeout(impatience);
     }
-    if (fallback?.canServe() === true) return undefined;
-    throw this.#offline(exchange, options.words);
+    const kept = fallback?.find();
+    if (kept === undefined) throw this.#offline(exchange, options.words);
+    return kept;
   }
 
   #patienceMs(): number {
@@ -195,14 +204,15 @@ export class Forwarder {
   }
 
   /** An answer that does not come: of the link, the connection, the storage, or by its own nature. */
-  async #outOfPatience(fallback: Fallback, giveUp: (value: undefined) => void): Promise<void> {
-    if (!fallback.canServe()) return;
+  async #outOfPatience(fallback: Fallback, giveUp: (kept: KeptAnswer) => void): Promise<void> {
+    const kept = fallback.find();
+    if (kept === undefined) return;
     const { givesWay } = fallback;
     const isStarting = this.link.state === "starting";
     if (givesWay === "loss" && !isStarting) return;
     this.link.suspect();
     const verdict = this.storage.suspect();
-    if (givesWay === undefined || isStarting || (await verdict)) giveUp(undefined);
+    if (givesWay === undefined || isStarting || (await verdict)) giveUp(kept);
   }
 
   async #answer(

@@ -230,13 +230,16 @@ export class Proxy {
       const scope = isOwn ? scopes.open(identity) : undefined;
       return new ListTap(scope, learns === "answer" ? scope?.adopt() : undefined, onRefused, onVersion);
     };
-    const kept = () => copies.answerFor(identity, exchange);
+    const find = () => {
+      const answer = copies.answerFor(identity, exchange);
+      return answer === undefined ? undefined : () => copies.list(exchange, info, answer);
+    };
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
       words: this.#words(info, caller),
       tap: this.#tap(caller, listTap),
-      fallback: { canServe: () => kept() !== undefined, serve: () => this.#listCut(exchange, info, caller, identity) },
+      fallback: { find },
     });
   }
 
@@ -289,7 +292,7 @@ export class Proxy {
         : {}),
       words: this.#words(info, caller),
       tap: this.#tap(caller, () => this.#recordTap(exchange, info, caller, isObject)),
-      fallback: { canServe: () => kept() !== undefined, serve: async () => kept()!() },
+      fallback: { find: kept },
     });
   }
 

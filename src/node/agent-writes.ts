@@ -50,27 +50,29 @@ export function agentRow(parts: AgentParts, write: Write): WriteRow {
   const target = { resource: info.resource as "pods" | "nodes", namespace: info.namespace, name: info.name };
   const takesJson = exchange.accepted.some(({ format, as }) => format === "json" && as === "object");
   const found = () => ownObject(parts, target);
+  const lay = (before: FoundObject) => {
+    const sent = { ...target, ...write, verb: info.verb, subresource: info.subresource } as AgentWrite;
+    const given = givenTo(parts, write);
+    const changes = changesOf(sent, parse(before.item.bytes), given);
+    const { principal } = caller;
+    overlays.change(
+      before,
+      target,
+      changes.map((change) => ({ ...change, principal, verb: sent.verb, subresource: sent.subresource })),
+      given,
+    );
+    const after = found();
+    if (after === undefined) throw unavailable(`Cannot change ${target.resource} "${target.name}": it is gone`);
+    copies.object(exchange, after);
+  };
   return {
     // What it was answered with is what its next write is made from: in a form that can be compared.
     ...(takesJson ? { accept: "application/json" } : {}),
     fallback: {
       givesWay: "loss",
-      canServe: () => takesJson && rights.has(caller.principal, right) && found() !== undefined,
-      serve: async () => {
-        const before = found()!;
-        const sent = { ...target, ...write, verb: info.verb, subresource: info.subresource } as AgentWrite;
-        const given = givenTo(parts, write);
-        const changes = changesOf(sent, parse(before.item.bytes), given);
-        const { principal } = caller;
-        overlays.change(
-          before,
-          target,
-          changes.map((change) => ({ ...change, principal, verb: sent.verb, subresource: sent.subresource })),
-          given,
-        );
-        const after = found();
-        if (after === undefined) throw unavailable(`Cannot change ${target.resource} "${target.name}": it is gone`);
-        copies.object(exchange, after);
+      find: () => {
+        const before = takesJson && rights.has(caller.principal, right) ? found() : undefined;
+        return before === undefined ? undefined : () => lay(before);
       },
     },
     heard: (status) => {

@@ -25,25 +25,23 @@ export function eventRow({ events, rights }: EventParts, write: Write): WriteRow
   const isPatch = info.verb === "patch";
   const takesJson = exchange.accepted.some(({ format }) => format === "json");
   const right = rightOf(info);
+  const take = () => {
+    if (!isPatch) requireObject("event", { contentType, body });
+    // The patched event itself may never have been here: what is known of it is its name and the change.
+    const answer = isPatch ? patchedEvent(info, body) : { contentType, body };
+    const isTaken = events.push({
+      principal: caller.principal,
+      method: isPatch ? "PATCH" : "POST",
+      target: exchange.target,
+      contentType: exchange.header("content-type") ?? "application/json",
+      body,
+    });
+    if (!isTaken) throw new StatusError({ code: 413, reason: "RequestEntityTooLarge", message: "Event too large" });
+    answerWith(exchange, isPatch ? 200 : 201, answer);
+  };
+  const isAllowed = () => caller.nodeName !== undefined || rights.has(caller.principal, right);
   return {
-    fallback: {
-      givesWay: "loss",
-      canServe: () => (caller.nodeName !== undefined || rights.has(caller.principal, right)) && (!isPatch || takesJson),
-      serve: async () => {
-        if (!isPatch) requireObject("event", { contentType, body });
-        // The patched event itself may never have been here: what is known of it is its name and the change.
-        const answer = isPatch ? patchedEvent(info, body) : { contentType, body };
-        const isTaken = events.push({
-          principal: caller.principal,
-          method: isPatch ? "PATCH" : "POST",
-          target: exchange.target,
-          contentType: exchange.header("content-type") ?? "application/json",
-          body,
-        });
-        if (!isTaken) throw new StatusError({ code: 413, reason: "RequestEntityTooLarge", message: "Event too large" });
-        answerWith(exchange, isPatch ? 200 : 201, answer);
-      },
-    },
+    fallback: { givesWay: "loss", find: () => (isAllowed() && (!isPatch || takesJson) ? take : undefined) },
     ...(caller.nodeName === undefined
       ? { heard: (status: number) => rights.heard(caller.principal, right, status) }
       : {}),

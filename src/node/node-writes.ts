@@ -109,29 +109,35 @@ export class NodeWrites {
     const { lease } = this.parts;
     const isUpdate = info.verb === "update";
     if (isUpdate) lease.goesUp();
-    const canServe = () => isUpdate || lease.kept(caller.nodeName!) !== undefined;
-    const serve = async () => {
-      if (isUpdate) {
-        requireObject("lease", { contentType, body });
-        return answerWith(exchange, 200, lease.echo({ contentType, body }));
-      }
-      if (info.verb === "create") throw alreadyExists("leases.coordination.k8s.io", caller.nodeName!);
-      return answerWith(exchange, 200, lease.kept(caller.nodeName!)!);
+    const echo = () => {
+      requireObject("lease", { contentType, body });
+      answerWith(exchange, 200, lease.echo({ contentType, body }));
+    };
+    const find = () => {
+      if (isUpdate) return echo;
+      const kept = lease.kept(caller.nodeName!);
+      if (kept === undefined) return undefined;
+      return () => {
+        if (info.verb === "create") throw alreadyExists("leases.coordination.k8s.io", caller.nodeName!);
+        answerWith(exchange, 200, kept);
+      };
     };
     const learn = (answer: Answer) => lease.answered(caller.nodeName!, answer, isUpdate);
     // One renewal that fails is kubelet's to repeat.
-    return { fallback: { givesWay: "storage", canServe, serve }, learn };
+    return { fallback: { givesWay: "storage", find }, learn };
   }
 
   #nodeFallback({ caller, contentType, body }: Write): Fallback {
     const node = { resource: "nodes", namespace: "", name: caller.nodeName! };
     return {
       givesWay: "loss",
-      canServe: () => keptObject(this.parts.scopes, caller.principal, node) !== undefined,
-      serve: async () => {
-        this.parts.registration.answered({ contentType, body });
-        throw alreadyExists("nodes", caller.nodeName!);
-      },
+      find: () =>
+        keptObject(this.parts.scopes, caller.principal, node) === undefined
+          ? undefined
+          : () => {
+              this.parts.registration.answered({ contentType, body });
+              throw alreadyExists("nodes", caller.nodeName!);
+            },
     };
   }
 
@@ -147,8 +153,10 @@ export class NodeWrites {
     };
     return {
       fallback: {
-        canServe: () => reviews.recall(question) !== undefined,
-        serve: async () => answerWith(exchange, 201, reviews.recall(question)!),
+        find: () => {
+          const decision = reviews.recall(question);
+          return decision === undefined ? undefined : () => answerWith(exchange, 201, decision);
+        },
       },
       learn: (answer) => reviews.remember(question, answer),
     };

@@ -35,8 +35,10 @@ export function statusRow({ copies, overlays, scopes }: StatusParts, write: Writ
   return {
     fallback: {
       givesWay: "loss",
-      canServe: () => takesJson && keptObject(scopes, caller.principal, target) !== undefined,
-      serve: async () => copies.object(exchange, overlays.patchStatus(caller.principal, target, { contentType, body })),
+      find: () =>
+        takesJson && keptObject(scopes, caller.principal, target) !== undefined
+          ? () => copies.object(exchange, overlays.patchStatus(caller.principal, target, { contentType, body }))
+          : undefined,
     },
   };
 }

@@ -26,11 +26,13 @@ export function tokenRow({ scopes, tokens }: TokenParts, { exchange, info, calle
       : undefined;
   return {
     fallback: {
-      canServe: () => kept() !== undefined,
-      serve: async () => {
-        const answer = kept()!;
-        tokens.handedOut(owner!, answer);
-        answerWith(exchange, 201, answer);
+      find: () => {
+        const answer = kept();
+        if (owner === undefined || answer === undefined) return undefined;
+        return () => {
+          tokens.handedOut(owner, answer);
+          answerWith(exchange, 201, answer);
+        };
       },
     },
     learn: (answer) => {

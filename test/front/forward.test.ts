@@ -78,8 +78,7 @@ describe("a write whose connection breaks", () => {
     );
     const fallback = {
       givesWay: "storage" as const,
-      canServe: () => true,
-      serve: async () => {
+      find: () => () => {
         became = "laid over";
       },
     };
