@@ -111,6 +111,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
       refused: () => reconnect.refused(),
     },
     storage,
+    clock,
   );
   const recordings = new Recordings(
     store,

@@ -8,6 +8,7 @@ import type { Conditions } from "../base/conditions.ts";
 import type { Log } from "../base/log.ts";
 import type { Config } from "../config/config.ts";
 import type { SqliteStore } from "../store/store.ts";
+import type { UpstreamOptions } from "../uplink/upstream.ts";
 import type { DaemonMetrics } from "./metrics.ts";
 
 /** The common ground of all parts. */
@@ -25,4 +26,6 @@ export interface Ground {
   readonly conditions: Conditions;
   /** Open before anything is built: parts remember from it. */
   readonly store: SqliteStore;
+  /** In the place of the network: for the simulation. */
+  readonly send?: UpstreamOptions["send"];
 }

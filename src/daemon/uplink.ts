@@ -69,7 +69,7 @@ export function buildUplink(ground: Ground): Uplink {
   });
   conditions.watch("WrongCluster", () => clusterFinding(store));
   conditions.watch("StorageFrozen", () => storage.finding());
-  const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect());
+  const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect(), clock);
   const part: Part = {
     name: "link",
     start: () => link.start(signal),
@@ -80,7 +80,7 @@ export function buildUplink(ground: Ground): Uplink {
 }
 
 function buildUpstream(
-  { config, clock, conditions, metrics }: Ground,
+  { config, clock, conditions, metrics, send }: Ground,
   record: ServerRecord,
   onFailure: Uplink["onFailure"],
   link: () => Link,
@@ -90,6 +90,7 @@ function buildUpstream(
   return new Upstream({
     clock,
     ...config.upstream,
+    ...(send === undefined ? {} : { send }),
     onAnswer(server) {
       record.answered(server);
       link().heard();

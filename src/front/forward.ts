@@ -8,6 +8,7 @@
  * copy is the answer.
  */
 
+import type { Clock } from "../base/clock.ts";
 import { StatusError, unavailable } from "../kube/status-error.ts";
 import type { Word } from "../kube/whose-word.ts";
 import { ForeignAnswerError, UnreachableError } from "../uplink/scope-source.ts";
@@ -106,6 +107,7 @@ export class Forwarder {
     private readonly count: (what: "forwarded" | "refusedWrites") => void,
     private readonly access: OwnAccess,
     private readonly storage: Pick<Storage, "isSilent" | "suspect">,
+    private readonly clock: Clock,
   ) {}
 
   /** Answers the exchange from the API server, or from the fallback, or throws what becomes a Status. */
@@ -162,7 +164,7 @@ export class Forwarder {
     const impatience =
       fallback === undefined
         ? undefined
-        : setTimeout(() => void this.#outOfPatience(fallback, lost.resolve), this.#patienceMs());
+        : this.clock.after(this.#patienceMs(), () => void this.#outOfPatience(fallback, lost.resolve));
     try {
       const asking = this.upstream.request({
         method: exchange.method,
@@ -192,7 +194,7 @@ export class Forwarder {
       return kept;
     } finally {
       stopListening();
-      clearTimeout(impatience);
+      impatience?.();
     }
     const kept = fallback?.find();
     if (kept === undefined) throw this.#offline(exchange, options.words);

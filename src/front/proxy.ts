@@ -61,6 +61,8 @@ export interface ProxyParts {
 /** Serves exchanges. */
 export class Proxy {
   #isStopping = false;
+  /** After the client has its answer: what is learned from it must not cost it a millisecond. */
+  readonly #later = (task: () => void): void => void this.parts.clock.after(0, task);
 
   constructor(private readonly parts: ProxyParts) {}
 
@@ -320,6 +322,7 @@ export class Proxy {
     const { copies, recordings, refusals, writes } = this.parts;
     const best = exchange.accepted.slice(0, 1);
     return new RecordTap({
+      later: this.#later,
       keep: (answer) => recordings.keep(exchange, info, caller.principal, answer),
       isKept: () =>
         isObject &&
@@ -344,12 +347,12 @@ export class Proxy {
     const onStatus = (status: number, word: Word) => {
       if (status === 401 && word === "refusal") void this.#refused(401, caller, undefined);
     };
-    if (caller.isImpersonating || !leavesObject(info)) return new WriteTap({ onStatus });
+    if (caller.isImpersonating || !leavesObject(info)) return new WriteTap({ onStatus, later: this.#later });
     const onWritten = (contentType: string, body: Uint8Array) => {
       const written = writes.answered({ ...objectAsked(info, caller), verb: info.verb }, contentType, body);
       if (written?.isGone === true) recordings.forget(caller.principal, info);
     };
-    return new WriteTap({ onStatus, onWritten });
+    return new WriteTap({ onStatus, onWritten, later: this.#later });
   }
 
   /** A list that claims to be recent is newer than what is held now, or the API server's history went back. */

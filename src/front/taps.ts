@@ -112,6 +112,8 @@ export interface RecordOptions {
   readonly onAllowed: () => void;
   /** Called at 404: the recording is withdrawn. */
   readonly onGone: () => void;
+  /** Runs something when the present turn is over. */
+  readonly later: (task: () => void) => void;
 }
 
 /** Records a whole answer. */
@@ -152,7 +154,7 @@ export class RecordTap implements AnswerTap {
     if (this.#isGivenUp) return this.#refusal;
     const parts = this.#parts;
     // After the client has its answer: recording must not cost it a millisecond.
-    setImmediate(() => this.#record(parts.length === 1 ? parts[0]! : Buffer.concat(parts)));
+    this.options.later(() => this.#record(parts.length === 1 ? parts[0]! : Buffer.concat(parts)));
   }
 
   abort(): void {

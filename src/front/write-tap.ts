@@ -36,6 +36,8 @@ export function leavesObject({ verb, resource, subresource, query }: RequestInfo
 
 /** Who hears what. */
 export interface WriteTapOptions {
+  /** Runs something when the present turn is over. */
+  readonly later: (task: () => void) => void;
   readonly onStatus: (status: number, word: Word) => void;
   /** Told of the whole answer to a write that went through; absent when nothing is kept of it. */
   readonly onWritten?: (contentType: string, body: Uint8Array) => void;
@@ -67,7 +69,7 @@ export class WriteTap implements AnswerTap {
     if (this.#parts.length === 0) return;
     const bytes = Buffer.concat(this.#parts);
     // After the client has its answer.
-    setImmediate(() => {
+    this.options.later(() => {
       const body = decodeBody(bytes, this.#encoding);
       if (body !== undefined) this.options.onWritten?.(this.#contentType, body);
     });

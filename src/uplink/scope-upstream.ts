@@ -5,6 +5,7 @@
  * identity, because Kubernetes 1.37 starts a new gzip member at every flush.
  */
 
+import type { Clock } from "../base/clock.ts";
 import { readList, readWatch, type WireAnswer } from "./read-answer.ts";
 import { MAX_UNFOLDED_BYTES, unfolded } from "./unfold.ts";
 import {
@@ -43,6 +44,7 @@ export class ScopeUpstream implements ScopeSource {
     private readonly upstream: Upstream,
     private readonly userAgent: string,
     private readonly onWaiting: () => void,
+    private readonly clock: Clock,
   ) {}
 
   /** Remembers, in memory only, what an accepted principal's requests are made with. */
@@ -141,7 +143,7 @@ export class ScopeUpstream implements ScopeSource {
       if (credential === undefined) throw new UnreachableError("no credential at hand");
       const response = await this.#send(identity, verb, query, credential, signal);
       try {
-        const answered = await read(new ResponseAnswer(response, verb, this.onWaiting));
+        const answered = await read(new ResponseAnswer(response, verb, this.onWaiting, this.clock));
         this.accepted(principal);
         return answered;
       } catch (error) {
@@ -194,6 +196,7 @@ class ResponseAnswer implements WireAnswer {
     private readonly response: UpstreamAnswer,
     private readonly verb: "list" | "watch",
     private readonly onSilence: () => void,
+    private readonly clock: Clock,
   ) {
     this.status = response.status;
   }
@@ -227,9 +230,16 @@ class ResponseAnswer implements WireAnswer {
 
   /** A list whose bytes stop coming makes the link suspect, again and again: the link may die just after one look found it well. */
   async *#read(reader: ReadableStreamDefaultReader<Uint8Array>): AsyncGenerator<Uint8Array, void> {
+    let cancel = () => {};
+    const wait = () => {
+      cancel = this.clock.after(1_000, () => {
+        this.onSilence();
+        wait();
+      });
+    };
     for (;;) {
-      const timer = this.verb === "list" ? setInterval(this.onSilence, 1_000) : undefined;
-      const { done, value } = await reader.read().finally(() => clearInterval(timer));
+      if (this.verb === "list") wait();
+      const { done, value } = await reader.read().finally(() => cancel());
       if (done) return;
       yield value;
     }

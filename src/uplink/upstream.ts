@@ -65,6 +65,8 @@ export interface UpstreamOptions {
   readonly onForeign?: (server: string, reason: string) => void;
   /** A request has waited a second for its head. */
   readonly onWaiting: () => void;
+  /** In the place of the network: for the simulation. */
+  readonly send?: (server: string, request: UpstreamRequest) => Promise<UpstreamResponse>;
 }
 
 /** What a TLS connection to an API server is made with. */
@@ -156,8 +158,9 @@ export class Upstream {
   }
 
   async #send(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
-    const waiting = setTimeout(this.options.onWaiting, HEAD_PATIENCE_MS);
+    const cancelWaiting = this.options.clock.after(HEAD_PATIENCE_MS, this.options.onWaiting);
     try {
+      if (this.options.send !== undefined) return await this.options.send(server, request);
       if (this.options.proxyFor(server) !== undefined) return await this.#sendThroughProxy(server, request);
       if (isForHttp2(request) && this.#isHttp2.get(server) !== false && survivesFetch(server, request)) {
         try {
@@ -172,7 +175,7 @@ export class Upstream {
         request.isProbe === true,
       );
     } finally {
-      clearTimeout(waiting);
+      cancelWaiting();
     }
   }
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { systemClock } from "../../src/base/clock.ts";
 import { UnreachableError } from "../../src/uplink/scope-source.ts";
 import type { Exchange } from "../../src/front/exchange.ts";
 import { Forwarder } from "../../src/front/forward.ts";
@@ -43,6 +44,7 @@ test("a short answer whose body does not follow its head is broken off when the 
       refused() {},
     },
     well,
+    systemClock,
   );
   const tap = { head: () => true, chunk() {}, end() {}, abort() {} };
   const forwarding = forwarder.forward(exchange as unknown as Exchange, { credential: {} } as Caller, { tap });
@@ -75,6 +77,7 @@ describe("a write whose connection breaks", () => {
         refused() {},
       },
       well,
+      systemClock,
     );
     const fallback = {
       givesWay: "storage" as const,
