@@ -129,7 +129,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     link,
     forwarder,
     nodeWrites: over.node.writesOver({ forwarder, copies }),
-    mayWrite: () => reconnect.mayWrite(),
+    ...over.node.asked,
     scopes,
     copies,
     recordings,

@@ -6,6 +6,7 @@ import type { Forwarder } from "../front/forward.ts";
 import type { CopyServer } from "../front/serve.ts";
 import { ReviewMemory } from "../callers/review-memory.ts";
 import { SelfReviews, type ReviewedCopies } from "../callers/self-reviews.ts";
+import { CutAge } from "../node/cut-age.ts";
 import { EventRing } from "../node/event-ring.ts";
 import { NodeLease } from "../node/node-lease.ts";
 import { NodeWrites } from "../node/node-writes.ts";
@@ -30,6 +31,9 @@ export interface NodeParts {
   readonly tokens: TokenVault;
   readonly agents: AgentReturn;
   readonly reconnect: Reconnect;
+  readonly cutAge: CutAge;
+  /** What a request's way asks of the node. */
+  readonly asked: { readonly mayWrite: () => Promise<void>; readonly haveSecretsEnded: () => boolean };
   /** Kubelet's writes, over what the front gives them. */
   readonly writesOver: (front: { readonly forwarder: Forwarder; readonly copies: CopyServer }) => NodeWrites;
   readonly part: Part;
@@ -39,34 +43,22 @@ export interface NodeParts {
 export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): NodeParts {
   const { config, clock, log, signal, store } = ground;
   const own = config.upstream.credential;
-  const overlays = new Overlays({ store, scopes, clock, log });
+  const overlays: Overlays = new Overlays({
+    store,
+    scopes,
+    clock,
+    log,
+    isCutOff: ({ identity }) =>
+      uplink.storage.isSilent || (reconnect.isRefused && identity.principal === nodeOf(own)?.principal),
+  });
   const rights = new SeenRights(store);
   const registration = new Registration(store, log);
   const events = new EventRing({ store, clock, log, own: () => nodeOf(own)?.principal });
   const tokens = new TokenVault(store, clock, log);
   const agents = buildAgentReturn(ground, uplink, { overlays, rights });
-  const reconnect = buildReconnect(ground, uplink, { scopes, overlays, registration, events, agents });
-  const sweep = () => {
-    const node = nodeOf(own);
-    if (node === undefined || !uplink.link.isOnline()) return;
-    overlays.settle();
-    const uids = podUids(scopes, node);
-    if (uids !== undefined) tokens.sweep((uid) => uids.has(uid));
-  };
-  let stopSweeping = () => {};
-  const part: Part = {
-    name: "node",
-    start() {
-      overlays.start();
-      reconnect.start(signal);
-      stopSweeping = sweepHourly(clock, sweep);
-    },
-    drain() {
-      stopSweeping();
-      overlays.flush();
-      events.flush();
-    },
-  };
+  const reconnect: Reconnect = buildReconnect(ground, uplink, { scopes, overlays, registration, events, agents });
+  const cutAge = new CutAge({ store, clock, link: uplink.link, lastContactMs: () => lastContactMs(scopes) });
+  const part = nodePart(ground, uplink, { scopes, overlays, events, tokens, reconnect, cutAge });
   const writesOver: NodeParts["writesOver"] = (front) =>
     new NodeWrites({
       ...front,
@@ -82,7 +74,47 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
       lease: new NodeLease(store, clock, config.limits.leaseIntervalMs),
       registration,
     });
-  return { overlays, events, tokens, agents, reconnect, writesOver, part };
+  const asked = {
+    mayWrite: () => reconnect.mayWrite(),
+    haveSecretsEnded: () => cutAge.ms >= config.limits.podSecretsMs,
+  };
+  return { overlays, events, tokens, agents, reconnect, cutAge, asked, writesOver, part };
+}
+
+/** What begins, is swept by the hour, and goes to disk in the end. */
+function nodePart(
+  { config, clock, signal }: Ground,
+  { link }: Uplink,
+  parts: Pick<NodeParts, "overlays" | "events" | "tokens" | "reconnect" | "cutAge"> & Pick<Copies, "scopes">,
+): Part {
+  const { overlays, events, tokens, reconnect, cutAge, scopes } = parts;
+  const sweep = () => {
+    const node = nodeOf(config.upstream.credential);
+    if (node === undefined || !link.isOnline()) return;
+    overlays.settle();
+    const uids = podUids(scopes, node);
+    if (uids !== undefined) tokens.sweep((uid) => uids.has(uid));
+  };
+  const stops: (() => void)[] = [];
+  return {
+    name: "node",
+    start() {
+      overlays.start();
+      reconnect.start(signal);
+      stops.push(sweepHourly(clock, sweep), cutAge.start());
+    },
+    drain() {
+      for (const stop of stops.splice(0)) stop();
+      overlays.flush();
+      events.flush();
+    },
+  };
+}
+
+function lastContactMs(scopes: Copies["scopes"]): number {
+  let lastMs = 0;
+  for (const { listed } of scopes.all()) lastMs = Math.max(lastMs, listed?.lastContactMs ?? 0);
+  return lastMs;
 }
 
 /** What agents changed while cut, on its way up. */
@@ -115,7 +147,7 @@ function buildAgentReturn(
 /** The order of the return: authenticate, is the own node still there, what the cloud decided, what was written meanwhile. */
 function buildReconnect(
   { config, clock, log, signal }: Ground,
-  { upstream, link, sources, ownCredential }: Uplink,
+  { upstream, link, storage, sources, ownCredential }: Uplink,
   parts: {
     readonly scopes: Copies["scopes"];
     readonly overlays: Overlays;
@@ -136,6 +168,7 @@ function buildReconnect(
     askNode: (name, askSignal) => askNode(upstream, ownCredential(), name, askSignal),
     nodeMet: (isThere, askSignal) =>
       registration.met(isThere, (sent) => registerNode(upstream, ownCredential(), sent, askSignal)),
+    storage,
     agentsReturn: (returnSignal) => agents.sendUp(returnSignal),
     afterwards: () =>
       events.replay((event) => {

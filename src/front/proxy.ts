@@ -22,6 +22,7 @@ import type { Caller } from "../callers/identify.ts";
 import type { Link } from "../uplink/link.ts";
 import type { NodeWrite, NodeWriter } from "./node-write.ts";
 import type { Refusals } from "../callers/refusals.ts";
+import { refuseSecrets } from "./secrets.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { UnsaidError, UpstreamRefusedError } from "../uplink/scope-source.ts";
 import { prefersJson, route, type Route } from "./route.ts";
@@ -47,6 +48,8 @@ export interface ProxyParts {
   readonly nodeWrites: NodeWriter;
   /** Resolves when the node's writes may go up again after the link's return. */
   readonly mayWrite: () => Promise<void>;
+  /** Whether the cut has lasted so long that Secrets are for the node alone. */
+  readonly haveSecretsEnded: () => boolean;
   readonly store: Store;
   readonly upgrades: UpgradeParts;
   readonly refusals: Refusals;
@@ -131,6 +134,7 @@ export class Proxy {
 
   async #serve(exchange: Exchange, info: RequestInfo, caller: Entered): Promise<void> {
     const { forwarder, link } = this.parts;
+    if (!link.isOnline() && !caller.isOwn && this.parts.haveSecretsEnded()) refuseSecrets(info);
     const isYaml = prefersYaml(exchange.header("accept"));
     const way = route(info, caller, exchange.accepted, { isPretty: isPretty(exchange, info), isYaml });
     switch (way.kind) {

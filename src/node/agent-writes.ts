@@ -69,7 +69,7 @@ export function agentRow(parts: AgentParts, write: Write): WriteRow {
     // What it was answered with is what its next write is made from: in a form that can be compared.
     ...(takesJson ? { accept: "application/json" } : {}),
     fallback: {
-      givesWay: "loss",
+      givesWay: "storage",
       find: () => {
         const before = takesJson && rights.has(caller.principal, right) ? found() : undefined;
         return before === undefined ? undefined : () => lay(before);

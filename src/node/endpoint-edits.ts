@@ -29,6 +29,8 @@ interface EndpointEditParts {
   readonly log: Log;
   readonly versions: LocalVersions;
   readonly pods: () => ReadonlyMap<string, LocalPod>;
+  /** Whether a copy may be edited now: not while the API server itself tells it what is true. */
+  readonly mayLay: (scope: Scope) => boolean;
 }
 
 const GATHER_MS = 50;
@@ -58,7 +60,7 @@ export class EndpointEdits {
     if (pods.size === 0) return;
     for (const scope of this.parts.scopes.all()) {
       const resource = endpointResource(scope);
-      if (resource === undefined) continue;
+      if (resource === undefined || !this.parts.mayLay(scope)) continue;
       try {
         this.#lay(scope, resource, pods);
       } catch (error) {

@@ -41,7 +41,7 @@ export function eventRow({ events, rights }: EventParts, write: Write): WriteRow
   };
   const isAllowed = () => caller.nodeName !== undefined || rights.has(caller.principal, right);
   return {
-    fallback: { givesWay: "loss", find: () => (isAllowed() && (!isPatch || takesJson) ? take : undefined) },
+    fallback: { givesWay: "storage", find: () => (isAllowed() && (!isPatch || takesJson) ? take : undefined) },
     ...(caller.nodeName === undefined
       ? { heard: (status: number) => rights.heard(caller.principal, right, status) }
       : {}),

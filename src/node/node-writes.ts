@@ -130,7 +130,7 @@ export class NodeWrites {
   #nodeFallback({ caller, contentType, body }: Write): Fallback {
     const node = { resource: "nodes", namespace: "", name: caller.nodeName! };
     return {
-      givesWay: "loss",
+      givesWay: "storage",
       find: () =>
         keptObject(this.parts.scopes, caller.principal, node) === undefined
           ? undefined

@@ -46,6 +46,8 @@ interface OverlayParts {
   readonly scopes: Scopes;
   readonly clock: Clock;
   readonly log: Log;
+  /** Whether a copy is cut off though its watch is open: storage is silent, or our own credential is refused. Default: none is. */
+  readonly isCutOff?: (scope: Scope) => boolean;
 }
 
 /** Changes of one object that go up together. */
@@ -77,7 +79,13 @@ export class Overlays {
 
   constructor(private readonly parts: OverlayParts) {
     this.#versions = new LocalVersions(parts.store);
-    this.#endpoints = new EndpointEdits({ ...parts, versions: this.#versions, pods: () => this.#localPods() });
+    const mayLay = (scope: Scope) => this.#mayLay(scope);
+    this.#endpoints = new EndpointEdits({
+      ...parts,
+      versions: this.#versions,
+      pods: () => this.#localPods(),
+      mayLay,
+    });
   }
 
   /** How many objects are overlaid. */
@@ -273,11 +281,16 @@ export class Overlays {
     this.#save(key, 0);
   }
 
+  /** What is true of a live copy comes from the API server, and no return would take an edit off it. */
+  #mayLay(scope: Scope): boolean {
+    return scope.state !== "live" || this.parts.isCutOff?.(scope) === true;
+  }
+
   #lay(overlay: Overlay): void {
     const resourceVersion = this.#versions.next();
     this.#laidAt.set(keyOf(overlay), resourceVersion);
     for (const scope of this.parts.scopes.all()) {
-      if (scope.identity.resource !== overlay.resource || !isPlainJson(scope)) continue;
+      if (scope.identity.resource !== overlay.resource || !isPlainJson(scope) || !this.#mayLay(scope)) continue;
       const row = scope.row(overlay.namespace, overlay.name);
       if (row === undefined || row.meta.uid !== overlay.uid) continue;
       scope.edit([laidOver(row, overlay, resourceVersion)]);

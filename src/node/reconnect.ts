@@ -46,6 +46,8 @@ export interface ReconnectParts {
   readonly askNode: (name: string, signal: AbortSignal) => Promise<NodeWord>;
   /** The API server has said whether our own node is there; whoever registered it while cut is waited for. */
   readonly nodeMet?: (isThere: boolean, signal: AbortSignal) => Promise<void>;
+  /** Says when storage behind a standing link was lost and is back: what was answered in between ends as a cut's does. */
+  readonly storage?: { readonly isSilent: boolean; onChange(listener: (isWell: boolean) => void): () => void };
   /** Sends up what agents of the node changed while cut. */
   readonly agentsReturn?: (signal: AbortSignal) => Promise<void>;
   /** Sends up what waited. */
@@ -80,8 +82,10 @@ export class Reconnect {
   /** Begins to follow the link; ends when the signal aborts. */
   start(signal: AbortSignal): void {
     const stopListening = this.parts.link.onChange((isOnline) => (isOnline ? void this.#return() : this.#lost()));
+    const stopWatching = this.parts.storage?.onChange((isWell) => isWell && this.#storageBack());
     signal.addEventListener("abort", () => {
       stopListening();
+      stopWatching?.();
       this.#attempt?.abort(new Error("stopping"));
       this.#cancelRetry?.();
     });
@@ -104,11 +108,9 @@ export class Reconnect {
 
   /** Resolves when the node's writes may go up, or have waited long enough. */
   async mayWrite(): Promise<void> {
-    if (this.#stage === "all" || !this.parts.link.isOnline() || this.parts.node() === undefined) return;
-    await Promise.race([
-      this.#until(() => this.#stage === "all" || !this.parts.link.isOnline()),
-      this.#after(WRITE_PATIENCE_MS),
-    ]);
+    const { link, node, storage } = this.parts;
+    if (this.#stage === "all" || !link.isOnline() || storage?.isSilent === true || node() === undefined) return;
+    await Promise.race([this.#until(() => this.#stage === "all" || !link.isOnline()), this.#after(WRITE_PATIENCE_MS)]);
   }
 
   #lost(): void {
@@ -119,6 +121,13 @@ export class Reconnect {
     this.parts.overlays.settle();
     this.parts.overlays.layAgain();
     this.#tell();
+  }
+
+  /** The link stood all the while, and open watches went on: they are at the truth as soon as nothing lies over it. */
+  #storageBack(): void {
+    if (!this.parts.link.isOnline() || this.#stage === "cut") return;
+    for (const scope of this.parts.scopes.all()) scope.endEdits();
+    void this.#return();
   }
 
   async #return(): Promise<void> {
@@ -140,8 +149,9 @@ export class Reconnect {
     await this.#meetNode(signal);
     if (signal.aborted) return;
     if (this.#isRefused) {
-      // Others may go on; the node's own copies stand as they are.
+      // Others may go on; the node's own copies stand as they are, also where a watch of them is still open.
       this.#enter("all");
+      overlays.layAgain();
       this.#cancelRetry = clock.after(REFUSED_RETRY_MS, () => void this.#return());
       return;
     }

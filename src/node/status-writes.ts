@@ -34,7 +34,7 @@ export function statusRow({ copies, overlays, scopes }: StatusParts, write: Writ
   const takesJson = exchange.accepted.some(({ format, as }) => format === "json" && as === "object");
   return {
     fallback: {
-      givesWay: "loss",
+      givesWay: "storage",
       find: () =>
         takesJson && keptObject(scopes, caller.principal, target) !== undefined
           ? () => copies.object(exchange, overlays.patchStatus(caller.principal, target, { contentType, body }))

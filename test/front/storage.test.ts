@@ -89,6 +89,39 @@ test("kubelet's token, lease and reads are answered in two seconds, then at once
   expect(renewed.json().status.token).not.toBe(had.json().status.token);
 });
 
+test("kubelet's status, event and registration are answered as in a cut, and all of it ends when storage is back", async () => {
+  await using world = await startNode();
+  const { apiServer, client, edge, post } = world;
+  const event = { kind: "Event", apiVersion: "v1", metadata: { name: "pulled", namespace: "shop" }, reason: "Pulled" };
+  const patch = (message: string) =>
+    client.request("PATCH", `${POD}/status`, {
+      headers: { "Content-Type": "application/strategic-merge-patch+json" },
+      body: JSON.stringify({ status: { message } }),
+    });
+  apiServer.freezeStorage();
+  const [first, tookMs] = await timed(patch("first"));
+  expect([first.status, first.json().status.message]).toEqual([200, "first"]);
+  // What leaves a mark waits for the verdict: a copy's patience, and three seconds for the API server to say it.
+  expect(tookMs).toBeLessThan(6_000);
+  await eventually(() => hasCondition(edge));
+  const register = post("/api/v1/nodes", { kind: "Node", apiVersion: "v1", metadata: { name: NODE } });
+  const asked = [timed(patch("second")), timed(post("/api/v1/namespaces/shop/events", event)), timed(register)];
+  for (const [at, [reply, ms]] of (await Promise.all(asked)).entries()) {
+    expect([at, reply.status]).toEqual([at, [200, 201, 409][at]!]);
+    expect(ms).toBeLessThan(800);
+  }
+  expect((await client.get(POD)).json().status.message).toBe("second");
+
+  await apiServer.heal();
+  await eventually(() => apiServer.object("Event", "shop", "pulled"));
+  await eventually(
+    async () => Number((await client.get(`${PODS}&resourceVersion=0`)).json().metadata.resourceVersion) < 5e15,
+  );
+  const last = await patch("third");
+  expect(Number(last.json().metadata.resourceVersion)).toBeLessThan(5e15);
+  expect((apiServer.object("Pod", "shop", "web-0") as any).status.message).toBe("third");
+});
+
 test("what no copy can answer waits for the API server's own word", async () => {
   await using world = await startNode();
   const { apiServer, client, edge } = world;

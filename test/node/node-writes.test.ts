@@ -636,6 +636,47 @@ describe("after a reboot while cut", () => {
 });
 
 describe("an API server that refuses the node's certificate", () => {
+  test("is a cut for the node alone: another caller's live copy is not edited", async () => {
+    const slice = {
+      kind: "EndpointSlice",
+      apiVersion: "discovery.k8s.io/v1",
+      metadata: { name: "web-abc", namespace: "shop", labels: { "kubernetes.io/service-name": "web" } },
+      addressType: "IPv4",
+      ports: [{ name: "", port: 80, protocol: "TCP" }],
+    };
+    await using world = await startNode();
+    const { uid } = (world.apiServer.object("Pod", "shop", "web-0") as any).metadata;
+    const endpoint = {
+      addresses: ["10.244.1.5"],
+      conditions: { ready: true, serving: true, terminating: false },
+      targetRef: { kind: "Pod", namespace: "shop", name: "web-0", uid },
+    };
+    world.apiServer.put({ ...slice, endpoints: [endpoint] } as never);
+    const { client } = world.edge;
+    const proxy = world.edge.clientWith({ token: world.apiServer.serviceAccountToken("shop", "shopkeeper") });
+    const watch = await proxy.watch(`${SLICES}?${STREAM}`);
+    await watch.until((events) => events.some(({ type }) => type === "BOOKMARK"));
+    const isKubelets = (target: string) => !target.startsWith("/apis/discovery") && target !== "/version";
+    world.apiServer.nextStatus({ code: 401, reason: "Unauthorized" }, ({ path }) => isKubelets(path), 10_000);
+    await eventually(
+      async () => await (await fetch(`${world.edge.healthUrl}/metrics`)).text(),
+      (text) => text.includes("holdfast_credential_refused 1") || (client.get(PODS).catch(() => {}), false),
+    );
+    const moved = { podIP: "10.244.1.77", podIPs: [{ $patch: "replace" }, { ip: "10.244.1.77" }] };
+    expect((await client.request("PATCH", `${POD}/status`, status(moved))).status).toBe(200);
+    expect((await client.get(POD)).json().status.podIP).toBe("10.244.1.77");
+    // Kubelet's own copy of the slices is edited; by then the other's would have been.
+    await eventually(
+      async () => (await client.get(SLICES)).json().items?.[0]?.endpoints[0].addresses[0],
+      (address) => address === "10.244.1.77",
+    );
+    const seen = (await proxy.get(`${SLICES}?resourceVersion=0`)).json();
+    expect(seen.items[0].endpoints[0].addresses).toEqual(["10.244.1.5"]);
+    expect(Number(seen.metadata.resourceVersion)).toBeLessThan(5e15);
+    expect(watch.events.filter(({ type }) => type === "MODIFIED")).toEqual([]);
+    watch.close();
+  });
+
   test("is as good as a cut: what is kept goes on, nothing is forgotten, and the alarm is raised", async () => {
     await using world = await startNode();
     const { client } = world.edge;
