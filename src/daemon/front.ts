@@ -95,6 +95,18 @@ export class Listeners implements Part {
   }
 }
 
+/** Recorded answers; those of pods and nodes are shown with what was written over them while cut. */
+function buildRecordings({ clock, store }: Ground, overlays: FrontGround["node"]["overlays"]): Recordings {
+  return new Recordings(
+    store,
+    () => clock.nowMs(),
+    ({ group, resource, subresource, namespace, name }, body) =>
+      group === "" && subresource === "" && (resource === "pods" || resource === "nodes")
+        ? overlays.over({ resource, namespace, name }, body)
+        : body,
+  );
+}
+
 /** Builds it. */
 export function buildFront(ground: Ground, over: FrontGround): Front {
   const { config, clock, log, metrics, random, store } = ground;
@@ -113,14 +125,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     storage,
     clock,
   );
-  const recordings = new Recordings(
-    store,
-    () => clock.nowMs(),
-    ({ group, resource, subresource, namespace, name }, body) =>
-      group === "" && subresource === "" && (resource === "pods" || resource === "nodes")
-        ? overlays.over({ resource, namespace, name }, body)
-        : body,
-  );
+  const recordings = buildRecordings(ground, overlays);
   const writes = new OwnWrites({ store, scopes, clock, retentionMs: config.limits.retentionMs });
   refusals.onTaken((principal) => writes.forget(principal));
   const copies = new CopyServer(scopes, recordings, writes, clock, random, count);
