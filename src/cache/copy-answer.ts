@@ -22,7 +22,8 @@ import { expired } from "../kube/status-error.ts";
 import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
 import type { Part } from "./containment.ts";
 import { Encoder, type Frame, type FrameSink, type ObjectFrame, type WatchSink } from "./frames.ts";
-import type { Scope, WatchRequest } from "./scope.ts";
+import type { WatchRequest } from "./local-watches.ts";
+import type { Scope } from "./scope.ts";
 
 /** An answer from a copy. */
 export class CopyAnswer {

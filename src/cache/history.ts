@@ -4,21 +4,20 @@
  * All arithmetic with resourceVersions is here; sockets, rows and the API
  * server are not. A history is a ring of recent events and three moments:
  *
- *        told    epoch          floor          now
- *   -------|-------|--------------|--------------|------->
- *      1       2          3              4           5
+ *        told         floor         now
+ *   -------|------------|------------|------->
+ *      1         2            3           4
  *
  *   now     where the rows stand: the last list, event or bookmark
  *   floor   every event above it is in the ring
- *   epoch   the last list that replaced the rows
- *   told    the last of those whose difference was told to watchers
+ *   told    the last list whose difference was told to watchers
  *
  *   where a client stands       what it is promised
- *   4, at the floor or at now   everything newer, from the ring
- *   2, 3                        nothing by us; the API server may know more
+ *   3, at the floor or at now   everything newer, from the ring
+ *   2                           nothing by us; the API server may know more
  *   1, below `told`             to list again: it may have heard a part of a
  *                               difference, and no history makes up for the rest
- *   5                           what is newer than itself, as soon as the API
+ *   4                           what is newer than itself, as soon as the API
  *                               server can be asked; nobody else knows the moment
  *   a resourceVersion of ours   to list again: these rows never had it
  *
@@ -32,9 +31,6 @@ import { Ring } from "./ring.ts";
 
 /** What a history says to a moment: all that is newer is known here, list again, or only the API server may know. */
 export type Vouch = "yes" | "relist" | "ask upstream";
-
-/** Where the rows stand. */
-export type HeldMoments = Pick<ListedState, "resourceVersion" | "epoch">;
 
 /** What an event means for the rows and for the ring. */
 export type EventPlace =
@@ -64,13 +60,12 @@ export class History {
   }
 
   /** What a client that stands at this moment can be promised. */
-  vouchesFor(at: string, { resourceVersion: now, epoch }: HeldMoments): Vouch {
+  vouchesFor(at: string, { resourceVersion: now }: Pick<ListedState, "resourceVersion">): Vouch {
     if (isLocalVersion(at)) return "relist";
     if (compareResourceVersions(at, this.#toldBelow) < 0) return "relist";
     if (at === now) return "yes";
     if (compareResourceVersions(at, now) > 0) return "ask upstream";
-    const isHeld = compareResourceVersions(at, epoch) >= 0 && compareResourceVersions(at, this.ring.floor) >= 0;
-    return isHeld ? "yes" : "ask upstream";
+    return compareResourceVersions(at, this.ring.floor) >= 0 ? "yes" : "ask upstream";
   }
 
   /** The rows were replaced and nobody heard how: from now on only this moment and newer ones are known. */

@@ -86,11 +86,6 @@ export class Ring {
     return first === undefined ? undefined : this.#entries[this.#head + seq - first.seq];
   }
 
-  /** The frames from a sequence number on. */
-  *from(seq: number): Generator<Frame, void> {
-    for (let next = Math.max(seq, this.firstSeq); next < this.#nextSeq; next++) yield this.at(next)!.frame;
-  }
-
   /** The sequence number of the first event above a resourceVersion that is at or above the floor. */
   seqAfter(resourceVersion: string): number {
     for (let i = this.#entries.length - 1; i >= this.#head; i--) {

@@ -1,31 +1,46 @@
 /**
- * One local watch: a cursor into its scope's ring.
+ * One local watch: a cursor that goes through one ring after the other.
  *
- * First the initial events, if asked for, read from a frozen view of the rows
- * at the pace of the client; then whatever the ring holds behind the cursor.
- * Nothing is queued per watcher: when the client does not read, the cursor
- * stands still, and when the ring has moved past it the stream ends and the
- * client comes back at its last resourceVersion.
+ * First the initial events, if asked for, read from a frozen view at the pace
+ * of the client; then what its route's rings hold behind the cursor. Nothing
+ * is queued per watcher: when the client does not read, the cursor stands
+ * still, and when the ring has moved past it the stream ends and the client
+ * comes back at its last resourceVersion.
  *
- * Invariant: no frame at or below `startAt` is ever sent, and frames go out in
- * the ring's order, so one watcher never sees an object go backwards.
+ *   online                 rows
+ *   edited while cut       rows up to the first edit, then the layer
+ *   at the return          what is left of both, then the rows again
+ *
+ * Invariant: no frame at or below where it began is ever sent, and frames go
+ * out in the ring's order, so one watcher never sees an object go backwards.
  */
 
 import { passedThrough } from "../base/memory.ts";
 import type { StatusFields } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { ScopeSnapshot } from "../store/contract.ts";
-import { isLocalVersion } from "./edits.ts";
 import { momentOf, sizeOf, type Frame, type FrameSink } from "./frames.ts";
 import type { Ring } from "./ring.ts";
 
+/** A part of a watcher's way. */
+export interface Station {
+  readonly ring: Ring;
+  /** The first entry to send. */
+  cursor: number;
+  /** The first that belongs to the next station; undefined while the ring goes on. */
+  until?: number;
+  /** Entries at or below it are not sent; "" for none. */
+  readonly above: string;
+}
+
 /** How a local watch was asked for. */
 export interface WatcherOptions {
-  /** Events at or below it are not sent. */
+  /** Where it began: events at or below it are not sent. */
   readonly startAt: string;
   readonly allowBookmarks: boolean;
-  /** The first ring entry to send. */
-  readonly cursor: number;
+  readonly route: readonly Station[];
+  /** Whether it begins on edits. */
+  readonly isEdited: boolean;
   /** Initial events, and whether a bookmark ends them. */
   readonly initial?: { readonly snapshot: ScopeSnapshot; readonly withEndBookmark: boolean };
 }
@@ -35,24 +50,21 @@ const TAKE_BYTES = 64 * 1024;
 
 /** One local watch on a scope. */
 export class ScopeWatcher {
-  #cursor: number;
+  /** Some of what it was told, or will be, is edited here: at the return it has to list. */
+  isEdited: boolean;
+  #route: Station[];
   #begin: string;
   #isBlocked = false;
   #isInitialising = false;
-  /**
-   * Whether it is told of no edits: it began ahead of the rows, and an edit of
-   * a row that is older than what it has seen would take it back in time.
-   */
-  withholdsEdits = false;
   #isClosed = false;
 
   constructor(
-    private readonly ring: Ring,
     private readonly sink: FrameSink,
     private readonly options: WatcherOptions,
     private readonly onLeft: (watcher: ScopeWatcher) => void,
   ) {
-    this.#cursor = options.cursor;
+    this.isEdited = options.isEdited;
+    this.#route = options.route.map((station) => ({ ...station }));
     this.#begin = options.startAt;
     sink.onDrain(() => {
       this.#isBlocked = false;
@@ -60,22 +72,23 @@ export class ScopeWatcher {
     });
   }
 
+  /** Where it began; "" once it was told of edits and came back. */
+  get startAt(): string {
+    return this.#begin;
+  }
+
   /** Whether it takes a part of what the scope holds. */
   get isPart(): boolean {
     return this.sink.isPart === true;
   }
 
-  /** No event at or below it is sent. */
-  get startAt(): string {
-    return this.#begin;
+  /** Whether there is something that it has not been sent yet. */
+  get isBehind(): boolean {
+    const [first, next] = this.#route;
+    return next !== undefined || first!.cursor < first!.ring.nextSeq;
   }
 
-  /** The sequence number of the next ring entry this watcher will send. */
-  get cursor(): number {
-    return this.#cursor;
-  }
-
-  /** Sends initial events if there are any, then follows the ring. */
+  /** Sends initial events if there are any, then follows its route. */
   async start(): Promise<void> {
     if (this.options.initial !== undefined) {
       this.#isInitialising = true;
@@ -89,37 +102,50 @@ export class ScopeWatcher {
     this.pump();
   }
 
-  /** Sends what the ring holds behind the cursor, as far as the client takes it. */
+  /** What comes next in its present ring is the end there; it goes on in another. */
+  goOn(ring: Ring, cursor: number): void {
+    const last = this.#route.at(-1)!;
+    last.until = last.ring.nextSeq;
+    this.#route.push({ ring, cursor, above: "" });
+  }
+
+  /** What it was told of edits has been taken back: where it began says nothing any more. */
+  forgetBegin(): void {
+    this.#begin = "";
+  }
+
+  /** Sends what its route holds behind the cursor, as far as the client takes it. */
   pump(): void {
     if (this.#isInitialising) return;
-    while (!this.#isClosed && !this.#isBlocked && this.#cursor < this.ring.nextSeq) {
-      if (this.#cursor < this.ring.firstSeq) return this.close();
-      const frames: Frame[] = [];
-      let size = 0;
-      while (this.#cursor < this.ring.nextSeq && size < TAKE_BYTES) {
-        const { frame } = this.ring.at(this.#cursor++)!;
-        const moment = momentOf(frame);
-        if (compareResourceVersions(moment, this.startAt) <= 0) continue;
-        if (frame.type === "BOOKMARK" && !this.options.allowBookmarks) continue;
-        if (this.withholdsEdits && isLocalVersion(moment)) continue;
-        frames.push(frame);
-        size += sizeOf(frame);
-      }
-      if (frames.length > 0) this.#take(frames);
+    while (!this.#isClosed && !this.#isBlocked) {
+      const station = this.#route[0]!;
+      const end = station.until ?? station.ring.nextSeq;
+      if (station.cursor >= end) {
+        if (this.#route.length === 1) return;
+        this.#route.shift();
+      } else if (station.cursor < station.ring.firstSeq) return this.close();
+      else this.#sendFrom(station, end);
     }
+  }
+
+  #sendFrom(station: Station, end: number): void {
+    const frames: Frame[] = [];
+    let size = 0;
+    while (station.cursor < end && size < TAKE_BYTES) {
+      const { frame } = station.ring.at(station.cursor++)!;
+      if (compareResourceVersions(momentOf(frame), station.above) <= 0) continue;
+      if (frame.type === "BOOKMARK" && !this.options.allowBookmarks) continue;
+      frames.push(frame);
+      size += sizeOf(frame);
+    }
+    if (frames.length > 0) this.#take(frames);
   }
 
   /** Sends a bookmark if the watcher allows them and has seen everything up to it. */
   bookmark(resourceVersion: string): void {
     if (!this.options.allowBookmarks || this.#isInitialising || this.#isBlocked || this.#isClosed) return;
-    if (this.withholdsEdits && isLocalVersion(resourceVersion)) return;
-    if (this.#cursor !== this.ring.nextSeq || compareResourceVersions(resourceVersion, this.startAt) < 0) return;
+    if (this.isBehind || compareResourceVersions(resourceVersion, this.startAt) < 0) return;
     this.#take([{ type: "BOOKMARK", resourceVersion, isInitialEventsEnd: false }]);
-  }
-
-  /** From now on everything behind the cursor is sent, whatever its resourceVersion: what was served before was edited, and the truth is below it. */
-  restart(): void {
-    if (!this.withholdsEdits) this.#begin = "";
   }
 
   /** Ends the stream cleanly, after a last word if there is one (an ERROR event): also a client that does not read now finds it there. */
@@ -140,10 +166,10 @@ export class ScopeWatcher {
     if (!this.sink.take(frames)) this.#isBlocked = true;
   }
 
-  async #sendInitial(initial: NonNullable<WatcherOptions["initial"]>): Promise<void> {
+  async #sendInitial({ snapshot, withEndBookmark }: NonNullable<WatcherOptions["initial"]>): Promise<void> {
     let pending: Frame[] = [];
     let size = 0;
-    for (const item of initial.snapshot.items()) {
+    for (const item of snapshot.items()) {
       pending.push({ type: "ADDED", item });
       size += item.bytes.length;
       if (size < TAKE_BYTES) continue;
@@ -154,8 +180,8 @@ export class ScopeWatcher {
       await this.#writable();
       if (this.#isClosed) return;
     }
-    const { resourceVersion } = initial.snapshot.listed;
-    if (initial.withEndBookmark) pending.push({ type: "BOOKMARK", resourceVersion, isInitialEventsEnd: true });
+    const { resourceVersion } = snapshot.listed;
+    if (withEndBookmark) pending.push({ type: "BOOKMARK", resourceVersion, isInitialEventsEnd: true });
     if (pending.length > 0) this.#take(pending);
   }
 

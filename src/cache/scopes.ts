@@ -11,7 +11,8 @@ import { compareResourceVersions, newerResourceVersion } from "../kube/resource-
 import { identityText, type ListedState, type ScopeIdentity } from "../store/contract.ts";
 import { coversObject, partOf } from "./containment.ts";
 import { CopyAnswer } from "./copy-answer.ts";
-import { Scope, type ScopeParts } from "./scope.ts";
+import { Scope } from "./scope.ts";
+import type { ScopeParts } from "./scope-parts.ts";
 
 /** An object found in a scope, in the form that was asked for, with what is needed to write it. */
 export interface FoundObject {

@@ -4,7 +4,7 @@
 
 import type { Finding } from "../base/conditions.ts";
 import { Quota } from "../cache/quota.ts";
-import type { ScopeParts } from "../cache/scope.ts";
+import type { ScopeParts } from "../cache/scope-parts.ts";
 import { Scopes } from "../cache/scopes.ts";
 import { SharingSource } from "../cache/sharing.ts";
 import { AccessReviews } from "../callers/access-review.ts";

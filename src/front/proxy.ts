@@ -8,7 +8,7 @@ import type { Log } from "../base/log.ts";
 import { isLocalVersion } from "../cache/edits.ts";
 import { CopyAnswer } from "../cache/copy-answer.ts";
 import type { Scope } from "../cache/scope.ts";
-import { ScopeTooLargeError } from "../cache/scope-errors.ts";
+import { PassThroughError, ScopeTooLargeError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { Word } from "../kube/whose-word.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
@@ -270,7 +270,7 @@ export class Proxy {
     try {
       await copies.watch(exchange, info, answer).finally(() => this.#strangerEnded(answer.scope, ended));
     } catch (error) {
-      if (error instanceof ScopeTooLargeError) return this.#forwardUnkept(exchange, info, caller);
+      if (error instanceof PassThroughError) return this.#forwardUnkept(exchange, info, caller);
       await this.#refusedBy(error, caller, identity);
       // Just now the link was thought to stand.
       const isLost = isOnline && error instanceof StatusError && error.status.code === 503;

@@ -5,7 +5,8 @@
 import { Buffer } from "node:buffer";
 import type { Clock } from "../base/clock.ts";
 import { listPieces } from "../cache/list-copy.ts";
-import type { Scope, WatchRequest } from "../cache/scope.ts";
+import type { WatchRequest } from "../cache/local-watches.ts";
+import type { Scope } from "../cache/scope.ts";
 import { askedForms, includedIn } from "../cache/containment.ts";
 import type { CopyAnswer } from "../cache/copy-answer.ts";
 import type { FoundObject, Scopes } from "../cache/scopes.ts";

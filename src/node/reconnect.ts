@@ -161,7 +161,7 @@ export class Reconnect {
     await Promise.race([agentsReturn?.(signal), this.#after(AGENTS_PATIENCE_MS)]);
     if (signal.aborted) return;
     this.#enter("all");
-    await this.#settled((scope) => scope.isEdited);
+    await this.#settled((scope) => scope.isReturning);
     if (signal.aborted) return;
     overlays.returned();
     await afterwards();

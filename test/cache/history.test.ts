@@ -22,7 +22,7 @@ const listed = (fields: Partial<ListedState>): ListedState => ({
 });
 
 describe("a history vouches for", () => {
-  /** Rows at 120 since a list at 100; events at 90 to 118, of which the ring holds the last three. */
+  /** Rows at 120 since a list at 100; events at 104 to 118, of which the ring holds the last three. */
   const history = (isTold: boolean) => {
     const made = new History(BOUNDS, listed({ changedAt: "90", isPartlyTold: isTold }));
     for (const at of ["104", "110", "114", "118"])
@@ -35,9 +35,9 @@ describe("a history vouches for", () => {
     ["an event in the ring", "110", "yes", "yes"],
     ["the floor: the last event that fell out", "104", "yes", "yes"],
     ["below the floor", "103", "ask upstream", "ask upstream"],
-    ["the epoch, below the floor", "100", "ask upstream", "ask upstream"],
-    ["just below the epoch", "99", "ask upstream", "relist"],
-    ["far below the epoch", "9", "ask upstream", "relist"],
+    ["the last list, below the floor", "100", "ask upstream", "ask upstream"],
+    ["just below the last list", "99", "ask upstream", "relist"],
+    ["far below it", "9", "ask upstream", "relist"],
     ["ahead of the rows", "121", "ask upstream", "ask upstream"],
     ["far ahead of the rows", "1000", "ask upstream", "ask upstream"],
     ["one of ours", "5000000001048577", "relist", "relist"],

@@ -133,7 +133,7 @@ describe("scopes that share one watch", () => {
     await clock.pass(5_000);
     expect(web.received.events.slice(4)).toEqual(["DELETED a@104", "DELETED b@105", "BOOKMARK @105"]);
     expect(relists).toEqual(["first", "first", "expired", "expired"]);
-    await expect(watch(web.scope, "104")).rejects.toMatchObject({ status: { code: 410 } });
+    expect((await watch(web.scope, "104")).received).toMatchObject({ events: ["ERROR 410"], isEnded: true });
     expect(server.lists).toHaveLength(2);
     expect(server.watches).toHaveLength(1);
   });

@@ -184,8 +184,9 @@ describe("a status written while cut", () => {
       ({ items }) => items.every((item: any) => item.status.phase === "Running"),
     );
     expect(truth.items.find((item: any) => item.metadata.name === "web-0").metadata.labels).toEqual({ app: "cloud" });
-    const stale = await client.get(`${PODS}&watch=true&resourceVersion=${restarted.metadata.resourceVersion}`);
-    expect(stale.status).toBe(410);
+    const stale = await client.watch(`${PODS}&watch=true&resourceVersion=${restarted.metadata.resourceVersion}`);
+    await stale.until((events) => events.length > 0);
+    expect(stale.events[0]).toMatchObject({ type: "ERROR", object: { code: 410, reason: "Expired" } });
   });
 
   test.each([{ restarts: false }, { restarts: true }])(
@@ -214,7 +215,8 @@ describe("a status written while cut", () => {
       }
       await client.request("PATCH", `${POD}/status`, status({ message: "two" }));
       const back = await client.watch(`${PODS}&watch=true&resourceVersion=${edited}`);
-      expect(back.status).toBe(410);
+      await back.until((events) => events.length > 0);
+      expect(back.events[0]).toMatchObject({ type: "ERROR", object: { code: 410 } });
       back.close();
       // What is edited in this cut vouches over a restart.
       const now = (await client.get(PODS)).json().metadata.resourceVersion;

@@ -160,7 +160,10 @@ export class Checks {
 export interface WatchCheckOptions {
   /** Undefined with initial events. */
   readonly startAt: number | undefined;
+  readonly openedMs: number;
   readonly endsAtMs: number;
+  /** It is the API server's own, and ends with the link. */
+  readonly isForwarded: boolean;
   /** It began ahead of what Holdfast held then. */
   readonly isAhead: boolean;
   /** What the client believed when it resumed. */
@@ -232,6 +235,9 @@ export class WatchCheck {
     const { checks, identity, options } = this;
     const hasReason =
       options.isStopping() ||
+      options.isForwarded ||
+      // A refusal in the API server's form: an answer, an ERROR event, the end.
+      (code === 410 && checks.clock.monotonicMs() === options.openedMs) ||
       this.wasStuck ||
       checks.clock.monotonicMs() >= options.endsAtMs ||
       checks.refusalsOf(identity) > this.#refusals ||

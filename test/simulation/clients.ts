@@ -305,11 +305,13 @@ export class Reflector {
       ended.resolve({ code, events, lastedMs: clock.monotonicMs() - openedMs });
     });
     let check!: WatchCheck;
-    const opened = () => {
+    const opened = (isForwarded: boolean) => {
       openedMs = clock.monotonicMs();
       check = checks.watch(this.identity, {
         startAt: isInitial ? undefined : Number(resourceVersion),
+        openedMs,
         endsAtMs: openedMs + timeoutMs,
+        isForwarded,
         isAhead: !isInitial && Number(resourceVersion) > process.heldOf(this.identity),
         belief: this.belief,
         isStopping: () => process.isStopping,

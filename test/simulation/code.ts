@@ -26,6 +26,7 @@ export interface Code {
   readonly UnreachableError: typeof source.UnreachableError;
   readonly UpstreamRefusedError: typeof source.UpstreamRefusedError;
   readonly ScopeTooLargeError: typeof errors.ScopeTooLargeError;
+  readonly AskUpstreamError: typeof errors.AskUpstreamError;
   readonly readList: typeof answers.readList;
   readonly readWatch: typeof answers.readWatch;
 }

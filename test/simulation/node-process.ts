@@ -12,7 +12,9 @@ import { isLocalVersion } from "../../src/cache/edits.ts";
 import { listPieces } from "../../src/cache/list-copy.ts";
 import type { Overlays } from "../../src/node/overlays.ts";
 import type { StatusTarget } from "../../src/node/status-patch.ts";
-import type { Scope, ScopeLimits, ScopeParts, WatchRequest } from "../../src/cache/scope.ts";
+import type { WatchRequest } from "../../src/cache/local-watches.ts";
+import type { Scope } from "../../src/cache/scope.ts";
+import type { ScopeLimits, ScopeParts } from "../../src/cache/scope-parts.ts";
 import type { WireAnswer } from "../../src/uplink/read-answer.ts";
 import type { ScopeSource } from "../../src/uplink/scope-source.ts";
 import type { Scopes } from "../../src/cache/scopes.ts";
@@ -229,20 +231,62 @@ export class NodeProcess {
   }
 
   /** WATCH; resolves when the head is out. */
-  watch(identity: ScopeIdentity, request: WatchRequest, sink: WatchSink, opened: () => void): Promise<() => void> {
+  watch(
+    identity: ScopeIdentity,
+    request: WatchRequest,
+    sink: WatchSink,
+    opened: (isForwarded: boolean) => void,
+  ): Promise<() => void> {
     return this.#local(identity.principal, async () => {
       const scope = this.link.isOnline() ? this.scopes.open(identity) : this.scopes.find(identity);
       if (scope === undefined) throw unavailable("never listed");
       try {
         return await scope.watch(request, () => {
-          opened();
+          opened(false);
           return sink;
         });
       } catch (error) {
+        if (error instanceof this.parts.code.AskUpstreamError)
+          return this.#watchForwarded(identity, request, sink, () => opened(true));
         this.#refusedBy(error, identity);
         throw error;
       }
     });
+  }
+
+  /** The API server's own watch, handed on line by line. */
+  async #watchForwarded(
+    identity: ScopeIdentity,
+    { resourceVersion, timeoutMs }: WatchRequest,
+    sink: WatchSink,
+    opened: () => void,
+  ): Promise<() => void> {
+    this.parts.count("watch forwarded");
+    const leaving = new AbortController();
+    const answer = await this.#forward(
+      () => this.parts.network.watch(identity, resourceVersion, timeoutMs / 1_000, leaving.signal),
+      () => false,
+    );
+    if (answer === "fallback") throw new LocalError(503, "unreachable");
+    if (answer.status === 401 || answer.status === 403) this.#refused(answer.status, identity);
+    if (answer.status !== 200) throw new LocalError(answer.status, await textOf(answer.chunks));
+    opened();
+    void this.#handOn(answer, sink);
+    return () => leaving.abort(new Error("client left"));
+  }
+
+  async #handOn(answer: WireAnswer, sink: WatchSink): Promise<void> {
+    let rest = "";
+    try {
+      for await (const chunk of this.#untilLinkLost(answer.chunks)) {
+        const lines = (rest + Buffer.from(chunk).toString("utf8")).split("\n");
+        rest = lines.pop()!;
+        for (const line of lines) sink.write(Buffer.from(`${line}\n`));
+      }
+    } catch {
+      // Broken off: the client watches again.
+    }
+    if (this.#isAlive) sink.end();
   }
 
   /** GET of one object. @returns undefined for the API server's own 404, and which scope it came from if it came from one. */

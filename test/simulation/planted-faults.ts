@@ -155,7 +155,6 @@ export const plantedFaults: readonly PlantedFault[] = [
         text: `if (compareResourceVersions(at, this.#toldBelow) < 0) return "relist";`,
         by: "",
       },
-      { file: "history.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
     ],
   },
   {
@@ -169,15 +168,12 @@ export const plantedFaults: readonly PlantedFault[] = [
     breaks: ["P2"],
     isKubelets: true,
     seed: 299,
-    edits: [{ file: "scope.ts", text: "read: 500, truth: 3_000", by: "read: 500, truth: 500" }],
+    edits: [{ file: "follower.ts", text: "TRUTH_PATIENCE_MS = 3_000", by: "TRUTH_PATIENCE_MS = 500" }],
   },
   {
-    name: "that a difference was told is forgotten at a restart, and so is the epoch",
+    name: "that a difference was told is forgotten at a restart",
     breaks: ["P2"],
-    edits: [
-      { file: "history.ts", text: `listed?.isPartlyTold === true ? listed.epoch : ""`, by: `""` },
-      { file: "history.ts", text: "compareResourceVersions(at, epoch) >= 0 && ", by: "" },
-    ],
+    edits: [{ file: "history.ts", text: `listed?.isPartlyTold === true ? listed.epoch : ""`, by: `""` }],
   },
   {
     name: "an event below its start is handed down",
@@ -185,7 +181,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "scope-watcher.ts",
-        text: "if (compareResourceVersions(moment, this.startAt) <= 0) continue;",
+        text: "if (compareResourceVersions(momentOf(frame), station.above) <= 0) continue;",
         by: "",
       },
     ],
@@ -195,9 +191,9 @@ export const plantedFaults: readonly PlantedFault[] = [
     breaks: ["P6"],
     edits: [
       {
-        file: "scope.ts",
-        text: "this.#history.nextFrom(this.listed!.resourceVersion), attempt",
-        by: "this.#history.nextFrom(this.listed!.epoch), attempt",
+        file: "follower.ts",
+        text: "history.nextFrom(this.parts.copy.listed!.resourceVersion)",
+        by: "history.nextFrom(this.parts.copy.listed!.epoch)",
       },
     ],
   },
@@ -264,9 +260,9 @@ export const plantedFaults: readonly PlantedFault[] = [
     seed: 1663,
     edits: [
       {
-        file: "scope.ts",
-        text: "this.#endReplay(following);",
-        by: `this.#history.giveUpReplay(this.listed!.changedAt);`,
+        file: "follower.ts",
+        text: `feeds.forgotten(history.giveUpReplay(this.parts.copy.listed?.changedAt ?? ""));`,
+        by: `history.giveUpReplay(this.parts.copy.listed!.changedAt);`,
       },
     ],
   },
@@ -275,8 +271,8 @@ export const plantedFaults: readonly PlantedFault[] = [
     breaks: ["P2"],
     edits: [
       {
-        file: "scope.ts",
-        text: `this.#attempt?.abort(new RolledBackError("The API server's resourceVersion went backwards"));`,
+        file: "follower.ts",
+        text: `this.#run?.attempt?.abort(new RolledBackError("The API server's resourceVersion went backwards"));`,
         by: "",
       },
     ],
@@ -304,7 +300,8 @@ export const plantedFaults: readonly PlantedFault[] = [
     isKubelets: true,
     edits: [
       { file: "node/overlays.ts", text: "for (const scope of this.parts.scopes.all()) scope.endEdits();", by: "" },
-      { file: "scope.ts", text: "this.#hasCaughtUp = true;\n    this.endEdits();", by: "this.#hasCaughtUp = true;" },
+      { file: "feeds.ts", text: "opened(): void {\n    this.parts.edits.takeOff();", by: "opened(): void {" },
+      { file: "feeds.ts", text: "this.parts.audience.endReturning();", by: "" },
     ],
   },
   {
@@ -312,7 +309,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     breaks: ["P2"],
     isKubelets: true,
     edits: [
-      { file: "edits.ts", text: "edited.meta.uid === item.meta.uid ? edited : item", by: "false ? edited : item" },
+      { file: "layer.ts", text: "edited.meta.uid === item.meta.uid ? edited : item", by: "false ? edited : item" },
     ],
   },
   {
@@ -343,7 +340,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     name: "a copy counts as caught up when its watch is answered",
     breaks: ["P2"],
     isKubelets: true,
-    edits: [{ file: "scope.ts", text: "return this.isCurrent && this.#hasCaughtUp;", by: "return this.isCurrent;" }],
+    edits: [{ file: "follower.ts", text: "answeredInMs, hasCaughtUp: false", by: "answeredInMs, hasCaughtUp: true" }],
   },
   {
     name: "open watches are not told of an edit",
@@ -351,9 +348,9 @@ export const plantedFaults: readonly PlantedFault[] = [
     isKubelets: true,
     edits: [
       {
-        file: "scope.ts",
-        text: `this.#ring.append({ type: "MODIFIED", item, before });`,
-        by: "",
+        file: "layer.ts",
+        text: `this.#version = item.meta.resourceVersion;\n    this.ring.append({ type: "MODIFIED", item, before });`,
+        by: "this.#version = item.meta.resourceVersion;",
       },
     ],
   },

@@ -16,7 +16,8 @@ import {
   type WatchStream,
 } from "../../src/uplink/scope-source.ts";
 import type { WatchSink } from "../../src/cache/frames.ts";
-import type { Scope, ScopeLimits } from "../../src/cache/scope.ts";
+import type { Scope } from "../../src/cache/scope.ts";
+import type { ScopeLimits } from "../../src/cache/scope-parts.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { MemoryStore } from "./memory-store.ts";
 

@@ -16,7 +16,8 @@ import {
   type WatchStart,
   type WatchStream,
 } from "../../src/uplink/scope-source.ts";
-import type { Scope, ScopeLimits } from "../../src/cache/scope.ts";
+import type { Scope } from "../../src/cache/scope.ts";
+import type { ScopeLimits } from "../../src/cache/scope-parts.ts";
 import { Scopes } from "../../src/cache/scopes.ts";
 import { SharingSource } from "../../src/cache/sharing.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
