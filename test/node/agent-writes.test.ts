@@ -430,6 +430,31 @@ describe("which writes of agents are taken", () => {
     expect(world.stored().status.conditions).toContainEqual(expect.objectContaining(condition));
   });
 
+  test("of the node itself, as flannel writes it: an annotation and NetworkUnavailable", async () => {
+    await using world = await startNode();
+    const { agent, kubelet } = world;
+    const path = `/api/v1/nodes/${NODE}/status`;
+    await seen(world, path);
+    await world.cut();
+    const up = { type: "NetworkUnavailable", status: "False", reason: "FlannelIsUp", message: "running" };
+    const data = { "flannel.alpha.coreos.com/backend-data": '{"VNI":1,"VtepMAC":"fe:01"}' };
+    expect((await patch(agent, path, annotated(data))).status).toBe(200);
+    expect((await patch(agent, path, { status: { conditions: [up] } })).status).toBe(200);
+    const shown = (await kubelet.get(`/api/v1/nodes/${NODE}`)).json();
+    expect(shown.metadata.annotations).toMatchObject(data);
+    expect(shown.status.conditions).toContainEqual(up);
+    // Kubelet's heartbeat of the same object goes on beside it.
+    const beat = {
+      status: { conditions: [{ type: "Ready", status: "True", lastHeartbeatTime: "2026-01-01T00:00:00Z" }] },
+    };
+    const beaten = await patch(kubelet, path, beat);
+    expect(beaten.json().status.conditions).toContainEqual(up);
+    await world.heal();
+    const stored = () => world.apiServer.object("Node", "", NODE) as any;
+    await eventually(() => stored().status.conditions.some(({ type }: any) => type === up.type));
+    expect(stored().metadata.annotations).toMatchObject(data);
+  });
+
   test("nothing else: a spec, a phase, finalizers, server-side apply, misshapen labels, another UID", async () => {
     await using world = await startNode();
     const { agent } = world;

@@ -135,6 +135,23 @@ describe("a status written while cut", () => {
     watch.close();
   });
 
+  test("is what a client reads that has an older copy in protobuf beside its own in JSON", async () => {
+    await using world = await startNode();
+    const { client } = world.edge;
+    const both = { Accept: "application/vnd.kubernetes.protobuf,application/json" };
+    const alone = { Accept: "application/vnd.kubernetes.protobuf" };
+    expect((await client.get(PODS, alone)).headers["content-type"]).toBe(alone.Accept);
+    expect((await client.get(POD, alone)).headers["content-type"]).toBe(alone.Accept);
+    await world.cut();
+    const written = await client.request("PATCH", `${POD}/status`, status({ message: "said while cut" }));
+    for (const path of [POD, PODS]) {
+      const reply = await client.get(path, both);
+      expect([path, reply.headers["content-type"]]).toEqual([path, "application/json"]);
+      expect(reply.body.toString()).toContain(written.json().metadata.resourceVersion);
+      expect(reply.body.toString()).toContain("said while cut");
+    }
+  });
+
   test("changes no byte of the object around it, and no digit of a large number within", async () => {
     const exact = pod("exact-0");
     Object.assign(exact.spec, { terminationGracePeriodSeconds: digits("9007199254740993"), tomorrow: digits("1.0") });
@@ -403,6 +420,29 @@ describe("kubelet's other writes while cut", () => {
     expect(post.json()).toMatchObject({ code: 409, reason: "AlreadyExists" });
     expect((await client.get(`/apis/storage.k8s.io/v1/csinodes/${NODE}`)).status).toBe(503);
     expect((await client.request("DELETE", POD)).status).toBe(503);
+  });
+
+  test("a controller's Lease is nobody's while cut: a second leader must not be", async () => {
+    const leases = "/apis/coordination.k8s.io/v1/namespaces/shop/leases";
+    const lease = {
+      kind: "Lease",
+      apiVersion: "coordination.k8s.io/v1",
+      metadata: { name: "leader", namespace: "shop" },
+    };
+    await using world = await startNode();
+    const leader = world.edge.clientWith({ token: world.apiServer.serviceAccountToken("shop", "shopkeeper") });
+    const send = (method: string, path: string, object: object) =>
+      leader.request(method, path, { headers: JSON_BODY, body: JSON.stringify(object) });
+    const held = await send("POST", leases, { ...lease, spec: { holderIdentity: "here" } });
+    expect(held.status).toBe(201);
+    expect((await leader.get(`${leases}/leader`)).status).toBe(200);
+    await world.cut();
+    const renewed = { ...held.json(), spec: { holderIdentity: "here", renewTime: "2026-01-02T00:00:00.000000Z" } };
+    expect((await send("PUT", `${leases}/leader`, renewed)).status).toBe(503);
+    expect((await send("POST", leases, { ...lease, metadata: { name: "other" } })).status).toBe(503);
+    expect(
+      (await world.edge.client.request("PUT", `${leases}/leader`, { headers: JSON_BODY, body: "{}" })).status,
+    ).toBe(503);
   });
 
   test("its CSINode is known from its own writes, and is gone when it deleted it", async () => {
