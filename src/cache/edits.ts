@@ -46,7 +46,7 @@ export class LocalVersions {
     if (this.#last === 0 || this.#last === this.#end) {
       const generation = this.#stored(GENERATION_VALUE) + 1;
       this.store.putValue(GENERATION_VALUE, Buffer.from(String(generation)));
-      this.#last = FIRST_LOCAL + generation * GENERATION_SPAN;
+      this.#last = FIRST_LOCAL + generation * this.span;
       this.#end = this.#last + this.span - 1;
     }
     return String(++this.#last);
@@ -63,7 +63,7 @@ export class LocalVersions {
 
   /** Whether one of ours is from before the link was last there. */
   isVoid(resourceVersion: string): boolean {
-    const floor = String(FIRST_LOCAL + this.#floorGeneration() * GENERATION_SPAN);
+    const floor = String(FIRST_LOCAL + this.#floorGeneration() * this.span);
     return compareResourceVersions(resourceVersion, floor) < 0;
   }
 

@@ -261,7 +261,7 @@ export class Follower {
   }
 
   #stream(run: Run, attempt: AbortController): Promise<WatchEnd> {
-    const { clock, feeds, history, link, phase, source } = this.parts;
+    const { clock, feeds, history, limits, link, phase, source } = this.parts;
     const from = history.nextFrom(this.parts.copy.listed!.resourceVersion);
     this.#enter(run, { kind: "opening", at: from });
     const onOpen = (answeredInMs: number) => {
@@ -282,6 +282,7 @@ export class Follower {
       source,
       link,
       clock,
+      limits,
       phase,
       attempt,
       onOpen,

@@ -2,6 +2,9 @@
  * One upstream watch, from its question to its end: each frame goes into the
  * rows and into their history, or ends it.
  *
+ * A collection that outgrows the scope's bounds event by event is noticed too,
+ * at the latest a sixteenth beyond them: counting rows costs a look at them all.
+ *
  * A watch whose bytes stop coming makes the link suspect, and is opened anew
  * when the link is found well all the same. Its events only grow: one that
  * does not means that the API server's history went back.
@@ -13,7 +16,7 @@ import { compareResourceVersions, isResourceVersion } from "../kube/resource-ver
 import type { Copy } from "../store/contract.ts";
 import { UnreachableError, UpstreamRefusedError, type LinkView, type ScopeSource } from "../uplink/scope-source.ts";
 import { isNextBookmark, isNextEvent, type History } from "./history.ts";
-import { StoppedError } from "./scope-errors.ts";
+import { ScopeTooLargeError, StoppedError } from "./scope-errors.ts";
 import { watchSeconds } from "./watch-length.ts";
 
 /** Without a byte for this long the link is looked at; bookmarks come about once a minute. */
@@ -21,6 +24,9 @@ const SILENCE_SUSPECT_MS = 90_000;
 const SILENCE_CHECK_MS = 30_000;
 /** Without a byte for this long, though the link is well, the watch is opened anew. */
 const SILENCE_REOPEN_MS = 300_000;
+
+/** Rows are counted again when they may have grown by this part of their bounds. */
+const COUNTED_PER_BOUND = 16;
 
 /** How a watch came to an end. */
 export type WatchEnd =
@@ -38,6 +44,7 @@ export interface UpstreamWatchParts {
   readonly source: ScopeSource;
   readonly link: LinkView;
   readonly clock: Clock;
+  readonly limits: { readonly scopeMaxItems: number; readonly scopeMaxBytes: number };
   /** In [0, 1): where the grid begins on which watches end. */
   readonly phase: number;
   /** Ends the watch; aborted here as well when it has come to its end. */
@@ -56,11 +63,13 @@ export interface UpstreamWatchParts {
  * Opens a watch at a moment and reads it to its end.
  *
  * @throws what the source throws, and the attempt's reason once it is aborted.
+ * @throws {ScopeTooLargeError} when the rows outgrow the bounds.
  */
 export async function readUpstreamWatch(from: string, parts: UpstreamWatchParts): Promise<WatchEnd> {
   const { attempt, clock, copy, link, onOpen, paced, phase, source } = parts;
   const stopListening = link.onChange((isOnline) => isOnline || attempt.abort(new UnreachableError("link lost")));
   const silence = new Silence(clock, link, attempt);
+  const growth = new Growth(copy, parts.limits);
   try {
     const askedMs = clock.monotonicMs();
     const { shape, contentType } = copy.listed!;
@@ -77,6 +86,7 @@ export async function readUpstreamWatch(from: string, parts: UpstreamWatchParts)
         attempt.signal.throwIfAborted();
         const end = take(frame, position, parts);
         if (end !== undefined) return end;
+        growth.took(frame);
         await paced();
       }
     }
@@ -132,6 +142,31 @@ function apply(
   if (place !== "known") history.ring.append({ type, item, before });
   history.passed(resourceVersion);
   if (place !== "known") onAdvanced();
+}
+
+/** Notices that the rows have outgrown their bounds. */
+class Growth {
+  #items = 0;
+  #bytes = 0;
+
+  constructor(
+    private readonly copy: Copy,
+    private readonly limits: UpstreamWatchParts["limits"],
+  ) {}
+
+  took(frame: WatchFrame): void {
+    if (frame.type !== "ADDED" && frame.type !== "MODIFIED") return;
+    this.#items++;
+    this.#bytes += frame.item.bytes.length;
+    const { scopeMaxBytes, scopeMaxItems } = this.limits;
+    if (this.#items < scopeMaxItems / COUNTED_PER_BOUND && this.#bytes < scopeMaxBytes / COUNTED_PER_BOUND) return;
+    this.#items = this.#bytes = 0;
+    const { bytes, items } = this.copy.size();
+    if (items > scopeMaxItems || bytes > scopeMaxBytes)
+      throw new ScopeTooLargeError(
+        `Cannot keep ${this.copy.identity.resource}: more than ${scopeMaxItems} items or ${scopeMaxBytes} bytes`,
+      );
+  }
 }
 
 /** Notices that nothing comes any more. */

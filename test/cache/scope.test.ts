@@ -1,11 +1,18 @@
 import { describe, expect, test } from "bun:test";
-import type { WatchFrame } from "../../src/kube/codec.ts";
+import { Scopes } from "../../src/cache/scopes.ts";
+import type { Item, WatchFrame } from "../../src/kube/codec.ts";
 import { readWatch } from "../../src/uplink/read-answer.ts";
 import { UpstreamRefusedError } from "../../src/uplink/scope-source.ts";
 import { answer, CONFIG_MAPS, settle, startModel } from "../support/model.ts";
 
 const NOW_MS = Date.UTC(2026, 10, 24);
 const DAY_MS = 86_400_000;
+
+/** An edit of a row: the nth of this cut. */
+const edited = ({ meta, bytes }: Item, nth: number): Item => ({
+  meta: { ...meta, resourceVersion: String(5_000_000_001_048_576 + nth) },
+  bytes,
+});
 
 describe("a scope", () => {
   test("streams what is there, marks the end, then follows", async () => {
@@ -273,7 +280,7 @@ describe("a scope", () => {
     const { received: ahead } = await watch(scope, "102", { bookmarks: true });
     const row = [...scope.rows()!.items()][0]!;
     cut();
-    scope.edit([{ meta: { ...row.meta, resourceVersion: "5000000001048577" }, bytes: row.bytes }]);
+    scope.edit([edited(row, 1)]);
     await clock.pass(60_000);
     expect(level.events.filter((event) => event.startsWith("MODIFIED"))).toHaveLength(1);
     expect(ahead.events).toEqual([]);
@@ -408,6 +415,153 @@ describe("a scope", () => {
     await expect(scope.ensureFresh()).rejects.toMatchObject({ code: "SCOPE_TOO_LARGE" });
     expect(scope.isOversize).toBe(true);
     expect(scope.rows()).toBeUndefined();
+  });
+
+  for (const [how, relists] of [
+    ["event by event", false],
+    ["between two watches", true],
+  ] as const)
+    test(`a collection that outgrows its bounds ${how} is passed through, and nothing of it is kept`, async () => {
+      const { server, clock, store, open, watch, cut, heal } = startModel({ scopeMaxItems: 2 });
+      server.put("a", "1");
+      const { scope } = open();
+      const { received } = await watch(scope, "", { stream: true });
+      if (relists) cut();
+      server.put("b", "1");
+      server.put("c", "1");
+      if (relists) {
+        server.compact();
+        heal();
+      }
+      await clock.pass(5_000);
+      expect(received.events.at(-1)).toBe("ERROR 410");
+      expect(scope.isOversize).toBe(true);
+      expect([scope.listed, scope.rows()]).toEqual([undefined, undefined]);
+      expect(store.copies().filter(({ listed }) => listed !== undefined)).toEqual([]);
+      cut();
+      await expect(watch(scope, "102")).rejects.toMatchObject({ status: { code: 503 } });
+    });
+
+  test("a client whose socket is full finds the last word all the same", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    received.isStuck = true;
+    server.put("a", "2");
+    await settle();
+    server.refuse = { status: 403, reason: "Forbidden" };
+    server.breakWatches();
+    await clock.pass(5_000);
+    expect(received).toMatchObject({ isEnded: true });
+    expect(received.events.at(-1)).toBe("ERROR 403");
+  });
+
+  test("a client that reads nothing of a return finds 410, and cannot go on from where edits have brought it", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel();
+    for (const name of ["a", "b", "c"]) server.put(name, "1");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    const rows = [...scope.rows()!.items()];
+    cut();
+    scope.edit([edited(rows[1]!, 1), edited(rows[0]!, 2)]);
+    received.isStuck = true;
+    scope.edit([edited(rows[2]!, 3)]);
+    heal();
+    await clock.pass(5_000);
+    expect(received).toMatchObject({ isEnded: true });
+    expect(received.events.at(-1)).toBe("ERROR 410");
+    for (const at of ["5000000001048578", "5000000001048579"])
+      expect((await watch(scope, at)).received).toMatchObject({ events: ["ERROR 410"], isEnded: true });
+  });
+
+  test("at a return the rows in the edits' places go out oldest first, then what was missed, then 410", async () => {
+    const { server, clock, open, watch, cut, heal } = startModel();
+    for (const name of ["a", "b", "c"]) server.put(name, "1");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    const [a, b] = [...scope.rows()!.items()];
+    cut();
+    scope.edit([edited(b!, 1), edited(a!, 2)]);
+    server.remove("a");
+    server.put("d", "1");
+    heal();
+    await clock.pass(5_000);
+    expect(received.events.slice(6)).toEqual([
+      "MODIFIED a@101",
+      "MODIFIED b@102",
+      "BOOKMARK @103",
+      "DELETED a@104",
+      "ADDED d@105",
+      "ERROR 410",
+    ]);
+    // Whoever was lost on the way stands at a moment of the API server's, and is told everything newer.
+    expect((await watch(scope, "103")).received.events).toEqual(["DELETED a@104", "ADDED d@105"]);
+  });
+
+  test("a live scope takes no edits: what is true comes from upstream", async () => {
+    const { open, server, watch, cut } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    const [row] = [...scope.rows()!.items()];
+    scope.edit([edited(row!, 1)]);
+    expect([scope.isEdited, scope.servedVersion, received.events.length]).toEqual([false, "101", 2]);
+    cut();
+    scope.edit([edited(row!, 1)]);
+    expect([scope.isEdited, scope.servedVersion]).toEqual([true, "5000000001048577"]);
+  });
+
+  test("a follow loop that ends late says nothing about its successor", async () => {
+    const { clock, open, server, watch } = startModel({ lingerMs: 1_000 });
+    server.put("a", "1");
+    const { scope } = open();
+    const { watch: honest } = server;
+    const late = Promise.withResolvers<void>();
+    // Its first watch ends long after it was given up.
+    server.watch = async (...request) => {
+      const answered = await honest.apply(server, request);
+      server.watch = honest;
+      async function* lingering() {
+        try {
+          yield* answered.batches;
+        } catch {
+          await late.promise;
+        }
+      }
+      return { codec: answered.codec, batches: lingering() };
+    };
+    await scope.ensureFresh();
+    await clock.pass(5_000);
+    expect(scope.isFollowing).toBe(false);
+    const { received } = await watch(scope, "101");
+    expect(scope.state).toBe("live");
+    late.resolve();
+    await settle();
+    expect([scope.state, scope.isFollowing]).toEqual(["live", true]);
+    server.put("b", "1");
+    await settle();
+    expect(received.events).toEqual(["ADDED b@102"]);
+  });
+
+  test("an event for a scope that was dropped is no failure", async () => {
+    const errors: string[] = [];
+    const { clock, parts, server } = startModel();
+    server.put("a", "1");
+    const scopes = new Scopes(
+      { ...parts, log: { ...parts.log, error: (message: string) => void errors.push(message) } },
+      { retentionMs: 1e9, maxScopes: 10 },
+    );
+    const plain = { principal: "token:x", namespace: "shop", fieldSelector: "", labelSelector: "" };
+    const scope = scopes.open({ ...CONFIG_MAPS, ...plain, representation: "json" })!;
+    await scope.ensureFresh();
+    await settle();
+    expect(scope.state).toBe("live");
+    scope.copy.drop();
+    server.put("b", "1");
+    await clock.pass(5_000);
+    expect(errors).toEqual([]);
+    expect([scope.listed, scope.isFollowing]).toEqual([undefined, false]);
   });
 
   test("a 410 storm costs lists with growing pauses, not a busy loop", async () => {
