@@ -58,13 +58,29 @@ export function partOf({ identity, listed }: Whole, asked: ScopeIdentity, wanted
   const whole = { ...form, selects: undefined, mayChange: false };
   if (isSameSelection(identity, asked)) return whole;
   const selection = selectionWithin(identity, asked);
-  if (selection === undefined || (form.carries === "metadata" && !selection.isOfMetadata)) return undefined;
-  const format = formatOf(listed);
+  const selects = selection === undefined ? undefined : decidedOn(listed, selection);
+  return selection === undefined || selects === undefined
+    ? undefined
+    : { ...whole, selects, mayChange: selection.mayChange };
+}
+
+/** How a selection is decided on what a copy's items carry; undefined where they do not tell. */
+export function decidedOn(listed: Whole["listed"], selection: Selection): ((item: Item) => boolean) | undefined {
   const isRow = listed.shape.listKind === "Table";
-  const selects = (item: Item) =>
-    // A row is looked into only where its metadata does not decide.
-    selection.matches(isRow && selection.mayChange ? objectOfRow(item) : item, format);
-  return { ...whole, selects, mayChange: selection.mayChange };
+  const isPartial = listed.shape.listKind === "PartialObjectMetadataList";
+  if ((isRow || isPartial) && !selection.isOfMetadata) return undefined;
+  const format = formatOf(listed);
+  // A row is looked into only where its metadata does not decide.
+  return (item) => selection.matches(isRow && selection.mayChange ? objectOfRow(item) : item, format);
+}
+
+/** The form that a list is in. */
+export function representationOf({ shape, contentType }: Whole["listed"]): Representation {
+  const format = formatOf({ contentType });
+  const asVersion = shape.apiVersion.replace("meta.k8s.io/", "");
+  if (shape.listKind === "Table") return { format, as: "Table", asVersion };
+  if (shape.listKind === "PartialObjectMetadataList") return { format, as: "PartialObjectMetadata", asVersion };
+  return { format, as: "object", asVersion: "" };
 }
 
 /** Whether the copy would hold an object of this name if there was one. */
@@ -108,27 +124,21 @@ function isSameSelection(one: ScopeIdentity, other: ScopeIdentity): boolean {
   );
 }
 
-interface Form extends Pick<Part, "shape" | "form"> {
-  /** What an item of the copy carries, whatever is made of it. */
-  readonly carries: "object" | "metadata";
-}
-
 function formOf(
   listed: Whole["listed"],
   { format, as, asVersion }: Representation,
   includesAlike: boolean,
-): Form | undefined {
+): Pick<Part, "shape" | "form"> | undefined {
   if (formatOf(listed) !== format) return undefined;
   const { shape } = listed;
   const isRow = shape.listKind === "Table";
   const isPartial = shape.listKind === "PartialObjectMetadataList";
-  const carries = isRow || isPartial ? "metadata" : "object";
   const isOfVersion = shape.apiVersion === `meta.k8s.io/${asVersion}`;
-  const asKept: Form = { carries, shape, form: undefined };
+  const asKept = { shape, form: undefined };
   if (as === "object") return isRow || isPartial ? undefined : asKept;
   if (as === "Table") return isRow && isOfVersion && includesAlike ? asKept : undefined;
   if (isPartial && isOfVersion) return asKept;
   const made = partialShape(asVersion, format);
   const form = (item: Item) => partialItem(isRow ? objectOfRow(item) : item, asVersion, format);
-  return { carries, shape: made, form };
+  return { shape: made, form };
 }

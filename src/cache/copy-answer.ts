@@ -21,6 +21,7 @@ import type { Codec, Item, Shape, StatusFields } from "../kube/codec.ts";
 import { expired } from "../kube/status-error.ts";
 import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
 import type { Part } from "./containment.ts";
+import { withNewer } from "./known-newer.ts";
 import { Encoder, type Frame, type FrameSink, type ObjectFrame, type WatchSink } from "./frames.ts";
 import type { WatchRequest } from "./local-watches.ts";
 import type { Scope } from "./scope.ts";
@@ -36,6 +37,8 @@ export class CopyAnswer {
     /** What is asked for. */
     readonly identity: ScopeIdentity = scope.identity,
     part?: Part,
+    /** The caller's copies of that resource. */
+    private readonly siblings: () => Iterable<Scope> = () => [],
   ) {
     this.#part = part?.selects === undefined && part?.form === undefined ? undefined : part;
   }
@@ -60,7 +63,14 @@ export class CopyAnswer {
   snapshot(): ScopeSnapshot | undefined {
     this.expectWatch();
     const whole = this.scope.snapshot();
-    return whole === undefined || this.#part === undefined ? whole : new PartSnapshot(whole, this.#part);
+    if (whole === undefined) return undefined;
+    const newest = this.#newest(whole);
+    return this.#part === undefined ? newest : new PartSnapshot(newest, this.#part);
+  }
+
+  /** A live copy knows everything itself. */
+  #newest(view: ScopeSnapshot): ScopeSnapshot {
+    return this.scope.state === "live" ? view : withNewer(view, this.scope, this.siblings());
   }
 
   /** A list of it was just answered: what is needed to tell a watch from there is kept from now on. */
@@ -90,13 +100,19 @@ export class CopyAnswer {
   ): Promise<() => void> {
     const { scope } = this;
     const part = this.#part;
-    if (part === undefined) return scope.tap(request, ({ codec, listed }) => open({ codec, shape: listed.shape }));
+    const over = (view: ScopeSnapshot) => this.#newest(view);
+    if (part === undefined)
+      return scope.tap(request, ({ codec, listed }) => open({ codec, shape: listed.shape }), over);
     this.expectWatch();
     const attached = Promise.withResolvers<() => void>();
-    const detach = await scope.tap(request, ({ codec }) => {
-      const leave = () => void attached.promise.then((detachNow) => detachNow());
-      return new PartSink(part, codec, open({ codec, shape: part.shape }), leave);
-    });
+    const detach = await scope.tap(
+      request,
+      ({ codec }) => {
+        const leave = () => void attached.promise.then((detachNow) => detachNow());
+        return new PartSink(part, codec, open({ codec, shape: part.shape }), leave);
+      },
+      over,
+    );
     attached.resolve(detach);
     return detach;
   }

@@ -24,9 +24,11 @@
  * Nobody has to be remembered who heard only half: see `difference.ts`.
  */
 
+import { objectKey } from "../kube/resource-path.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { ListedState } from "../store/contract.ts";
 import { isLocalVersion } from "./edits.ts";
+import type { ObjectFrame } from "./frames.ts";
 import { Ring } from "./ring.ts";
 
 /** What a history says to a moment: all that is newer is known here, list again, or only the API server may know. */
@@ -41,10 +43,15 @@ export type EventPlace =
   /** In the rows already, and nobody waits for it. */
   | "known";
 
+/** More objects than this are not shown ahead of the rows at once. */
+const MAX_SHOWN_AHEAD = 10_000;
+
 /** The recent past of one scope's rows. */
 export class History {
   readonly ring: Ring;
   #toldBelow: string;
+  /** By key: the moments at which objects were shown that are ahead of the rows. */
+  readonly #shownAhead = new Map<string, string>();
   /** While an older moment is replayed for a client that resumes: how far it has come, and where the rows stood. */
   #replay: { at: string; readonly until: string } | undefined;
 
@@ -68,8 +75,26 @@ export class History {
     return compareResourceVersions(at, this.ring.floor) >= 0 ? "yes" : "ask upstream";
   }
 
+  // ---- what was shown ahead of the rows ----
+
+  /** An object was shown as it is, or as gone, at a later moment than the rows': see `known-newer.ts`. */
+  showedAhead(key: string, at: string): void {
+    if (this.#shownAhead.size < MAX_SHOWN_AHEAD) this.#shownAhead.set(key, at);
+  }
+
+  /** Whether an event is to be told: nothing older than what was shown of its object; but its end, to whoever was not shown it. */
+  isToTell({ type, item }: ObjectFrame): boolean {
+    if (this.#shownAhead.size === 0) return true;
+    const key = objectKey(item.meta.namespace, item.meta.name);
+    const shownAt = this.#shownAhead.get(key) ?? "";
+    if (compareResourceVersions(item.meta.resourceVersion, shownAt) < 0) return type === "DELETED";
+    this.#shownAhead.delete(key);
+    return true;
+  }
+
   /** The rows were replaced and nobody heard how: from now on only this moment and newer ones are known. */
   startOver(now: string): void {
+    this.#shownAhead.clear();
     this.#replay = undefined;
     // After a restored backup what was told was told of another history.
     if (compareResourceVersions(this.#toldBelow, now) > 0) this.#toldBelow = now;
@@ -78,6 +103,7 @@ export class History {
 
   /** The difference of a list at this moment is being told: whoever stands below it may have heard a part. */
   tell(epoch: string): void {
+    this.#shownAhead.clear();
     this.#replay = undefined;
     this.#toldBelow = epoch;
   }

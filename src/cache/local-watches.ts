@@ -13,7 +13,7 @@
 import { compareResourceVersions, isResourceVersion } from "../kube/resource-version.ts";
 import { badRequest, expired, resourceVersionTooLarge } from "../kube/status-error.ts";
 import type { Codec, StatusFields } from "../kube/codec.ts";
-import type { ListedState } from "../store/contract.ts";
+import type { ListedState, ScopeSnapshot } from "../store/contract.ts";
 import type { Audience } from "./audience.ts";
 import { isLocalVersion } from "./edits.ts";
 import type { Follower } from "./follower.ts";
@@ -64,7 +64,11 @@ export class LocalWatches {
   constructor(private readonly parts: LocalWatchParts) {}
 
   /** As {@link Scope.tap}. */
-  async open(request: WatchRequest, open: (start: TapStart) => FrameSink): Promise<() => void> {
+  async open(
+    request: WatchRequest,
+    open: (start: TapStart) => FrameSink,
+    over: (view: ScopeSnapshot) => ScopeSnapshot = (view) => view,
+  ): Promise<() => void> {
     const { audience, scope } = this.parts;
     const { resourceVersion: at, sendInitialEvents } = request;
     const wantsState = sendInitialEvents || at === "" || at === "0";
@@ -78,7 +82,7 @@ export class LocalWatches {
       open(start).end(lastWord);
       return () => {};
     }
-    const options = wantsState ? this.#fromState(request) : this.#from(at, request.allowBookmarks);
+    const options = wantsState ? this.#fromState(request, over) : this.#from(at, request.allowBookmarks);
     return audience.attach(options, request.timeoutMs, open(start));
   }
 
@@ -142,7 +146,10 @@ export class LocalWatches {
     return word === "yes" && layer?.isWhole === false ? "relist" : word;
   }
 
-  #fromState({ allowBookmarks, sendInitialEvents }: WatchRequest): WatcherOptions {
+  #fromState(
+    { allowBookmarks, sendInitialEvents }: WatchRequest,
+    over: (view: ScopeSnapshot) => ScopeSnapshot,
+  ): WatcherOptions {
     const { history, layer, scope } = this.parts;
     const snapshot = scope.snapshot();
     if (snapshot === undefined) throw neverObserved(scope.identity);
@@ -153,7 +160,7 @@ export class LocalWatches {
       allowBookmarks,
       route: [{ ring, cursor: ring.nextSeq, above: startAt }],
       isEdited: layer() !== undefined,
-      initial: { snapshot, withEndBookmark: sendInitialEvents && allowBookmarks },
+      initial: { snapshot: over(snapshot), withEndBookmark: sendInitialEvents && allowBookmarks },
     };
   }
 

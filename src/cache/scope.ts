@@ -340,10 +340,24 @@ export class Scope {
     return this.tap(request, ({ codec, listed }) => new Encoder(codec, listed.shape, open()));
   }
 
-  /** As `watch`, with frames in the place of bytes. @param open called once when the watch is accepted, before the first frame. */
-  tap(request: WatchRequest, open: (start: TapStart) => FrameSink): Promise<() => void> {
+  /**
+   * As `watch`, with frames in the place of bytes.
+   *
+   * @param open called once when the watch is accepted, before the first frame.
+   * @param over what is shown of a view that the watch begins with.
+   */
+  tap(
+    request: WatchRequest,
+    open: (start: TapStart) => FrameSink,
+    over?: (view: ScopeSnapshot) => ScopeSnapshot,
+  ): Promise<() => void> {
     this.use();
-    return this.#watches.open(request, open);
+    return this.#watches.open(request, open, over);
+  }
+
+  /** An object was shown to a client as it is, or as gone, at a later moment than the rows': what came before is not told any more. */
+  showedAhead(key: string, at: string): void {
+    this.#history.showedAhead(key, at);
   }
 
   /** Whether everything after this moment can be told from here, without asking for what was before now. */

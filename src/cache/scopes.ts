@@ -123,7 +123,7 @@ export class Scopes {
     for (const forms of alikeForms(accepted)) {
       let best: CopyAnswer | undefined;
       for (const scope of this.of(asked.principal, asked.group, asked.version, asked.resource)) {
-        const answer = isUsable(scope) ? answerOf(scope, asked, forms) : undefined;
+        const answer = isUsable(scope) ? this.#answerOf(scope, asked, forms) : undefined;
         if (answer !== undefined && (best === undefined || isBetter(answer, best, at))) best = answer;
       }
       if (best !== undefined) return best;
@@ -152,6 +152,20 @@ export class Scopes {
       if (best !== undefined) return this.#isGone(where, best) ? undefined : best;
     }
     return undefined;
+  }
+
+  #answerOf(scope: Scope, asked: ScopeIdentity, forms: readonly Representation[]): CopyAnswer | undefined {
+    const { identity, listed } = scope;
+    if (listed === undefined) return undefined;
+    for (const wanted of forms) {
+      const part = partOf({ identity, listed }, asked, wanted);
+      if (part !== undefined) return new CopyAnswer(scope, asked, part, () => this.#siblings(asked));
+    }
+    return undefined;
+  }
+
+  #siblings({ principal, group, version, resource }: ScopeIdentity): Iterable<Scope> {
+    return this.of(principal, group, version, resource);
   }
 
   /** Whether a copy that is newer than the object, and would hold it, holds it no more. */
@@ -306,16 +320,6 @@ function alikeForms(accepted: readonly Representation[]): Iterable<readonly Repr
     else others.push(one);
   }
   return alike.values();
-}
-
-function answerOf(scope: Scope, asked: ScopeIdentity, forms: readonly Representation[]): CopyAnswer | undefined {
-  const { identity, listed } = scope;
-  if (listed === undefined) return undefined;
-  for (const wanted of forms) {
-    const part = partOf({ identity, listed }, asked, wanted);
-    if (part !== undefined) return new CopyAnswer(scope, asked, part);
-  }
-  return undefined;
 }
 
 function objectIn(

@@ -219,7 +219,8 @@ export class Proxy {
         isRecent: false,
       });
     }
-    return copies.list(exchange, info, new CopyAnswer(scope));
+    const kept = scope.state === "live" ? undefined : copies.answerFor(identity, exchange);
+    return copies.list(exchange, info, kept ?? new CopyAnswer(scope));
   }
 
   #listForwarded(

@@ -1,0 +1,181 @@
+/**
+ * One caller, one clock: what one of its copies knows newer counts for all.
+ */
+
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { settle } from "../support/model.ts";
+import { changesOf, startSharingModel } from "../support/sharing-model.ts";
+import { Received } from "../support/model.ts";
+import type { ScopeIdentity } from "../../src/store/contract.ts";
+
+const JSON_FORM = [{ format: "json", as: "object", asVersion: "" }] as const;
+const PODS = { resource: "pods" };
+
+function identity(changes: Partial<ScopeIdentity>): ScopeIdentity {
+  const whole = { principal: "me", group: "", version: "v1", namespace: "", fieldSelector: "", labelSelector: "" };
+  return { ...whole, ...PODS, representation: "json", ...changes };
+}
+
+type Model = ReturnType<typeof startSharingModel>;
+
+function shown({ scopes }: Model, asked: Partial<ScopeIdentity>): string[] | undefined {
+  using snapshot = scopes.answerFor(identity(asked), JSON_FORM)?.snapshot();
+  if (snapshot === undefined) return undefined;
+  return [...snapshot.items()].map(({ meta }) => `${meta.namespace}/${meta.name}@${meta.resourceVersion}`);
+}
+
+function got({ scopes }: Model, namespace: string, name: string): string | undefined {
+  const { principal, group, version, resource } = identity({});
+  return scopes.findObject({ principal, group, version, resource, namespace, name }, JSON_FORM)?.item.meta
+    .resourceVersion;
+}
+
+/** A copy that has listed and fell asleep. */
+async function asleep(model: Model, changes: Partial<ScopeIdentity>): Promise<void> {
+  const following = model.follow("me", { ...PODS, ...changes });
+  // One that is opened again waits for what it has missed.
+  await model.clock.pass(1_000);
+  (await following).detach();
+  await model.clock.pass(2_000);
+}
+
+describe("a list by label that fell asleep, beside a collection that is followed", () => {
+  const WEB = { labelSelector: "app=web" };
+
+  async function world() {
+    const model = startSharingModel({ lingerMs: 1_000 });
+    const { server } = model;
+    for (const name of ["a", "b", "c", "d"]) server.put(name, { app: "web" });
+    server.put("z", { app: "web" }, { namespace: "bank" });
+    await asleep(model, WEB);
+    await model.follow("me", { ...PODS, namespace: "shop" });
+    server.remove("a");
+    server.put("b", { app: "web", more: "yes" });
+    server.put("c", { app: "db" });
+    server.put("bb", { app: "web" });
+    server.put("z", { app: "web", unseen: "yes" }, { namespace: "bank" });
+    await settle();
+    return model;
+  }
+
+  test("shows nothing that is gone or not selected any more, and the rest as it is", async () => {
+    const model = await world();
+    expect(shown(model, WEB)).toEqual(["bank/z@105", "shop/b@107", "shop/bb@109", "shop/d@104"]);
+    await model.cut();
+    expect(shown(model, WEB)).toEqual(["bank/z@105", "shop/b@107", "shop/bb@109", "shop/d@104"]);
+    expect(shown(model, { ...WEB, namespace: "bank" })).toEqual(["bank/z@105"]);
+    expect(got(model, "shop", "a")).toBeUndefined();
+    expect(got(model, "shop", "b")).toBe("107");
+    expect(got(model, "shop", "c")).toBe("108");
+    expect(got(model, "bank", "z")).toBe("105");
+  });
+
+  test("its streaming list shows the same, and at the return nothing is taken back", async () => {
+    const model = await world();
+    await model.cut();
+    const received = new Received();
+    const answer = model.scopes.answerFor(identity(WEB), JSON_FORM)!;
+    const request = { resourceVersion: "", sendInitialEvents: true, allowBookmarks: true, timeoutMs: 1e9 };
+    await answer.watch(request, () => received);
+    await settle();
+    expect(changesOf(received)).toEqual(["ADDED z@105", "ADDED b@107", "ADDED bb@109", "ADDED d@104"]);
+    received.events.length = 0;
+    model.heal();
+    await model.clock.pass(5_000);
+    expect(changesOf(received)).toEqual([
+      "DELETED a@106",
+      "MODIFIED b@107",
+      "DELETED c@108",
+      "ADDED bb@109",
+      "MODIFIED z@110",
+    ]);
+  });
+});
+
+describe("of several copies of one object", () => {
+  test("the newest answers, whichever was heard last", async () => {
+    const model = startSharingModel({ lingerMs: 1_000 });
+    model.server.put("a", { app: "web" });
+    await asleep(model, { labelSelector: "app=web" });
+    model.server.put("a", { app: "web", at: "2" });
+    await model.follow("me", { ...PODS, namespace: "shop" });
+    // The old one is opened again, but what has changed does not come: it was heard last, and is older.
+    model.scopes.find(identity({ labelSelector: "app=web" }))!.copy.touch({ lastContactMs: model.clock.nowMs() + 9e6 });
+    await model.cut();
+    expect(got(model, "shop", "a")).toBe("102");
+    expect(shown(model, { labelSelector: "app=web", namespace: "shop" })).toEqual(["shop/a@102"]);
+  });
+});
+
+test("whatever the copies know, each object is shown at its newest, and no watch from there takes it back", async () => {
+  const selectorArb = fc.record({
+    namespace: fc.constantFrom("", "shop", "bank"),
+    labelSelector: fc.constantFrom("", "app=web", "!proxy", "app notin (web)"),
+  });
+  const opArb = fc.record({
+    name: fc.constantFrom("a", "b", "c", "d"),
+    namespace: fc.constantFrom("shop", "bank"),
+    labels: fc.constantFrom({ app: "web" }, { app: "db" }, { proxy: "x" }),
+    isRemoved: fc.boolean(),
+  });
+  const run = async (
+    phases: readonly { copy: Partial<ScopeIdentity>; ops: readonly any[] }[],
+    last: readonly any[],
+  ) => {
+    const model = startSharingModel({ lingerMs: 1_000 });
+    const { server } = model;
+    const apply = (ops: readonly any[]) => {
+      for (const { name, namespace, labels, isRemoved } of ops)
+        if (isRemoved) server.remove(name, namespace);
+        else server.put(name, labels, { namespace });
+    };
+    for (const { copy, ops } of phases) {
+      apply(ops);
+      await asleep(model, copy);
+    }
+    const known = new Map<string, number>();
+    for (const { copy } of phases) {
+      using rows = model.scopes.find(identity(copy))?.rows();
+      for (const { meta } of rows?.items() ?? []) {
+        const key = `${meta.namespace}/${meta.name}`;
+        known.set(key, Math.max(known.get(key) ?? 0, Number(meta.resourceVersion)));
+      }
+    }
+    apply(last);
+    await model.cut();
+    const watching: { received: Received; has: Map<string, number> }[] = [];
+    for (const { copy } of phases) {
+      const answer = model.scopes.answerFor(identity(copy), JSON_FORM)!;
+      using snapshot = answer.snapshot()!;
+      const has = new Map<string, number>();
+      for (const { meta } of snapshot.items()) has.set(`${meta.namespace}/${meta.name}`, Number(meta.resourceVersion));
+      for (const [key, at] of has) expect(at).toBe(known.get(key)!);
+      const received = new Received();
+      const { resourceVersion } = snapshot.listed;
+      const request = { resourceVersion, sendInitialEvents: false, allowBookmarks: true, timeoutMs: 1e9 };
+      await answer.watch(request, () => received);
+      watching.push({ received, has });
+    }
+    model.heal();
+    await model.clock.pass(60_000);
+    for (const { received, has } of watching)
+      for (const event of changesOf(received)) {
+        const [type, name, at] = event.split(/[ @]/);
+        if (type === "DELETED") continue;
+        for (const namespace of ["shop", "bank"]) {
+          const change = server.changes.find(({ revision }) => revision === Number(at))!;
+          if (change.after?.namespace !== namespace) continue;
+          expect(Number(at)).toBeGreaterThanOrEqual(has.get(`${namespace}/${name}`) ?? 0);
+        }
+      }
+  };
+  const phasesArb = fc.array(fc.record({ copy: selectorArb, ops: fc.array(opArb, { maxLength: 6 }) }), {
+    minLength: 2,
+    maxLength: 4,
+  });
+  await fc.assert(fc.asyncProperty(phasesArb, fc.array(opArb, { maxLength: 6 }), run), {
+    numRuns: 150,
+    endOnFailure: true,
+  });
+}, 120_000);
