@@ -96,6 +96,23 @@ const names = (events: readonly { readonly type: string; readonly object: any }[
   events.map(({ type, object }) => `${type} ${object.metadata?.name ?? object.code}`);
 
 describe("a status written while cut", () => {
+  test("is read by who has kept the pod as protobuf too, newer than the JSON copy and heard last", async () => {
+    await using world = await startNode();
+    const { apiServer, edge } = world;
+    const both = { Accept: "application/vnd.kubernetes.protobuf,application/json" };
+    const alone = { Accept: "application/vnd.kubernetes.protobuf" };
+    const wider = "/api/v1/namespaces/shop/pods";
+    await edge.client.get(wider, alone);
+    apiServer.put({ ...pod("web-0"), metadata: { name: "web-0", namespace: "shop", labels: { app: "web", x: "2" } } });
+    await edge.client.get(wider, alone);
+    await world.cut();
+    const written = await edge.client.request("PATCH", `${POD}/status`, status({ message: "one" }));
+    expect(written.status).toBe(200);
+    expect((await edge.client.get(POD, both)).json()).toEqual(written.json());
+    const listed = (await edge.client.get(wider.concat(`?fieldSelector=spec.nodeName%3D${NODE}`), both)).json();
+    expect(listed.items.find((item: any) => item.metadata.name === "web-0").status.message).toBe("one");
+  });
+
   test("is answered and shows in reads, lists and open watches, with growing decimal resourceVersions", async () => {
     await using world = await startNode();
     const { client } = world.edge;
