@@ -12,7 +12,7 @@
 import { MalformedError, type Codec, type Item, type ListHead, type Shape, type WatchFrame } from "../kube/codec.ts";
 import { codecFor } from "../kube/representation.ts";
 import { collectionPath } from "../kube/resource-path.ts";
-import { askedForm, TELLING_BYTES, whoseWord } from "../kube/whose-word.ts";
+import { askedForm, TELLING_BYTES, whoseWord, type Word } from "../kube/whose-word.ts";
 import {
   ForeignAnswerError,
   UnsaidError,
@@ -27,6 +27,8 @@ const MAX_REFUSAL_BYTES = 64 * 1024;
 /** An answer's head, and its body as it comes. */
 export interface WireAnswer {
   readonly status: number;
+  /** Whose word it is, where that was judged already. */
+  readonly word?: "answer" | "refusal" | "unsaid";
   /** Lower-case names. */
   header(name: string): string | undefined;
   /** Decoded (never compressed) chunks; throws UnreachableError when cut short. May be consumed once. */
@@ -67,32 +69,38 @@ export async function readWatch(answer: WireAnswer, asked: AskedCollection, shap
 /** The answer's format and its whole body, if it is an answer. */
 async function accepted(
   answer: WireAnswer,
-  { group, version, resource }: AskedCollection,
+  collection: AskedCollection,
   verb: "list" | "watch",
 ): Promise<{ readonly codec: Codec; readonly chunks: AsyncIterable<Uint8Array> }> {
+  const { word, chunks } =
+    answer.word === undefined ? await judged(answer, collection, verb) : { word: answer.word, chunks: answer.chunks };
+  if (word === "refusal" || word === "unsaid") throw await said(answer, word, chunks);
+  const codec = codecFor(answer.header("content-type") ?? "");
+  if (word === "answer" && codec !== undefined) return { codec, chunks };
+  void chunks[Symbol.asyncIterator]().return?.();
+  throw new ForeignAnswerError(
+    `Cannot ${verb} ${collection.resource}: something else answered for the API server (${answer.status})`,
+  );
+}
+
+/** Reads as much as tells whose word it is. */
+async function judged(
+  answer: WireAnswer,
+  { group, version, resource }: AskedCollection,
+  verb: "list" | "watch",
+): Promise<{ readonly word: Word; readonly chunks: AsyncIterable<Uint8Array> }> {
   const path = collectionPath({ group, version, resource, namespace: "" });
   const asked = askedForm("GET", verb === "watch" ? `${path}?watch=true` : path);
+  const header = (name: string) => answer.header(name);
   const iterator = answer.chunks[Symbol.asyncIterator]();
   const seen: Uint8Array[] = [];
   let size = 0;
   // Judged again when as much has come once more: bytes that trickle in must not cost their square.
-  let judgeAt = 0;
-  let isWhole = false;
-  for (;;) {
+  for (let [judgeAt, isWhole] = [0, false]; ;) {
     if (isWhole || size >= Math.min(judgeAt, TELLING_BYTES)) {
       judgeAt = 2 * size + 1;
-      const header = (name: string) => answer.header(name);
       const word = whoseWord(asked, { status: answer.status, header, start: Buffer.concat(seen), isWhole });
-      const codec = codecFor(answer.header("content-type") ?? "");
-      const chunks = rest(seen, isWhole ? undefined : iterator);
-      if (word === "answer" && codec !== undefined) return { codec, chunks };
-      if (word === "refusal" || word === "unsaid") throw await said(answer, word, chunks);
-      if (word !== undefined) {
-        void iterator.return?.();
-        throw new ForeignAnswerError(
-          `Cannot ${verb} ${resource}: something else answered for the API server (${answer.status})`,
-        );
-      }
+      if (word !== undefined) return { word, chunks: rest(seen, isWhole ? undefined : iterator) };
     }
     const { done, value } = await iterator.next();
     if (done === true) isWhole = true;

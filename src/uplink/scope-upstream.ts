@@ -191,6 +191,7 @@ function selectors({ fieldSelector, labelSelector, representation }: ScopeIdenti
 /** An answer in the terms of scopes. */
 class ResponseAnswer implements WireAnswer {
   readonly status: number;
+  readonly word: UpstreamAnswer["word"];
 
   constructor(
     private readonly response: UpstreamAnswer,
@@ -199,6 +200,7 @@ class ResponseAnswer implements WireAnswer {
     private readonly clock: Clock,
   ) {
     this.status = response.status;
+    this.word = response.word;
   }
 
   header(name: string): string | undefined {
