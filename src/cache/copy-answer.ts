@@ -80,10 +80,10 @@ export class CopyAnswer {
 
   /** Whether everything after this moment can be told from here. */
   canTellFrom(at: string): boolean {
-    if (!this.scope.tellsFrom(at)) return false;
+    if (!this.scope.watches.tellsFrom(at)) return false;
     if (this.#part?.mayChange !== true) return true;
     this.expectWatch();
-    for (const frame of this.scope.framesAfter(at))
+    for (const frame of this.scope.watches.framesAfter(at))
       if (frame.type === "MODIFIED" && frame.before === undefined) return false;
     return true;
   }

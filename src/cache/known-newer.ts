@@ -135,7 +135,7 @@ class NewerSnapshot implements ScopeSnapshot {
   }
 
   *#shown(key: string, { at, item }: { readonly at: string; readonly item: Item | undefined }): Generator<Item> {
-    this.scope.showedAhead(key, at);
+    this.scope.watches.showedAhead(key, at);
     if (item !== undefined && !this.#isGone(key, item.meta.namespace, at)) yield item;
   }
 
@@ -144,7 +144,7 @@ class NewerSnapshot implements ScopeSnapshot {
     for (const cover of this.newer.covers) {
       if (cover.namespace !== "" && cover.namespace !== namespace) continue;
       if (cover.keys.has(key) || compareResourceVersions(cover.at, resourceVersion) <= 0) continue;
-      this.scope.showedAhead(key, cover.at);
+      this.scope.watches.showedAhead(key, cover.at);
       return true;
     }
     return false;

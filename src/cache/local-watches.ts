@@ -86,7 +86,7 @@ export class LocalWatches {
     return audience.attach(options, request.timeoutMs, open(start));
   }
 
-  /** As {@link Scope.tellsFrom}. */
+  /** Whether everything after this moment can be told from here, without asking for what was before now. */
   tellsFrom(at: string): boolean {
     const word = this.#vouchesFor(at);
     const isAhead = word === "ask upstream" && compareResourceVersions(at, this.parts.scope.servedVersion) > 0;
@@ -100,6 +100,11 @@ export class LocalWatches {
         const frame = ring.at(seq)?.frame;
         if (frame !== undefined) yield frame;
       }
+  }
+
+  /** An object was shown to a client as it is, or as gone, at a later moment than the rows': what came before is not told any more. */
+  showedAhead(key: string, at: string): void {
+    this.parts.history.showedAhead(key, at);
   }
 
   async #bringUp(at: string): Promise<undefined> {

@@ -27,7 +27,7 @@ import type { UpstreamRefusedError } from "../uplink/scope-source.ts";
 import { Audience } from "./audience.ts";
 import { Feeds } from "./feeds.ts";
 import { Follower } from "./follower.ts";
-import { Encoder, type Frame, type FrameSink, type WatchSink } from "./frames.ts";
+import { Encoder, type FrameSink, type WatchSink } from "./frames.ts";
 import { keptCodec, listedFirst, resumed } from "./freshness.ts";
 import { History } from "./history.ts";
 import { Edits } from "./layer.ts";
@@ -50,11 +50,12 @@ export class Scope {
   /** Grows from scope to scope of this process: tells which of two is the older. */
   readonly order = ++Scope.#made;
   readonly identity: ScopeIdentity;
+  /** How its local watches begin. */
+  readonly watches: LocalWatches;
   readonly #waiting: Waiting;
   readonly #history: History;
   readonly #audience: Audience;
   readonly #follower: Follower;
-  readonly #watches: LocalWatches;
   readonly #edits: Edits;
   readonly #feeds: Feeds;
   readonly #usage: Usage;
@@ -84,7 +85,7 @@ export class Scope {
       refused: (error) => this.#refused(error),
     });
     this.#follower = new Follower({ ...parts, ...shared, copy, phase, turn, feeds: this.#feeds });
-    this.#watches = new LocalWatches({
+    this.watches = new LocalWatches({
       ...shared,
       follower: this.#follower,
       isVoid: (version) => parts.isVoid?.(version) === true,
@@ -352,22 +353,7 @@ export class Scope {
     over?: (view: ScopeSnapshot) => ScopeSnapshot,
   ): Promise<() => void> {
     this.use();
-    return this.#watches.open(request, open, over);
-  }
-
-  /** An object was shown to a client as it is, or as gone, at a later moment than the rows': what came before is not told any more. */
-  showedAhead(key: string, at: string): void {
-    this.#history.showedAhead(key, at);
-  }
-
-  /** Whether everything after this moment can be told from here, without asking for what was before now. */
-  tellsFrom(at: string): boolean {
-    return this.#watches.tellsFrom(at);
-  }
-
-  /** Events that are newer than a moment it vouches for. */
-  framesAfter(at: string): Iterable<Frame> {
-    return this.#watches.framesAfter(at);
+    return this.watches.open(request, open, over);
   }
 
   /** From now on, for as long as it is followed, every event keeps what stood before it: a watch of a part is about to come. */

@@ -9,9 +9,11 @@
  */
 
 import type { StatusFields, WatchFrame } from "../kube/codec.ts";
+import { compareResourceVersions } from "../kube/resource-version.ts";
 import { expired } from "../kube/status-error.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
-import { sizeOf, type Frame, type FrameSink } from "./frames.ts";
+import { isLocalVersion } from "./edits.ts";
+import { momentOf, sizeOf, type Frame, type FrameSink } from "./frames.ts";
 import type { Scope } from "./scope.ts";
 
 /** A reader that lags by more than this is waited for by the base's watcher. */
@@ -73,6 +75,8 @@ export class Feed implements FrameSink {
 /** What the frames of a feed come from. */
 export interface FeedSource {
   readonly base: Scope;
+  /** Where the watch begins. */
+  readonly at: string;
   /** Of the base when the watch began. */
   readonly epoch: string;
   /** Bytes of objects that were handed on. */
@@ -86,10 +90,11 @@ export interface FeedSource {
  */
 export async function* batchesOf(
   feed: Feed,
-  { base, epoch, onBytes }: FeedSource,
+  { base, at, epoch, onBytes }: FeedSource,
   signal: AbortSignal,
   stop: () => void,
 ): AsyncGenerator<readonly WatchFrame[], void> {
+  let position = at;
   try {
     for (;;) {
       const next = await feed.next();
@@ -104,6 +109,10 @@ export async function* batchesOf(
       }
       // Any other end of the base is no concern of this scope: it goes on by itself.
       if ("lastWord" in next || listed.epoch !== epoch) return;
+      const moments = next.map(momentOf);
+      // Edits of a cut, and the rows that are told again when they end, are no word of the API server's.
+      if (!isHistory(moments, position)) return;
+      position = moments.at(-1)!;
       for (const frame of next) if (frame.type !== "BOOKMARK") onBytes(frame.item.bytes.length);
       yield next;
       if (signal.aborted) throw new UnreachableError("given up");
@@ -111,4 +120,14 @@ export async function* batchesOf(
   } finally {
     stop();
   }
+}
+
+/** Whether these moments go on from a position, each at or after the one before it, and all are the API server's. */
+function isHistory(moments: readonly string[], position: string): boolean {
+  let at = position;
+  for (const moment of moments) {
+    if (isLocalVersion(moment) || compareResourceVersions(moment, at) < 0) return false;
+    at = moment;
+  }
+  return true;
 }

@@ -241,7 +241,7 @@ export class SharingSource implements ScopeSource {
     // Who gives up, or a base that takes too long, must not hold up a client.
     const [permission] = await this.#atMost<[Permission, void]>(both, signal, ["unknown", undefined]);
     if (permission !== "proven" || base.state !== "live" || signal.aborted) return undefined;
-    if (!this.#bases.canFeed(base, scope) || !isWithin(scope, base)) return undefined;
+    if (base.isReturning || !this.#bases.canFeed(base, scope) || !isWithin(scope, base)) return undefined;
     const part = partOfBase(scope, base);
     return part === undefined ? undefined : new CopyAnswer(base, scope.identity, part);
   }
@@ -281,7 +281,7 @@ export class SharingSource implements ScopeSource {
       return undefined;
     }
     const stop = this.#share(scope, feeding, base, feed, detach, signal);
-    const source = { base, epoch: listed.epoch, onBytes: (bytes: number) => this.#count(bytes) };
+    const source = { base, at: resourceVersion, epoch: listed.epoch, onBytes: (bytes: number) => this.#count(bytes) };
     return { codec: answer.codec(listed), batches: batchesOf(feed, source, signal, stop) };
   }
 

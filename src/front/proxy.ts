@@ -219,8 +219,7 @@ export class Proxy {
         isRecent: false,
       });
     }
-    const kept = scope.state === "live" ? undefined : copies.answerFor(identity, exchange);
-    return copies.list(exchange, info, kept ?? new CopyAnswer(scope));
+    return copies.list(exchange, info, copies.answerOf(scope, exchange));
   }
 
   #listForwarded(

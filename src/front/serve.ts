@@ -8,7 +8,7 @@ import { listPieces } from "../cache/list-copy.ts";
 import type { WatchRequest } from "../cache/local-watches.ts";
 import type { Scope } from "../cache/scope.ts";
 import { askedForms, includedIn } from "../cache/containment.ts";
-import type { CopyAnswer } from "../cache/copy-answer.ts";
+import { CopyAnswer } from "../cache/copy-answer.ts";
 import type { FoundObject, Scopes } from "../cache/scopes.ts";
 import type { WatchSink } from "../cache/frames.ts";
 import { mediaType, prefersYaml } from "../kube/representation.ts";
@@ -42,6 +42,12 @@ export class CopyServer {
   /** The copy that vouches for a list or a watch while the API server does not answer. @param at a watch begins there. */
   answerFor(identity: ScopeIdentity, exchange: Exchange, at = ""): CopyAnswer | undefined {
     return this.scopes.answerFor(identity, exchange.accepted, { at });
+  }
+
+  /** What a copy answers to what it is of: a live one by itself, another with what the caller's other copies know newer. */
+  answerOf(scope: Scope, exchange: Exchange): CopyAnswer {
+    const newest = scope.state === "live" ? undefined : this.answerFor(scope.identity, exchange);
+    return newest ?? new CopyAnswer(scope);
   }
 
   /**
