@@ -7,6 +7,9 @@ import { Forwarder } from "../front/forward.ts";
 import { isSignedForClients } from "../node/own-node.ts";
 import { listen, type Listener } from "../front/listen.ts";
 import { Proxy } from "../front/proxy.ts";
+import { Gets } from "../front/gets.ts";
+import { Lessons } from "../front/lessons.ts";
+import { Lists } from "../front/lists.ts";
 import { OwnWrites } from "../front/own-writes.ts";
 import { Recordings } from "../front/recordings.ts";
 import { CopyServer } from "../front/serve.ts";
@@ -129,19 +132,19 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
   const writes = new OwnWrites({ store, scopes, clock, retentionMs: config.limits.retentionMs });
   refusals.onTaken((principal) => writes.forget(principal));
   const copies = new CopyServer(scopes, recordings, writes, clock, random, count);
+  const { gate } = over.callers;
+  const lessons = new Lessons({ gate, scopes, copies, recordings, writes, refusals, clock, log });
   const proxy = new Proxy({
-    ...over.callers,
+    gate,
     link,
     forwarder,
+    scopes,
+    gets: new Gets({ forwarder, scopes, copies, refusals, lessons }),
+    lists: new Lists({ gate, link, forwarder, scopes, copies, lessons }),
+    lessons,
     nodeWrites: over.node.writesOver({ forwarder, copies }),
     ...over.node.asked,
-    scopes,
-    copies,
-    recordings,
-    writes,
-    store,
     upgrades: { upstream, link, proxyFor: config.upstream.proxyFor, onFailure },
-    refusals,
     onRefused: (principal, status, info) => sharing.refused(principal, status, info),
     clock,
     log,

@@ -12,7 +12,6 @@ import { CopyAnswer } from "../cache/copy-answer.ts";
 import type { FoundObject, Scopes } from "../cache/scopes.ts";
 import type { WatchSink } from "../cache/frames.ts";
 import { mediaType, prefersYaml } from "../kube/representation.ts";
-import { readAnsweredObject } from "../kube/answered-object.ts";
 import type { Codec } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { StatusError, badRequest, expired, resourceVersionTooLarge, unavailable } from "../kube/status-error.ts";
@@ -24,6 +23,7 @@ import { agedResponse, agedRow, agedSnapshot, copyHeaders } from "./as-of-now.ts
 import type { OwnWrites, WrittenWhere } from "./own-writes.ts";
 import { askedFor } from "./words.ts";
 import type { Recordings } from "./recordings.ts";
+import { isGoneBy, metaOfAnswer, newest, wasSeenGone, type Told } from "./told.ts";
 import type { Written } from "./written.ts";
 import type { Caller } from "../callers/identify.ts";
 import { flag, type RequestInfo } from "./request-info.ts";
@@ -213,7 +213,9 @@ export class CopyServer {
     if (believed !== undefined) told.push(this.#toldBy(exchange, believed));
     const written = write === undefined || write.atMs <= doubtedAtMs ? undefined : this.#readable(exchange, write);
     if (written !== undefined) told.push(this.#toldBy(exchange, this.recordings.shown(info, written)));
-    const standing = told.filter((one) => vouchesFor(one.resourceVersion, asked) && !this.#wasSeenGone(where, one));
+    const standing = told.filter(
+      (one) => vouchesFor(one.resourceVersion, asked) && !wasSeenGone(this.scopes, where, one),
+    );
     const found = this.findObject(exchange, info, caller, () => true);
     if (found !== undefined)
       standing.push({
@@ -265,57 +267,6 @@ export class CopyServer {
     });
     exchange.response.end(response.body);
   }
-
-  /** A complete list that is newer no longer has the object. */
-  #wasSeenGone({ principal, group, version, resource, namespace, name }: WrittenWhere, one: Told): boolean {
-    for (const scope of this.scopes.of(principal, group, version, resource)) {
-      const { fieldSelector, labelSelector } = scope.identity;
-      const { listed } = scope;
-      const covers =
-        (scope.identity.namespace === "" || scope.identity.namespace === namespace) &&
-        labelSelector === "" &&
-        (fieldSelector === "" || fieldSelector === `metadata.name=${name}`);
-      if (!covers || listed === undefined || scope.row(namespace, name) !== undefined) continue;
-      const isNewer =
-        one.resourceVersion === ""
-          ? listed.lastContactMs > one.atMs
-          : compareResourceVersions(listed.resourceVersion, one.resourceVersion) >= 0;
-      if (isNewer) return true;
-    }
-    return false;
-  }
-}
-
-/** Something that this caller was told of an object, and how to tell it again. */
-interface Told {
-  /** "" where it does not say. */
-  readonly uid: string;
-  readonly resourceVersion: string;
-  readonly atMs: number;
-  readonly give: () => void;
-  readonly read: () => { readonly contentType: string; readonly body: Uint8Array };
-}
-
-/** Where one does not say how old its object is, it counts when it was heard. */
-function newest(best: Told | undefined, one: Told): Told {
-  if (best === undefined) return one;
-  const isNewer =
-    best.resourceVersion === "" || one.resourceVersion === ""
-      ? one.atMs >= best.atMs
-      : compareResourceVersions(one.resourceVersion, best.resourceVersion) >= 0;
-  return isNewer ? one : best;
-}
-
-/** The caller has deleted it. */
-function isGoneBy(write: Written | undefined, { uid, atMs }: Told): boolean {
-  if (write?.isGone !== true) return false;
-  return write.uid !== "" && uid !== "" ? write.uid === uid : atMs <= write.atMs;
-}
-
-/** Which object a recorded answer is about: of a Table the one in its row. */
-function metaOfAnswer({ headers, body }: StoredResponse): { readonly uid: string; readonly resourceVersion: string } {
-  const object = readAnsweredObject(headers["content-type"] ?? "", body);
-  return object?.meta ?? { uid: "", resourceVersion: "" };
 }
 
 /** The object that a request names. */

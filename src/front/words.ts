@@ -5,6 +5,8 @@
 
 import { REVIEWS } from "../callers/review-memory.ts";
 import type { ListedState, ScopeIdentity } from "../store/contract.ts";
+import type { Caller } from "../callers/identify.ts";
+import { unavailable, type StatusError } from "../kube/status-error.ts";
 import type { RefusalWords } from "./forward.ts";
 import type { RequestInfo } from "./request-info.ts";
 
@@ -14,12 +16,30 @@ export interface KeptCopy {
   readonly listed: ListedState | undefined;
 }
 
+/** Finds them. */
+export interface CopiesOf {
+  of(principal: string, group: string, version: string, resource: string): Iterable<KeptCopy>;
+}
+
 const MOST_NAMED = 3;
 const MOST_CHARACTERS = 200;
 
 /** What a refusal says of this request, but for what is kept instead. */
 export function refusalWords(info: RequestInfo): RefusalWords {
   return { asked: askedFor(info), isQuestion: isReview(info) };
+}
+
+/** The same with the caller's copies of the resource. */
+export function wordsFor(info: RequestInfo, { principal }: Caller, copies: CopiesOf): RefusalWords {
+  const { group, version, resource, subresource } = info;
+  if (resource === "" || subresource !== "") return refusalWords(info);
+  return { ...refusalWords(info), instead: () => keptInstead(info, copies.of(principal, group, version, resource)) };
+}
+
+/** There is neither an API server nor a copy. */
+export function unanswered(info: RequestInfo, caller: Caller, copies: CopiesOf): StatusError {
+  const { asked, instead } = wordsFor(info, caller, copies);
+  return unavailable(`Cannot ${asked}: the API server cannot be reached; ${instead?.() ?? "no copy is kept"}`);
 }
 
 /** The request in words: `list pods in namespace "shop"`. */
@@ -38,7 +58,7 @@ function isReview({ verb, group, resource }: RequestInfo): boolean {
 }
 
 /** Which copies of the resource there are: the widest first, so that one can ask for what is there. */
-export function keptInstead({ resource }: RequestInfo, copies: Iterable<KeptCopy>): string {
+function keptInstead({ resource }: RequestInfo, copies: Iterable<KeptCopy>): string {
   const kept = [...copies].flatMap(({ identity, listed }) => (listed === undefined ? [] : [{ identity, listed }]));
   if (kept.length === 0) return `nothing of ${resource} is kept for this caller`;
   kept.sort((a, b) => narrowness(a.identity) - narrowness(b.identity));
