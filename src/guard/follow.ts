@@ -7,6 +7,10 @@
  * that the API server knows no more (410) is listed anew; what the new list
  * lacks is gone, which no event has said.
  *
+ * Before a broken watch goes on, the collection says where it stands: a version
+ * below the last one seen means that the cluster was set back (etcd restored),
+ * and a watch from a version that is yet to come would be silent and look well.
+ *
  * What cannot be followed is tried later and later, never in step with other
  * replicas. Until a new list is whole the old picture stands: the guard would
  * rather judge by what was true a moment ago than by half a picture.
@@ -15,6 +19,7 @@
 import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
+import { compareResourceVersions } from "../kube/resource-version.ts";
 import { ApiError, type Collections } from "./api.ts";
 
 /** What is followed, and who is told. */
@@ -32,6 +37,8 @@ export interface FollowOptions {
   readonly put: (object: unknown) => void;
   readonly listed: () => void;
   readonly gone: (object: unknown) => void;
+  /** The cluster has gone back in time; the collection is listed anew. */
+  readonly wentBack?: () => void;
   /** A watch is about to begin: what comes from it may have happened before. */
   readonly watching?: () => void;
   /** Aborted when the collection has to be listed anew at once; asked for at every watch. */
@@ -43,7 +50,8 @@ export interface FollowOptions {
 /** Bounds the peak of memory: a page is held as text and as objects. */
 const PAGE = 100;
 const FIRST_RETRY_MS = 500;
-const LAST_RETRY_MS = 30_000;
+/** Soon enough to meet a cluster that was set back before it has caught up with what we saw. */
+const LAST_RETRY_MS = 8_000;
 
 /** How far the collection has been told; undefined: a list has to come first. */
 interface Place {
@@ -55,14 +63,18 @@ export async function follow(options: FollowOptions): Promise<void> {
   const { clock, log, signal, what, random = Math.random } = options;
   const place: Place = { version: undefined };
   let retryMs = FIRST_RETRY_MS;
+  let isBroken = false;
   while (!signal.aborted) {
     const before = place.version;
     try {
+      if (isBroken) await checkHistory(options, place);
+      isBroken = false;
       place.version ??= await readAll(options);
       if (place.version !== undefined) await readOn(options, place, place.version);
       retryMs = FIRST_RETRY_MS;
     } catch (error) {
       if (signal.aborted) return;
+      isBroken = true;
       const status = error instanceof ApiError ? error.status : 0;
       // A watch that told something was no failure, however it ended.
       if (before !== undefined && place.version !== before) retryMs = FIRST_RETRY_MS;
@@ -73,6 +85,15 @@ export async function follow(options: FollowOptions): Promise<void> {
       retryMs = Math.min(LAST_RETRY_MS, retryMs * 2);
     }
   }
+}
+
+/** Forgets the place when the collection stands before it. */
+async function checkHistory({ client, path, wentBack }: FollowOptions, place: Place): Promise<void> {
+  if (place.version === undefined) return;
+  const { resourceVersion } = await client.list(path, { limit: 1 });
+  if (resourceVersion === "" || compareResourceVersions(resourceVersion, place.version) >= 0) return;
+  place.version = undefined;
+  wentBack?.();
 }
 
 /** @returns the list's version; undefined when it counts no more. */

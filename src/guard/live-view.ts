@@ -38,6 +38,8 @@ export interface LiveViewOptions {
 }
 
 const COLLECTIONS = ["nodes", "leases", "pods", "parameters"] as const;
+/** That the cluster was set back is news once, however many collections find out. */
+const TOLD_FOR_MS = 20_000;
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 /** The view; `start` fills it. */
@@ -53,6 +55,7 @@ export class LiveView implements ClusterView {
   #hasParameters = false;
   #parametersObject: ParametersObject | undefined;
   #newest = 0n;
+  #wentBackMs = Number.NEGATIVE_INFINITY;
   #anew = new AbortController();
 
   constructor(private readonly options: LiveViewOptions) {
@@ -74,13 +77,19 @@ export class LiveView implements ClusterView {
   async checkHistory(): Promise<void> {
     const { resourceVersion } = await this.options.client.list("/api/v1/namespaces", { limit: 1 });
     const version = BigInt(/^[0-9]+$/.test(resourceVersion) ? resourceVersion : "0");
-    if (version < this.#newest) {
-      this.options.log.warn("the cluster's history has gone back: everything is read anew");
-      this.#hearing.restart();
-      this.#anew.abort(new Error("history"));
-      this.#anew = new AbortController();
-    }
+    if (version < this.#newest) this.#wentBack();
     this.#newest = version;
+  }
+
+  /** All collections are read anew; each of them may find it out for itself. */
+  #wentBack(): void {
+    const nowMs = this.options.clock.monotonicMs();
+    if (nowMs - this.#wentBackMs < TOLD_FOR_MS) return;
+    this.#wentBackMs = nowMs;
+    this.options.log.warn("the cluster's history has gone back: everything is read anew");
+    this.#hearing.restart();
+    this.#anew.abort(new Error("history"));
+    this.#anew = new AbortController();
   }
 
   /** To be called whenever the API server has answered. */
@@ -267,6 +276,7 @@ export class LiveView implements ClusterView {
       what,
       path,
       anew: () => this.#anew.signal,
+      wentBack: () => this.#wentBack(),
       watching: () => kept.watching?.(),
       listing: () => {
         listed = new Set();

@@ -29,6 +29,8 @@ let anew: AbortController;
 let said: string[];
 let lists: (readonly [version: number, ...names: string[]])[];
 let scripts: Script[];
+/** The version at which the collection stands now. */
+let stands: number;
 
 beforeEach(() => {
   clock = new ManualClock();
@@ -37,11 +39,16 @@ beforeEach(() => {
   said = [];
   lists = [[10, "a", "b"]];
   scripts = [];
+  stands = 1_000;
 });
 afterEach(() => stop.abort());
 
 const client = {
-  async list() {
+  async list(_path: string, { limit }: { limit: number }) {
+    if (limit === 1) {
+      said.push("check");
+      return { items: [], resourceVersion: String(stands), next: undefined, sizeBytes: 0 };
+    }
     said.push("list");
     const [version, ...names] = lists.length > 1 ? lists.shift()! : lists[0]!;
     return {
@@ -80,6 +87,7 @@ function start(): void {
     path: "/leases",
     anew: () => anew.signal,
     random: () => 0,
+    wentBack: () => said.push("went back"),
     listing: () => {
       listed = new Set();
       isListing = true;
@@ -105,13 +113,13 @@ describe("following", () => {
       { events: [event("ADDED", "c", 13)], error: BROKEN },
     ];
     await run();
-    expect(said).toEqual(["list", "watch 10", "put a", "gone b", "watch 12", "put c", "watch 13"]);
+    expect(said).toEqual(["list", "watch 10", "put a", "gone b", "check", "watch 12", "put c", "check", "watch 13"]);
   });
 
   test("a bookmark moves the place along, also where the watch then ends in order", async () => {
     scripts = [{ events: [event("BOOKMARK", "", 40)], error: BROKEN }, { events: [event("BOOKMARK", "", 50)] }];
     await run();
-    expect(said).toEqual(["list", "watch 10", "watch 40", "watch 50"]);
+    expect(said).toEqual(["list", "watch 10", "check", "watch 40", "watch 50"]);
   });
 
   test("a version that is known no more is listed anew; what the list lacks is gone", async () => {
@@ -130,11 +138,12 @@ describe("following", () => {
     start();
     // 250, 500, 1,000, 2,000 ms with this draw; after the event 250 again.
     await clock.pass(3_740);
-    expect(said).toEqual(["list", "watch 10", "watch 10", "watch 10", "watch 10"]);
+    const watched = () => said.filter((one) => one !== "check");
+    expect(watched()).toEqual(["list", "watch 10", "watch 10", "watch 10", "watch 10"]);
     await clock.pass(20);
-    expect(said.slice(5)).toEqual(["watch 10", "put a"]);
+    expect(watched().slice(5)).toEqual(["watch 10", "put a"]);
     await clock.pass(250);
-    expect(said.slice(7)).toEqual(["watch 11"]);
+    expect(watched().slice(7)).toEqual(["watch 11"]);
   });
 
   test("told to begin anew it lists, and what the old watch still says counts no more", async () => {
@@ -161,5 +170,16 @@ describe("following", () => {
     ];
     await run();
     expect(said).toEqual(["list", "watch 10", "put a", "list", "watch 5"]);
+  });
+
+  test("a cluster that was set back while the watch was broken is listed anew, and told to the others", async () => {
+    lists = [
+      [10, "a"],
+      [8, "a"],
+    ];
+    stands = 8;
+    scripts = [{ events: [event("MODIFIED", "a", 11)], error: BROKEN }];
+    await run();
+    expect(said).toEqual(["list", "watch 10", "put a", "check", "went back", "list", "watch 8"]);
   });
 });
