@@ -166,14 +166,14 @@ describe("beyond its quota", () => {
   test("one caller's recordings push out their own, and neither the node's nor a smaller caller's", () => {
     using world = startWorld();
     for (let n = 0; n < 5; n++) world.answer(NODE, n);
-    for (let n = 0; n < 5; n++) world.answer("token:small", n);
-    for (let n = 0; n < 300; n++) world.answer("token:flood", n);
+    for (let n = 0; n < 5; n++) world.answer("token:a-small", n);
+    for (let n = 0; n < 300; n++) world.answer("token:z-flood", n);
     world.store.flush();
     expect(world.store.excessBytes()).toBeGreaterThan(1_000_000);
     world.quota.giveWay(false);
     expect(world.store.excessBytes()).toBeLessThanOrEqual(0);
-    expect([world.answersOf(NODE), world.answersOf("token:small")]).toEqual([5, 5]);
-    const left = world.store.listResponses().filter(({ key }) => key.principal === "token:flood");
+    expect([world.answersOf(NODE), world.answersOf("token:a-small")]).toEqual([5, 5]);
+    const left = world.store.listResponses().filter(({ key }) => key.principal === "token:z-flood");
     expect(left.length).toBeGreaterThan(30);
     // The latest are left.
     expect(Math.min(...left.map(({ key }) => Number(key.target.slice("/doc/".length))))).toBe(300 - left.length);

@@ -102,18 +102,20 @@ describe("the lock on a state folder", () => {
     writeFileSync(kubeconfig, apiServer.kubeconfig({ user: "admin", keyPair: pair }));
     const [stateDir, ports] = [join(folder, "state"), ["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"]];
     const args = ["--kubeconfig", kubeconfig, "--state-dir", stateDir, ...ports];
-    const first = await run(args);
+    const runs = [await run(args), await run(args)];
+    const [first, second] = runs as [(typeof runs)[0], (typeof runs)[0]];
     try {
       expect(first.text).toContain('"message":"serving"');
-      const second = await run(args);
-      expect(await second.child.exited).toBe(1);
+      expect(second.text).not.toContain("serving");
       expect(second.text).toContain(`process ${first.child.pid} uses it`);
       expect(second.text).toContain("Try: holdfast status --state-dir");
-      expect(second.text).not.toContain("serving");
+      expect(await second.child.exited).toBe(1);
       expect(first.child.exitCode).toBeNull();
     } finally {
-      first.child.kill("SIGTERM");
-      await first.child.exited;
+      for (const { child } of runs) {
+        child.kill("SIGTERM");
+        await child.exited;
+      }
       rmSync(folder, { recursive: true });
     }
   });
