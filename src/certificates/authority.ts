@@ -1,12 +1,8 @@
 /**
- * The CA that local clients trust, and the certificate that is served to them.
+ * Makes CAs and certificates.
  *
- * Both begin in 1970: a gateway without a clock boots there, and a local
- * certificate that is "not yet valid" would cut the node off from itself. The
- * CA never signs for anybody else and its key never leaves the device.
- *
- * Invariant: a key pair is used only after it is safely on disk, or from
- * memory with a warning when the disk cannot be written.
+ * They begin in 1970: a gateway without a clock boots there, and a local
+ * certificate that is "not yet valid" would cut the node off from itself.
  */
 
 import {
@@ -19,12 +15,7 @@ import {
   sign,
   type KeyObject,
 } from "node:crypto";
-import { existsSync, readFileSync, renameSync } from "node:fs";
-import { isIP, isIPv6 } from "node:net";
-import { join } from "node:path";
-import { writeFileAtomically } from "../base/atomic-file.ts";
-import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
+import { isIPv6 } from "node:net";
 import { bitString, element, integer, moment, nameAttribute, objectId, pem, sequence } from "./der.ts";
 
 /** A certificate and its private key, PEM. */
@@ -75,11 +66,20 @@ export interface ClientRequest {
 
 const DAY_MS = 86_400_000;
 const CA_YEARS = 30;
-const SERVING_DAYS = 3_650;
+/** Of a serving certificate where nothing else is asked for. */
+export const SERVING_DAYS = 3_650;
+/** Of a CA where nothing else is asked for. */
+export const CA_DAYS = CA_YEARS * 365;
 const CLIENT_DAYS = 365;
 /** Older than this program: a clock that shows less was never set, and "now plus thirty years" by it would be over already. */
-const CLOCK_FLOOR_MS = Date.UTC(2026, 0, 1);
+export const CLOCK_FLOOR_MS = Date.UTC(2026, 0, 1);
 const ECDSA_WITH_SHA256 = sequence(objectId("1.2.840.10045.4.3.2"));
+
+/** A CA; keyCertSign and cRLSign: bits 5 and 6. */
+const CA_EXTENSIONS = [
+  extension("2.5.29.19", true, sequence(element(0x01, Buffer.of(0xff)))),
+  extension("2.5.29.15", true, bitString(Buffer.of(0b0000_0110), 1)),
+];
 
 /** Makes a CA. @param years of validity, from 1970 on counted to `nowMs` plus these. */
 export function createAuthority(options: {
@@ -96,13 +96,29 @@ export function createAuthority(options: {
     issuerKey: privateKey,
     notBeforeMs: 0,
     notAfterMs: trustedNowMs(options.nowMs) + (options.years ?? CA_YEARS) * 365 * DAY_MS,
-    // keyCertSign and cRLSign: bits 5 and 6.
-    extensions: [
-      extension("2.5.29.19", true, sequence(element(0x01, Buffer.of(0xff)))),
-      extension("2.5.29.15", true, bitString(Buffer.of(0b0000_0110), 1)),
-    ],
+    extensions: CA_EXTENSIONS,
   });
   return { certPem, keyPem: keyText(privateKey) };
+}
+
+/**
+ * A new CA's key and name in a certificate of the CA before it, to be served
+ * behind the leaf: who trusts the old CA alone follows it to the new one.
+ *
+ * @returns PEM, valid as long as the old CA.
+ */
+export function crossCertificate(previous: Authority, next: Authority): string {
+  const issuer = new X509Certificate(previous.certPem);
+  const authority = new X509Certificate(next.certPem);
+  return certificate({
+    issuer: subjectOf(previous.certPem),
+    subject: subjectOf(next.certPem),
+    publicKey: authority.publicKey,
+    issuerKey: createPrivateKey(previous.keyPem),
+    notBeforeMs: 0,
+    notAfterMs: Date.parse(issuer.validTo),
+    extensions: CA_EXTENSIONS,
+  });
 }
 
 /** Issues a certificate with a key of its own. */
@@ -142,7 +158,11 @@ export function issueServingCertificate(authority: Authority, request: ServingRe
     ...names,
     usage: "server",
     notBeforeMs: 0,
-    notAfterMs: trustedNowMs(nowMs) + days * DAY_MS,
+    // Nobody believes a leaf beyond its CA's end.
+    notAfterMs: Math.min(
+      trustedNowMs(nowMs) + days * DAY_MS,
+      Date.parse(new X509Certificate(authority.certPem).validTo),
+    ),
   });
 }
 
@@ -174,122 +194,12 @@ export function renewalTimeMs({ notBeforeMs, notAfterMs }: Validity, draw: numbe
   return notBeforeMs + (notAfterMs - notBeforeMs) * (0.7 + 0.2 * draw);
 }
 
-/** The CA of a state folder: STATE/pki/local-ca.crt and .key, made at first start. A pair that cannot be used is set aside. */
-export function loadOrCreateLocalAuthority(stateDir: string, clock: Clock, log: Log): Authority {
-  const paths = pairPaths(stateDir, "local-ca");
-  const known = readPair(paths, log, isAuthority);
-  if (known !== undefined) return known;
-  const made = createAuthority({
-    commonName: `holdfast-local-ca-${randomBytes(4).toString("hex")}`,
-    nowMs: clock.nowMs(),
-  });
-  keepPair(paths, made, log);
-  return made;
-}
-
-/** The certificate served on the local listeners; kept while it covers the hosts, comes from this CA and has long to go. */
-export function servingPair(
-  authority: Authority,
-  hosts: readonly string[],
-  stateDir: string,
-  clock: Clock,
-  log: Log,
-): KeyPair {
-  const paths = pairPaths(stateDir, "serving");
-  const wanted = [
-    ...new Set([
-      "localhost",
-      "kubernetes",
-      "kubernetes.default",
-      "kubernetes.default.svc",
-      "127.0.0.1",
-      "::1",
-      ...hosts.map(withoutZone),
-    ]),
-  ];
-  const known = readPair(paths, log);
-  if (known !== undefined && isUsable(known, authority, wanted, clock.nowMs())) return known;
-  const made = issueServingCertificate(authority, {
-    commonName: "holdfast",
-    dnsNames: wanted.filter((host) => isIP(host) === 0),
-    ipAddresses: wanted.filter((host) => isIP(host) !== 0),
-    nowMs: clock.nowMs(),
-  });
-  keepPair(paths, made, log);
-  return made;
-}
-
-function isUsable({ certPem }: KeyPair, authority: Authority, hosts: readonly string[], nowMs: number): boolean {
-  const leaf = new X509Certificate(certPem);
-  const issuer = new X509Certificate(authority.certPem);
-  if (!leaf.checkIssued(issuer) || !leaf.verify(issuer.publicKey)) return false;
-  // Renewed at a start with less than three years left; a node that runs on for years keeps what it has.
-  const notAfterMs = Date.parse(leaf.validTo);
-  if (nowMs >= renewalTimeMs({ notBeforeMs: notAfterMs - SERVING_DAYS * DAY_MS, notAfterMs }, 0)) return false;
-  return hosts.every((host) => (isIP(host) === 0 ? leaf.checkHost(host) : leaf.checkIP(host)) !== undefined);
-}
-
-function pairPaths(stateDir: string, name: string): { readonly cert: string; readonly key: string } {
-  return { cert: join(stateDir, "pki", `${name}.crt`), key: join(stateDir, "pki", `${name}.key`) };
-}
-
-function readPair(
-  paths: { readonly cert: string; readonly key: string },
-  log: Log,
-  isFit: (leaf: X509Certificate) => boolean = () => true,
-): KeyPair | undefined {
-  if (!existsSync(paths.cert) && !existsSync(paths.key)) return undefined;
-  try {
-    const pair = { certPem: readFileSync(paths.cert, "utf8"), keyPem: readFileSync(paths.key, "utf8") };
-    const leaf = new X509Certificate(pair.certPem);
-    if (!leaf.checkPrivateKey(createPrivateKey(pair.keyPem)))
-      throw new Error("key and certificate do not belong together");
-    if (!isFit(leaf)) throw new Error("certificate is no self-signed CA");
-    return pair;
-  } catch (error) {
-    // One of two missing counts too: a power cut between the two writes leaves that.
-    log.warn("certificate cannot be used, made anew", { path: paths.cert, reason: reasonOf(error) });
-    for (const path of [paths.cert, paths.key]) {
-      try {
-        renameSync(path, `${path}.damaged`);
-      } catch {
-        // Gone or not ours to move: the new pair takes its place, or stays in memory.
-      }
-    }
-    return undefined;
-  }
-}
-
-/** A CA that signed itself and is what it says; whatever else lies in its place would be refused by every client. */
-function isAuthority(certificate: X509Certificate): boolean {
-  return certificate.ca && certificate.verify(certificate.publicKey);
-}
-
-/** The system's code, or what is wrong in words; a parser's own message might quote what it choked on. */
-function reasonOf(error: unknown): string {
-  const { code, message } = error as { code?: unknown; message?: string };
-  if (typeof code !== "string") return message ?? "unknown";
-  return /^E[A-Z]+$/.test(code) ? code : "no PEM certificate or key";
-}
-
 function trustedNowMs(nowMs: number): number {
   return Math.max(nowMs, CLOCK_FLOOR_MS);
 }
 
 function withoutZone(host: string): string {
   return host.replace(/%.*$/, "");
-}
-
-function keepPair(paths: { readonly cert: string; readonly key: string }, pair: KeyPair, log: Log): void {
-  try {
-    writeFileAtomically(paths.key, pair.keyPem, 0o600);
-    writeFileAtomically(paths.cert, pair.certPem, 0o644);
-  } catch (error) {
-    log.warn(
-      "certificate could not be written and is used from memory: clients that trust it must be told again after a restart",
-      { path: paths.cert, reason: String((error as { code?: string }).code ?? error) },
-    );
-  }
 }
 
 interface CertificateParts {

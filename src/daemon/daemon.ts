@@ -12,9 +12,11 @@
 import type { Clock } from "../base/clock.ts";
 import { Conditions } from "../base/conditions.ts";
 import type { Log } from "../base/log.ts";
+import { Renewals } from "../certificates/renewals.ts";
 import type { Config } from "../config/config.ts";
 import { nodeOf } from "../node/own-node.ts";
 import { buildCallers } from "./callers.ts";
+import { certificatesPart } from "./certificates.ts";
 import { buildCopies, type Copies } from "./copies.ts";
 import { filesPart } from "./files.ts";
 import { watchConditions } from "./findings.ts";
@@ -72,6 +74,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(certificatePart(ground, over));
   for (const part of front.parts) parts.add(part);
   parts.add(filesPart(ground, over.uplink, front.listeners));
+  parts.add(certificatesPart(ground, over.uplink, front.listeners));
   parts.add(buildWitness(ground, over));
   parts.add(adminPart(ground, status, over.copies.scopes));
   const { ended } = await parts.start(options.signal);
@@ -85,10 +88,11 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 }
 
 function groundOf(options: DaemonOptions): Ground {
-  const { clock } = options;
+  const { clock, config, random = Math.random } = options;
   return {
     ...options,
-    random: options.random ?? Math.random,
+    random,
+    renewals: new Renewals(config.stateDir, clock, random),
     startedAtMs: clock.nowMs(),
     metrics: new DaemonMetrics(),
     conditions: new Conditions(clock),

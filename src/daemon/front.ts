@@ -2,7 +2,8 @@
  * A request's way: listeners, the proxy behind them, and what it answers from.
  */
 
-import { loadOrCreateLocalAuthority, servingPair, type KeyPair } from "../certificates/authority.ts";
+import type { KeyPair } from "../certificates/authority.ts";
+import { LocalCertificates } from "../certificates/local.ts";
 import { Forwarder } from "../front/forward.ts";
 import { isSignedForClients } from "../node/own-node.ts";
 import { listen, type Listener } from "../front/listen.ts";
@@ -40,7 +41,7 @@ export interface FrontGround {
 export class Listeners implements Part {
   readonly name = "listeners";
   #open: Listener[] = [];
-  #serving: KeyPair | undefined;
+  #local: LocalCertificates | undefined;
 
   constructor(
     private readonly ground: Ground,
@@ -54,16 +55,20 @@ export class Listeners implements Part {
 
   /** The served pair; undefined before the start. */
   get serving(): KeyPair | undefined {
-    return this.#serving;
+    return this.#local?.serving;
+  }
+
+  /** The local CA and what it has signed; undefined before the start. */
+  get local(): LocalCertificates | undefined {
+    return this.#local;
   }
 
   /** @throws {ListenError} naming the address. */
   async start(): Promise<void> {
-    const { config, clock, log } = this.ground;
-    const authority = loadOrCreateLocalAuthority(config.stateDir, clock, log);
+    const { config, clock, log, renewals } = this.ground;
     const hosts = config.listen.map(({ host }) => host);
-    this.#serving = servingPair(authority, hosts, config.stateDir, clock, log);
-    const { certPem, keyPem } = this.#serving;
+    this.#local = new LocalCertificates({ stateDir: config.stateDir, hosts, clock, log, renewals });
+    const { certPem, keyPem } = this.#local.serving;
     for (const { host, port } of config.listen) {
       this.#open.push(
         await listen({
@@ -85,12 +90,18 @@ export class Listeners implements Part {
   trust(clientCaPem: string): void {
     const { log } = this.ground;
     log.info("the CAs of local clients have changed");
-    if (this.#serving !== undefined)
-      for (const listener of this.#open) {
-        listener.renew({ ...this.#serving, clientCaPem }, (certificate) =>
-          isSignedForClients(certificate, clientCaPem),
-        );
-      }
+    this.#renew(clientCaPem, (certificate) => isSignedForClients(certificate, clientCaPem));
+  }
+
+  /** New connections are met with the pair that is served now; open ones live on. */
+  renewed(): void {
+    this.#renew(this.ground.config.clientCaPem());
+  }
+
+  #renew(clientCaPem: string, isStillTrusted?: (certificate: Uint8Array) => boolean): void {
+    const { serving } = this;
+    if (serving === undefined) return;
+    for (const listener of this.#open) listener.renew({ ...serving, clientCaPem }, isStillTrusted);
   }
 
   stop(): void {

@@ -6,6 +6,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Conditions } from "../base/conditions.ts";
 import type { Log } from "../base/log.ts";
+import type { Renewals } from "../certificates/renewals.ts";
 import type { Config } from "../config/config.ts";
 import type { SqliteStore } from "../store/store.ts";
 import type { UpstreamOptions } from "../uplink/upstream.ts";
@@ -26,6 +27,8 @@ export interface Ground {
   readonly conditions: Conditions;
   /** Open before anything is built: parts remember from it. */
   readonly store: SqliteStore;
+  /** When certificates are renewed, and the clock that counts for them. */
+  readonly renewals: Renewals;
   /** In the place of the network: for the simulation. */
   readonly send?: UpstreamOptions["send"];
 }

@@ -9,11 +9,11 @@ import {
   createAuthority,
   issueClientCertificate,
   issueServingCertificate,
-  loadOrCreateLocalAuthority,
   renewalTimeMs,
-  servingPair,
   type KeyPair,
 } from "../../src/certificates/authority.ts";
+import { LocalCertificates } from "../../src/certificates/local.ts";
+import { Renewals } from "../../src/certificates/renewals.ts";
 import { systemClock, type Clock } from "../../src/base/clock.ts";
 import { silentLog, type Log } from "../../src/base/log.ts";
 
@@ -26,6 +26,11 @@ function temporary(): string {
 
 function at(ms: number): Clock {
   return { ...systemClock, nowMs: () => ms };
+}
+
+/** As at a start; the draw is the earliest unless given. */
+function local(dir: string, clock: Clock = at(nowMs), log: Log = silentLog, hosts: string[] = [], draw = 0) {
+  return new LocalCertificates({ stateDir: dir, hosts, clock, log, renewals: new Renewals(dir, clock, () => draw) });
 }
 
 function listening(): { readonly log: Log; readonly warnings: string[] } {
@@ -98,8 +103,7 @@ test("a client certificate's subject is user and groups", () => {
 
 test("a certificate made before the clock was set is still good once it is", () => {
   const dir = temporary();
-  const authority = loadOrCreateLocalAuthority(dir, at(0), silentLog);
-  const serving = servingPair(authority, [], dir, at(0), silentLog);
+  const { authority, serving } = local(dir, at(0));
   for (const { certPem } of [authority, serving]) {
     const { validFrom, validTo } = new X509Certificate(certPem);
     expect(Date.parse(validFrom)).toBe(0);
@@ -110,11 +114,17 @@ test("a certificate made before the clock was set is still good once it is", () 
 test("the local CA and the serving pair are made once, with private keys that only their owner reads", () => {
   const dir = temporary();
   const { log, warnings } = listening();
-  const authority = loadOrCreateLocalAuthority(dir, at(nowMs), log);
-  const serving = servingPair(authority, ["169.254.20.1"], dir, at(nowMs), log);
-  expect(loadOrCreateLocalAuthority(dir, at(nowMs), log)).toEqual(authority);
-  expect(servingPair(authority, ["169.254.20.1"], dir, at(nowMs), log)).toEqual(serving);
-  expect(readdirSync(join(dir, "pki")).sort()).toEqual(["local-ca.crt", "local-ca.key", "serving.crt", "serving.key"]);
+  const { authority, serving } = local(dir, at(nowMs), log, ["169.254.20.1"]);
+  const again = local(dir, at(nowMs), log, ["169.254.20.1"]);
+  expect(again.authority).toEqual(authority);
+  expect(again.serving).toEqual(serving);
+  expect(readdirSync(join(dir, "pki")).sort()).toEqual([
+    "local-ca.crt",
+    "local-ca.key",
+    "renewals.json",
+    "serving.crt",
+    "serving.key",
+  ]);
   expect(statSync(join(dir, "pki", "local-ca.key")).mode & 0o777).toBe(0o600);
   expect(statSync(join(dir, "pki", "serving.key")).mode & 0o777).toBe(0o600);
   expect(statSync(join(dir, "pki")).mode & 0o777).toBe(0o700);
@@ -122,23 +132,21 @@ test("the local CA and the serving pair are made once, with private keys that on
   expect(warnings).toEqual([]);
 });
 
-test("a serving pair is made anew for another host, another CA, or when less than three years are left", () => {
+test("a serving pair is made anew for another host, another CA, or when its moment has come", () => {
   const dir = temporary();
-  const clock = at(nowMs);
-  const authority = loadOrCreateLocalAuthority(dir, clock, silentLog);
-  const first = servingPair(authority, [], dir, clock, silentLog);
-  const wider = servingPair(authority, ["169.254.20.1", "fe80::1%eth0"], dir, clock, silentLog);
+  const first = local(dir).serving;
+  const wider = local(dir, at(nowMs), silentLog, ["169.254.20.1", "fe80::1%eth0"]).serving;
   expect(wider).not.toEqual(first);
-  expect(servingPair(authority, ["169.254.20.1"], dir, clock, silentLog)).toEqual(wider);
-  expect(servingPair(authority, ["fe80::1%eth0"], dir, clock, silentLog)).toEqual(wider);
-  const late = at(nowMs + 3_650 * 86_400_000 * 0.71);
-  expect(servingPair(authority, [], dir, at(late.nowMs() - 100 * 86_400_000), silentLog)).toEqual(wider);
-  const renewed = servingPair(authority, [], dir, late, silentLog);
+  expect(local(dir, at(nowMs), silentLog, ["169.254.20.1"]).serving).toEqual(wider);
+  expect(local(dir, at(nowMs), silentLog, ["fe80::1%eth0"]).serving).toEqual(wider);
+  const late = nowMs + 3_650 * 86_400_000 * 0.71;
+  expect(local(dir, at(late - 100 * 86_400_000)).serving).toEqual(wider);
+  const renewed = local(dir, at(late)).serving;
   expect(renewed).not.toEqual(wider);
-  const other = createAuthority({ commonName: new X509Certificate(authority.certPem).subject.slice(3), nowMs });
-  const foreign = servingPair(other, [], dir, late, silentLog);
-  expect(foreign).not.toEqual(renewed);
-  expect(new X509Certificate(foreign.certPem).verify(new X509Certificate(other.certPem).publicKey)).toBe(true);
+  rmSync(join(dir, "pki", "local-ca.key"));
+  const { serving, authority } = local(dir, at(late));
+  expect(serving).not.toEqual(renewed);
+  expect(new X509Certificate(serving.certPem).verify(new X509Certificate(authority.certPem).publicKey)).toBe(true);
 });
 
 const damages: [string, (pki: string, authority: KeyPair) => void][] = [
@@ -161,15 +169,15 @@ const damages: [string, (pki: string, authority: KeyPair) => void][] = [
 test.each(damages)("%s is set aside and replaced, with a warning", (_, damage) => {
   const dir = temporary();
   const { log, warnings } = listening();
-  const authority = loadOrCreateLocalAuthority(dir, at(nowMs), log);
+  const { authority } = local(dir, at(nowMs), log);
   damage(join(dir, "pki"), authority);
-  const next = loadOrCreateLocalAuthority(dir, at(nowMs), log);
+  const next = local(dir, at(nowMs), log).authority;
   expect(next.certPem).not.toBe(authority.certPem);
   expect(new X509Certificate(next.certPem).ca).toBe(true);
   expect(warnings).toHaveLength(1);
   expect(warnings.join()).not.toContain("-----BEGIN");
   expect(readdirSync(join(dir, "pki")).some((name) => name.endsWith(".damaged"))).toBe(true);
-  expect(loadOrCreateLocalAuthority(dir, at(nowMs), log)).toEqual(next);
+  expect(local(dir, at(nowMs), log).authority).toEqual(next);
 });
 
 test("a state folder that cannot be written leaves the pair in memory, with a warning", () => {
@@ -177,16 +185,16 @@ test("a state folder that cannot be written leaves the pair in memory, with a wa
   // A file where the folder should be: refused to root as well.
   writeFileSync(join(dir, "pki"), "");
   const { log, warnings } = listening();
-  const authority = loadOrCreateLocalAuthority(dir, at(nowMs), log);
+  const { authority, serving } = local(dir, at(nowMs), log);
   expect(new X509Certificate(authority.certPem).ca).toBe(true);
-  expect(servingPair(authority, [], dir, at(nowMs), log).certPem).toContain("BEGIN CERTIFICATE");
+  expect(serving.certPem).toContain("BEGIN CERTIFICATE");
   expect(warnings.filter((warning) => warning.includes("from memory"))).toHaveLength(2);
 });
 
 test("a TLS client that trusts the local CA accepts the serving pair by each of its names", async () => {
   const dir = temporary();
-  const authority = loadOrCreateLocalAuthority(dir, systemClock, silentLog);
-  const { certPem, keyPem } = servingPair(authority, [], dir, systemClock, silentLog);
+  const { authority, serving } = local(dir, systemClock);
+  const { certPem, keyPem } = serving;
   using server = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
@@ -222,6 +230,6 @@ test("a leftover of a killed writer does not lend its mode to a key", () => {
   const leftover = join(dir, "pki", `local-ca.key.${process.pid}.new`);
   writeFileSync(leftover, "x");
   chmodSync(leftover, 0o644);
-  loadOrCreateLocalAuthority(dir, at(nowMs), silentLog);
+  local(dir);
   expect(statSync(join(dir, "pki", "local-ca.key")).mode & 0o777).toBe(0o600);
 });
