@@ -278,11 +278,11 @@ export class Scope {
   /**
    * Lays edited items over their rows and tells the watchers. Their
    * resourceVersions grow from item to item. A live scope takes none: what is
-   * true comes from upstream.
+   * true comes from upstream, unless storage is known to be silent behind it.
    */
   edit(items: readonly Item[]): void {
     if (this.listed === undefined || items.length === 0) return;
-    if (this.state === "live") {
+    if (this.state === "live" && this.parts.isStorageSilent?.() !== true) {
       if (this.canAsk) return;
       // Its credential is refused by now, and the watch that was opened with it counts no more.
       this.#follower.stop();

@@ -11,7 +11,7 @@ import * as v from "valibot";
 import type { AccessReviewer, Collection, ReadVerb } from "./permissions.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
-import { reasonOf, type Upstream } from "../uplink/upstream.ts";
+import { reasonOf, type Upstream, type UpstreamCredential } from "../uplink/upstream.ts";
 
 const answerSchema = v.object({ status: v.object({ allowed: v.boolean() }) });
 
@@ -30,6 +30,18 @@ export class AccessReviews implements AccessReviewer {
   ): Promise<boolean | undefined> {
     const credential = this.sources.credentialOf(principal);
     if (credential === undefined) return undefined;
+    const verdict = await this.review(credential, verb, collection, signal);
+    if (verdict === true) this.sources.accepted(principal);
+    return verdict;
+  }
+
+  /** What the API server says to this credential; undefined when it gives no verdict. @throws {UnreachableError} */
+  async review(
+    credential: UpstreamCredential,
+    verb: ReadVerb,
+    collection: Collection,
+    signal: AbortSignal,
+  ): Promise<boolean | undefined> {
     const { group, version, resource, namespace } = collection;
     const question = {
       kind: "SelfSubjectAccessReview",
@@ -51,9 +63,7 @@ export class AccessReviews implements AccessReviewer {
     const text = await response.text().catch((error: unknown) => {
       throw new UnreachableError(`The API server's answer broke off: ${reasonOf(error)}`, { cause: error });
     });
-    const verdict = response.status === 201 ? verdictIn(text) : undefined;
-    if (verdict === true) this.sources.accepted(principal);
-    return verdict;
+    return response.status === 201 ? verdictIn(text) : undefined;
   }
 }
 

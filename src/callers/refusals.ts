@@ -40,7 +40,6 @@ import type { StatusFields } from "../kube/codec.ts";
 import type { ListedState, ScopeIdentity, Store } from "../store/contract.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import type { UpstreamCredential } from "../uplink/upstream.ts";
-import { PROOF_MS } from "./permissions.ts";
 import { RefusalLooks, type LookedAt } from "./refusal-looks.ts";
 import {
   collectionText,
@@ -73,6 +72,8 @@ export interface RefusalParts {
   /** Whether the API server says that it is ready. */
   readonly isReady: () => Promise<boolean>;
   readonly link: { onChange(listener: (isOnline: boolean) => void): () => void; isOnline(): boolean };
+  /** Told how many refusals stand. */
+  readonly onCount: (standing: number) => void;
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Log;
@@ -82,7 +83,6 @@ const VALUE_PREFIX = "refusals/";
 const MAX_PRINCIPALS = 1_024;
 const MAX_OBJECTS = 512;
 const MAX_COLLECTIONS = 128;
-const MAX_PROOFS = 4_096;
 const LOOK_DEADLINE_MS = 5_000;
 /** How a refusal is named where it is looked at again: what kind it is, then which. */
 const KEYS = { whole: "w", collection: "c", object: "o", gone: "g" } as const;
@@ -91,7 +91,6 @@ const REASONS: Readonly<Record<number, string>> = { 401: "Unauthorized", 403: "F
 /** Remembers refusals and draws their consequences. */
 export class Refusals {
   #standing = new Map<string, Standing>();
-  #allowedAtMs = new Map<string, number>();
   #doubting = new Map<string, Promise<void>>();
   readonly #looks: RefusalLooks;
   /** Refused credentials, to ask with whether they still are. */
@@ -111,6 +110,7 @@ export class Refusals {
       believe: (principal, key) => this.#believe(principal, key),
     });
     for (const principal of this.#standing.keys()) this.#looks.begin(principal);
+    this.#count();
   }
 
   /** Whether this answers no get: refused, and not allowed since. */
@@ -137,18 +137,8 @@ export class Refusals {
     this.#takenListeners.add(listener);
   }
 
-  /** Whether the API server allowed this very get within ten minutes. */
-  isProven(principal: string, info: AskedObject): boolean {
-    const atMs = this.#allowedAtMs.get(`${principal}\n${objectOf(info)}`);
-    return atMs !== undefined && this.parts.clock.monotonicMs() - atMs < PROOF_MS;
-  }
-
   /** The API server answered a get with the object. */
   allowed(principal: string, info: AskedObject): void {
-    const key = `${principal}\n${objectOf(info)}`;
-    this.#allowedAtMs.delete(key);
-    if (this.#allowedAtMs.size >= MAX_PROOFS) this.#allowedAtMs.delete(this.#allowedAtMs.keys().next().value!);
-    this.#allowedAtMs.set(key, this.parts.clock.monotonicMs());
     const standing = this.#standing.get(principal);
     const isLifted = standing?.objects.delete(objectOf(info)) === true;
     if (standing?.gone.delete(info.canonicalPath) === true || isLifted) this.#save(principal);
@@ -173,7 +163,6 @@ export class Refusals {
    * @returns when the caller may hear of it.
    */
   async objectRefused(principal: string, info: AskedObject, isKept: boolean): Promise<void> {
-    this.#allowedAtMs.delete(`${principal}\n${objectOf(info)}`);
     if (!isKept || this.isRefused(principal, info) || this.#isOurs(principal)) return;
     const standing = this.#of(principal);
     if (standing.objects.size >= MAX_OBJECTS) {
@@ -359,6 +348,7 @@ export class Refusals {
     this.#standing.delete(principal);
     this.#refused.delete(principal);
     this.parts.store.deleteValue(VALUE_PREFIX + principal);
+    this.#count();
   }
 
   // ---- memory ----
@@ -381,10 +371,18 @@ export class Refusals {
     this.parts.scopes.forget(principal, () => true);
     this.#standing.delete(principal);
     this.parts.store.deleteValue(VALUE_PREFIX + principal);
+    this.#count();
   }
 
   #save(principal: string): void {
     this.parts.store.putValue(VALUE_PREFIX + principal, standingBytes(this.#of(principal)));
+    this.#count();
+  }
+
+  #count(): void {
+    let standing = 0;
+    for (const principal of this.#standing.keys()) standing += this.#keysOf(principal).length;
+    this.parts.onCount(standing);
   }
 }
 

@@ -24,7 +24,7 @@ export interface Copies {
 }
 
 /** What scopes ask of parts that are built after them. */
-export type ScopeOrders = Pick<ScopeParts, "turn" | "isBarred" | "isVoid">;
+export type ScopeOrders = Pick<ScopeParts, "turn" | "isBarred" | "isVoid" | "isStorageSilent">;
 
 const MAX_SCOPES = 2_000;
 /** Without these two kubelet cannot begin. */
@@ -100,9 +100,18 @@ function watchQuota({ config, clock, conditions, log, store }: Ground, scopes: S
 }
 
 function buildRefusals(ground: Ground, { upstream, link, ownCredential, sources }: Uplink, scopes: Scopes): Refusals {
-  const { clock, log, store } = ground;
+  const { clock, log, metrics, store } = ground;
   const questions = questionsOver(upstream, ownCredential);
-  const refusals = new Refusals({ ...questions, scopes, source: sources, link, store, clock, log });
+  const refusals = new Refusals({
+    ...questions,
+    scopes,
+    source: sources,
+    link,
+    onCount: (standing) => metrics.refusalsStanding(standing),
+    store,
+    clock,
+    log,
+  });
   sources.onAccepted = (principal) => refusals.accepted(principal);
   return refusals;
 }

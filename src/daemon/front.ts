@@ -4,6 +4,9 @@
 
 import type { KeyPair } from "../certificates/authority.ts";
 import { LocalCertificates } from "../certificates/local.ts";
+import { AccessReviews } from "../callers/access-review.ts";
+import { FreshRights } from "../callers/fresh-rights.ts";
+import { FreshAnswers } from "../front/fresh-answers.ts";
 import { Forwarder } from "../front/forward.ts";
 import { isSignedForClients } from "../node/own-node.ts";
 import { listen, type Listener } from "../front/listen.ts";
@@ -124,7 +127,7 @@ function buildRecordings({ clock, store }: Ground, overlays: FrontGround["node"]
 /** Builds it. */
 export function buildFront(ground: Ground, over: FrontGround): Front {
   const { config, clock, log, metrics, random, store } = ground;
-  const { upstream, link, onFailure, storage } = over.uplink;
+  const { upstream, link, onFailure, sources, storage } = over.uplink;
   const { scopes, sharing, refusals } = over.copies;
   const { reconnect, overlays } = over.node;
   const count = (what: "forwarded" | "servedFromCache" | "refusedWrites") => metrics.request(what);
@@ -141,17 +144,19 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
   );
   const recordings = buildRecordings(ground, overlays);
   const writes = new OwnWrites({ store, scopes, clock, retentionMs: config.limits.retentionMs });
+  const rights = buildRights(ground, over.uplink);
   refusals.onTaken((principal) => writes.forget(principal));
   const copies = new CopyServer(scopes, recordings, writes, clock, random, count);
   const { gate } = over.callers;
-  const lessons = new Lessons({ gate, scopes, copies, recordings, writes, refusals, clock, log });
+  const lessons = new Lessons({ gate, scopes, copies, recordings, writes, refusals, rights, clock, log });
+  const fresh = new FreshAnswers({ rights, scopes, copies, source: sources, link });
   const proxy = new Proxy({
     gate,
     link,
     forwarder,
     scopes,
-    gets: new Gets({ forwarder, scopes, copies, refusals, lessons }),
-    lists: new Lists({ gate, link, forwarder, scopes, copies, lessons }),
+    gets: new Gets({ forwarder, scopes, copies, refusals, rights, lessons }),
+    lists: new Lists({ gate, link, forwarder, scopes, copies, lessons, rights, fresh }),
     lessons,
     nodeWrites: over.node.writesOver({ forwarder, copies }),
     ...over.node.asked,
@@ -165,4 +170,14 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
   const written: Part = { name: "own writes", start: () => writes.start(), drain: () => writes.stop() };
   link.onChange((isOnline) => isOnline || writes.save());
   return { proxy, listeners, parts: [written, listeners, { name: "proxy", drain: () => proxy.stop() }] };
+}
+
+/** What callers were allowed just now. */
+function buildRights({ clock }: Ground, { upstream, link, sources }: Uplink): FreshRights {
+  const reviews = new AccessReviews(upstream, sources);
+  return new FreshRights({
+    clock,
+    review: (credential, verb, of) =>
+      reviews.review(credential, verb, of, AbortSignal.timeout(link.patienceMs)).catch(() => undefined),
+  });
 }

@@ -56,6 +56,10 @@ export class DaemonMetrics {
     "holdfast_foreign_answers_total",
     "Answers that something else gave in the API server's place.",
   );
+  readonly #refusals = this.registry.gauge(
+    "holdfast_refusals_standing",
+    "Refusals of callers that withhold something kept and are looked at again.",
+  );
   readonly #isUp = this.registry.gauge("holdfast_upstream_up", "1 while the API server can be reached.");
   readonly #changes = this.registry.counter(
     "holdfast_upstream_changes_total",
@@ -111,6 +115,11 @@ export class DaemonMetrics {
   /** Something answered in the API server's place. */
   foreignAnswer(): void {
     this.#foreign.add();
+  }
+
+  /** So many refusals withhold something now. */
+  refusalsStanding(count: number): void {
+    this.#refusals.set(count);
   }
 
   /** The link changed. */

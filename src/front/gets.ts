@@ -3,7 +3,7 @@
  *
  *   identify      callers/gate.ts: who asks, and whether the API server knows it
  *   understand    request-info.ts, route.ts: an object or a document, in which forms
- *   a live copy   may answer resourceVersion=0 of whoever has proven its right
+ *   a live copy   may answer resourceVersion=0 of whom the API server allowed it just now
  *   forward       forward.ts: to the API server and back, unchanged; lessons.ts
  *                 records what came, and withdraws what is gone or refused
  *   else          link lost, too slow, 5xx: the newest that this caller was told
@@ -14,6 +14,7 @@
  */
 
 import type { Scopes } from "../cache/scopes.ts";
+import type { FreshRights } from "../callers/fresh-rights.ts";
 import type { Entered } from "../callers/gate.ts";
 import type { Refusals } from "../callers/refusals.ts";
 import { prefersYaml } from "../kube/representation.ts";
@@ -31,6 +32,7 @@ export interface GetParts {
   readonly scopes: Scopes;
   readonly copies: CopyServer;
   readonly refusals: Refusals;
+  readonly rights: FreshRights;
   readonly lessons: Lessons;
 }
 
@@ -40,12 +42,12 @@ export class Gets {
 
   /** @param isObject false for discovery and the like. */
   async get(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): Promise<void> {
-    const { copies, forwarder, lessons, refusals, scopes } = this.parts;
+    const { copies, forwarder, lessons, refusals, rights, scopes } = this.parts;
     const kept = () =>
       refusals.isRefused(caller.principal, info)
         ? undefined
         : copies.kept(exchange, info, caller, isObject, refusals.doubtedAtMs(caller.principal, info));
-    const isProven = caller.isOwn || refusals.isProven(caller.principal, info);
+    const isProven = rights.isFresh(caller, "get", info);
     if (isObject && isProven && info.query.get("resourceVersion") === "0" && !prefersYaml(exchange.header("accept"))) {
       const live = copies.findObject(exchange, info, caller, (scope) => scope.state === "live");
       if (live !== undefined) return copies.object(exchange, live);

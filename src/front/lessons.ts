@@ -9,6 +9,7 @@
  */
 
 import type { Scopes } from "../cache/scopes.ts";
+import type { FreshRights } from "../callers/fresh-rights.ts";
 import type { Entered, Gate } from "../callers/gate.ts";
 import type { Refusals } from "../callers/refusals.ts";
 import type { Clock } from "../base/clock.ts";
@@ -34,6 +35,7 @@ export interface LessonParts {
   readonly recordings: Recordings;
   readonly writes: OwnWrites;
   readonly refusals: Refusals;
+  readonly rights: FreshRights;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -45,17 +47,21 @@ export class Lessons {
 
   constructor(private readonly parts: LessonParts) {}
 
-  /** Learns from an answer, and of every caller whether the API server knows it. */
-  tap(caller: Entered, make: () => AnswerTap): AnswerTap {
+  /** Learns from an answer, and of every caller whether the API server knows it. @param onYes it was answered with what it asked for. */
+  tap(caller: Entered, make: () => AnswerTap, onYes?: () => void): AnswerTap {
     const { gate } = this.parts;
     const isUnknown = caller.isStranger && !caller.isImpersonating;
     const onRefused = isUnknown ? () => void gate.refused(caller) : undefined;
-    return new CallerTap(() => gate.accepted(caller), onRefused, make);
+    const onAccepted = () => {
+      gate.accepted(caller);
+      onYes?.();
+    };
+    return new CallerTap(onAccepted, onRefused, make);
   }
 
   /** From the answer to a GET of an object or a document. */
   ofObject(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): RecordTap {
-    const { copies, recordings, refusals, writes } = this.parts;
+    const { copies, recordings, refusals, rights, writes } = this.parts;
     const best = exchange.accepted.slice(0, 1);
     return new RecordTap({
       later: this.#later,
@@ -69,7 +75,10 @@ export class Lessons {
         const isKept = copies.kept(exchange, info, caller, isObject) !== undefined;
         await refusals.objectRefused(caller.principal, info, isKept);
       },
-      onAllowed: () => refusals.allowed(caller.principal, info),
+      onAllowed: () => {
+        refusals.allowed(caller.principal, info);
+        if (isObject) rights.heard(caller, "get", info);
+      },
       onGone: () => {
         refusals.objectGone(caller.principal, info, recordings.find(exchange, info, caller.principal) !== undefined);
         if (isObject) writes.withdraw(objectAsked(info, caller));
@@ -107,7 +116,8 @@ export class Lessons {
 
   /** Takes back what a caller could once read. Our own certificate refused is our trouble, not theirs: what runs must go on. */
   async refused(status: RefusedStatus, caller: Entered, identity: ScopeIdentity | undefined): Promise<void> {
-    const { gate, log, refusals } = this.parts;
+    const { gate, log, refusals, rights } = this.parts;
+    rights.refused(caller);
     if (status !== 401) {
       if (identity !== undefined && !caller.isStranger) await refusals.collectionRefused(identity, status);
       return;

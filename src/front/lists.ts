@@ -6,6 +6,9 @@
  *   list, most recent   forwarded; seeds the copy             the newest copy that vouches
  *   watch               a copy, made and followed if need be  the newest copy that vouches
  *
+ * Online a copy answers only whom the API server has said yes to just now
+ * (fresh-answers.ts); otherwise the API server answers itself.
+ *
  * What vouches, and how a part is cut out of a wider copy, is decided in
  * `cache/containment.ts`; it is looked up once and handed along as an answer.
  */
@@ -15,12 +18,14 @@ import { CopyAnswer } from "../cache/copy-answer.ts";
 import type { Scope } from "../cache/scope.ts";
 import { PassThroughError, ScopeTooLargeError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
+import type { FreshRights } from "../callers/fresh-rights.ts";
 import type { Entered, Gate } from "../callers/gate.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { StatusError } from "../kube/status-error.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
 import type { Link } from "../uplink/link.ts";
 import type { Exchange } from "./exchange.ts";
+import type { FreshAnswers } from "./fresh-answers.ts";
 import type { Forwarder } from "./forward.ts";
 import type { Lessons } from "./lessons.ts";
 import type { RequestInfo } from "./request-info.ts";
@@ -37,6 +42,8 @@ export interface ListParts {
   readonly scopes: Scopes;
   readonly copies: CopyServer;
   readonly lessons: Lessons;
+  readonly rights: FreshRights;
+  readonly fresh: FreshAnswers;
 }
 
 /** Answers them. */
@@ -59,6 +66,8 @@ export class Lists {
     notOlderThan: string,
   ): Promise<void> {
     const { copies } = this.parts;
+    if (!(await this.parts.fresh.mayList(caller, identity)))
+      return this.forwarded(exchange, info, caller, { identity, learns: "use", isRecent: false });
     const isNewEnough = ({ servedVersion }: Scope) =>
       notOlderThan === "0" || compareResourceVersions(servedVersion, notOlderThan) >= 0;
     const within = copies.within(identity);
@@ -92,7 +101,7 @@ export class Lists {
     caller: Entered,
     { identity, learns, isRecent }: Omit<Extract<Route, { kind: "list-forward" }>, "kind">,
   ): Promise<void> {
-    const { copies, forwarder, link, scopes } = this.parts;
+    const { copies, forwarder, link, rights, scopes } = this.parts;
     const onRefused = (status: RefusedStatus) => this.parts.lessons.refused(status, caller, identity);
     const onVersion = isRecent ? this.parts.lessons.ofRecentList(info) : undefined;
     const listTap = () => {
@@ -100,15 +109,21 @@ export class Lists {
       const scope = isOwn ? scopes.open(identity) : undefined;
       return new ListTap(scope, learns === "answer" ? scope?.adopt() : undefined, onRefused, onVersion);
     };
+    const isWatch = info.verb === "watch";
     const find = () => {
-      const answer = copies.answerFor(identity, exchange);
-      return answer === undefined ? undefined : () => copies.list(exchange, info, answer);
+      const answer = copies.answerFor(
+        identity,
+        exchange,
+        isWatch ? (info.query.get("resourceVersion") ?? "") : undefined,
+      );
+      if (answer === undefined) return undefined;
+      return isWatch ? () => copies.watch(exchange, info, answer) : () => copies.list(exchange, info, answer);
     };
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
       words: wordsFor(info, caller, this.parts.scopes),
-      tap: this.parts.lessons.tap(caller, listTap),
+      tap: this.parts.lessons.tap(caller, listTap, () => isWatch || rights.heard(caller, "list", identity)),
       fallback: { find },
     });
   }
@@ -120,8 +135,10 @@ export class Lists {
     caller: Entered,
     { identity, isKnown }: { readonly identity: ScopeIdentity; readonly isKnown: boolean },
   ): Promise<void> {
-    const { copies, link, scopes } = this.parts;
+    const { copies, fresh, link, scopes } = this.parts;
     if (link.isOnline() && !isKnown) return this.#forwardUnkept(exchange, info, caller);
+    if (!(await fresh.mayWatch(caller, identity)))
+      return this.forwarded(exchange, info, caller, { identity, learns: "nothing", isRecent: false });
     const at = info.query.get("resourceVersion") ?? "";
     const ended = this.parts.gate.lend(caller);
     const own = () => {

@@ -32,6 +32,10 @@ async function start() {
   });
   const edge = await startEdge({ apiServer, clock });
   const client = edge.clientWith({ token: "pod" });
+  const metric = async (name: string) => {
+    const text = await (await fetch(`${edge.healthUrl}/metrics`)).text();
+    return Number(new RegExp(`^${name} (\\d+)$`, "m").exec(text)?.[1]);
+  };
   return {
     apiServer,
     clock,
@@ -42,10 +46,8 @@ async function start() {
     },
     read: (...paths: string[]) => statuses(client, paths),
     /** Copies on disk, and recorded answers. */
-    async kept() {
-      const text = await (await fetch(`${edge.healthUrl}/metrics`)).text();
-      return Number(/^holdfast_cache_objects (\d+)$/m.exec(text)?.[1]);
-    },
+    kept: () => metric("holdfast_cache_objects"),
+    metric,
     async heal() {
       await apiServer.heal();
       await eventually(
@@ -184,12 +186,14 @@ describe("an API server that has only just started", () => {
         ([code]) => code === 200,
       );
       // It is looked at again, and all is as it was.
-      for (let look = 0; look < 2; look++) {
-        const looks = world.apiServer.count({ path: "/readyz" });
-        world.clock.forward(61_000);
-        // Where nothing stands any more nobody looks.
-        await eventually(() => world.apiServer.count({ path: "/readyz" }) > looks, Boolean, 2_000).catch(() => {});
-      }
+      await eventually(
+        () => {
+          world.clock.forward(61_000);
+          return world.metric("holdfast_refusals_standing");
+        },
+        (standing) => standing === 0,
+        30_000,
+      );
       await world.cut();
       expect(await world.read(...EVERYTHING)).toEqual(all(200));
     },

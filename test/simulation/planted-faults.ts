@@ -198,11 +198,11 @@ export const plantedFaults: readonly PlantedFault[] = [
     ],
   },
   {
-    name: "rows are kept after a 403",
+    name: "what a 403 withholds answers all the same",
     breaks: ["P4"],
     seams: overStore(
       () => ({ forget: () => {} }),
-      () => ({ drop: () => {} }),
+      () => ({ drop: () => {}, isWithheld: false }),
     ),
   },
   {

@@ -1,0 +1,60 @@
+/**
+ * When a copy may answer while the API server is there: only whom the API
+ * server has said yes to just now (`callers/fresh-rights.ts`).
+ *
+ * A scope that is not live asks the API server itself, with this caller's
+ * credential: that is the yes. A live one does not, nor does a wider one of the
+ * same caller, nor one that another's watch could feed.
+ */
+
+import type { Scopes } from "../cache/scopes.ts";
+import { isShared } from "../cache/shareable.ts";
+import type { FreshRights } from "../callers/fresh-rights.ts";
+import type { Entered } from "../callers/gate.ts";
+import { statusOfList } from "../callers/taken-back.ts";
+import type { ScopeIdentity } from "../store/contract.ts";
+import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
+import type { CopyServer } from "./serve.ts";
+
+/** What is looked at. */
+export interface FreshAnswerParts {
+  readonly rights: FreshRights;
+  readonly scopes: Scopes;
+  readonly copies: Pick<CopyServer, "within">;
+  readonly source: Pick<ScopeUpstream, "list">;
+  readonly link: { isOnline(): boolean; readonly patienceMs: number };
+}
+
+/** Decides it, list by list and watch by watch. */
+export class FreshAnswers {
+  constructor(private readonly parts: FreshAnswerParts) {}
+
+  /** Whether a list may come from a copy; otherwise the API server is to answer it. */
+  async mayList(caller: Entered, identity: ScopeIdentity): Promise<boolean> {
+    return !this.#isHeldTo(caller, identity) || this.parts.rights.mayUseCopy(caller, "list", identity);
+  }
+
+  /** Whether a watch may be joined; otherwise the API server is to answer it. */
+  async mayWatch(caller: Entered, identity: ScopeIdentity): Promise<boolean> {
+    if (!this.#isHeldTo(caller, identity)) return true;
+    const { link, rights, source } = this.parts;
+    if (await rights.mayUseCopy(caller, "watch", identity)) return true;
+    // A watch of its own would end at the next cut: one item of the list tells as much.
+    const status = await statusOfList(source, identity, AbortSignal.timeout(link.patienceMs));
+    if (status === 200) rights.heard(caller, "watch", identity);
+    // Without an answer it is the link's matter, and the copy is what there is.
+    return status === 200 || status === undefined;
+  }
+
+  #isHeldTo(caller: Entered, identity: ScopeIdentity): boolean {
+    const { copies, link, scopes } = this.parts;
+    if (caller.isOwn || caller.isStranger || !link.isOnline()) return false;
+    if (scopes.find(identity)?.state === "live" || copies.within(identity) !== undefined) return true;
+    const { group, resource, principal } = identity;
+    if (!isShared(identity)) return false;
+    for (const { identity: other, state } of scopes.all())
+      if (other.resource === resource && other.group === group && other.principal !== principal && state === "live")
+        return true;
+    return false;
+  }
+}
