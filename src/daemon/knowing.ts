@@ -94,6 +94,7 @@ export function statusOf(ground: Ground, over: FrontGround, front: Front): () =>
         eventsWaiting: node.events.size,
         eventsDropped: node.events.dropped,
         expiredTokensServed: node.tokens.servedExpired,
+        agentChanges: { waiting: node.agents.waiting, sent: node.agents.sent, dropped: node.agents.dropped },
       },
     });
 }

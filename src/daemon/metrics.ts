@@ -45,6 +45,11 @@ export class DaemonMetrics {
     "holdfast_expired_tokens_served",
     "Service-account tokens handed out after their own expiry, since start.",
   );
+  readonly #agentChanges = this.registry.gauge(
+    "holdfast_agent_changes",
+    "Labels, annotations and conditions that node agents wrote while cut, by what became of them since start.",
+    { outcome: ["waiting", "sent", "dropped"] },
+  );
   readonly #isRefused = this.registry.gauge(
     "holdfast_credential_refused",
     "1 while the API server answers our own credential with 401.",
@@ -133,6 +138,8 @@ export class DaemonMetrics {
     this.#overlays.set(offline?.overlays ?? 0);
     this.#eventsWaiting.set(offline?.eventsWaiting ?? 0);
     this.#expiredTokens.set(offline?.expiredTokensServed ?? 0);
+    for (const [outcome, count] of Object.entries(offline?.agentChanges ?? {}))
+      this.#agentChanges.set(count, { outcome });
     this.#isRefused.set(conditions.some(({ type }) => type === "CredentialRefused") ? 1 : 0);
     for (const name of CONDITIONS)
       this.#conditions.set(conditions.some(({ type }) => type === name) ? 1 : 0, { type: name });

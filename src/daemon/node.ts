@@ -146,7 +146,7 @@ function buildAgentReturn(
 
 /** The order of the return: authenticate, is the own node still there, what the cloud decided, what was written meanwhile. */
 function buildReconnect(
-  { config, clock, log, signal }: Ground,
+  { config, clock, conditions, log, signal }: Ground,
   { upstream, link, storage, sources, ownCredential }: Uplink,
   parts: {
     readonly scopes: Copies["scopes"];
@@ -169,7 +169,11 @@ function buildReconnect(
     nodeMet: (isThere, askSignal) =>
       registration.met(isThere, (sent) => registerNode(upstream, ownCredential(), sent, askSignal)),
     storage,
-    agentsReturn: (returnSignal) => agents.sendUp(returnSignal),
+    agentsReturn: (returnSignal) => {
+      // What was lost at the last return has been told until this one.
+      conditions.clear("AgentWritesDropped");
+      return agents.sendUp(returnSignal);
+    },
     afterwards: () =>
       events.replay((event) => {
         const isOurs = event.principal === nodeOf(own)?.principal;

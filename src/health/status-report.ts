@@ -73,6 +73,8 @@ export const statusReportSchema = v.object({
       eventsDropped: v.number(),
       /** Service-account tokens handed out after their own expiry, since start. */
       expiredTokensServed: v.number(),
+      /** Labels, annotations and conditions that node agents wrote while cut: waiting, gone up and dropped since start. */
+      agentChanges: v.optional(v.object({ waiting: v.number(), sent: v.number(), dropped: v.number() })),
     }),
   ),
   conditions: v.array(

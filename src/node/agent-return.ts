@@ -73,6 +73,11 @@ export class AgentReturn {
 
   constructor(private readonly parts: AgentReturnParts) {}
 
+  /** Changes that have yet to go up. */
+  get waiting(): number {
+    return this.parts.overlays.waiting.reduce((sum, { changes }) => sum + changes.length, 0);
+  }
+
   /** Changes that never went up, since start. */
   get dropped(): number {
     return this.#dropped;

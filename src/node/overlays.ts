@@ -297,14 +297,13 @@ export class Overlays {
     }
   }
 
-  /** Whether the cloud still shows the pod, without its terminal phase. */
+  /** Whether some copy still shows the pod without its terminal phase: kubelet may read that one, whatever another's says. */
   #isNews(overlay: Overlay): boolean {
-    for (const scope of this.parts.scopes.all()) {
-      if (scope.identity.resource !== overlay.resource || !isPlainJson(scope)) continue;
+    return [...this.parts.scopes.all()].some((scope) => {
+      if (scope.identity.resource !== overlay.resource || !isPlainJson(scope)) return false;
       const row = scope.row(overlay.namespace, overlay.name);
-      if (row?.meta.uid === overlay.uid) return !isTerminal(parse(row)["status"] as Fields | undefined);
-    }
-    return false;
+      return row?.meta.uid === overlay.uid && !isTerminal(parse(row)["status"] as Fields | undefined);
+    });
   }
 
   #localPods(): ReadonlyMap<string, LocalPod> {

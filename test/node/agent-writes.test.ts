@@ -246,6 +246,10 @@ describe("an agent's annotation written while cut", () => {
     await eventually(() => world.stored().metadata.annotations[MULTUS] === "[]");
     expect(world.stored().metadata.annotations[IP]).toBe("10.9.9.9/32");
     expect(world.edge.log.join("\n")).toContain("changed by somebody else");
+    const metrics = await (await fetch(`${world.edge.healthUrl}/metrics`)).text();
+    for (const [outcome, count] of Object.entries({ waiting: 0, sent: 1, dropped: 1 }))
+      expect(metrics).toContain(`holdfast_agent_changes{outcome="${outcome}"} ${count}`);
+    expect(metrics).toContain('holdfast_condition{type="AgentWritesDropped"} 1');
   });
 
   test("is dropped when the pod is another one now", async () => {

@@ -43,7 +43,9 @@ interface World extends AsyncDisposable {
 /** A node that has read what kubelet reads. */
 async function startNode(
   extra: readonly object[] = [],
-  options: Partial<Parameters<typeof startApiServer>[0]> = {},
+  options: Partial<Parameters<typeof startApiServer>[0]> & {
+    readonly before?: (edge: Edge, apiServer: ApiServer) => Promise<void>;
+  } = {},
 ): Promise<World> {
   const apiServer = await startApiServer({
     ...options,
@@ -62,6 +64,7 @@ async function startNode(
   const edge = await startEdge({ apiServer, kubeconfig });
   const client = edge.clientWith(keyPair);
   Object.assign(edge, { client });
+  await options.before?.(edge, apiServer);
   for (const path of [PODS, `/api/v1/nodes?fieldSelector=metadata.name%3D${NODE}`, SLICES]) {
     expect((await edge.client.get(path)).status).toBe(200);
   }
@@ -278,6 +281,37 @@ describe("a status written while cut", () => {
     await world.cut();
     expect(await phase()).toBe("Succeeded");
     watch.close();
+  });
+
+  test("of a finished pod is remembered as long as kubelet's own copy does not know, whatever another's says", async () => {
+    const job = "/api/v1/namespaces/shop/pods/job-0";
+    let token = "";
+    const list = async (edge: Edge) =>
+      expect((await edge.clientWith({ token }).get("/api/v1/namespaces/shop/pods")).status).toBe(200);
+    // The other's copy is the first one.
+    await using world = await startNode([], {
+      before: (edge, apiServer) => {
+        token = apiServer.serviceAccountToken("shop", "shopkeeper");
+        return list(edge);
+      },
+    });
+    const { client } = world.edge;
+    await world.cut();
+    await client.request("PATCH", `${job}/status`, status({ phase: "Succeeded" }));
+    await world.heal();
+    await eventually(
+      async () => (await client.get(`${PODS}&resourceVersion=0`)).json().items[0].status.phase === "Running",
+    );
+    await world.edge.restart();
+    // Kubelet has not come back when the cloud gets to know, and another reads it.
+    world.apiServer.put({ ...pod("job-0"), status: { ...pod("job-0").status, phase: "Succeeded" } } as never);
+    await eventually(
+      () => world.edge.clientWith({ token }).get("/healthz"),
+      ({ status: code }) => code === 200,
+    );
+    await list(world.edge);
+    await world.cut();
+    expect((await client.get(job)).json().status.phase).toBe("Succeeded");
   });
 
   test("of a pod that the cloud knows to be finished is kept over two restarts in one cut", async () => {
