@@ -27,17 +27,31 @@ export type OnResourceVersion = (resourceVersion: string) => void;
 /** metadata.resourceVersion at the start of a list or a Table, in the order in which Go's encoder writes metadata. */
 const CURRENT_VERSION = /"metadata":\{(?:"[a-zA-Z]+":"[^"\\]*",)*"resourceVersion":"(\d+)"/;
 
-function tellVersion(bytes: Uint8Array, tell: OnResourceVersion): void {
-  const start = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, 1_024)).toString("latin1");
-  const [, resourceVersion] = CURRENT_VERSION.exec(start) ?? [];
-  if (resourceVersion !== undefined) tell(resourceVersion);
+/** So far into a list its resourceVersion is looked for. */
+const START_BYTES = 1_024;
+
+/** Looks for the resourceVersion in a list's first bytes, in whatever pieces they come. */
+class ListStart {
+  #text = "";
+  #isOver = false;
+
+  constructor(private readonly tell: OnResourceVersion) {}
+
+  push(bytes: Uint8Array): void {
+    if (this.#isOver) return;
+    const most = Math.min(bytes.length, START_BYTES - this.#text.length);
+    this.#text += Buffer.from(bytes.buffer, bytes.byteOffset, most).toString("latin1");
+    const [, resourceVersion] = CURRENT_VERSION.exec(this.#text) ?? [];
+    this.#isOver = resourceVersion !== undefined || this.#text.length >= START_BYTES;
+    if (resourceVersion !== undefined) this.tell(resourceVersion);
+  }
 }
 
 /** Seeds a scope from a forwarded list. */
 export class ListTap implements AnswerTap {
   #gunzip: Gunzip | undefined;
   #status = 0;
-  #isFirst = true;
+  #start: ListStart | undefined;
   #isPlain = true;
   #refusal: Promise<void> | void = undefined;
 
@@ -45,8 +59,10 @@ export class ListTap implements AnswerTap {
     private readonly scope: Scope | undefined,
     private readonly adoption: ListAdoption | undefined,
     private readonly onRefused: OnRefused,
-    private readonly onResourceVersion: OnResourceVersion | undefined,
-  ) {}
+    onResourceVersion: OnResourceVersion | undefined,
+  ) {
+    if (onResourceVersion !== undefined) this.#start = new ListStart(onResourceVersion);
+  }
 
   head(status: number, headers: UpstreamHeaders, word: Word): boolean {
     this.#status = status;
@@ -62,7 +78,10 @@ export class ListTap implements AnswerTap {
       const { adoption } = this;
       // Loaded on demand: few lists are long enough to be compressed.
       this.#gunzip = (require("node:zlib") as typeof import("node:zlib")).createGunzip();
-      this.#gunzip.on("data", (bytes: Uint8Array) => adoption.push(bytes));
+      this.#gunzip.on("data", (bytes: Uint8Array) => {
+        this.#start?.push(bytes);
+        adoption.push(bytes);
+      });
       this.#gunzip.on("error", () => adoption.abort());
     }
     return true;
@@ -70,9 +89,7 @@ export class ListTap implements AnswerTap {
 
   chunk(bytes: Uint8Array): void {
     if (this.#status !== 200) return;
-    if (this.#isFirst && this.#isPlain && this.onResourceVersion !== undefined)
-      tellVersion(bytes, this.onResourceVersion);
-    this.#isFirst = false;
+    if (this.#isPlain) this.#start?.push(bytes);
     if (this.#gunzip !== undefined) this.#gunzip.write(bytes);
     else this.adoption?.push(bytes);
   }

@@ -15,6 +15,7 @@ import { collectionPath } from "../kube/resource-path.ts";
 import { askedForm, TELLING_BYTES, whoseWord, type Word } from "../kube/whose-word.ts";
 import {
   ForeignAnswerError,
+  UnreachableError,
   UnsaidError,
   UpstreamRefusedError,
   type ListPage,
@@ -74,6 +75,11 @@ async function accepted(
 ): Promise<{ readonly codec: Codec; readonly chunks: AsyncIterable<Uint8Array> }> {
   const { word, chunks } =
     answer.word === undefined ? await judged(answer, collection, verb) : { word: answer.word, chunks: answer.chunks };
+  // A success that is neither a list nor a watch came short: passed on, half of it would look whole.
+  if (word === "unsaid" && answer.status < 400) {
+    void chunks[Symbol.asyncIterator]().return?.();
+    throw new UnreachableError(`Cannot ${verb} ${collection.resource}: the API server's answer came short`);
+  }
   if (word === "refusal" || word === "unsaid") throw await said(answer, word, chunks);
   const codec = codecFor(answer.header("content-type") ?? "");
   if (word === "answer" && codec !== undefined) return { codec, chunks };

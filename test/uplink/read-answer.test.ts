@@ -52,6 +52,7 @@ describe("a list", () => {
     ["200 with no body", 200, json, "", "FOREIGN_ANSWER"],
     ["200 with another kind", 200, json, '{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}', "FOREIGN_ANSWER"],
     ["302", 302, { location: "/login" }, "", "FOREIGN_ANSWER"],
+    ["200, signed, that came short", 200, { ...json, "audit-id": "a" }, LIST.slice(0, 20), "UNREACHABLE"],
   ] as const)("%s is told for what it is", async (_name, status, headers, body, code) => {
     await expect(readList(wire(status, headers, [body]), PODS)).rejects.toMatchObject({ code });
     await expect(readList(wire(status, headers, [...body]), PODS)).rejects.toMatchObject({ code });
