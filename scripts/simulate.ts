@@ -3,6 +3,7 @@
  *
  *   --seeds N      how many; default 10000
  *   --from S       the first seed; default 0
+ *   --world NAME   one world alone: scopes, way or kubelet
  *   --fault NAME   plants the first fault whose name contains this, and says after how many seeds it is found
  *   --verbose      prints every line of what happened
  *
@@ -19,12 +20,19 @@ const SHOWN_SEEDS = 5;
 const PROGRESS_EVERY_MS = 5_000;
 
 /** The command line, parsed. */
-function options(): { seeds: number; from: number; fault: string | undefined; isVerbose: boolean } {
+function options(): {
+  seeds: number;
+  from: number;
+  fault: string | undefined;
+  world: string | undefined;
+  isVerbose: boolean;
+} {
   const { values } = parseArgs({
     options: {
       seeds: { type: "string", default: "10000" },
       from: { type: "string", default: "0" },
       fault: { type: "string" },
+      world: { type: "string" },
       verbose: { type: "boolean", default: false },
     },
   });
@@ -33,20 +41,30 @@ function options(): { seeds: number; from: number; fault: string | undefined; is
     process.stderr.write("Cannot simulate: --seeds and --from are whole numbers; try: bun run simulate --seeds 100\n");
     process.exit(2);
   }
-  return { seeds, from, fault: values.fault, isVerbose: values.verbose };
+  return { seeds, from, fault: values.fault, world: values.world, isVerbose: values.verbose };
 }
 
 async function main(): Promise<number> {
-  const { seeds, from, fault, isVerbose } = options();
+  const { seeds, from, fault, world: only, isVerbose } = options();
   const { runSeed: runOne } = await import("../test/simulation/world.ts");
   const { runOverlaySeed } = await import("../test/simulation/overlay-world.ts");
-  const { isKubelets, ...world } = await worldOptions(fault);
-  // Each seed is two worlds; a fault is looked for in the one where it is at large.
+  const { at, ...world } = await worldOptions(fault);
+  // Each seed is three worlds; a fault is looked for in the one where it is at large.
+  const worlds: Readonly<Record<string, (seed: number, options: WorldOptions) => Outcome>> = {
+    scopes: runOne,
+    way: (seed, options) => runOne(seed, { ...options, isWay: true }),
+    kubelet: runOverlaySeed,
+  };
+  const asked = only ?? (fault === undefined ? undefined : at);
   const runSeed = (seed: number, options: WorldOptions): Outcome => {
-    if (isKubelets === true) return runOverlaySeed(seed, options);
-    const first = runOne(seed, options);
-    if (fault !== undefined || first.violation !== undefined) return first;
-    return both(first, runOverlaySeed(seed, options));
+    if (asked !== undefined) return worlds[asked]!(seed, options);
+    let outcome: Outcome | undefined;
+    for (const run of Object.values(worlds)) {
+      const next = run(seed, options);
+      outcome = outcome === undefined ? next : both(outcome, next);
+      if (next.violation !== undefined) break;
+    }
+    return outcome!;
   };
   const counts = new Map<string, number>();
   const startedMs = performance.now();
@@ -93,8 +111,8 @@ function both(first: Outcome, second: Outcome): Outcome {
   return { ...second, steps: first.steps + second.steps, trace, counts };
 }
 
-async function worldOptions(fault: string | undefined): Promise<WorldOptions & { readonly isKubelets?: boolean }> {
-  if (fault === undefined) return {};
+async function worldOptions(fault: string | undefined): Promise<WorldOptions & { readonly at: string }> {
+  if (fault === undefined) return { at: "scopes" };
   const { plantedFaults, worldsWith } = await import("../test/simulation/planted-faults.ts");
   const planted = plantedFaults.find(({ name }) => name.includes(fault));
   if (planted === undefined) {
@@ -104,7 +122,7 @@ async function worldOptions(fault: string | undefined): Promise<WorldOptions & {
     process.exit(2);
   }
   print(`planted: ${planted.name}`);
-  return { ...(await worldsWith(planted)), isKubelets: planted.isKubelets === true };
+  return { ...(await worldsWith(planted)), at: planted.at ?? "scopes" };
 }
 
 function show({ seed, violation, trace }: Outcome, nth: number, isVerbose: boolean): void {

@@ -167,6 +167,12 @@ export class ApiServer {
     return this.#denied.get(`${principal}\n${resource}`);
   }
 
+  /** Whether this principal's credential is refused. */
+  isUnauthorized(principal: string): boolean {
+    for (const [id, status] of this.#denied) if (status === 401 && id.startsWith(`${principal}\n`)) return true;
+    return false;
+  }
+
   /** A page of a list. @returns undefined when the snapshot it continues is compacted away. */
   list(
     identity: ScopeIdentity,
@@ -246,11 +252,23 @@ export class ApiServer {
     return this.#returned.has(momentId(identity, revision));
   }
 
+  /** Whether anybody was ever sent this version of the object. */
+  wasReturnedToAny(uid: string, value: string): boolean {
+    return this.#returned.has(`\n${uid}\n${value}`);
+  }
+
+  /** Whether any collection of this resource was ever said to stand at this revision. */
+  wasMomentOf(resource: string, revision: number): boolean {
+    return this.#returned.has(`any ${resource}\n${revision}`);
+  }
+
   #note({ principal }: ScopeIdentity, { uid, value }: Version): void {
     this.#returned.add(`${principal}\n${uid}\n${value}`);
+    this.#returned.add(`\n${uid}\n${value}`);
   }
 
   #noteMoment(identity: ScopeIdentity, revision: number): void {
+    this.#returned.add(`any ${identity.resource}\n${revision}`);
     this.#returned.add(momentId(identity, revision));
   }
 }

@@ -32,7 +32,7 @@ export type Belief = Map<string, ReadObject>;
 export class Checks {
   violation: Violation | undefined;
   /** Collections whose last word from the API server was a refusal. */
-  readonly #refused = new Set<string>();
+  readonly #refused = new Map<string, { readonly identity: ScopeIdentity; readonly status: number }>();
   readonly #allowedAt = new Map<string, number>();
   readonly #refusals = new Map<string, number>();
 
@@ -59,7 +59,24 @@ export class Checks {
     if (status !== 401 && status !== 403) return;
     const about = status === 401 ? identity.principal : aboutOf(identity);
     this.#refusals.set(about, (this.#refusals.get(about) ?? 0) + 1);
-    if (isWhole && decidedAt > (this.#allowedAt.get(id) ?? -1)) this.#refused.add(id);
+    if (isWhole && decidedAt > (this.#allowedAt.get(id) ?? -1)) this.#refused.set(id, { identity, status });
+  }
+
+  /** The API server has answered something of this principal's with 401. */
+  unauthorized(principal: string): void {
+    this.#refusals.set(principal, (this.#refusals.get(principal) ?? 0) + 1);
+  }
+
+  /** The API server has answered this principal: a 401 of before is over. */
+  accepted(principal: string): void {
+    for (const [id, { identity, status }] of this.#refused)
+      if (identity.principal === principal && status === 401) this.#refused.delete(id);
+  }
+
+  /** The API server has said that this principal may read this resource. */
+  allowed(principal: string, resource: string): void {
+    for (const [id, { identity }] of this.#refused)
+      if (identity.principal === principal && identity.resource === resource) this.#refused.delete(id);
   }
 
   /** How often this principal was refused this resource. */
@@ -78,7 +95,7 @@ export class Checks {
     this.served(identity, what);
     if (asked !== "" && revision < Number(asked))
       this.fail("P2", `${what} of ${nameOf(identity)} at ${revision}, asked for not older than ${asked}`);
-    if (!this.server.wasMoment(identity, revision))
+    if (!this.isMoment(identity, revision))
       this.fail("P1", `${what} of ${nameOf(identity)} at ${revision}, which the API server never said`);
     for (const item of items) this.#returned(identity, item, what);
     this.complete("P1", identity, new Map(items.map((item) => [keyOf(item), item])), revision, what);
@@ -86,9 +103,19 @@ export class Checks {
 
   /** An object that a client was given, by a list, an event or a GET. */
   #returned(identity: ScopeIdentity, item: ReadObject, what: string): void {
-    if (!this.server.wasReturned(identity.principal, item.uid, item.value))
+    if (!this.wasGiven(identity.principal, item))
       this.fail("P1", `${what}: ${textOf(item)} was never returned to ${identity.principal}`);
     if (revisionOf(item) !== item.revision) this.fail("P1", `${what}: ${textOf(item)} has another's resourceVersion`);
+  }
+
+  /** Whether the API server said that this collection stood at this revision. */
+  isMoment(identity: ScopeIdentity, revision: number): boolean {
+    return this.server.wasMoment(identity, revision);
+  }
+
+  /** Whether the API server gave this version of an object to this principal. */
+  wasGiven(principal: string, { uid, value }: ReadObject): boolean {
+    return this.server.wasReturned(principal, uid, value);
   }
 
   /** A GET's object. */
@@ -146,7 +173,7 @@ export class Checks {
 
   /** An event's object, against the selection and what was returned. */
   event(identity: ScopeIdentity, type: string, item: ReadObject): void {
-    if (!this.server.wasReturned(identity.principal, item.uid, item.value))
+    if (!this.wasGiven(identity.principal, item))
       return this.fail("P1", `${type} ${textOf(item)} was never returned to ${identity.principal}`);
     if (type === "DELETED") return;
     if (revisionOf(item) !== item.revision) this.fail("P1", `${type} ${textOf(item)} has another's resourceVersion`);
@@ -191,7 +218,8 @@ export class WatchCheck {
 
   /** Open although the API server has refused the collection. */
   stillOpen(): void {
-    if (!this.#isEnded) this.checks.served(this.identity, "open watch");
+    // One of the API server's own is the API server's to end.
+    if (!this.#isEnded && !this.options.isForwarded) this.checks.served(this.identity, "open watch");
   }
 
   /** Before the client takes an event in. */
@@ -223,7 +251,7 @@ export class WatchCheck {
     const what = `what a watch from ${this.#startAt} has told by its bookmark`;
     if (this.#startAt !== undefined && revision < this.#startAt)
       return this.checks.fail("P2", `bookmark at ${revision} to a watch from ${this.#startAt}`);
-    if (!this.checks.server.wasMoment(this.identity, revision))
+    if (!this.checks.isMoment(this.identity, revision))
       return this.checks.fail("P2", `bookmark at ${revision}, which the API server never said`);
     this.checks.complete("P2", this.identity, this.options.belief, revision, what);
   }

@@ -14,7 +14,7 @@ import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { keyOf } from "./api-server.ts";
 import { nameOf, type Belief, type Checks, type WatchCheck } from "./checks.ts";
 import type { Random, VirtualClock } from "./clock.ts";
-import { LocalError, nextOrder, readObject, type NodeProcess } from "./node-process.ts";
+import { LocalError, nextOrder, readObject, type ProcessFace } from "./node-process.ts";
 
 /** What a client is given. */
 export interface ClientParts {
@@ -22,7 +22,7 @@ export interface ClientParts {
   readonly random: Random;
   readonly checks: Checks;
   /** The process that runs now; undefined while none does. */
-  readonly process: () => NodeProcess | undefined;
+  readonly process: () => ProcessFace | undefined;
   readonly trace: (text: () => string) => void;
   readonly count: (what: string) => void;
 }
@@ -55,6 +55,7 @@ class ClientStream implements WatchSink {
   check: WatchCheck | undefined;
   detach: () => void = () => {};
   #buffered: Uint8Array[] = [];
+  #rest = "";
   #isEndBuffered = false;
   /** Writes that still fit into the client's window, though it is full. */
   #window = 0;
@@ -124,7 +125,10 @@ class ClientStream implements WatchSink {
   }
 
   #deliver(bytes: Uint8Array): void {
-    for (const line of Buffer.from(bytes).toString("utf8").split("\n")) {
+    // What the API server sends through Holdfast comes in pieces as the network makes them.
+    const lines = (this.#rest + Buffer.from(bytes).toString("utf8")).split("\n");
+    this.#rest = lines.pop()!;
+    for (const line of lines) {
       if (line === "" || this.isOver) continue;
       const { type, object } = JSON.parse(line);
       this.onLine(type, object);

@@ -16,6 +16,11 @@ import * as scopes from "../../src/cache/scopes.ts";
 import * as agents from "../../src/node/agent-return.ts";
 import * as overlays from "../../src/node/overlays.ts";
 import * as reconnect from "../../src/node/reconnect.ts";
+import * as builtCallers from "../../src/daemon/callers.ts";
+import * as builtCopies from "../../src/daemon/copies.ts";
+import * as builtFront from "../../src/daemon/front.ts";
+import * as builtNode from "../../src/daemon/node.ts";
+import * as builtUplink from "../../src/daemon/uplink.ts";
 
 /** The modules a world is built of. */
 export interface Code {
@@ -29,6 +34,11 @@ export interface Code {
   readonly AskUpstreamError: typeof errors.AskUpstreamError;
   readonly readList: typeof answers.readList;
   readonly readWatch: typeof answers.readWatch;
+  readonly buildUplink: typeof builtUplink.buildUplink;
+  readonly buildCopies: typeof builtCopies.buildCopies;
+  readonly buildNode: typeof builtNode.buildNode;
+  readonly buildCallers: typeof builtCallers.buildCallers;
+  readonly buildFront: typeof builtFront.buildFront;
 }
 
 /** One text of src replaced by another. */
@@ -40,17 +50,30 @@ export interface Edit {
 }
 
 /** The code as it is. */
-export const soundCode: Code = { ...errors, ...answers, ...source, ...scopes, ...overlays, ...agents, ...reconnect };
+export const soundCode: Code = {
+  ...errors,
+  ...answers,
+  ...source,
+  ...scopes,
+  ...overlays,
+  ...agents,
+  ...reconnect,
+  ...builtUplink,
+  ...builtCopies,
+  ...builtNode,
+  ...builtCallers,
+  ...builtFront,
+};
 
 /** The code with edits; the rest of src is shared with the sound one. */
 export async function editedCode(edits: readonly Edit[]): Promise<Code> {
   const src = join(import.meta.dir, "..", "..", "src");
   const folder = mkdtempSync(join(tmpdir(), "holdfast-simulation-"));
   try {
-    for (const shared of ["base", "kube", "store", "certificates", "config"])
+    for (const shared of ["base", "kube", "http1", "store", "certificates", "config", "health", "witness"])
       symlinkSync(join(src, shared), join(folder, shared));
     symlinkSync(join(src, "..", "node_modules"), join(folder, "node_modules"));
-    for (const copied of ["cache", "callers", "front", "node", "uplink"])
+    for (const copied of ["cache", "callers", "daemon", "front", "node", "uplink"])
       cpSync(join(src, copied), join(folder, copied), { recursive: true });
     for (const { file, text, by } of edits) {
       const name = file.includes("/") ? file : `cache/${file}`;
@@ -72,6 +95,11 @@ export async function editedCode(edits: readonly Edit[]): Promise<Code> {
       ...((await load("node/overlays.ts")) as typeof overlays),
       ...((await load("node/agent-return.ts")) as typeof agents),
       ...((await load("node/reconnect.ts")) as typeof reconnect),
+      ...((await load("daemon/uplink.ts")) as typeof builtUplink),
+      ...((await load("daemon/copies.ts")) as typeof builtCopies),
+      ...((await load("daemon/node.ts")) as typeof builtNode),
+      ...((await load("daemon/callers.ts")) as typeof builtCallers),
+      ...((await load("daemon/front.ts")) as typeof builtFront),
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -102,6 +102,24 @@ export interface ProcessParts {
   readonly trace: (text: () => string) => void;
 }
 
+/** What clients and checks see of a life of Holdfast, whichever rooms it has. */
+export type ProcessFace = Pick<
+  NodeProcess,
+  | "link"
+  | "store"
+  | "scopes"
+  | "isStopping"
+  | "waitingSinceMs"
+  | "crash"
+  | "stop"
+  | "list"
+  | "watch"
+  | "get"
+  | "remember"
+  | "wrote"
+  | "heldOf"
+>;
+
 /** One life of Holdfast. */
 export class NodeProcess {
   readonly link: Link;

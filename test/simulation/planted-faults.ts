@@ -22,8 +22,8 @@ export interface PlantedFault {
   readonly edits?: readonly Edit[];
   readonly seams?: Seams;
   readonly disk?: WorldOptions["disk"];
-  /** It is at large where kubelet writes while cut. Default false. */
-  readonly isKubelets?: boolean;
+  /** Where it is at large: among the scopes alone, on the real way of a request, or where kubelet writes while cut. Default the scopes. */
+  readonly at?: "scopes" | "way" | "kubelet";
   /** It needs so rare a meeting of things that only this world is tried. */
   readonly seed?: number;
 }
@@ -166,7 +166,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "a backlog is given half a second, however much comes",
     breaks: ["P2"],
-    isKubelets: true,
+    at: "kubelet",
     seed: 299,
     edits: [{ file: "follower.ts", text: "TRUTH_PATIENCE_MS = 3_000", by: "TRUTH_PATIENCE_MS = 500" }],
   },
@@ -291,13 +291,13 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "overlays are dropped at a restart",
     breaks: ["P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [{ file: "node/overlays.ts", text: "this.#overlays.set(keyOf(overlay), overlay);", by: "" }],
   },
   {
     name: "edits are kept after the return",
     breaks: ["P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       { file: "node/overlays.ts", text: "for (const scope of this.parts.scopes.all()) scope.endEdits();", by: "" },
       { file: "feeds.ts", text: "opened(): void {\n    this.parts.edits.takeOff();", by: "opened(): void {" },
@@ -307,7 +307,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "the cloud's row is served where kubelet has written",
     breaks: ["P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       { file: "layer.ts", text: "edited.meta.uid === item.meta.uid ? edited : item", by: "false ? edited : item" },
     ],
@@ -315,7 +315,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "an edited item keeps the cloud's resourceVersion",
     breaks: ["P1", "P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       {
         file: "node/overlays.ts",
@@ -327,7 +327,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "kubelet's writes go up before the cloud's truth came down",
     breaks: ["P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       {
         file: "node/reconnect.ts",
@@ -339,13 +339,13 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "a copy counts as caught up when its watch is answered",
     breaks: ["P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [{ file: "follower.ts", text: "answeredInMs, hasCaughtUp: false", by: "answeredInMs, hasCaughtUp: true" }],
   },
   {
     name: "open watches are not told of an edit",
     breaks: ["P2", "answers"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       {
         file: "layer.ts",
@@ -357,19 +357,19 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "endpoints follow the address and not the readiness",
     breaks: ["P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [{ file: "node/overlays.ts", text: "isReady: isReady(status) }", by: "isReady: true }" }],
   },
   {
     name: "a finished pod is forgotten at the return",
     breaks: ["P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [{ file: "node/overlays.ts", text: "if (isTerminal(status) && this.#isNews(overlay))", by: "if (false)" }],
   },
   {
     name: "an overlay is laid over another UID of the same name",
     breaks: ["P1", "P2"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       { file: "node/overlays.ts", text: "row === undefined || row.meta.uid !== overlay.uid", by: "row === undefined" },
     ],
@@ -377,7 +377,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "kubelet's labels and annotations are laid over another's older copy",
     breaks: ["P1"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       {
         file: "node/overlays.ts",
@@ -389,7 +389,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "an agent's change is dropped at a restart",
     breaks: ["P2", "answers"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       {
         file: "node/overlay.ts",
@@ -401,7 +401,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "an agent's change goes up over somebody else's",
     breaks: ["P2", "answers"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       {
         file: "node/agent-return.ts",
@@ -413,7 +413,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "an agent's change is sent again though it had gone up",
     breaks: ["answers"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       { file: "node/agent-return.ts", text: "if (saysSame(held, change.now)) there", by: "if (false) there" },
       {
@@ -427,7 +427,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "an agent's change is forgotten at the return",
     breaks: ["answers"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       {
         file: "node/overlays.ts",
@@ -440,7 +440,7 @@ export const plantedFaults: readonly PlantedFault[] = [
   {
     name: "a patch takes the cloud's own conditions away",
     breaks: ["P1"],
-    isKubelets: true,
+    at: "kubelet",
     edits: [
       {
         file: "node/status-patch.ts",

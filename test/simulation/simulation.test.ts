@@ -72,8 +72,8 @@ describe("a simulated node", () => {
 describe("a simulated node is caught when", () => {
   for (const fault of plantedFaults) {
     test(fault.name, async () => {
-      const options = await worldsWith(fault);
-      const run = fault.isKubelets === true ? runOverlaySeed : runSeed;
+      const options = { ...(await worldsWith(fault)), isWay: fault.at === "way" };
+      const run = fault.at === "kubelet" ? runOverlaySeed : runSeed;
       let found: Violation | undefined;
       const [first, end] = fault.seed === undefined ? [0, FOUND_WITHIN] : [fault.seed, fault.seed + 1];
       for (let seed = first; seed < end && found === undefined; seed++) found = run(seed, options).violation;

@@ -16,7 +16,10 @@ import { Random, VirtualClock, settle } from "./clock.ts";
 import { soundCode, type Code } from "./code.ts";
 import { MemoryDisk, RealDisk, type Disk } from "./disk.ts";
 import { Network } from "./network.ts";
-import { LocalError, NodeProcess, type Seams } from "./node-process.ts";
+import { LocalError, NodeProcess, type ProcessFace, type Seams } from "./node-process.ts";
+import { WayChecks } from "./way-checks.ts";
+import { WayProcess } from "./way-process.ts";
+import { identityOf, Wire, type Asked } from "./way-wire.ts";
 
 /** What is not the seed's to decide. */
 export interface WorldOptions {
@@ -27,6 +30,8 @@ export interface WorldOptions {
   readonly realStoreEvery?: number;
   /** Keeps what happened, for a seed that is looked at. Default false. */
   readonly isTraced?: boolean;
+  /** Walks the real way of a request (`way-process.ts`) instead of the scopes alone. Default false. */
+  readonly isWay?: boolean;
   readonly log?: Log;
 }
 
@@ -66,7 +71,18 @@ const STEP_WEIGHTS = {
   lag: 4,
   restore: 0,
   jump: 1,
+  // Only on the real way.
+  foreign: 0,
+  freeze: 0,
+  thaw: 0,
+  blink: 0,
+  stranger: 0,
+  ownWrite: 0,
+  memory: 0,
 } as const;
+
+/** How often, where the real way is walked. */
+const WAY_WEIGHTS = { foreign: 4, freeze: 3, thaw: 6, blink: 3, stranger: 4, ownWrite: 4, memory: 6 } as const;
 
 type Step = keyof typeof STEP_WEIGHTS;
 
@@ -75,6 +91,8 @@ const PRINCIPALS = ["token:agent", "token:dns"] as const;
 /** An answer that a client waits for longer than this never comes. */
 const PATIENCE_MS = 300_000;
 const CLEARING_MS = 900_000;
+/** A refusal that is over is looked at again within this much time online. */
+const REFUSAL_MEMORY_MS = 3_600_000;
 
 /** Runs one seed. */
 export function runSeed(seed: number, options: WorldOptions = {}): Outcome {
@@ -99,7 +117,10 @@ class World {
   readonly #trace: string[] = [];
   readonly #limits;
   readonly #weights: Record<Step, number>;
-  #process: NodeProcess | undefined;
+  readonly #wire: Wire;
+  /** When each principal was last refused something, by what was refused. */
+  readonly #refusedAtMs = new Map<string, number>();
+  #process: ProcessFace | undefined;
   #steps = 0;
 
   constructor(
@@ -112,7 +133,8 @@ class World {
     const every = options.realStoreEvery ?? 10;
     const isReal = every > 0 && seed % every === every - 1;
     this.#disk = options.disk?.() ?? (isReal ? new RealDisk() : new MemoryDisk());
-    this.#checks = new Checks(this.#server, this.#clock);
+    this.#checks =
+      options.isWay === true ? new WayChecks(this.#server, this.#clock) : new Checks(this.#server, this.#clock);
     const { UnreachableError } = this.#code;
     this.#network = new Network(
       this.#clock,
@@ -123,6 +145,14 @@ class World {
     );
     this.#network.latencyMs = random.pick([1, 5, 40, 300]);
     this.#network.pageItems = random.pick([2, 3, 500]);
+    this.#wire = new Wire(
+      this.#network,
+      this.#server,
+      [...PRINCIPALS, "token:own"],
+      (identity) => this.#checks.scopeLists(identity, this.#process?.scopes.find(identity)?.listed?.resourceVersion),
+      this.#checks,
+      (asked) => this.#apply(asked),
+    );
     this.#limits = {
       scopeMaxItems: 1_000,
       scopeMaxBytes: 1e6,
@@ -131,7 +161,7 @@ class World {
       lingerMs: random.pick([2_000, 60_000, 300_000]),
       bookmarkIntervalMs: 45_000,
     };
-    this.#weights = { ...STEP_WEIGHTS };
+    this.#weights = { ...STEP_WEIGHTS, ...(options.isWay === true ? WAY_WEIGHTS : {}) };
     // Some worlds have no bad days of one kind or another: what remains goes deeper.
     for (const step of ["crash", "deny", "stall", "mood", "stick", "hole", "compact"] as const)
       if (random.chance(0.3)) this.#weights[step] = 0;
@@ -169,6 +199,18 @@ class World {
 
   #isGoingOn(): boolean {
     return this.#checks.violation === undefined;
+  }
+
+  /** A client's PUT, at the API server. */
+  #apply(asked: Asked): { readonly status: number; readonly text: string } {
+    const { collection, name } = identityOf(asked)!;
+    const { resource, namespace } = collection;
+    const fields = JSON.parse(asked.body) as { readonly app: string; readonly node: string };
+    const known = this.#server.objects(resource).find((other) => keyOf(other) === keyOf({ namespace, name }));
+    if (known === undefined)
+      return { status: 404, text: '{"kind":"Status","apiVersion":"v1","reason":"NotFound","code":404}' };
+    if (known.app !== fields.app || known.node !== fields.node) this.#server.write(resource, namespace, name, fields);
+    return { status: 200, text: this.#server.get(collection, namespace, name)! };
   }
 
   #populate(): void {
@@ -217,24 +259,30 @@ class World {
   }
 
   #boot(): void {
-    this.#process = new NodeProcess({
+    const common = {
       code: this.#code,
-      seams: this.options.seams ?? {},
       clock: this.#clock,
-      network: this.#network,
       disk: this.#disk,
       random: () => this.#random.next(),
-      limits: this.#limits,
-      onScopeList: (identity, held) => this.#checks.scopeLists(identity, held),
-      onInternalError: (error) => {
+      limits: { ...this.#limits, storeMaxBytes: 1e9 },
+      onInternalError: (error: unknown) => {
         if (error instanceof Error) this.#say(() => error.stack ?? "");
         this.#checks.fail("answers", `internal error: ${String(error)}`);
       },
-      count: (what) => this.#count(what),
-      trace: (text) => this.#say(text),
-    });
+      count: (what: string) => this.#count(what),
+      trace: (text: () => string) => this.#say(text),
+    };
+    this.#process =
+      this.options.isWay === true
+        ? new WayProcess({ ...common, wire: this.#wire })
+        : new NodeProcess({
+            ...common,
+            seams: this.options.seams ?? {},
+            network: this.#network,
+            onScopeList: (identity, held) => this.#checks.scopeLists(identity, held),
+          });
     settle();
-    this.#checks.rows(this.#process.store, "after a start");
+    this.#checks.rows(this.#process!.store, "after a start");
   }
 
   #do(step: Step): void {
@@ -291,6 +339,95 @@ class World {
         return this.#restore();
       case "jump":
         return this.#clock.jump(random.pick([-1, 1]) * random.pick([1_000, 86_400_000]));
+      default:
+        return this.#doOnTheWay(step);
+    }
+  }
+
+  #doOnTheWay(step: keyof typeof WAY_WEIGHTS): void {
+    const random = this.#random;
+    switch (step) {
+      case "foreign":
+        Object.assign(this.#wire.mood.foreign, {
+          status: random.pick([200, 404, 403, 302]),
+          left: random.between(1, 6),
+        });
+        return this.#wait(random.pick([100, 2_000]));
+      case "freeze":
+        this.#wire.mood.isFrozen = true;
+        return;
+      case "thaw":
+        return this.#wire.thaw();
+      case "blink":
+        return this.#blink();
+      case "stranger":
+        return this.#stranger();
+      case "ownWrite":
+        return this.#ownWrite();
+      case "memory":
+        return this.#remembers();
+    }
+  }
+
+  /** A refusal that stands for seconds, as after an API server's start, and takes nothing away. */
+  #blink(): void {
+    const { principal } = this.#client().identity;
+    this.#deny(principal);
+    for (const client of this.#clients) if (this.#random.chance(0.5)) client.restart();
+    this.#wait(this.#random.pick([200, 2_000, 8_000]));
+    this.#allow();
+  }
+
+  /** Somebody whom the API server does not know gets nothing, and leaves nothing. */
+  #stranger(): void {
+    const identity = { ...this.#identity(), principal: `token:made-up-${this.#random.between(0, 5)}` };
+    const asked = this.#random.pick(["", "0"]);
+    this.#process!.list(identity, asked).then(
+      () => this.#checks.fail("P4", `${identity.principal} was answered`),
+      (error: unknown) => this.#excused(error),
+    );
+    settle();
+    this.#wait(this.#random.pick([0, 3_000]));
+    for (const copy of this.#process!.store.copies())
+      if (copy.identity.principal === identity.principal && copy.listed !== undefined)
+        this.#checks.fail("P4", `a copy is kept for ${identity.principal}`);
+  }
+
+  /** A client writes: sometimes what changes nothing, which is answered with the object as old as it is. */
+  #ownWrite(): void {
+    const random = this.#random;
+    const [object] = this.#server.objects(random.pick(RESOURCES));
+    if (object === undefined) return;
+    const { resource, namespace, name } = object;
+    const place = namespace === "" ? "" : `/namespaces/${namespace}`;
+    const body = JSON.stringify({ app: random.chance(0.5) ? object.app : random.pick(["x", "y"]), node: object.node });
+    (this.#process as unknown as WayProcess)
+      .request(random.pick(PRINCIPALS).replace("token:", ""), "PUT", `/api/v1${place}/${resource}/${name}`, body)
+      .then(
+        ({ status }) => this.#count(`own write ${status}`),
+        (error: unknown) => this.#excused(error),
+      );
+  }
+
+  /** While cut, what a client was given and nobody took back is there. */
+  #remembers(): void {
+    const process = this.#process!;
+    if (this.#network.mode !== "cut" || process.link.isOnline() || this.#server.restores > 0) return;
+    for (const { identity, name, position } of this.#clients) {
+      const refusedAtMs = this.#refusedAtMs.get(identity.principal) ?? Number.NEGATIVE_INFINITY;
+      if (position === "" || this.#clock.monotonicMs() - refusedAtMs < REFUSAL_MEMORY_MS) continue;
+      process.list(identity, "").then(
+        () => this.#count("remembered"),
+        (error: unknown) => {
+          if (
+            error instanceof LocalError &&
+            error.code === 503 &&
+            this.#process === process &&
+            !process.link.isOnline()
+          )
+            this.#checks.fail("P1", `${name}'s ${nameOf(identity)} is not remembered while cut: ${error.message}`);
+        },
+      );
     }
   }
 
@@ -361,8 +498,11 @@ class World {
     for (const { isFollowing, identity } of [...process.scopes.all()])
       if (!isFollowing)
         process.scopes.forget(identity.principal, (other) => identityText(other) === identityText(identity));
-    for (const resource of RESOURCES) process.wrote(resource, this.#server.revision);
-    this.#wait(60_000);
+    // Twice: the link may just then have looked lost, and the first been answered from a copy.
+    for (let told = 0; told < 2; told++) {
+      for (const resource of RESOURCES) process.wrote(resource, this.#server.revision);
+      this.#wait(60_000);
+    }
     for (const { identity, listed } of process.store.copies())
       if (Number(listed?.resourceVersion ?? 0) > this.#server.revision)
         this.#checks.fail("P2", `${nameOf(identity)} kept at ${listed!.resourceVersion} after history went back`);
@@ -399,6 +539,7 @@ class World {
 
   /** 403 is about a resource, 401 about a principal. */
   #deny(principal: string): void {
+    this.#refusedAtMs.set(principal, this.#clock.monotonicMs());
     if (this.#random.chance(0.7)) return this.#server.deny(principal, this.#random.pick(RESOURCES), 403);
     for (const resource of RESOURCES) this.#server.deny(principal, resource, 401);
   }
@@ -490,6 +631,8 @@ class World {
   #clearWeather(): void {
     this.#allow();
     this.#network.heal();
+    this.#wire.thaw();
+    this.#wire.mood.foreign.left = 0;
     Object.assign(this.#network.mood, { errors: { status: 500, left: 0 }, truncated: 0, slowMs: 0 });
     for (const { stream } of this.#clients) stream?.drain();
   }
