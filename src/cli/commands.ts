@@ -11,6 +11,7 @@ import {
   MANIFESTS_FLAGS,
   RUN_FLAGS,
   STATUS_FLAGS,
+  UNITS_FLAGS,
   VERSION_FLAGS,
 } from "./flag-table.ts";
 import type { FlagTable } from "./flags.ts";
@@ -92,6 +93,14 @@ holdfast manifests --format kustomize|helm --output-dir DIR [options]`,
     flags: MANIFESTS_FLAGS,
     note: "a chart takes these from its values; Kubernetes 1.30 or newer",
     load: () => import("./manifests.ts"),
+  },
+  {
+    name: "units",
+    summary: "Print the systemd units of a node",
+    synopsis: "holdfast units [--output-dir DIR] [--profile small|default] [--binary PATH]",
+    flags: UNITS_FLAGS,
+    note: "the installer writes the same; changes belong into drop-ins: systemctl edit holdfast",
+    load: () => import("./units.ts"),
   },
   {
     name: "demo",

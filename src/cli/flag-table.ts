@@ -149,6 +149,30 @@ export const MANIFESTS_FLAGS = {
   },
 } as const satisfies FlagTable;
 
+/** `holdfast units` */
+export const UNITS_FLAGS = {
+  "output-dir": {
+    type: "string",
+    value: "DIR",
+    about: "write them below this folder, as below the root of a file system",
+    path: "folder",
+  },
+  profile: {
+    type: "string",
+    value: "small|default",
+    about: "for how much memory",
+    otherwise: "by this machine's memory",
+    choices: ["small", "default"],
+  },
+  binary: {
+    type: "string",
+    value: "PATH",
+    about: "where the executable will lie",
+    otherwise: "/usr/local/bin/holdfast",
+    path: "file",
+  },
+} as const satisfies FlagTable;
+
 /** `holdfast demo` */
 export const DEMO_FLAGS = {
   keep: { type: "boolean", about: "leave everything running and print a kubeconfig" },
