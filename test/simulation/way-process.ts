@@ -107,6 +107,8 @@ export class WayProcess {
       metrics: new DaemonMetrics(),
       conditions: new Conditions(clock),
       store: this.store as Ground["store"],
+      // Certificates are not this world's.
+      renewals: undefined as never,
       send: (_server, request) => this.#whileAlive(parts.wire.send(request)),
     };
   }
