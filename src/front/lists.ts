@@ -117,7 +117,7 @@ export class Lists {
         isWatch ? (info.query.get("resourceVersion") ?? "") : undefined,
       );
       if (answer === undefined) return undefined;
-      return isWatch ? () => copies.watch(exchange, info, answer) : () => copies.list(exchange, info, answer);
+      return isWatch ? () => copies.watch(exchange, info, answer) : () => copies.list(exchange, info, answer, true);
     };
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {

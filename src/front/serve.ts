@@ -69,9 +69,10 @@ export class CopyServer {
   /**
    * A whole list from a copy.
    *
+   * @param isInstead the API server was asked and has not answered, whatever the copy's watch says.
    * @throws {StatusError} 410, 504 or 503 as the copy cannot answer what was asked.
    */
-  async list(exchange: Exchange, info: RequestInfo, answer: CopyAnswer): Promise<void> {
+  async list(exchange: Exchange, info: RequestInfo, answer: CopyAnswer, isInstead = false): Promise<void> {
     using rows = answer.snapshot();
     if (rows === undefined) throw unavailable(`Cannot ${askedFor(info)}: its copy was given up just now`);
     const { listed } = rows;
@@ -80,13 +81,15 @@ export class CopyServer {
     const codec = answer.codec(listed);
     const isMostRecent = (info.query.get("resourceVersion") ?? "") === "";
     const written =
-      isMostRecent && answer.scope.state !== "live" ? withOwnWrites(this.writes, answer.identity, rows, codec) : rows;
+      isMostRecent && (isInstead || answer.scope.state !== "live")
+        ? withOwnWrites(this.writes, answer.identity, rows, codec)
+        : rows;
     const snapshot = agedSnapshot(written, this.clock.nowMs());
     const { response } = exchange;
     response.writeHead(200, {
       "Content-Type": typeFor(exchange, codec),
       "Cache-Control": "no-cache, private",
-      ...this.#warning(exchange, answer.scope, listed),
+      ...this.#warning(exchange, answer.scope, listed, isInstead),
     });
     try {
       if (await writePieces(exchange, listPieces(codec, snapshot, listed.resourceVersion))) response.end();
@@ -118,8 +121,13 @@ export class CopyServer {
   }
 
   /** Says since when a copy is one, unless the API server speaks through it now. */
-  #warning(exchange: Exchange, { state }: Scope, { lastContactMs }: ListedState): Record<string, string> {
-    return state === "live" ? {} : copyHeaders(exchange, lastContactMs, this.clock.nowMs());
+  #warning(
+    exchange: Exchange,
+    { state }: Scope,
+    { lastContactMs }: ListedState,
+    isInstead = false,
+  ): Record<string, string> {
+    return state === "live" && !isInstead ? {} : copyHeaders(exchange, lastContactMs, this.clock.nowMs());
   }
 
   #watchRequest({ query }: RequestInfo): WatchRequest {
@@ -156,8 +164,8 @@ export class CopyServer {
     );
   }
 
-  /** Answers with an object from a scope. */
-  object(exchange: Exchange, { scope, listed, item }: FoundObject): void {
+  /** Answers with an object from a scope. @param isInstead as in `list`. */
+  object(exchange: Exchange, { scope, listed, item }: FoundObject, isInstead = false): void {
     this.count("servedFromCache");
     scope.use();
     const codec = scope.codec(listed);
@@ -166,7 +174,7 @@ export class CopyServer {
       "Content-Type": typeFor(exchange, codec),
       "Content-Length": body.length,
       "Cache-Control": "no-cache, private",
-      ...this.#warning(exchange, scope, listed),
+      ...this.#warning(exchange, scope, listed, isInstead),
     });
     exchange.response.end(body);
   }
@@ -221,7 +229,7 @@ export class CopyServer {
       standing.push({
         ...found.item.meta,
         atMs: found.listed.lastContactMs,
-        give: () => this.object(exchange, found),
+        give: () => this.object(exchange, found, true),
         read: () => ({ contentType: found.listed.contentType, body: found.item.bytes }),
       });
     return standing.filter((one) => !isGoneBy(write, one)).reduce<Told | undefined>(newest, undefined);

@@ -37,6 +37,21 @@ describe("a warning says since when an answer is a copy", () => {
     expect((await edge.client.get("/apis", KUBECTL)).headers.warning).toBeUndefined();
   });
 
+  test("also when the API server fails this request alone, and the copy is followed and live", async () => {
+    await using apiServer = await startApiServer({ objects: [configMap("a")] });
+    await using edge = await startEdge({ apiServer });
+    const stream = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    const watch = await edge.client.watch(`${LIST}?${stream}`);
+    await watch.until((events) => events.length === 2);
+    apiServer.nextStatus({ code: 500 }, { verb: "list", resource: "configmaps" });
+    apiServer.nextStatus({ code: 500 }, { verb: "get", resource: "configmaps" });
+    for (const target of [LIST, `${LIST}/a`]) {
+      const { status, headers } = await edge.client.get(target, KUBECTL);
+      expect([target, status, headers.warning]).toEqual([target, 200, expect.stringMatching(/^299 - "Holdfast/)]);
+    }
+    watch.close();
+  });
+
   test.each(["kube-proxy/v1.37.2 (linux/amd64)", "k9s/v0.50", "kubectl-foo/v1", ""])("not to %p", async (agent) => {
     await using apiServer = await startApiServer({ objects: [configMap("a")] });
     await using edge = await startEdge({ apiServer });

@@ -176,7 +176,7 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("kubectl through Holdfa
 
         for (const command of [
           "get pod never -n shop -o json",
-          "get pods -n never",
+          "get secrets -n never",
           "get ingresses -n shop",
           "describe configmap never -n shop",
           "get --raw=/api/v1/namespaces/shop/pods/never",
@@ -434,12 +434,13 @@ function configMap(name: string, data: Record<string, string>): object {
 }
 
 /**
- * Answers without what the clock, and other lists of the same objects, put into
+ * Answers without what a copy says of its age, without what the clock, and other lists of the same objects, put into
  * them, and without a node's lease: a heartbeat is not kept, an old one would lie.
  */
 function timeless(answers: Record<string, Output>): Record<string, object> {
   const plain = (text: string) =>
     text
+      .replaceAll(/^Warning: Holdfast: .*\n/gm, "")
       .replace(/^Lease:[^]*?(?=^Addresses:)/m, "")
       .replaceAll(/\b(\d+[smhd])+\b|<invalid>/g, "AGE")
       .replaceAll(/ {2,}/g, "  ")
