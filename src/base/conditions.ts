@@ -26,6 +26,7 @@ export const CONDITION_TYPES = {
   SealingKeyInMemory: "the sealing key dies with the process",
   DataQuarantined: "damaged rows or files were set aside",
   CertificateExpiring: "a certificate has ended or ends soon",
+  CertificateNotRenewed: "the node's certificate is due, and its request is denied, refused or waits",
   ClockBehind: "the clock shows a time that has been already",
   FileUnusable: "a followed file has new content that cannot be used; the former stands",
   StorageFrozen: "the API server answers, its storage does not",

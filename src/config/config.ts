@@ -9,6 +9,7 @@
 import * as v from "valibot";
 import { systemClock } from "../base/clock.ts";
 import { jsonLog } from "../base/log.ts";
+import { clientSubjectOf, isNode } from "../certificates/client-request.ts";
 import type { Credential } from "../kube/credential.ts";
 import { healthAddress, listenAddresses, type ListenAddress } from "./address.ts";
 import { followCaFile } from "./client-ca.ts";
@@ -38,6 +39,8 @@ export interface Config {
   readonly nodeAgents: readonly string[];
   /** Service accounts, by user name, whose expired tokens are served while cut. */
   readonly expiredTokensFor: readonly string[];
+  /** Whether the node's client certificate is ours to renew; else whoever writes the kubeconfig's files renews it. */
+  readonly rotatesNodeClient: boolean;
   readonly limits: Limits;
   /** Every file that may be replaced while we run. */
   readonly followed: readonly FollowedState[];
@@ -114,6 +117,7 @@ export function loadConfig(
     clients: clients.map(({ name, kubeconfig: { credential } }) => ({ name, credential })),
     nodeAgents: file.nodeAgents ?? DEFAULT_NODE_AGENTS,
     expiredTokensFor: file.expiredTokensFor ?? [],
+    rotatesNodeClient: rotatesNodeClient(file, kubeconfig.credential),
     followed: [
       kubeconfig.followed,
       ...(clientCa === undefined ? [] : [clientCa]),
@@ -129,6 +133,14 @@ function kubeconfigPathOf(flags: ConfigFlags, env: Env, file: FileConfig): strin
   if (path !== undefined) return path;
   throw new ConfigError(
     "Cannot run without a kubeconfig: give one with --kubeconfig FILE, or kubeconfig: FILE in the configuration",
+  );
+}
+
+function rotatesNodeClient({ certificates }: FileConfig, credential: Credential): boolean {
+  if (certificates?.rotateNodeClient !== true) return false;
+  if (credential.kind === "certificate" && isNode(clientSubjectOf(credential.read().certPem))) return true;
+  throw new ConfigError(
+    'Cannot use certificates.rotateNodeClient: the kubeconfig holds no client certificate of a node ("system:node:NAME" in "system:nodes"), and no other is renewed by itself',
   );
 }
 

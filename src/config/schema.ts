@@ -98,6 +98,9 @@ export const limitsSchema = v.strictObject({
 /** Fields of one of `clients`. */
 export const clientSchema = v.strictObject({ name: v.string(), kubeconfig: v.string() });
 
+/** Fields of `certificates`. */
+export const certificatesSchema = v.strictObject({ rotateNodeClient: v.optional(v.boolean()) });
+
 /** The file. */
 export const fileSchema = v.strictObject({
   apiVersion: v.literal("holdfast.dev/v1alpha1"),
@@ -113,6 +116,7 @@ export const fileSchema = v.strictObject({
   clients: v.optional(v.array(clientSchema)),
   nodeAgents: serviceAccounts,
   expiredTokensFor: serviceAccounts,
+  certificates: v.optional(certificatesSchema),
   limits: v.optional(limitsSchema),
 });
 

@@ -16,7 +16,7 @@ import { Renewals } from "../certificates/renewals.ts";
 import type { Config } from "../config/config.ts";
 import { nodeOf } from "../node/own-node.ts";
 import { buildCallers } from "./callers.ts";
-import { certificatesPart } from "./certificates.ts";
+import { buildCertificates, withOwnPair } from "./certificates.ts";
 import { buildCopies, type Copies } from "./copies.ts";
 import { filesPart } from "./files.ts";
 import { watchConditions } from "./findings.ts";
@@ -74,7 +74,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(certificatePart(ground, over));
   for (const part of front.parts) parts.add(part);
   parts.add(filesPart(ground, over.uplink, front.listeners));
-  parts.add(certificatesPart(ground, over.uplink, front.listeners));
+  parts.add(buildCertificates(ground, over.uplink, front.listeners));
   parts.add(buildWitness(ground, over));
   parts.add(adminPart(ground, status, over.copies.scopes));
   const { ended } = await parts.start(options.signal);
@@ -88,9 +88,12 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
 }
 
 function groundOf(options: DaemonOptions): Ground {
-  const { clock, config, random = Math.random } = options;
+  const { clock, random = Math.random } = options;
+  const { config, ownPair } = withOwnPair(options.config, options.log);
   return {
     ...options,
+    config,
+    ...(ownPair === undefined ? {} : { ownPair }),
     random,
     renewals: new Renewals(config.stateDir, clock, random),
     startedAtMs: clock.nowMs(),

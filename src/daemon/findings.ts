@@ -4,10 +4,12 @@
  */
 
 import type { Finding } from "../base/conditions.ts";
+import { formatDuration } from "../base/units.ts";
+import { validityOf } from "../certificates/renewals.ts";
 import type { StatusReport } from "../health/status-report.ts";
 import type { Front, FrontGround } from "./front.ts";
 import type { Ground } from "./ground.ts";
-import { certificateEntry, certificates } from "./report.ts";
+import { certificates } from "./report.ts";
 import { sealingFinding } from "./state.ts";
 
 /** The conditions that can be read off at any time; what happens is raised where it happens. */
@@ -48,7 +50,7 @@ const SCOPE_PASSED_THROUGH: Finding = {
   message: "Some lists are too large to be kept and will not be there offline",
   next: "See holdfast cache ls; raise limits.scopeMaxItems or limits.scopeMaxBytes",
 };
-const SOON_DAYS = 14;
+const SOON_MS = 14 * 86_400_000;
 
 function storeFinding({ mode, reason }: StatusReport["store"]): Finding | undefined {
   if (mode !== "memory") return undefined;
@@ -70,13 +72,17 @@ function quarantineFinding(quarantined: number): Finding | undefined {
 
 function certificateFinding(name: string, certPem: string | undefined, nowMs: number): Finding | undefined {
   if (certPem === undefined) return undefined;
-  const days = Math.floor((certificateEntry(name, certPem).notAfterMs - nowMs) / 86_400_000);
-  if (days >= SOON_DAYS) return undefined;
-  return {
-    reason: days < 0 ? "Expired" : "ExpiresSoon",
-    message: `The ${name} certificate ${days < 0 ? "has expired" : `ends in ${days} days`}`,
-    next: name === "upstream" ? "Renew it while the link is there" : "Restart holdfast: it issues a new one",
-  };
+  const { notBeforeMs, notAfterMs } = validityOf(certPem);
+  const restMs = notAfterMs - nowMs;
+  // One that lives for hours is renewed in its last third, and no trouble before.
+  if (restMs >= Math.min(SOON_MS, (notAfterMs - notBeforeMs) / 10)) return undefined;
+  const next =
+    name === "upstream"
+      ? "Renew it while the link is there (holdfast cert status says whose task that is); once it has ended, join the node again with kubeadm token create"
+      : "See: holdfast cert status; then: holdfast cert rotate serving";
+  return restMs < 0
+    ? { reason: "Expired", message: `The ${name} certificate has expired`, next }
+    : { reason: "ExpiresSoon", message: `The ${name} certificate ends in ${formatDuration(restMs)}`, next };
 }
 
 /** OpenSSL's words, and the runtime's, for a server that the configured CA does not vouch for. */

@@ -6,6 +6,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Conditions } from "../base/conditions.ts";
 import type { Log } from "../base/log.ts";
+import type { OwnPair } from "../certificates/own-pair.ts";
 import type { Renewals } from "../certificates/renewals.ts";
 import type { Config } from "../config/config.ts";
 import type { SqliteStore } from "../store/store.ts";
@@ -29,6 +30,8 @@ export interface Ground {
   readonly store: SqliteStore;
   /** When certificates are renewed, and the clock that counts for them. */
   readonly renewals: Renewals;
+  /** The node's client pair, where it is ours to renew; `config.upstream.credential` reads it. */
+  readonly ownPair?: OwnPair;
   /** In the place of the network: for the simulation. */
   readonly send?: UpstreamOptions["send"];
 }

@@ -59,3 +59,17 @@ export function time(ms: number): Buffer {
   const digits = new Date(ms).toISOString().replace(/[-:T]|\.\d+/g, "");
   return Number(digits.slice(0, 4)) < 2050 ? tlv(0x17, Buffer.from(digits.slice(2))) : tlv(0x18, Buffer.from(digits));
 }
+
+/** The elements that stand one after the other. */
+export function elementsOf(bytes: Buffer): { readonly whole: Buffer; readonly body: Buffer }[] {
+  const found: { whole: Buffer; body: Buffer }[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const first = bytes[at + 1]!;
+    const digits = first < 0x80 ? 0 : first & 0x7f;
+    const length = digits === 0 ? first : bytes.readUIntBE(at + 2, digits);
+    const start = at + 2 + digits;
+    found.push({ whole: bytes.subarray(at, start + length), body: bytes.subarray(start, start + length) });
+    at = start + length;
+  }
+  return found;
+}

@@ -10,6 +10,7 @@ import { isIP } from "node:net";
 import {
   bitString,
   boolean,
+  elementsOf,
   explicit,
   implicit,
   integer,
@@ -54,6 +55,8 @@ export interface Cluster {
   readonly caKey: string;
   /** A client certificate: CN is the user, each O a group. */
   clientCertificate(commonName: string, organizations?: readonly string[], validity?: Validity): KeyPair;
+  /** A client certificate on the key and subject of a request (PKCS#10, PEM); nothing else of it is looked at. */
+  signClientRequest(request: string, validity?: Validity): string;
   /** A serving certificate for these DNS names and IP addresses. */
   servingCertificate(names: readonly string[], validity?: Validity): KeyPair;
   /** A kubeconfig with everything inline, as JSON (which is YAML). */
@@ -82,27 +85,21 @@ export function mintCluster(name = "kubernetes-ca"): Cluster {
     extensions: [basicConstraints(true), keyUsage(0b0000_0110, 1)],
     validity: { notAfterMs: Date.now() + 3650 * DAY_MS },
   });
+  const signed = (subject: Buffer, publicKey: KeyObject, extensions: readonly Buffer[], validity: Validity) =>
+    certificate({ subject, issuer, publicKey, signer: caKeys.privateKey, extensions, validity });
   const issue = (subject: Buffer, extensions: readonly Buffer[], validity: Validity): KeyPair => {
     const keys = generateKeyPairSync("ec", { namedCurve: "P-256" });
-    const cert = certificate({
-      subject,
-      issuer,
-      publicKey: keys.publicKey,
-      signer: caKeys.privateKey,
-      extensions,
-      validity,
-    });
-    return { cert, key: privatePem(keys.privateKey) };
+    return { cert: signed(subject, keys.publicKey, extensions, validity), key: privatePem(keys.privateKey) };
   };
   const cluster: Cluster = {
     ca,
     caKey: privatePem(caKeys.privateKey),
     clientCertificate: (commonName, organizations = [], validity = {}) =>
-      issue(
-        distinguishedName(commonName, organizations),
-        [basicConstraints(false), keyUsage(0b1000_0000, 7), extendedKeyUsage("1.3.6.1.5.5.7.3.2")],
-        validity,
-      ),
+      issue(distinguishedName(commonName, organizations), CLIENT_EXTENSIONS, validity),
+    signClientRequest: (request, validity = {}) => {
+      const { subject, publicKey } = requestParts(request);
+      return signed(subject, publicKey, CLIENT_EXTENSIONS, validity);
+    },
     servingCertificate: (names, validity = {}) =>
       issue(
         distinguishedName("kube-apiserver", []),
@@ -142,6 +139,14 @@ function certificate({ subject, issuer, publicKey, signer, extensions, validity 
   return pem("CERTIFICATE", der);
 }
 
+/** Of CertificationRequest { info { INTEGER, Name, SubjectPublicKeyInfo, ... }, ... }: the name and the key. */
+function requestParts(request: string): { readonly subject: Buffer; readonly publicKey: KeyObject } {
+  const der = Buffer.from(request.replace(/-----[^-]+-----|\s/g, ""), "base64");
+  const [info] = elementsOf(elementsOf(der)[0]!.body);
+  const [, subject, key] = elementsOf(info!.body);
+  return { subject: subject!.whole, publicKey: createPublicKey({ key: key!.whole, format: "der", type: "spki" }) };
+}
+
 function distinguishedName(commonName: string, organizations: readonly string[]): Buffer {
   const part = (type: string, text: string) => setOf(sequence(oid(type), utf8String(text)));
   return sequence(...organizations.map((name) => part("2.5.4.10", name)), part("2.5.4.3", commonName));
@@ -164,6 +169,8 @@ const keyIdentifier = (key: KeyObject) =>
 const subjectKeyIdentifier = (key: KeyObject) => extension("2.5.29.14", false, octetString(keyIdentifier(key)));
 const authorityKeyIdentifier = (key: KeyObject) =>
   extension("2.5.29.35", false, sequence(implicit(0, keyIdentifier(key))));
+
+const CLIENT_EXTENSIONS = [basicConstraints(false), keyUsage(0b1000_0000, 7), extendedKeyUsage("1.3.6.1.5.5.7.3.2")];
 
 function subjectAltName(names: readonly string[]): Buffer {
   // GeneralName: dNSName [2], iPAddress [7]

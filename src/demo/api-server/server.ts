@@ -54,6 +54,7 @@ export class Server implements ApiServer {
       expiredAs: options.expiredAs ?? "event",
       compressWatchLists: options.compressWatchLists ?? true,
       streamingLists: options.streamingLists ?? true,
+      signing: options.signing ?? { verdict: "wait" },
     };
     this.#world = {
       store: new Store(options.firstResourceVersion ?? 1000, {

@@ -19,6 +19,17 @@ export interface Behaviour {
   compressWatchLists: boolean;
   /** false: `sendInitialEvents` is refused with 422, as with the WatchList gate off. */
   streamingLists: boolean;
+  /** What becomes of certificate requests: those for clients are signed, refused, or wait; default they wait. */
+  signing: Signing;
+}
+
+/** How certificate requests are judged. */
+export interface Signing {
+  readonly verdict: "approve" | "deny" | "fail" | "wait";
+  /** Of issued certificates, from now; an hour. */
+  readonly lifeMs?: number;
+  /** How far back they begin; five minutes as in the real signer. */
+  readonly backdateMs?: number;
 }
 
 /** What all handlers share. */

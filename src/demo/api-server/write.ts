@@ -18,6 +18,7 @@ import {
   unsupportedMediaType,
 } from "./failure.ts";
 import { PROTOBUF_TYPE } from "./negotiate.ts";
+import { judge } from "./signer.ts";
 import { applyPatch, isApply } from "./patch.ts";
 import { decode, openEnvelope } from "./protobuf.ts";
 import { keyOf, rendererFor } from "./read.ts";
@@ -56,6 +57,7 @@ export async function serveCreate(world: World, exchange: Exchange, resource: Re
   const given = await readObject(exchange, resource);
   checkType(resource, given);
   const created = create(world, resource, exchange.info.namespace, given, isDryRun(exchange));
+  if (resource.resource === "certificatesigningrequests" && !isDryRun(exchange)) judge(world, created);
   exchange.send(201, render.contentType, render.single(created));
 }
 
