@@ -81,6 +81,8 @@ export interface FeedSource {
   readonly epoch: string;
   /** Bytes of objects that were handed on. */
   readonly onBytes: (bytes: number) => void;
+  /** The derived scope's own watch, from where it stands. */
+  readonly own: (at: string) => AsyncIterable<readonly WatchFrame[]>;
 }
 
 /**
@@ -90,7 +92,7 @@ export interface FeedSource {
  */
 export async function* batchesOf(
   feed: Feed,
-  { base, at, epoch, onBytes }: FeedSource,
+  { base, at, epoch, onBytes, own }: FeedSource,
   signal: AbortSignal,
   stop: () => void,
 ): AsyncGenerator<readonly WatchFrame[], void> {
@@ -110,8 +112,12 @@ export async function* batchesOf(
       // Any other end of the base is no concern of this scope: it goes on by itself.
       if ("lastWord" in next || listed.epoch !== epoch) return;
       const moments = next.map(momentOf);
-      // Edits of a cut, and the rows that are told again when they end, are no word of the API server's.
-      if (!isHistory(moments, position)) return;
+      // Edits of a cut, and the rows that are told again when they end, are no word of the API server's: who is not
+      // cut off goes on by itself, without a moment between two watches in which it would count as cut off too.
+      if (!isHistory(moments, position)) {
+        stop();
+        return yield* own(position);
+      }
       position = moments.at(-1)!;
       for (const frame of next) if (frame.type !== "BOOKMARK") onBytes(frame.item.bytes.length);
       yield next;

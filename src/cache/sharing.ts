@@ -42,7 +42,7 @@ import type { Scope } from "./scope.ts";
 import type { Scopes } from "./scopes.ts";
 import { isWithin, partOfBase } from "./shareable.ts";
 import { pageOf } from "./shared-list.ts";
-import { batchesOf, Feed } from "./shared-watch.ts";
+import { batchesOf, Feed, type FeedSource } from "./shared-watch.ts";
 
 /** How long a list or watch waits for the base it could be taken from. */
 const BASE_PATIENCE_MS = 5_000;
@@ -142,7 +142,7 @@ export class SharingSource implements ScopeSource {
       return this.#observed(identity, "watch", this.parts.source.watch(identity, start, timeoutSeconds, signal));
     const answer = await this.#usable(found, "watch", signal);
     const shared =
-      answer === undefined ? undefined : await this.#watchFrom(answer, found, start.resourceVersion, signal);
+      answer === undefined ? undefined : await this.#watchFrom(answer, found, start, timeoutSeconds, signal);
     if (shared !== undefined) return shared;
     if (signal.aborted) throw new UnreachableError("given up");
     return this.#watchOwn(found, start, timeoutSeconds, signal);
@@ -262,11 +262,13 @@ export class SharingSource implements ScopeSource {
 
   async #watchFrom(
     answer: CopyAnswer,
-    { scope, feeding }: Fed,
-    resourceVersion: string,
+    found: Fed,
+    { resourceVersion, shape }: WatchStart,
+    timeoutSeconds: number,
     signal: AbortSignal,
   ): Promise<WatchStream | undefined> {
     const base = answer.scope;
+    const { scope, feeding } = found;
     answer.expectWatch();
     if (!(await base.reaches(resourceVersion, REACH_PATIENCE_MS)) || signal.aborted) return undefined;
     const { listed } = base;
@@ -281,8 +283,19 @@ export class SharingSource implements ScopeSource {
       return undefined;
     }
     const stop = this.#share(scope, feeding, base, feed, detach, signal);
-    const source = { base, at: resourceVersion, epoch: listed.epoch, onBytes: (bytes: number) => this.#count(bytes) };
-    return { codec: answer.codec(listed), batches: batchesOf(feed, source, signal, stop) };
+    const codec = answer.codec(listed);
+    const watchOwn = (at: string) => this.#watchOwn(found, { resourceVersion: at, shape }, timeoutSeconds, signal);
+    const source: FeedSource = {
+      base,
+      at: resourceVersion,
+      epoch: listed.epoch,
+      onBytes: (bytes) => this.#count(bytes),
+      own: async function* (at) {
+        const own = await watchOwn(at);
+        if (own.codec === codec) yield* own.batches;
+      },
+    };
+    return { codec, batches: batchesOf(feed, source, signal, stop) };
   }
 
   /** Keeps account of a shared watch, and of its proof. @returns ends that. */

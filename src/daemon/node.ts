@@ -48,8 +48,10 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
     scopes,
     clock,
     log,
-    isCutOff: ({ identity }) =>
-      uplink.storage.isSilent || (reconnect.isRefused && identity.principal === nodeOf(own)?.principal),
+    isCutOff: ({ identity, state }) =>
+      uplink.storage.isSilent ||
+      (reconnect.isRefused && identity.principal === nodeOf(own)?.principal) ||
+      (uplink.link.state === "starting" && state !== "live"),
   });
   const rights = new SeenRights(store);
   const registration = new Registration(store, log);

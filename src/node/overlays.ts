@@ -46,7 +46,7 @@ interface OverlayParts {
   readonly scopes: Scopes;
   readonly clock: Clock;
   readonly log: Log;
-  /** Whether a copy is cut off though its watch is open: storage is silent, or our own credential is refused. Default: none is. */
+  /** Whether a copy is cut off though it is asked for: storage is silent, our own credential is refused, nobody has been reached yet. Default: none is. */
   readonly isCutOff?: (scope: Scope) => boolean;
 }
 
@@ -281,9 +281,10 @@ export class Overlays {
     this.#save(key, 0);
   }
 
-  /** What is true of a live copy comes from the API server, and no return would take an edit off it. */
+  /** What is true of a live copy comes from the API server, and no return would take an edit off it; nor of one between two watches. */
   #mayLay(scope: Scope): boolean {
-    return scope.state !== "live" || this.parts.isCutOff?.(scope) === true;
+    if (this.parts.isCutOff?.(scope) === true) return true;
+    return scope.state !== "live" && !(scope.isFollowing && scope.canAsk);
   }
 
   #lay(overlay: Overlay): void {

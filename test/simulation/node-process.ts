@@ -181,7 +181,8 @@ export class NodeProcess {
     const { node } = parts;
     if (node !== undefined) {
       const shared = { scopes: this.scopes, clock: this.#clock, log: silentLog };
-      this.overlays = new code.Overlays({ ...shared, store: this.store });
+      const isCutOff = ({ state }: Scope) => this.link.state === "starting" && state !== "live";
+      this.overlays = new code.Overlays({ ...shared, store: this.store, isCutOff });
       const agents = this.#agentsReturn(this.overlays, node);
       this.#reconnect = new code.Reconnect({
         ...shared,
