@@ -394,6 +394,7 @@ function configOf(limits: WayParts["limits"]): Config {
     clients: [],
     nodeAgents: [],
     expiredTokensFor: [],
+    rotatesNodeClient: false,
     limits: { retentionMs: 7 * 86_400_000, leaseIntervalMs: 0, podSecretsMs: 86_400_000, ...limits },
     followed: [],
     isWitness: false,
