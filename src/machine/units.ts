@@ -5,6 +5,8 @@
  *   holdfast-seal-key.service  opens the sealing key, in a unit of its own: a key that
  *                              cannot be opened (another machine's card, a slow TPM) must
  *                              not keep the daemon down, which systemd would do
+ *   holdfast-bypass.*          a look every minute, in plain sh, whether kubelet must
+ *                              go its direct way (bypass.sh)
  *
  * Kubelet is never bound to us: only `Wants` and `After` stand in its drop-in.
  *
@@ -20,6 +22,8 @@
  */
 
 import type { Profile } from "../base/reexec.ts";
+import BYPASS_SCRIPT from "./bypass.sh" with { type: "text" };
+import { BYPASS_PATH, CONFIG_FILE, KUBELET_DROP_IN, UNIT_DIR } from "./places.ts";
 
 /** A file of the system: its path, what stands in it. */
 export interface SystemFile {
@@ -34,13 +38,6 @@ export interface UnitOptions {
   /** Where the executable lies. */
   readonly binary: string;
 }
-
-/** Where unit files of this machine's administrator lie. */
-export const UNIT_DIR = "/etc/systemd/system";
-/** Where the installer puts the executable. */
-export const DEFAULT_BINARY = "/usr/local/bin/holdfast";
-/** Where the configuration lies; without it the unit is skipped. */
-export const CONFIG_FILE = "/etc/holdfast/config.yaml";
 
 /**
  * Ceilings, not reservations. Above the peaks in docs/figures.md (109 MB with
@@ -99,7 +96,13 @@ SystemCallErrorNumber=EPERM`;
 /** All files, in the order in which they are named to a person. */
 export function unitFiles(options: UnitOptions): SystemFile[] {
   const unit = (name: string, text: string): SystemFile => ({ path: `${UNIT_DIR}/${name}`, text, mode: 0o644 });
-  return [unit("holdfast.service", daemonUnit(options)), unit("holdfast-seal-key.service", sealKeyUnit())];
+  return [
+    unit("holdfast.service", daemonUnit(options)),
+    unit("holdfast-seal-key.service", sealKeyUnit()),
+    unit("holdfast-bypass.service", bypassUnit()),
+    unit("holdfast-bypass.timer", bypassTimer()),
+    { path: BYPASS_PATH, text: BYPASS_SCRIPT, mode: 0o755 },
+  ];
 }
 
 function daemonUnit({ profile, binary }: UnitOptions): string {
@@ -164,5 +167,37 @@ ExecStartPre=/bin/mkdir -p -m 0700 /run/credstore
 ExecStart=/usr/bin/systemd-creds decrypt --name=holdfast-seal-key ${sealed} /run/credstore/holdfast-seal-key
 ExecStop=/bin/rm -f /run/credstore/holdfast-seal-key
 LimitCORE=0
+`;
+}
+
+function bypassUnit(): string {
+  return `# Made by "holdfast units".
+[Unit]
+Description=Looks whether kubelet must go its direct way, past Holdfast
+ConditionPathExists=${KUBELET_DROP_IN}
+# With a timer this is one look a minute; no limit may end that.
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh ${BYPASS_PATH}
+TimeoutStartSec=120
+UMask=0022
+LimitCORE=0
+`;
+}
+
+function bypassTimer(): string {
+  return `# Made by "holdfast units".
+[Unit]
+Description=Every minute a look whether kubelet must go its direct way, past Holdfast
+
+[Timer]
+OnBootSec=60
+OnUnitInactiveSec=60
+AccuracySec=1
+
+[Install]
+WantedBy=timers.target
 `;
 }

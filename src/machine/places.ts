@@ -1,0 +1,16 @@
+/**
+ * Where things of ours lie on a node: a contract with bypass.sh, the installer and people.
+ */
+
+/** Where unit files of this machine's administrator lie. */
+export const UNIT_DIR = "/etc/systemd/system";
+/** Where the installer puts the executable. */
+export const DEFAULT_BINARY = "/usr/local/bin/holdfast";
+/** Where the configuration lies; without it the unit is skipped. */
+export const CONFIG_FILE = "/etc/holdfast/config.yaml";
+/** Puts kubelet on Holdfast's way. Sorts behind kubeadm's own, whose variable it overrides. */
+export const KUBELET_DROP_IN = `${UNIT_DIR}/kubelet.service.d/zz-holdfast.conf`;
+/** The same variable as it was before: what the bypass puts behind that. */
+export const DIRECT_DROP_IN = "/etc/holdfast/kubelet-direct.conf";
+/** Plain sh, for when our executable cannot start. */
+export const BYPASS_PATH = "/usr/local/lib/holdfast/bypass.sh";
