@@ -2,7 +2,6 @@
  * Answers from what is kept: lists, watches, objects and recorded answers.
  */
 
-import { Buffer } from "node:buffer";
 import type { Clock } from "../base/clock.ts";
 import { listPieces } from "../cache/list-copy.ts";
 import type { WatchRequest } from "../cache/local-watches.ts";
@@ -322,9 +321,17 @@ function vouchesFor(held: string, asked: string): boolean {
   return /^[1-9][0-9]*$/.test(asked) && compareResourceVersions(held, asked) >= 0;
 }
 
-/** The bytes of a recording, as the tap hands them over. */
+/** More than this is not unfolded: no answer that is kept is larger. */
+const MAX_UNFOLDED_BYTES = 8 * 1024 * 1024;
+
+/** The bytes of a recording, as the tap hands them over; undefined for what cannot be read, or unfolds to more than 8 MiB. */
 export function decodeBody(bytes: Uint8Array, encoding: string | null): Uint8Array | undefined {
   if (encoding === null || encoding === "identity") return bytes;
-  if (encoding === "gzip") return Bun.gunzipSync(Buffer.from(bytes));
-  return undefined;
+  if (encoding !== "gzip") return undefined;
+  const { gunzipSync } = require("node:zlib") as typeof import("node:zlib");
+  try {
+    return gunzipSync(bytes, { maxOutputLength: MAX_UNFOLDED_BYTES });
+  } catch {
+    return undefined;
+  }
 }
