@@ -4,7 +4,7 @@
  */
 
 import type { ScopeIdentity } from "../../src/store/contract.ts";
-import { Checks, nameOf, type Belief, type Promised } from "./checks.ts";
+import { Checks, type Belief, type Promised } from "./checks.ts";
 import type { ReadObject } from "./node-process.ts";
 
 /** Checks for the real way of a request. */
@@ -20,19 +20,36 @@ export class WayChecks extends Checks {
     return this.server.wasMomentOf(resource, revision);
   }
 
-  /** What a caller wrote itself stands in its lists while cut, newer than the copy beneath: it is the truth of a later moment. */
+  /**
+   * One caller, one clock: a copy that stands still shows what its caller knows
+   * newer from elsewhere, its own writes and what its other copies were told.
+   * Such an object is the truth of a later moment, and one that is left out is
+   * gone at a later moment.
+   */
   override complete(promise: Promised, identity: ScopeIdentity, belief: Belief, revision: number, what: string): void {
-    const own = [...belief].filter(([, item]) => item.revision > revision);
-    if (promise !== "P1" || own.length === 0) return super.complete(promise, identity, belief, revision, what);
-    for (const [key, { uid, value }] of own) {
+    if (promise === "P3") return super.complete(promise, identity, belief, revision, what);
+    const ahead = [...belief].filter(([, item]) => item.revision > revision);
+    for (const [key, { uid, value }] of ahead)
       if (!this.server.wasReturnedToAny(uid, value)) this.fail("P1", `${what}: ${key} was never said`);
-      belief.delete(key);
-    }
+    const isAhead = new Set(ahead.map(([key]) => key));
+    const now = this.server.select(identity, this.server.revision);
     for (const truth of this.server.truths(identity, revision)) {
-      const rest = new Map([...truth].filter(([key]) => !own.some(([other]) => other === key)));
-      if (rest.size === belief.size && [...rest].every(([key, { value }]) => belief.get(key)?.value === value)) return;
+      const isWhole = [...truth].every(
+        ([key, { uid, value }]) =>
+          isAhead.has(key) || belief.get(key)?.value === value || (!belief.has(key) && now.get(key)?.uid !== uid),
+      );
+      if (isWhole && [...belief.keys()].every((key) => isAhead.has(key) || truth.has(key))) return;
     }
-    this.fail(promise, `${what} of ${nameOf(identity)} at ${revision} is not whole beside what its caller wrote`);
+    super.complete(promise, identity, belief, revision, what);
+  }
+
+  /** What was known newer before is told again when its copy comes to it. */
+  override isRetold(type: string, item: ReadObject, known: ReadObject | undefined): boolean {
+    if (type === "DELETED") return known === undefined;
+    return (
+      known?.uid === item.uid &&
+      (item.revision === known.revision || (type === "ADDED" && item.revision > known.revision))
+    );
   }
 
   /** Given to anybody: who reads it may have proven that it may. */
