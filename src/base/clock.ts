@@ -26,3 +26,10 @@ export const systemClock: Clock = {
     return () => clearTimeout(timer);
   },
 };
+
+/** A signal that aborts after a while, by this clock. */
+export function abortsAfter(clock: Clock, delayMs: number): AbortSignal {
+  const controller = new AbortController();
+  clock.after(delayMs, () => controller.abort(new DOMException("no answer in time", "TimeoutError")));
+  return controller.signal;
+}

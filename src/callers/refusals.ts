@@ -34,7 +34,7 @@
  * too; only the API server's own yes takes a refusal back.
  */
 
-import type { Clock } from "../base/clock.ts";
+import { abortsAfter, type Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { StatusFields } from "../kube/codec.ts";
 import type { ListedState, ScopeIdentity, Store } from "../store/contract.ts";
@@ -268,7 +268,7 @@ export class Refusals {
   }
 
   async #ask(principal: string, key: string): Promise<LookedAt> {
-    const { source, statusOf, knows } = this.parts;
+    const { clock, source, statusOf, knows } = this.parts;
     const rest = key.slice(1);
     if (key === KEYS.whole) {
       const refused = this.#refused.get(principal);
@@ -279,7 +279,7 @@ export class Refusals {
       const identity = this.#of(principal).collections.get(rest)?.identity;
       if (identity === undefined) return undefined;
       return wordOf(
-        await statusOfList(source, { principal, ...identity }, AbortSignal.timeout(LOOK_DEADLINE_MS)),
+        await statusOfList(source, { principal, ...identity }, abortsAfter(clock, LOOK_DEADLINE_MS)),
         [403, 404],
       );
     }

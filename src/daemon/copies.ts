@@ -101,7 +101,7 @@ function watchQuota({ config, clock, conditions, log, store }: Ground, scopes: S
 
 function buildRefusals(ground: Ground, { upstream, link, ownCredential, sources }: Uplink, scopes: Scopes): Refusals {
   const { clock, log, metrics, store } = ground;
-  const questions = questionsOver(upstream, ownCredential);
+  const questions = questionsOver(upstream, ownCredential, clock);
   const refusals = new Refusals({
     ...questions,
     scopes,

@@ -2,6 +2,7 @@
  * A request's way: listeners, the proxy behind them, and what it answers from.
  */
 
+import { abortsAfter } from "../base/clock.ts";
 import type { KeyPair } from "../certificates/authority.ts";
 import { LocalCertificates } from "../certificates/local.ts";
 import { AccessReviews } from "../callers/access-review.ts";
@@ -149,7 +150,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
   const copies = new CopyServer(scopes, recordings, writes, clock, random, count);
   const { gate } = over.callers;
   const lessons = new Lessons({ gate, scopes, copies, recordings, writes, refusals, rights, clock, log });
-  const fresh = new FreshAnswers({ rights, scopes, copies, source: sources, link });
+  const fresh = new FreshAnswers({ rights, scopes, copies, source: sources, link, clock });
   const proxy = new Proxy({
     gate,
     link,
@@ -178,6 +179,6 @@ function buildRights({ clock }: Ground, { upstream, link, sources }: Uplink): Fr
   return new FreshRights({
     clock,
     review: (credential, verb, of) =>
-      reviews.review(credential, verb, of, AbortSignal.timeout(link.patienceMs)).catch(() => undefined),
+      reviews.review(credential, verb, of, abortsAfter(clock, link.patienceMs)).catch(() => undefined),
   });
 }

@@ -3,6 +3,7 @@
  * of a path now, whether it is ready.
  */
 
+import { abortsAfter, type Clock } from "../base/clock.ts";
 import { SELF_SUBJECT_REVIEW } from "../callers/own-user.ts";
 import type { RefusalParts } from "../callers/refusals.ts";
 import type { Upstream, UpstreamCredential } from "../uplink/upstream.ts";
@@ -14,8 +15,9 @@ const SELF_SUBJECT_REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 export function questionsOver(
   upstream: Upstream,
   ownCredential: () => UpstreamCredential,
+  clock: Clock,
 ): Pick<RefusalParts, "statusOf" | "knows" | "isReady"> {
-  const signal = () => AbortSignal.timeout(QUESTION_DEADLINE_MS);
+  const signal = () => abortsAfter(clock, QUESTION_DEADLINE_MS);
   const headers = [
     ["Accept", "application/json"],
     ["Accept-Encoding", "identity"],

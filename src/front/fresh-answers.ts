@@ -7,6 +7,7 @@
  * same caller, nor one that another's watch could feed.
  */
 
+import { abortsAfter, type Clock } from "../base/clock.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import { isShared } from "../cache/shareable.ts";
 import type { FreshRights } from "../callers/fresh-rights.ts";
@@ -23,6 +24,7 @@ export interface FreshAnswerParts {
   readonly copies: Pick<CopyServer, "within">;
   readonly source: Pick<ScopeUpstream, "list">;
   readonly link: { isOnline(): boolean; readonly patienceMs: number };
+  readonly clock: Clock;
 }
 
 /** Decides it, list by list and watch by watch. */
@@ -37,10 +39,10 @@ export class FreshAnswers {
   /** Whether a watch may be joined; otherwise the API server is to answer it. */
   async mayWatch(caller: Entered, identity: ScopeIdentity): Promise<boolean> {
     if (!this.#isHeldTo(caller, identity)) return true;
-    const { link, rights, source } = this.parts;
+    const { clock, link, rights, source } = this.parts;
     if (await rights.mayUseCopy(caller, "watch", identity)) return true;
     // A watch of its own would end at the next cut: one item of the list tells as much.
-    const status = await statusOfList(source, identity, AbortSignal.timeout(link.patienceMs));
+    const status = await statusOfList(source, identity, abortsAfter(clock, link.patienceMs));
     if (status === 200) rights.heard(caller, "watch", identity);
     // Without an answer it is the link's matter, and the copy is what there is.
     return status === 200 || status === undefined;
