@@ -246,10 +246,16 @@ describe("an agent's annotation written while cut", () => {
     await eventually(() => world.stored().metadata.annotations[MULTUS] === "[]");
     expect(world.stored().metadata.annotations[IP]).toBe("10.9.9.9/32");
     expect(world.edge.log.join("\n")).toContain("changed by somebody else");
-    const metrics = await (await fetch(`${world.edge.healthUrl}/metrics`)).text();
-    for (const [outcome, count] of Object.entries({ waiting: 0, sent: 1, dropped: 1 }))
-      expect(metrics).toContain(`holdfast_agent_changes{outcome="${outcome}"} ${count}`);
-    expect(metrics).toContain('holdfast_condition{type="AgentWritesDropped"} 1');
+    const metrics = await eventually(
+      async () => await (await fetch(`${world.edge.healthUrl}/metrics`)).text(),
+      (text) => text.includes('holdfast_agent_changes{outcome="waiting"} 0'),
+    );
+    for (const line of [
+      'holdfast_agent_changes{outcome="sent"} 1',
+      'holdfast_agent_changes{outcome="dropped"} 1',
+      'holdfast_condition{type="AgentWritesDropped"} 1',
+    ])
+      expect(metrics).toContain(line);
   });
 
   test("is dropped when the pod is another one now", async () => {
