@@ -40,7 +40,7 @@ export class Feeds implements FollowerFeeds {
     return this.parts.listed();
   }
 
-  opened(): void {
+  spoken(): void {
     this.parts.edits.takeOff();
   }
 
@@ -50,7 +50,8 @@ export class Feeds implements FollowerFeeds {
   }
 
   caughtUp(): void {
-    this.parts.audience.endReturning();
+    // What was laid over the rows since belongs to another cut.
+    if (this.parts.edits.layer === undefined) this.parts.audience.endReturning();
   }
 
   keepsBefore(): boolean {

@@ -46,8 +46,8 @@ export interface FollowerParts {
 export interface FollowerFeeds {
   /** What may be served of the rows. */
   listed(): ListedState | undefined;
-  /** The API server has answered the watch: it speaks again. */
-  opened(): void;
+  /** The API server speaks: it has answered the watch, or an event is about to change the rows. */
+  spoken(): void;
   /** Rows, history or state have moved. */
   advanced(): void;
   /** What was missed has come. */

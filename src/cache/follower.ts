@@ -267,7 +267,7 @@ export class Follower {
     const onOpen = (answeredInMs: number) => {
       const state: FollowerState = { kind: "streaming", answeredInMs, hasCaughtUp: false };
       run.state = state;
-      feeds.opened();
+      feeds.spoken();
       run.verdict.resolve(true);
       feeds.advanced();
       void this.untilQuiet(TRUTH_PATIENCE_MS).then(() => {
@@ -286,6 +286,7 @@ export class Follower {
       phase,
       attempt,
       onOpen,
+      onSpoken: () => feeds.spoken(),
       onAdvanced: () => feeds.advanced(),
       keepsBefore: () => feeds.keepsBefore(),
       paced: () => feeds.paced(),

@@ -2,7 +2,7 @@
  * What is laid over a scope's rows while the cloud cannot be asked.
  *
  * The rows stay what the API server said; an edited item stands before its row
- * in every list, watch and GET until the scope's own watch is answered again.
+ * in every list, watch and GET until the API server speaks of the scope again.
  * The layer has a history of its own, whose moments are resourceVersions of
  * ours (`edits.ts`): who stands at one of them can go on here and nowhere else.
  *
@@ -91,7 +91,7 @@ export class Layer {
   }
 }
 
-/** The edits of one scope, from the first of a cut until its own watch is answered. */
+/** The edits of one scope, from the first of a cut until the API server speaks of it again. */
 export class Edits {
   #layer: Layer | undefined;
 

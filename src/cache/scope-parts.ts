@@ -37,8 +37,6 @@ export interface ScopeParts {
   readonly isBarred?: (principal: string) => boolean;
   /** Whether an edited item's resourceVersion is from before the link was last there. */
   readonly isVoid?: (localVersion: string) => boolean;
-  /** Whether the API server's storage is known to answer nobody. */
-  readonly isStorageSilent?: () => boolean;
   /** Counts for metrics: why a list went upstream. */
   readonly countList: (reason: ListReason) => void;
   /** The API server refuses what a scope follows with 401, 403 or 404: it is withheld. */

@@ -16,7 +16,7 @@
  * Invariants:
  * - Nothing is served before a list was committed whole.
  * - Rows and resourceVersion move together, in the store's transaction.
- * - There are edits only while the scope's own watch is not answered.
+ * - Rows never change under edits: when the API server speaks, the edits end.
  */
 
 import type { Codec, Item, StatusFields } from "../kube/codec.ts";
@@ -277,18 +277,11 @@ export class Scope {
 
   /**
    * Lays edited items over their rows and tells the watchers. Their
-   * resourceVersions grow from item to item. A live scope takes none: what is
-   * true comes from upstream, unless storage is known to be silent behind it.
+   * resourceVersions grow from item to item. Whatever the API server says of
+   * this scope after that takes all of them off.
    */
   edit(items: readonly Item[]): void {
-    if (this.listed === undefined || items.length === 0) return;
-    if (this.state === "live" && this.parts.isStorageSilent?.() !== true) {
-      if (this.canAsk) return;
-      // Its credential is refused by now, and the watch that was opened with it counts no more.
-      this.#follower.stop();
-      this.follow();
-    }
-    this.#edits.lay(items);
+    if (this.listed !== undefined && items.length > 0) this.#edits.lay(items);
   }
 
   /**

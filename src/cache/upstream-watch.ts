@@ -51,6 +51,8 @@ export interface UpstreamWatchParts {
   readonly attempt: AbortController;
   /** The API server has answered. @param answeredInMs how long that took. */
   readonly onOpen: (answeredInMs: number) => void;
+  /** An event is about to change the rows. */
+  readonly onSpoken: () => void;
   /** Rows or history have moved. */
   readonly onAdvanced: () => void;
   /** Whether an event is to keep what stood before it. */
@@ -131,11 +133,12 @@ function take(frame: WatchFrame, position: { at: string }, parts: UpstreamWatchP
 function apply(
   frame: { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly item: Item },
   now: string,
-  { copy, clock, history, keepsBefore, onAdvanced }: UpstreamWatchParts,
+  { copy, clock, history, keepsBefore, onAdvanced, onSpoken }: UpstreamWatchParts,
 ): void {
   const { item, type } = frame;
   const { name, namespace, resourceVersion } = item.meta;
   const place = history.placeOf(resourceVersion, now);
+  if (place !== "known") onSpoken();
   const before = place === "new" && type === "MODIFIED" && keepsBefore() ? copy.get(namespace, name) : undefined;
   if (place === "new" && type === "DELETED") copy.delete(item, resourceVersion, clock.nowMs());
   else if (place === "new") copy.put(item, resourceVersion, clock.nowMs());

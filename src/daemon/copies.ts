@@ -24,7 +24,7 @@ export interface Copies {
 }
 
 /** What scopes ask of parts that are built after them. */
-export type ScopeOrders = Pick<ScopeParts, "turn" | "isBarred" | "isVoid" | "isStorageSilent">;
+export type ScopeOrders = Pick<ScopeParts, "turn" | "isBarred" | "isVoid">;
 
 const MAX_SCOPES = 2_000;
 /** Without these two kubelet cannot begin. */

@@ -111,7 +111,6 @@ function buildMiddle(ground: Ground): FrontGround {
     turn: (identity) => node.reconnect.turn(identity),
     isBarred: (principal) => node.reconnect.isRefused && principal === nodeOf(own)?.principal,
     isVoid: (localVersion) => node.overlays.isVoid(localVersion),
-    isStorageSilent: () => uplink.storage.isSilent,
   });
   const node: NodeParts = buildNode(ground, uplink, copies);
   return { uplink, copies, node, callers: buildCallers(ground, uplink, copies) };

@@ -1,18 +1,20 @@
 import { describe, expect, test } from "bun:test";
 import { Scopes } from "../../src/cache/scopes.ts";
 import type { Item, WatchFrame } from "../../src/kube/codec.ts";
+import { codecFor } from "../../src/kube/representation.ts";
 import { readWatch } from "../../src/uplink/read-answer.ts";
 import { UpstreamRefusedError } from "../../src/uplink/scope-source.ts";
 import { answer, CONFIG_MAPS, settle, startModel } from "../support/model.ts";
 
 const NOW_MS = Date.UTC(2026, 10, 24);
 const DAY_MS = 86_400_000;
+const JSON_CODEC = codecFor("application/json")!;
 
 /** An edit of a row: the nth of this cut. */
-const edited = ({ meta, bytes }: Item, nth: number): Item => ({
-  meta: { ...meta, resourceVersion: String(5_000_000_001_048_576 + nth) },
-  bytes,
-});
+const edited = ({ meta, bytes }: Item, nth: number): Item => {
+  const resourceVersion = String(5_000_000_001_048_576 + nth);
+  return { meta: { ...meta, resourceVersion }, bytes: JSON_CODEC.withResourceVersion(bytes, resourceVersion) };
+};
 
 describe("a scope", () => {
   test("streams what is there, marks the end, then follows", async () => {
@@ -499,17 +501,40 @@ describe("a scope", () => {
     expect((await watch(scope, "103")).received.events).toEqual(["DELETED a@104", "ADDED d@105"]);
   });
 
-  test("a live scope takes no edits: what is true comes from upstream", async () => {
-    const { open, server, watch, cut } = startModel();
+  test("an event takes all edits off, also where the watch stood all the while", async () => {
+    const { open, server, watch } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    const { received } = await watch(scope, "", { stream: true });
+    server.put("b", "1");
+    await settle();
+    const [a, b] = [...scope.rows()!.items()];
+    scope.edit([edited(a!, 1), edited(b!, 2)]);
+    server.put("a", "2");
+    await settle();
+    expect(received.events.slice(3)).toEqual([
+      "MODIFIED a@5000000001048577",
+      "MODIFIED b@5000000001048578",
+      "MODIFIED a@101",
+      "MODIFIED b@102",
+      "BOOKMARK @102",
+      "MODIFIED a@103",
+    ]);
+    expect([scope.isEdited, scope.servedVersion, scope.isReturning]).toEqual([false, "103", true]);
+    scope.endEdits();
+    expect(received.events.at(-1)).toBe("ERROR 410");
+  });
+
+  test("edits laid before a watch has caught up are not taken for those of the cut before", async () => {
+    const { clock, open, server, watch } = startModel();
     server.put("a", "1");
     const { scope } = open();
     const { received } = await watch(scope, "", { stream: true });
     const [row] = [...scope.rows()!.items()];
+    expect([scope.state, scope.hasCaughtUp]).toEqual(["live", false]);
     scope.edit([edited(row!, 1)]);
-    expect([scope.isEdited, scope.servedVersion, received.events.length]).toEqual([false, "101", 2]);
-    cut();
-    scope.edit([edited(row!, 1)]);
-    expect([scope.isEdited, scope.servedVersion]).toEqual([true, "5000000001048577"]);
+    await clock.pass(5_000);
+    expect([scope.isEdited, received.isEnded]).toEqual([true, false]);
   });
 
   test("a follow loop that ends late says nothing about its successor", async () => {

@@ -300,8 +300,12 @@ export const plantedFaults: readonly PlantedFault[] = [
     at: "kubelet",
     edits: [
       { file: "node/overlays.ts", text: "for (const scope of this.parts.scopes.all()) scope.endEdits();", by: "" },
-      { file: "feeds.ts", text: "opened(): void {\n    this.parts.edits.takeOff();", by: "opened(): void {" },
-      { file: "feeds.ts", text: "this.parts.audience.endReturning();", by: "" },
+      { file: "feeds.ts", text: "spoken(): void {\n    this.parts.edits.takeOff();", by: "spoken(): void {" },
+      {
+        file: "feeds.ts",
+        text: "if (this.parts.edits.layer === undefined) this.parts.audience.endReturning();",
+        by: "",
+      },
     ],
   },
   {
