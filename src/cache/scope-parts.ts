@@ -35,7 +35,7 @@ export interface ScopeParts {
   readonly turn?: (identity: ScopeIdentity) => Promise<void>;
   /** Whether the API server refuses this principal's credential, which is ours: as good as a cut for its scopes. */
   readonly isBarred?: (principal: string) => boolean;
-  /** Whether an edited item's resourceVersion is from before the link was last there. */
+  /** Whether an edited item's resourceVersion is from before the link was last there: who holds it has to list. */
   readonly isVoid?: (localVersion: string) => boolean;
   /** Counts for metrics: why a list went upstream. */
   readonly countList: (reason: ListReason) => void;
