@@ -157,7 +157,7 @@ test("a slow answer with a copy at hand renews no connection and loses no link",
   const [slow, tookMs] = await timed(client.get(POD));
   expect(slow.status).toBe(200);
   expect(tookMs).toBeLessThan(2_500);
-  const isLookedAt = ({ path, status }: { path: string; status: number }) => path === "/readyz/etcd" && status === 200;
+  const isLookedAt = ({ path, status }: { path: string; status: number }) => path === "/livez" && status === 200;
   await eventually(() => apiServer.requests.some(isLookedAt));
   // Those that were kept serve on; the one that was given up is replaced, and the link may be looked at once more.
   const before = apiServer.link.accepted;

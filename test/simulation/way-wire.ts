@@ -119,7 +119,7 @@ export class Wire {
     const { principal, method, path, query } = asked;
     const { signal } = request;
     if (path === "/version") return this.#say(asked, { status: 200, text: VERSION }, signal);
-    if (path === "/readyz/etcd") return this.#say(asked, { status: 200, text: "ok" }, signal);
+    if (path === "/livez") return this.#say(asked, { status: 200, text: "ok" }, signal);
     if (!this.known.has(principal) || this.server.isUnauthorized(principal))
       return this.#say(asked, { status: 401, text: STATUS(401, "Unauthorized") }, signal);
     if (path.endsWith("selfsubjectreviews")) {

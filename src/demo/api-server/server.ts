@@ -340,7 +340,11 @@ export class Server implements ApiServer {
       if (this.#faults.isFrozen && /^\/(livez|readyz|healthz)(\/etcd)?$/.test(info.path)) {
         // Its own check of etcd has two seconds.
         await Bun.sleep(2_000);
-        return exchange.sendText(500, "internal server error: etcd failed: context deadline exceeded\n");
+        const check = info.path.split("/")[1]!;
+        return exchange.sendText(
+          500,
+          `[+]ping ok\n[+]log ok\n[-]etcd failed: reason withheld\n${check} check failed\n`,
+        );
       }
       return serveDiscovery(this.#world, exchange);
     }
