@@ -92,6 +92,8 @@ export class Identifier {
   #byToken = new Map<string, UpstreamCredential>();
   #bySocket = new WeakMap<object, PeerSubject>();
   #ownCredential: UpstreamCredential | undefined;
+  /** When the certificates of those who came end, by name. */
+  #ends = new Map<string, number>();
   /** Of our own and the configured certificates, by their PEM. */
   #subjects = new Map<string, Subject>();
 
@@ -134,6 +136,11 @@ export class Identifier {
       });
     }
     throw unauthorized();
+  }
+
+  /** The certificates that were seen and believed since start, by their CN; of several of a name the last. */
+  get seen(): ReadonlyMap<string, number> {
+    return this.#ends;
   }
 
   /** A token that the API server has accepted need not be hashed for each of its requests. */
@@ -184,6 +191,8 @@ export class Identifier {
       if (read === undefined) return undefined;
       subject = { ...read, isTimeless };
       this.#bySocket.set(socket, subject);
+      if (this.#ends.size < MAX_SUBJECTS || this.#ends.has(subject.name))
+        this.#ends.set(subject.name, subject.notAfterMs);
     }
     // A resumed session or a long connection may outlive the certificate.
     return !subject.isTimeless && subject.notAfterMs < Date.now() ? undefined : subject;

@@ -2,10 +2,10 @@
  * The CA that local clients trust, the certificate that is served to them, and
  * how both are renewed under open connections.
  *
- *   STATE/pki/local-ca.crt         what clients trust: the CA in office, and the one before it until it ends
- *   STATE/pki/local-ca.key         the key of the CA in office; it says which of the two that is
- *   STATE/pki/local-ca-cross.crt   the CA in office as the one before it vouches for it
- *   STATE/pki/serving.crt, .key    the leaf, and the cross certificate behind it
+ *   STATE/pki/local-ca.crt         what clients trust: the CA in office, and those before it until they end
+ *   STATE/pki/local-ca.key         the key of the CA in office; it says which of them that is
+ *   STATE/pki/local-ca-cross.crt   the CA in office as the one before it vouches for it, that one as the one before, ...
+ *   STATE/pki/serving.crt, .key    the leaf, and the cross certificates behind it
  *
  * A client that has read the file before a renewal, and never reads it again,
  * still finds its old CA at the end of the chain that is served. So no client
@@ -44,6 +44,16 @@ export interface LocalCertificateParts {
   readonly renewals: Renewals;
 }
 
+/** A CA that was in office. */
+interface Former {
+  readonly certPem: string;
+  /** The one after it, in its words. */
+  readonly crossPem: string;
+}
+
+/** By hand a CA can be renewed any number of times; each that is still trusted is 600 bytes of every handshake. */
+const MAX_FORMER = 4;
+
 /** Whether a CA signed itself and is what it says; whatever else lies in its place would be refused by every client. */
 function isAuthority(certificate: X509Certificate): boolean {
   return certificate.ca && certificate.verify(certificate.publicKey);
@@ -52,25 +62,25 @@ function isAuthority(certificate: X509Certificate): boolean {
 /** The local CA and the served pair. */
 export class LocalCertificates {
   #authority: Authority;
-  /** The CA before the one in office, PEM; "" for none. */
-  #previous: string;
+  /** The CAs before the one in office, the latest first, each with its word for the one after it; PEM. */
+  #former: readonly Former[] = [];
   #serving: KeyPair;
 
   /** Reads them, or makes them: at the first start, or when what is there cannot be used. */
   constructor(private readonly parts: LocalCertificateParts) {
     const { stateDir, log } = parts;
     const known = readPair(pairPaths(stateDir, "local-ca"), log, isAuthority);
-    const [first = "", second = ""] = certificateBlocks(known?.certPem ?? "").map((block) => `${block}\n`);
+    const [first = "", ...others] = certificateBlocks(known?.certPem ?? "").map((block) => `${block}\n`);
     if (known === undefined) {
       this.#authority = this.#newAuthority();
-      this.#previous = "";
       keepPair(pairPaths(stateDir, "local-ca"), this.#authority, log);
       this.#serving = this.#newServing();
     } else {
       this.#authority = { certPem: first, keyPem: known.keyPem };
       // One that never came into office vouches for nobody: a crash between the writes of a renewal leaves it.
-      this.#previous = second !== "" && isVouchedBy(second, this.#cross()) ? second : "";
-      if (second !== "" && this.#previous === "") keepPair(pairPaths(stateDir, "local-ca"), this.#authority, log);
+      this.#former = formerOf(first, others, certificatesIn(this.#crossPath));
+      if (others.length !== this.#former.length)
+        keepPair(pairPaths(stateDir, "local-ca"), { certPem: this.#trusted, keyPem: known.keyPem }, log);
       const serving = readPair(pairPaths(stateDir, "serving"), log);
       this.#serving = serving !== undefined && this.#isUsable(serving) ? serving : this.#newServing();
     }
@@ -88,15 +98,17 @@ export class LocalCertificates {
 
   /** What is renewed first, ms since the epoch. */
   get dueMs(): number {
-    return Math.min(this.#authorityDueMs, this.#servingDueMs);
+    return Math.min(this.authorityDueMs, this.servingDueMs);
   }
 
-  get #authorityDueMs(): number {
+  /** When the CA is renewed, ms since the epoch. */
+  get authorityDueMs(): number {
     const { certPem } = this.#authority;
     return this.parts.renewals.momentOf(certPem, validityOf(certPem, CA_DAYS));
   }
 
-  get #servingDueMs(): number {
+  /** When the served pair is. */
+  get servingDueMs(): number {
     const { certPem } = this.#serving;
     return this.parts.renewals.momentOf(certPem, servingValidity(certPem));
   }
@@ -104,8 +116,8 @@ export class LocalCertificates {
   /** Renews what is due. @returns whether another pair is to be served. */
   renewDue(): boolean {
     const nowMs = this.parts.renewals.nowMs();
-    if (nowMs >= this.#authorityDueMs) this.renewAuthority();
-    else if (nowMs >= this.#servingDueMs) this.renewServing();
+    if (nowMs >= this.authorityDueMs) this.renewAuthority();
+    else if (nowMs >= this.servingDueMs) this.renewServing();
     else return this.#dropEnded(nowMs);
     return true;
   }
@@ -128,32 +140,35 @@ export class LocalCertificates {
     const { stateDir, log } = this.parts;
     const old = this.#authority;
     const next = this.#newAuthority();
+    const former = isRevoked
+      ? []
+      : [{ certPem: old.certPem, crossPem: crossCertificate(old, next) }, ...this.#former].slice(0, MAX_FORMER);
     const paths = pairPaths(stateDir, "local-ca");
     try {
       // Each step alone leaves a state that a start understands: the key, last, puts the new CA in office.
       if (isRevoked) rmSync(this.#crossPath, { force: true });
-      else writeFileAtomically(this.#crossPath, crossCertificate(old, next), 0o644);
-      writeFileAtomically(paths.cert, next.certPem + old.certPem, 0o644);
+      else writeFileAtomically(this.#crossPath, former.map(({ crossPem }) => crossPem).join(""), 0o644);
+      writeFileAtomically(paths.cert, next.certPem + this.#trusted, 0o644);
       writeFileAtomically(paths.key, next.keyPem, 0o600);
-      if (isRevoked) writeFileAtomically(paths.cert, next.certPem, 0o644);
+      writeFileAtomically(paths.cert, next.certPem + former.map(({ certPem }) => certPem).join(""), 0o644);
     } catch (error) {
       // One that clients could not read is no use to anybody: the old one stays.
       log.warn("the local CA could not be renewed", { reason: String((error as { code?: string }).code ?? error) });
       return;
     }
     this.#authority = next;
-    this.#previous = isRevoked ? "" : old.certPem;
+    this.#former = former;
     log.info(isRevoked ? "the local CA is revoked, another is in office" : "the local CA is renewed");
     this.renewServing();
   }
 
-  /** Forgets a former CA that has ended. */
+  /** Forgets former CAs that have ended, and what only they led to. */
   #dropEnded(nowMs: number): boolean {
-    if (this.#previous === "" || nowMs < validityOf(this.#previous).notAfterMs) return false;
+    const ended = this.#former.findIndex(({ certPem }) => nowMs >= validityOf(certPem).notAfterMs);
+    if (ended < 0) return false;
     const { stateDir, log } = this.parts;
-    this.#previous = "";
-    rmSync(this.#crossPath, { force: true });
-    keepPair(pairPaths(stateDir, "local-ca"), this.#authority, log);
+    this.#former = this.#former.slice(0, ended);
+    keepPair(pairPaths(stateDir, "local-ca"), { certPem: this.#trusted, keyPem: this.#authority.keyPem }, log);
     this.renewServing();
     return true;
   }
@@ -162,16 +177,9 @@ export class LocalCertificates {
     return join(this.parts.stateDir, "pki", "local-ca-cross.crt");
   }
 
-  /** The cross certificate of the CA in office; "" where none is good for it. */
-  #cross(): string {
-    try {
-      const pem = readFileSync(this.#crossPath, "utf8");
-      const authority = new X509Certificate(this.#authority.certPem);
-      const isOurs = new X509Certificate(pem).publicKey.equals(authority.publicKey);
-      return isOurs ? pem : "";
-    } catch {
-      return "";
-    }
+  /** What clients trust. */
+  get #trusted(): string {
+    return this.#authority.certPem + this.#former.map(({ certPem }) => certPem).join("");
   }
 
   #newAuthority(): Authority {
@@ -190,7 +198,7 @@ export class LocalCertificates {
       ipAddresses: wanted.filter((host) => isIP(host) !== 0),
       nowMs: renewals.nowMs(),
     });
-    const pair = { ...made, certPem: made.certPem + (this.#previous === "" ? "" : this.#cross()) };
+    const pair = { ...made, certPem: made.certPem + this.#former.map(({ crossPem }) => crossPem).join("") };
     keepPair(pairPaths(stateDir, "serving"), pair, log);
     return pair;
   }
@@ -206,7 +214,7 @@ export class LocalCertificates {
     const leaf = new X509Certificate(certPem);
     const issuer = new X509Certificate(this.#authority.certPem);
     if (!leaf.checkIssued(issuer) || !leaf.verify(issuer.publicKey)) return false;
-    if (certificateBlocks(certPem).length > 1 !== (this.#previous !== "")) return false;
+    if (certificateBlocks(certPem).length !== 1 + this.#former.length) return false;
     if (renewals.nowMs() >= renewals.momentOf(certPem, servingValidity(certPem))) return false;
     return this.#names.every((host) => (isIP(host) === 0 ? leaf.checkHost(host) : leaf.checkIP(host)) !== undefined);
   }
@@ -217,8 +225,31 @@ function servingValidity(certPem: string) {
   return validityOf(certPem, SERVING_DAYS);
 }
 
-function isVouchedBy(previousPem: string, crossPem: string): boolean {
-  if (crossPem === "") return false;
-  const [previous, cross] = [new X509Certificate(previousPem), new X509Certificate(crossPem)];
-  return cross.checkIssued(previous) && cross.verify(previous.publicKey);
+/** Follows the words of former CAs from the one in office back; what leads nowhere is left out. */
+function formerOf(inOffice: string, others: readonly string[], crosses: readonly string[]): Former[] {
+  const former: Former[] = [];
+  let next = new X509Certificate(inOffice);
+  for (const crossPem of crosses) {
+    const cross = new X509Certificate(crossPem);
+    if (!cross.publicKey.equals(next.publicKey)) continue;
+    const certPem = others.find((other) => {
+      const authority = new X509Certificate(other);
+      return cross.checkIssued(authority) && cross.verify(authority.publicKey);
+    });
+    if (certPem === undefined) break;
+    former.push({ certPem, crossPem });
+    next = new X509Certificate(certPem);
+  }
+  return former;
+}
+
+/** The certificates of a file; none of one that is not there or cannot be read. */
+function certificatesIn(path: string): string[] {
+  try {
+    const blocks = certificateBlocks(readFileSync(path, "utf8"));
+    for (const block of blocks) new X509Certificate(block);
+    return blocks.map((block) => `${block}\n`);
+  } catch {
+    return [];
+  }
 }

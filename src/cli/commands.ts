@@ -5,6 +5,7 @@
 
 import {
   CACHE_FLAGS,
+  CERT_FLAGS,
   DEMO_FLAGS,
   GET_FLAGS,
   GUARD_FLAGS,
@@ -75,6 +76,17 @@ holdfast cache verify [options]`,
     flags: CACHE_FLAGS,
     words: ["ls", "get", "verify"],
     load: () => import("./cache.ts"),
+  },
+  {
+    name: "cert",
+    summary: "Show, renew or revoke this node's certificates",
+    synopsis: `holdfast cert status [-o json] [options]
+holdfast cert rotate node-client|serving|local-ca [options]
+holdfast cert revoke local-ca [options]`,
+    flags: CERT_FLAGS,
+    words: ["status", "rotate", "revoke"],
+    note: "exit code 0 done, 3 under way, 1 not done; node-client is renewed where certificates.rotateNodeClient says so",
+    load: () => import("./cert.ts"),
   },
   {
     name: "guard",

@@ -65,6 +65,9 @@ export const RUN_FLAGS = {
 /** `holdfast status` */
 export const STATUS_FLAGS = { output: OUTPUT_JSON, ...PLACES } as const satisfies FlagTable;
 
+/** `holdfast cert` */
+export const CERT_FLAGS = { output: OUTPUT_JSON, ...PLACES } as const satisfies FlagTable;
+
 /** `holdfast cache` */
 export const CACHE_FLAGS = {
   output: {

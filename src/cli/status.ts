@@ -60,6 +60,7 @@ export function prose(report: StatusReport): string {
     ms === undefined || ms === 0 ? "never" : `${formatDuration(nowMs - ms)} ago`;
   const blocks = [
     firstLine(report),
+    horizonLines(report),
     conditionsTable(conditions, ago),
     table(
       ["API SERVER", "RTT", "LAST CONTACT", "LAST ERROR"],
@@ -85,6 +86,24 @@ export function prose(report: StatusReport): string {
     `Store: ${store.mode === "disk" ? store.path : `IN MEMORY (${store.reason})`}, ${formatSize(store.sizeBytes)}, ${store.objects} objects, ${store.responses} answers, ${store.quarantined} damaged, sealing key from ${store.sealing}`,
   ];
   return blocks.filter((block) => block !== "").join("\n\n");
+}
+
+/** How long one may walk away, and what else ends. */
+export function horizonLines({ horizon, nowMs }: StatusReport): string {
+  if (horizon === undefined) return "";
+  const { endsMs, because, ends } = horizon;
+  const days = endsMs === undefined ? undefined : Math.floor((endsMs - nowMs) / DAY_MS);
+  const until = (ms: number) =>
+    ms < nowMs ? `ended ${formatDuration(nowMs - ms)} ago` : `ends in ${formatDuration(ms - nowMs)}`;
+  const first =
+    days === undefined
+      ? "This node survives any time offline: nothing of it ends"
+      : days < 0
+        ? `This node is beyond its horizon: ${short(because)} has ended`
+        : `This node survives ${counted(days, "more day", "more days")} offline: ${short(because)} ends then`;
+  return [first, ...ends.map(({ what, endsMs: ms, effect }) => `  ${short(what)} ${until(ms)}: ${short(effect)}`)].join(
+    "\n",
+  );
 }
 
 type Ago = (ms: number | undefined) => string;

@@ -19,6 +19,8 @@ import type { Uplink } from "./uplink.ts";
 /** What is built here. */
 export interface Callers {
   readonly gate: Gate;
+  /** When the certificates of those who came end, ms since the epoch by CN. */
+  readonly seen: () => ReadonlyMap<string, number>;
   readonly part: Part;
 }
 
@@ -67,7 +69,7 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals 
     onAccepted: (principal) => refusals.accepted(principal),
     known: principalsOf(store),
   });
-  return { gate, part };
+  return { gate, seen: () => identifier.seen, part };
 }
 
 /** Of whom something is kept: the API server has said yes to them in a former life. */

@@ -8,17 +8,22 @@ import type { Log } from "../base/log.ts";
 import { clientSubjectOf, isNode } from "../certificates/client-request.ts";
 import { NodeClient } from "../certificates/node-client.ts";
 import { OwnPair } from "../certificates/own-pair.ts";
+import type { LocalCertificates } from "../certificates/local.ts";
 import type { Config } from "../config/config.ts";
+import type { AdminOptions, CertificateAnswer } from "../health/admin.ts";
 import { askSmall } from "../node/own-node.ts";
 import type { Listeners } from "./front.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
+import type { StatusSources } from "./report.ts";
 import type { Uplink } from "./uplink.ts";
 
 /** A clock that jumps, by NTP or by hand, is noticed within this time. */
 const LOOK_EVERY_MS = 60_000;
 const ASK_DEADLINE_MS = 10_000;
+/** Who rotates by hand waits this long for the signer. */
+const ROTATION_PATIENCE_MS = 5_000;
 
 /** The configuration with the pair that is ours to renew, where one lies there or is to be. */
 export function withOwnPair(config: Config, log: Log): { readonly config: Config; readonly ownPair?: OwnPair } {
@@ -31,8 +36,10 @@ export function withOwnPair(config: Config, log: Log): { readonly config: Config
 
 /** Everything that is renewed, as a part. */
 export interface Certificates extends Part {
-  /** The node's client certificate; undefined where it is not ours to renew. */
-  readonly nodeClient: NodeClient | undefined;
+  /** Who renews a certificate of the report, and when. */
+  readonly renewal: StatusSources["renewal"];
+  /** Rotates or revokes one, for the admin socket. */
+  readonly act: AdminOptions["certificates"];
 }
 
 /** Builds it. */
@@ -60,7 +67,8 @@ export function buildCertificates(ground: Ground, uplink: Uplink, listeners: Lis
   });
   return {
     name: "certificates",
-    nodeClient,
+    renewal: (name) => renewalOf(name, listeners.local, nodeClient),
+    act: (action, name) => act({ action, name, listeners, nodeClient }),
     start() {
       schedule();
       nodeClient?.start();
@@ -71,6 +79,78 @@ export function buildCertificates(ground: Ground, uplink: Uplink, listeners: Lis
     },
   };
 }
+
+function renewalOf(
+  name: string,
+  local: LocalCertificates | undefined,
+  nodeClient: NodeClient | undefined,
+): ReturnType<StatusSources["renewal"]> {
+  if (name === "upstream")
+    return nodeClient === undefined
+      ? { renewedBy: "who writes the kubeconfig's files" }
+      : { renewedBy: "this node, through the API server", renewAtMs: nodeClient.dueMs };
+  const renewAtMs = name === "serving" ? local?.servingDueMs : local?.authorityDueMs;
+  return { renewedBy: "this node", ...(renewAtMs === undefined ? {} : { renewAtMs }) };
+}
+
+interface Asked {
+  readonly action: string;
+  readonly name: string;
+  readonly listeners: Listeners;
+  readonly nodeClient: NodeClient | undefined;
+}
+
+async function act({ action, name, listeners, nodeClient }: Asked): Promise<CertificateAnswer> {
+  const { local } = listeners;
+  const isRevoked = action === "revoke";
+  if (name === "node-client") return isRevoked ? NO_REVOCATION : rotateNodeClient(nodeClient);
+  if (local === undefined || (action !== "rotate" && !isRevoked) || (name !== "serving" && name !== "local-ca"))
+    return { status: 409, message: "Cannot do that: nothing of that name is open to it" };
+  if (name === "serving" && isRevoked) return SERVING_NOT_REVOKED;
+  const before = local.serving.certPem;
+  if (name === "serving") local.renewServing();
+  else local.renewAuthority({ isRevoked });
+  if (local.serving.certPem === before)
+    return { status: 409, message: "Cannot renew the local CA: its files cannot be written; see: df -h" };
+  listeners.renewed();
+  return {
+    status: 200,
+    message: isRevoked
+      ? "The local CA is revoked: clients trust nobody until they have read local-ca.crt again; next: systemctl restart kubelet"
+      : `The ${name === "serving" ? "serving certificate" : "local CA"} is renewed; open connections go on`,
+  };
+}
+
+async function rotateNodeClient(nodeClient: NodeClient | undefined): Promise<CertificateAnswer> {
+  if (nodeClient === undefined) return NOT_OURS;
+  const outcome = await nodeClient.rotate(ROTATION_PATIENCE_MS);
+  if (outcome === "renewed") return { status: 200, message: "The node's certificate is renewed" };
+  const { finding, pendingName } = nodeClient;
+  if (outcome === "waiting")
+    return {
+      status: 202,
+      message: `The request ${pendingName ?? ""} waits for the link or for approval; next: kubectl certificate approve ${pendingName ?? "NAME"}`,
+    };
+  return {
+    status: 409,
+    message: finding === undefined ? "Not renewed yet: the link is gone" : `${finding.message}; ${finding.next ?? ""}`,
+  };
+}
+
+const NOT_OURS: CertificateAnswer = {
+  status: 409,
+  message:
+    "The node's certificate is not Holdfast's to renew: who writes the kubeconfig's files does it (kubelet: rotateCertificates); next: certificates: {rotateNodeClient: true} in the configuration",
+};
+const NO_REVOCATION: CertificateAnswer = {
+  status: 409,
+  message:
+    "Kubernetes revokes no client certificate: it is good until its end, or until the cluster's CA is replaced; next, on the control plane: kubectl delete node NAME takes what the node may read and write",
+};
+const SERVING_NOT_REVOKED: CertificateAnswer = {
+  status: 409,
+  message: "A served certificate is revoked with its CA alone; next: holdfast cert revoke local-ca",
+};
 
 function buildNodeClient(ground: Ground, { link, upstream, ownCredential }: Uplink): NodeClient | undefined {
   const { clock, conditions, config, log, ownPair: pair, random, renewals, signal } = ground;

@@ -60,7 +60,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { log, store } = ground;
   const over = buildMiddle(ground);
   const front = buildFront(ground, over);
-  const status = statusOf(ground, over, front);
+  const certificates = buildCertificates(ground, over.uplink, front.listeners);
+  const status = statusOf(ground, over, front, certificates);
   const parts = new Parts();
   const health = new Health(ground, parts, status);
   watchConditions(ground, over, front);
@@ -74,9 +75,9 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(certificatePart(ground, over));
   for (const part of front.parts) parts.add(part);
   parts.add(filesPart(ground, over.uplink, front.listeners));
-  parts.add(buildCertificates(ground, over.uplink, front.listeners));
+  parts.add(certificates);
   parts.add(buildWitness(ground, over));
-  parts.add(adminPart(ground, status, over.copies.scopes));
+  parts.add(adminPart(ground, status, over.copies.scopes, certificates));
   const { ended } = await parts.start(options.signal);
   log.info("serving", {
     ports: front.listeners.ports.join(","),

@@ -7,8 +7,10 @@ import { nodeView, viewQuery } from "../front/node-view.ts";
 import { startAdmin } from "../health/admin.ts";
 import { startHealth, type HealthServer } from "../health/health.ts";
 import type { StatusReport } from "../health/status-report.ts";
+import type { Certificates } from "./certificates.ts";
 import type { FrontGround, Front } from "./front.ts";
 import type { Ground } from "./ground.ts";
+import { horizonOf } from "./horizon.ts";
 import type { Part, Parts } from "./part.ts";
 import { reportStatus } from "./report.ts";
 
@@ -65,7 +67,12 @@ export function certificatePart({ conditions }: Ground, { uplink }: FrontGround)
 }
 
 /** The admin socket; without one `holdfast status` does not work, the node does. */
-export function adminPart({ config, log, store }: Ground, status: () => StatusReport, scopes: Scopes): Part {
+export function adminPart(
+  { config, log, store }: Ground,
+  status: () => StatusReport,
+  scopes: Scopes,
+  { act }: Certificates,
+): Part {
   let admin: { stop(): void } | undefined;
   const { adminSocketPath: path } = config;
   return {
@@ -73,15 +80,22 @@ export function adminPart({ config, log, store }: Ground, status: () => StatusRe
     async start() {
       if (path === undefined) return;
       const objects = (query: URLSearchParams) => nodeView(scopes, viewQuery(query));
-      admin = await startAdmin({ path, status, flush: () => store.settle(), objects, log });
+      admin = await startAdmin({ path, status, flush: () => store.settle(), objects, certificates: act, log });
     },
     stop: () => admin?.stop(),
   };
 }
 
 /** Makes status reports of this moment. */
-export function statusOf(ground: Ground, over: FrontGround, front: Front): () => StatusReport {
+export function statusOf(
+  ground: Ground,
+  over: FrontGround,
+  front: Front,
+  { renewal }: Certificates,
+): () => StatusReport {
   const { uplink, copies, node } = over;
+  const horizon = () =>
+    horizonOf(ground, { local: front.listeners.local, seen: over.callers.seen(), tokenEnds: node.tokens.ends() });
   return () =>
     reportStatus({
       ...ground,
@@ -89,6 +103,9 @@ export function statusOf(ground: Ground, over: FrontGround, front: Front): () =>
       ...copies,
       nowMs: ground.clock.nowMs(),
       serving: front.listeners.serving,
+      localCa: front.listeners.local?.authority.certPem,
+      renewal,
+      horizon,
       offline: {
         overlays: node.overlays.size,
         eventsWaiting: node.events.size,

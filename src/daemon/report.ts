@@ -22,7 +22,12 @@ export interface StatusSources extends Ground {
   readonly nowMs: number;
   /** Undefined before the listeners are open. */
   readonly serving: KeyPair | undefined;
+  /** The local CA in office, PEM; undefined before the listeners are open. */
+  readonly localCa: string | undefined;
   readonly offline: NonNullable<StatusReport["offline"]>;
+  /** Who renews a certificate, and when. */
+  readonly renewal: (name: string) => Pick<StatusReport["certificates"][number], "renewAtMs" | "renewedBy">;
+  readonly horizon: () => NonNullable<StatusReport["horizon"]>;
 }
 
 /** Makes a report. */
@@ -60,7 +65,11 @@ export function reportStatus(sources: StatusSources): StatusReport {
       };
     }),
     store: store.status(),
-    certificates: [...certificates(sources, serving)].map(([name, certPem]) => certificateEntry(name, certPem)),
+    certificates: [...certificates(sources, serving, sources.localCa)].map(([name, certPem]) => ({
+      ...certificateEntry(name, certPem),
+      ...sources.renewal(name),
+    })),
+    horizon: sources.horizon(),
     requests: { ...metrics.counts },
     sharedBytes: sharing.bytes,
     offline: sources.offline,
@@ -85,11 +94,16 @@ function namedPrincipal(principal: string): string {
 }
 
 /** The certificates that matter, by name: PEM. */
-export function certificates({ config }: Ground, serving: KeyPair | undefined): ReadonlyMap<string, string> {
+export function certificates(
+  { config }: Pick<Ground, "config">,
+  serving: KeyPair | undefined,
+  localCa?: string,
+): ReadonlyMap<string, string> {
   const { credential } = config.upstream;
   return new Map([
     ...(credential.kind === "certificate" ? [["upstream", credential.read().certPem] as const] : []),
     ...(serving === undefined ? [] : [["serving", serving.certPem] as const]),
+    ...(localCa === undefined ? [] : [["local-ca", localCa] as const]),
   ]);
 }
 

@@ -22,7 +22,15 @@ export interface AdminOptions {
   readonly flush: () => void;
   /** What is kept of a resource, line by line; the query is the view's own. */
   readonly objects: (query: URLSearchParams) => Iterable<object>;
+  /** Does something with one certificate; words for people come back. */
+  readonly certificates: (action: string, name: string) => Promise<CertificateAnswer>;
   readonly log: Log;
+}
+
+/** What came of it: 200 done, 202 under way, 409 cannot be done. */
+export interface CertificateAnswer {
+  readonly status: 200 | 202 | 409;
+  readonly message: string;
 }
 
 /** Opens the socket; a socket that cannot be opened costs the CLI, not the node. */
@@ -55,7 +63,12 @@ export async function startAdmin(options: AdminOptions): Promise<{ stop(): void 
 }
 
 /** The application behind it. */
-export function adminApp({ status, flush, objects }: Pick<AdminOptions, "status" | "flush" | "objects">): Hono {
+export function adminApp({
+  status,
+  flush,
+  objects,
+  certificates,
+}: Pick<AdminOptions, "status" | "flush" | "objects" | "certificates">): Hono {
   const app = new Hono();
   app.notFound((context) => context.json({ error: "there is no such path" }, 404));
   app.onError((error, context) => context.json({ error: `${error.name}: ${error.message}` }, 500));
@@ -63,6 +76,11 @@ export function adminApp({ status, flush, objects }: Pick<AdminOptions, "status"
   app.get("/v1/objects", (context) => {
     const lines = objects(new URL(context.req.url).searchParams);
     return new Response(inLines(lines), { headers: { "Content-Type": "application/x-ndjson" } });
+  });
+  app.post("/v1/certificates/:action/:name", async (context) => {
+    const { action, name } = context.req.param();
+    const answer = await certificates(action, name);
+    return context.json({ message: answer.message }, answer.status);
   });
   app.post("/v1/flush", (context) => {
     flush();

@@ -58,7 +58,28 @@ export const statusReportSchema = v.object({
     rowsWritten: v.number(),
     sealing: v.picklist(["credential", "file", "memory"]),
   }),
-  certificates: v.array(v.object({ name: v.string(), subject: v.string(), notAfterMs: v.number() })),
+  certificates: v.array(
+    v.object({
+      name: v.string(),
+      subject: v.string(),
+      notAfterMs: v.number(),
+      /** From when on it is renewed; absent where somebody else renews it. */
+      renewAtMs: v.optional(v.number()),
+      /** Who renews it. */
+      renewedBy: v.optional(v.string()),
+    }),
+  ),
+  /** How long this node survives without its link. */
+  horizon: v.optional(
+    v.object({
+      /** Absent: nothing of it ends. */
+      endsMs: v.optional(v.number()),
+      /** What ends first. */
+      because: v.string(),
+      /** Everything that ends, and what happens at that. */
+      ends: v.array(v.object({ what: v.string(), endsMs: v.number(), effect: v.string() })),
+    }),
+  ),
   requests: v.object({ forwarded: v.number(), servedFromCache: v.number(), refusedWrites: v.number() }),
   /** Bytes of lists and events that came from another scope instead of the API server since start, uncompressed. */
   sharedBytes: v.optional(v.number()),

@@ -45,6 +45,8 @@ const claimsSchema = v.object({ exp: v.optional(v.number()), iat: v.optional(v.n
 export class TokenVault {
   #latest = new Map<string, KeptToken>();
   #servedExpired = 0;
+  /** Of the stored ones, by their names: opening each for every report would cost. */
+  #ends = new Map<string, number | undefined>();
 
   constructor(
     private readonly store: Store,
@@ -55,6 +57,18 @@ export class TokenVault {
   /** How often an expired token was handed out since start. */
   get servedExpired(): number {
     return this.#servedExpired;
+  }
+
+  /** When the kept tokens end, ms since the epoch; one that does not say is left out. */
+  ends(): number[] {
+    const names = new Set([...this.store.valueNames(VALUE_PREFIX), ...this.#latest.keys()]);
+    for (const name of this.#ends.keys()) if (!names.has(name)) this.#ends.delete(name);
+    return [...names].flatMap((name) => {
+      const latest = this.#latest.get(name);
+      if (latest === undefined && !this.#ends.has(name)) this.#ends.set(name, this.#stored(name)?.expiresAtMs);
+      const endsMs = latest === undefined ? this.#ends.get(name) : latest.expiresAtMs;
+      return endsMs === undefined ? [] : [endsMs];
+    });
   }
 
   /** Keeps the API server's answer. */

@@ -195,6 +195,7 @@ test("a running daemon is asked to commit first, and its working from memory is 
     status: () => report({ store: { ...report().store, mode: "memory", reason: "ENOSPC" } }),
     flush: () => void flushes++,
     objects: () => [],
+    certificates: () => Promise.resolve({ status: 200, message: "" }),
     log: silentLog,
   });
   const { code, stderr } = await holdfast("cache", "ls", "--state-dir", dir);

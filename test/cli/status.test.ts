@@ -73,6 +73,7 @@ async function daemon(changes: Partial<StatusReport> = {}) {
     status: () => report(changes),
     flush: () => {},
     objects: () => [],
+    certificates: () => Promise.resolve({ status: 200, message: "" }),
     log: silentLog,
   });
   return { stateDir, path, [Symbol.dispose]: admin.stop };

@@ -15,7 +15,14 @@ function setUp(name = "run/admin.sock") {
   const warnings: string[] = [];
   const log: Log = { ...silentLog, warn: (message, fields) => void warnings.push(`${message}: ${fields?.["reason"]}`) };
   let flushes = 0;
-  const options: AdminOptions = { path, status: () => report(), flush: () => void flushes++, objects: () => [], log };
+  const options: AdminOptions = {
+    path,
+    status: () => report(),
+    flush: () => void flushes++,
+    objects: () => [],
+    certificates: () => Promise.resolve({ status: 200, message: "" }),
+    log,
+  };
   return { path, warnings, options, flushes: () => flushes };
 }
 
