@@ -4,6 +4,7 @@
  */
 
 import {
+  ADOPT_FLAGS,
   CACHE_FLAGS,
   CERT_FLAGS,
   DEMO_FLAGS,
@@ -105,6 +106,22 @@ holdfast manifests --format kustomize|helm --output-dir DIR [options]`,
     flags: MANIFESTS_FLAGS,
     note: "a chart takes these from its values; Kubernetes 1.30 or newer",
     load: () => import("./manifests.ts"),
+  },
+  {
+    name: "adopt",
+    summary: "Put this node, which kubeadm joined, behind Holdfast",
+    synopsis: "holdfast adopt [--ignore ID]",
+    flags: ADOPT_FLAGS,
+    note: "no container is restarted; what goes wrong takes itself back. exit code 5: a check stood in the way",
+    load: () => import("./adopt.ts"),
+  },
+  {
+    name: "revert",
+    summary: "Take this node back from behind Holdfast",
+    synopsis: "holdfast revert",
+    flags: {},
+    note: "needs no link; without this executable: sh /usr/local/lib/holdfast/bypass.sh --revert",
+    load: () => import("./revert.ts"),
   },
   {
     name: "units",

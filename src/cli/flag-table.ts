@@ -152,6 +152,17 @@ export const MANIFESTS_FLAGS = {
   },
 } as const satisfies FlagTable;
 
+/** `holdfast adopt` */
+export const ADOPT_FLAGS = {
+  ignore: {
+    type: "string",
+    multiple: true,
+    value: "ID",
+    about: "pass a check: node-ready, bypass; may be repeated",
+    choices: ["node-ready", "bypass"],
+  },
+} as const satisfies FlagTable;
+
 /** `holdfast units` */
 export const UNITS_FLAGS = {
   "output-dir": {

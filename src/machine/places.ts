@@ -14,3 +14,7 @@ export const KUBELET_DROP_IN = `${UNIT_DIR}/kubelet.service.d/zz-holdfast.conf`;
 export const DIRECT_DROP_IN = "/etc/holdfast/kubelet-direct.conf";
 /** Plain sh, for when our executable cannot start. */
 export const BYPASS_PATH = "/usr/local/lib/holdfast/bypass.sh";
+/** Kubelet's kubeconfig on our way. */
+export const KUBELET_KUBECONFIG = "/etc/holdfast/kubelet.kubeconfig";
+/** The bypass's drop-in, while there is one. */
+export const BYPASS_DROP_IN = "/run/systemd/system/kubelet.service.d/zzz-holdfast-bypass.conf";

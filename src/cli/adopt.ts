@@ -1,0 +1,84 @@
+/**
+ * `holdfast adopt` and `holdfast revert`: a node that kubeadm joined goes behind Holdfast, and back.
+ */
+
+import { existsSync } from "node:fs";
+import { adopt, isAdopted, revert } from "../machine/adopt.ts";
+import { thisMachine } from "../machine/machine.ts";
+import { CONFIG_FILE } from "../machine/places.ts";
+import { MAY_IGNORE, preflight } from "../machine/preflight.ts";
+import { ConfigError } from "../config/config-error.ts";
+import { fileOf } from "../config/config-file.ts";
+import { loadPlaces } from "../config/places.ts";
+import { ADOPT_FLAGS } from "./flag-table.ts";
+import { readFlags, UsageError } from "./flags.ts";
+import { complain, print, short } from "./terminal.ts";
+
+const DEFAULT_LISTEN = "127.0.0.1:10268";
+/** A step in words; the ones that say nothing to a person are left out. */
+const STEPS: Readonly<Record<string, string>> = {
+  daemon: "starting Holdfast",
+  compare: "reading this node directly and through Holdfast",
+  kubelet: "restarting kubelet, containers go on",
+  judge: "waiting for kubelet's lease, the node and its pods",
+  "kubelet back": "kubelet goes back its own way",
+};
+
+const machine = () => thisMachine((step) => (STEPS[step] === undefined ? undefined : print(`${STEPS[step]} ...`)));
+
+/** Adopts this node. @returns 0 adopted, 1 not (all is as before), 5 a check stood in the way. */
+export async function command(args: readonly string[]): Promise<number> {
+  const { values, positionals } = readFlags(args, ADOPT_FLAGS);
+  if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
+  const ignored = values.ignore ?? [];
+  const unknown = ignored.find((id) => !MAY_IGNORE.includes(id));
+  if (unknown !== undefined)
+    throw new UsageError(`--ignore: '${unknown}' cannot be ignored; expected ${MAY_IGNORE.join(" or ")}`);
+  const places = placesOf();
+  const node = machine();
+  if (process.getuid?.() === 0 && isAdopted(node, places.stateDir)) {
+    print("This node is adopted already. See: holdfast status");
+    return 0;
+  }
+  const { objections, unit } = await preflight(node, process.getuid?.() === 0);
+  const standing = objections.filter(({ id, mayIgnore }) => !mayIgnore || !ignored.includes(id));
+  for (const { id, problem, next, mayIgnore } of standing) {
+    complain(`holdfast adopt: [${id}] ${short(problem, 600)}`);
+    complain(mayIgnore ? `${next}; or --ignore=${id}` : next);
+  }
+  if (standing.length > 0 || unit === undefined) return 5;
+  const adopted = await adopt(node, places, unit);
+  print(`Node ${short(adopted.name)} is behind Holdfast. See: holdfast status; the way back: holdfast revert`);
+  return 0;
+}
+
+/** Takes this node back. @returns 0, also when there was nothing to take back. */
+export async function takeBack(args: readonly string[]): Promise<number> {
+  const { positionals } = readFlags(args, {});
+  if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
+  if (process.getuid?.() !== 0) {
+    complain("holdfast revert: only root may change kubelet's unit");
+    complain("Run it with sudo");
+    return 1;
+  }
+  const wasThere = await revert(machine(), placesOf().stateDir);
+  print(
+    wasThere
+      ? "Kubelet goes its own way again; every file is as it was before"
+      : "This node is not adopted: nothing to take back",
+  );
+  return 0;
+}
+
+/** Where the unit's daemon keeps its state and listens. */
+function placesOf(): { readonly stateDir: string; readonly server: string } {
+  if (!existsSync(CONFIG_FILE)) return { stateDir: loadPlaces({}, {}).stateDir, server: `https://${DEFAULT_LISTEN}` };
+  try {
+    const { stateDir } = loadPlaces({ config: CONFIG_FILE }, {});
+    const [listen = DEFAULT_LISTEN] = [fileOf(CONFIG_FILE, {}).listen ?? []].flat();
+    return { stateDir, server: `https://${listen.split(",")[0]!.trim()}` };
+  } catch (error) {
+    if (error instanceof ConfigError) throw new UsageError(error.message);
+    throw error;
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * What adopting touches of a machine, so that a test can hand in another one.
+ */
+
+import { join } from "node:path";
+
+/** A machine: its files below a root, its programs, its time. */
+export interface Machine {
+  /** "/" */
+  readonly root: string;
+  /** Runs systemctl. @returns whether it was content. */
+  systemctl(...args: readonly string[]): Promise<boolean>;
+  /** The ids of running containers, as the container runtime says; undefined where nobody can tell. */
+  containers(): Promise<readonly string[] | undefined>;
+  nowMs(): number;
+  wait(ms: number): Promise<void>;
+  /** Hears each step before it is taken. */
+  onStep(step: string): void;
+}
+
+/** A path of the machine. */
+export function placeOf({ root }: Machine, path: string): string {
+  return root === "/" ? path : join(root, path);
+}
+
+/** The machine that this runs on. */
+export function thisMachine(onStep: (step: string) => void): Machine {
+  return {
+    root: "/",
+    async systemctl(...args) {
+      const child = Bun.spawn(["systemctl", ...args], { stdout: "ignore", stderr: "ignore" });
+      return (await child.exited) === 0;
+    },
+    async containers() {
+      const crictl = Bun.which("crictl");
+      if (crictl === null) return undefined;
+      const child = Bun.spawn([crictl, "ps", "-q"], { stdout: "pipe", stderr: "ignore", timeout: 10_000 });
+      const text = await new Response(child.stdout).text();
+      return (await child.exited) === 0 ? text.split("\n").filter((id) => id !== "") : undefined;
+    },
+    nowMs: () => performance.now(),
+    wait: (ms) => Bun.sleep(ms),
+    onStep,
+  };
+}

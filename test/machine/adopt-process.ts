@@ -1,0 +1,44 @@
+/**
+ * Adopts or reverts a machine in a folder, in a process of its own that can be
+ * killed at a step: bun adopt-process.ts adopt|revert JSON
+ */
+
+import { adopt, isAdopted, revert } from "../../src/machine/adopt.ts";
+import type { Machine } from "../../src/machine/machine.ts";
+import { preflight } from "../../src/machine/preflight.ts";
+
+const [, , command, text = "{}"] = process.argv;
+const options = JSON.parse(text) as {
+  root: string;
+  stateDir: string;
+  server: string;
+  control: string;
+  killAt?: string;
+};
+let nowMs = 0;
+const machine: Machine = {
+  root: options.root,
+  async systemctl(...args) {
+    return (await fetch(`${options.control}/systemctl`, { method: "POST", body: args.join(" ") })).ok;
+  },
+  async containers() {
+    return (await fetch(`${options.control}/containers`)).json() as Promise<string[]>;
+  },
+  nowMs: () => nowMs,
+  async wait(ms) {
+    nowMs += ms;
+  },
+  onStep(step) {
+    if (step === options.killAt) process.kill(process.pid, "SIGKILL");
+  },
+};
+
+async function run(): Promise<unknown> {
+  if (command === "revert") return { reverted: await revert(machine, options.stateDir) };
+  if (isAdopted(machine, options.stateDir)) return { already: true };
+  const { objections, unit } = await preflight(machine, true);
+  if (objections.length > 0) return { objections };
+  return { node: (await adopt(machine, options, unit!)).name };
+}
+
+console.log(JSON.stringify(await run().catch((error: Error) => ({ error: error.message }))));
