@@ -146,6 +146,7 @@ export class Upstream {
     // fetch keeps a pool for each different TLS configuration; a blank line more is a new pool.
     const ca = this.options.caPem() + "\n".repeat(this.#generation % 64);
     if (known !== undefined && known.cert === credential.certificate?.certPem && known.ca === ca) return known;
+    if (known !== undefined) this.#leave(known);
     const made: TlsMaterial = {
       ca,
       ...(credential.certificate === undefined
@@ -155,6 +156,14 @@ export class Upstream {
     };
     this.#tls.set(credential.certificate === undefined ? "" : credential.id, made);
     return made;
+  }
+
+  /** A certificate or a CA has been renewed: what is under way on the old goes on to its end. */
+  #leave(tls: TlsMaterial): void {
+    for (const client of this.#exactClients.get(tls)?.values() ?? []) client.leaveBehind();
+    for (const pool of this.#pools.get(tls)?.values() ?? []) pool.leaveBehind();
+    this.#exactClients.delete(tls);
+    this.#pools.delete(tls);
   }
 
   async #send(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
