@@ -167,7 +167,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     name: "a backlog is given half a second, however much comes",
     breaks: ["P2"],
     at: "kubelet",
-    seed: 299,
+    seed: 358,
     edits: [{ file: "follower.ts", text: "TRUTH_PATIENCE_MS = 3_000", by: "TRUTH_PATIENCE_MS = 500" }],
   },
   {
