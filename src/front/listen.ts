@@ -62,6 +62,8 @@ const MAX_CONNECTIONS = 2_000;
 const RESERVED_CONNECTIONS = 256;
 /** How often deadlines are looked at. */
 const TICK_MS = 2_000;
+/** A port that could not be opened anew is tried again after this. */
+const REOPEN_MS = 250;
 /** OpenSSL's number for TLS 1.2. */
 const TLS_1_2 = 0x0303;
 /** ALPN's wire form: a length, then the name. */
@@ -94,12 +96,22 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     cancelTick = options.clock.after(TICK_MS, tick);
   };
   tick();
+  let cancelReopen: (() => void) | undefined;
+  /** The port is free for a moment: should somebody take it, or no descriptor be left, it is tried again until it is ours. */
+  const reopen = () => {
+    cancelReopen?.();
+    server.stop(false);
+    try {
+      server = open(port);
+    } catch {
+      cancelReopen = options.clock.after(REOPEN_MS, reopen);
+    }
+  };
   return {
     port,
     renew(renewed, isStillTrusted = () => true) {
       pair = renewed;
-      server.stop(false);
-      server = open(port);
+      reopen();
       for (const connection of [...connections]) {
         const certificate = connection.isKnown ? connection.certificate : undefined;
         if (certificate !== undefined && !isStillTrusted(certificate)) connection.terminate();
@@ -107,6 +119,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     },
     stop() {
       cancelTick?.();
+      cancelReopen?.();
       server.stop(false);
       for (const connection of connections) connection.terminate();
     },

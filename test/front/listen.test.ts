@@ -277,6 +277,28 @@ test("when another CA counts for clients, who has only the old one is let go, an
   expect(authorized).toBe(true);
 });
 
+test("a port that is taken in the moment of a renewal is opened as soon as it is free", async () => {
+  await using served = await serve((exchange) => void echo(exchange));
+  const { port } = served.listener;
+  const listenOnce = Bun.listen;
+  let refusals = 2;
+  Bun.listen = ((options: never) => {
+    if (refusals-- > 0) throw Object.assign(new Error("taken"), { code: "EADDRINUSE" });
+    return listenOnce(options);
+  }) as typeof Bun.listen;
+  try {
+    served.listener.renew({ certPem: serving.cert, keyPem: serving.key, clientCaPem: cluster.ca });
+    await expect(connect(port)).rejects.toThrow();
+    served.clock.move(2_000);
+    expect(refusals).toBeLessThan(0);
+  } finally {
+    Bun.listen = listenOnce;
+  }
+  using client = await connect(port);
+  client.send(`GET /a HTTP/1.1\r\n${HEAD}\r\n`);
+  await eventually(() => client.text.includes('"/a"'));
+});
+
 describe("a client that takes its time", () => {
   test.each<[string, string, number]>([
     ["never ends its head", `GET / HTTP/1.1\r\n${HEAD}`, 35_000],
