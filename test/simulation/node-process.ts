@@ -1,6 +1,6 @@
 /**
  * Holdfast as its clients meet it: the real scopes and the real link, behind
- * the decisions of src/proxy (route, forward, serve) without sockets.
+ * what front decides (route, forward, serve), told again; the real way is `way-process.ts`.
  *
  * One instance is one process. After `crash` nothing of it runs on: its timers
  * are dead, its answers never arrive, its clients are cut off.
