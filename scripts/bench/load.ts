@@ -50,8 +50,17 @@ export class Connection {
 
   /** A POST of JSON. */
   post(path: string, body: string): Promise<{ status: number; bytes: number }> {
+    return this.#write("POST", path, body);
+  }
+
+  /** A PUT of JSON. */
+  put(path: string, body: string): Promise<{ status: number; bytes: number }> {
+    return this.#write("PUT", path, body);
+  }
+
+  #write(method: string, path: string, body: string): Promise<{ status: number; bytes: number }> {
     const length = `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}`;
-    return this.#send(`POST ${path} HTTP/1.1\r\nHost: ${this.target.host}\r\n${length}\r\n\r\n${body}`);
+    return this.#send(`${method} ${path} HTTP/1.1\r\nHost: ${this.target.host}\r\n${length}\r\n\r\n${body}`);
   }
 
   #send(text: string): Promise<{ status: number; bytes: number }> {

@@ -27,7 +27,7 @@ export interface ScriptedStatus {
 /** What an ingress, a firewall or a login page says in the API server's place; without Audit-ID, which that one always sends. */
 export interface ForeignAnswer {
   readonly status: number;
-  readonly body?: string;
+  readonly body?: string | Uint8Array;
   /** Header names in lower case; content-type is text/html by default. */
   readonly headers?: Readonly<Record<string, string>>;
 }
