@@ -1,18 +1,26 @@
 #!/bin/sh
-# Installs the holdfast executable: picks the architecture, verifies the checksum, moves it into place.
+# Installs Holdfast on a node: the executable, verified and moved into place, its units and scripts.
 #
 #   HOLDFAST_ARTIFACT_DIR=/media/usb sh install.sh         from a folder with holdfast-linux-ARCH and its .sha256
 #   HOLDFAST_BASE_URL=https://HOST/PATH sh install.sh      from a server with the same two files
-#   sh install.sh --uninstall                              removes the executable; what it kept stays
+#   sh install.sh --dry-run                                says what would be done
+#   sh install.sh --uninstall [--purge]                    removes what it created; --purge also what Holdfast kept
+#   sh install.sh --help
 #
 # A second run with the same file changes nothing. A file that does not verify, or does not call itself
-# holdfast (a stripped one would not), never replaces what is there.
+# holdfast (a stripped one would not), never replaces what is there. A unit of the same name that was not
+# brought from here is left alone. Nothing is enabled: that does "holdfast adopt". A running daemon is
+# restarted when its executable or its unit has changed; kubelet and its pods are not.
 set -eu
 
 HOLDFAST_BASE_URL=${HOLDFAST_BASE_URL:-}                # folder of a server; there is no public release yet, so no default
 HOLDFAST_ARTIFACT_DIR=${HOLDFAST_ARTIFACT_DIR:-}        # local folder, for machines without a network; wins over the URL
 HOLDFAST_VERSION=${HOLDFAST_VERSION:-}                  # the only version to accept, such as 0.1.0; empty accepts any
 HOLDFAST_BIN_DIR=${HOLDFAST_BIN_DIR:-/usr/local/bin}    # where the executable goes
+HOLDFAST_ROOT=${HOLDFAST_ROOT:-}                        # another root folder, for images: nothing is started there
+HOLDFAST_SKIP_UNITS=${HOLDFAST_SKIP_UNITS:-}            # not empty: the executable alone
+HOLDFAST_SKIP_RESTART=${HOLDFAST_SKIP_RESTART:-}        # not empty: a running daemon goes on as it is
+SYSTEMCTL=${SYSTEMCTL:-systemctl}
 DRY_RUN=${DRY_RUN:-}                                    # not empty: say what would be done
 
 say() { printf '%s\n' "$*"; }
@@ -47,41 +55,159 @@ get() {
 }
 
 check_version() {
-  [ -n "$HOLDFAST_VERSION" ] || return 0
-  case $1 in "holdfast $HOLDFAST_VERSION "*) ;; *) fail "offered is $1, wanted is $HOLDFAST_VERSION: nothing was changed" ;; esac
+  wanted_version=${HOLDFAST_VERSION#v}
+  [ -n "$wanted_version" ] || return 0
+  case $1 in "holdfast $wanted_version "*) ;; *) fail "offered is $1, wanted is $wanted_version: nothing was changed" ;; esac
+}
+
+# Only a loopback server may go without TLS: it is this machine.
+check_url() {
+  case $HOLDFAST_BASE_URL in
+    '' | https://* | http://localhost[:/]* | http://127.0.0.1[:/]*) ;;
+    *) fail "HOLDFAST_BASE_URL must begin with https://" ;;
+  esac
 }
 
 digest() { sha256sum "$1" | cut -d ' ' -f 1; }
 
+# Every file that came from here, a line each.
+list_file() { printf '%s\n' "$HOLDFAST_ROOT/usr/local/lib/holdfast/installed"; }
+
+is_ours() { [ -e "$(list_file)" ] && while read -r line; do [ "$line" != "$1" ] || return 0; done < "$(list_file)" && return 1; }
+
+remember() {
+  is_ours "$1" && return
+  mkdir -p "$HOLDFAST_ROOT/usr/local/lib/holdfast"
+  printf '%s\n' "$1" >> "$(list_file)"
+}
+
+# On this machine, with systemd at work; never for an image.
+systemd() {
+  if [ -n "$HOLDFAST_ROOT" ] && [ "$SYSTEMCTL" = systemctl ]; then return 0; fi
+  command -v "$SYSTEMCTL" > /dev/null 2>&1 || return 0
+  "$SYSTEMCTL" "$@" || say "systemctl $* failed: see systemctl status holdfast"
+}
+
+# place FILE PATH: puts a file in its place, old or new and never half. Sets changed=yes where it differed.
+place() {
+  to=$HOLDFAST_ROOT$2
+  if [ -e "$to" ]; then
+    if [ "$(digest "$1")" = "$(digest "$to")" ]; then remember "$to"; return; fi
+    if ! is_ours "$to"; then say "left alone: $to is not from here; to have ours, move it away and run this again"; return; fi
+  fi
+  mkdir -p "${to%/*}"
+  case $2 in *.sh) chmod 755 "$1" ;; *) chmod 644 "$1" ;; esac
+  # Written down first: what a killed run has brought is then known.
+  remember "$to"
+  cat "$1" > "$to.holdfast-new"
+  chmod "$(case $2 in *.sh) echo 755 ;; *) echo 644 ;; esac)" "$to.holdfast-new"
+  mv -f "$to.holdfast-new" "$to"
+  say "brought $to"
+  changed=yes
+}
+
+# units TARGET WORK: the executable itself knows its units.
+units() {
+  "$1" units --binary "$HOLDFAST_BIN_DIR/holdfast" --output-dir "$2/units" > "$2/list" || fail "$1 cannot write its units"
+  while read -r line; do
+    case $line in "$2/units"/*) place "$line" "${line#"$2/units"}" ;; esac
+  done < "$2/list"
+}
+
+# Whether kubelet's way leads through us: adopted, or led here by hand.
+check_kubelet() {
+  again="; then run this again"
+  if [ -e "$HOLDFAST_ROOT/etc/systemd/system/kubelet.service.d/zz-holdfast.conf" ]; then
+    fail "kubelet goes through Holdfast, and would stand before a closed port: holdfast revert (or: sh /usr/local/lib/holdfast/bypass.sh --revert)$again"
+  fi
+  conf=$HOLDFAST_ROOT/etc/kubernetes/kubelet.conf
+  [ -r "$conf" ] || return 0
+  case $(cat "$conf") in
+    *127.0.0.1:10268*) fail "$conf leads kubelet to Holdfast: put the API server's address and CA back, restart kubelet$again" ;;
+  esac
+}
+
 uninstall() {
-  target=$HOLDFAST_BIN_DIR/holdfast
-  if [ ! -e "$target" ]; then say "nothing to remove: $target is not there"; return; fi
-  [ -n "$DRY_RUN" ] && { say "would remove $target"; return; }
-  rm -f "$target"
-  say "removed $target; what it kept is still in /var/lib/holdfast"
+  target=$HOLDFAST_ROOT$HOLDFAST_BIN_DIR/holdfast
+  check_kubelet
+  if [ ! -e "$target" ] && [ ! -e "$(list_file)" ] && [ -z "$PURGE" ]; then say "nothing to remove: $target is not there"; return; fi
+  would=${DRY_RUN:+would }
+  if [ -z "$DRY_RUN" ] && [ -e "$(list_file)" ]; then
+    systemd disable --now holdfast-bypass.timer holdfast.service holdfast-seal-key.service
+  fi
+  if [ -e "$(list_file)" ]; then
+    while read -r line; do
+      [ "$line" != "$target" ] || continue
+      [ -n "$DRY_RUN" ] || rm -f "$line"
+      say "${would}remove $line"
+    done < "$(list_file)"
+    if [ -z "$DRY_RUN" ]; then
+      rm -f "$(list_file)"
+      rmdir "$HOLDFAST_ROOT/usr/local/lib/holdfast" 2> /dev/null || true
+      systemd daemon-reload
+    fi
+  fi
+  if [ -n "$DRY_RUN" ]; then say "would remove $target"; else rm -f "$target"; say "removed $target"; fi
+  for kept in "$HOLDFAST_ROOT/var/lib/holdfast" "$HOLDFAST_ROOT/etc/holdfast"; do
+    if [ -z "$PURGE" ]; then say "what it kept is still in $kept"; continue; fi
+    [ -n "$DRY_RUN" ] || rm -rf "$kept"
+    say "${would}remove $kept"
+  done
+}
+
+# finish WORK: units and list; a daemon that runs is restarted where something changed.
+finish() {
+  [ -z "$HOLDFAST_SKIP_UNITS" ] || return 0
+  remember "$target"
+  units "$target" "$1"
+  [ -n "$changed" ] || return 0
+  systemd daemon-reload
+  [ -n "$HOLDFAST_SKIP_RESTART" ] || systemd try-restart holdfast.service
+}
+
+usage() {
+  say "Installs Holdfast: the executable, its units and scripts."
+  say ""
+  say "  HOLDFAST_ARTIFACT_DIR=DIR sh install.sh       from a folder with holdfast-linux-ARCH and its .sha256"
+  say "  HOLDFAST_BASE_URL=https://... sh install.sh   from a server with the same two files"
+  say "  sh install.sh --dry-run                       says what would be done"
+  say "  sh install.sh --uninstall [--purge]           removes what it created; --purge also what Holdfast kept"
+  say ""
+  say "Also: HOLDFAST_VERSION, HOLDFAST_BIN_DIR, HOLDFAST_ROOT, HOLDFAST_SKIP_UNITS, HOLDFAST_SKIP_RESTART."
 }
 
 main() {
-  case ${1:-} in
-    --uninstall) uninstall; return ;;
-    '') ;;
-    *) fail "unknown argument \"$1\"; there is --uninstall" ;;
-  esac
+  action=install PURGE='' changed=''
+  for word; do
+    case $word in
+      --uninstall) action=uninstall ;;
+      --purge) PURGE=yes ;;
+      --dry-run) DRY_RUN=yes ;;
+      --help | -h) usage; return ;;
+      *) fail "unknown argument \"$word\"; there are --dry-run, --uninstall, --purge and --help" ;;
+    esac
+  done
+  if [ $action = uninstall ]; then uninstall; return; fi
+  [ -z "$PURGE" ] || fail "--purge goes with --uninstall"
+  check_url
   arch=$(architecture)
   check_loader "$arch"
   name=holdfast-linux-$arch
-  target=$HOLDFAST_BIN_DIR/holdfast
+  bin=$HOLDFAST_ROOT$HOLDFAST_BIN_DIR
+  target=$bin/holdfast
   if [ -z "$HOLDFAST_ARTIFACT_DIR$HOLDFAST_BASE_URL" ]; then
     fail "say where the files are: HOLDFAST_ARTIFACT_DIR=DIR (as made by 'bun run build' in dist) or HOLDFAST_BASE_URL=URL"
   fi
   if [ -n "$DRY_RUN" ]; then
     say "would install $name from ${HOLDFAST_ARTIFACT_DIR:-$HOLDFAST_BASE_URL} as $target"
+    [ -n "$HOLDFAST_SKIP_UNITS" ] || say "would bring its units into $HOLDFAST_ROOT/etc/systemd/system and bypass.sh into $HOLDFAST_ROOT/usr/local/lib/holdfast"
     return
   fi
   [ ! -d "$target" ] || fail "$target is a folder"
-  mkdir -p "$HOLDFAST_BIN_DIR" || fail "cannot make $HOLDFAST_BIN_DIR; run as root or set HOLDFAST_BIN_DIR"
+  mkdir -p "$bin" || fail "cannot make $bin; run as root or set HOLDFAST_BIN_DIR"
   # In the target's own folder: the last step must be a rename within one file system.
-  work=$(mktemp -d "$HOLDFAST_BIN_DIR/.holdfast.XXXXXX") || fail "cannot write into $HOLDFAST_BIN_DIR; run as root or set HOLDFAST_BIN_DIR"
+  rm -rf "$bin"/.holdfast.??????
+  work=$(mktemp -d "$bin/.holdfast.XXXXXX") || fail "cannot write into $bin; run as root or set HOLDFAST_BIN_DIR"
   trap 'rm -rf "$work"' EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
@@ -93,6 +219,7 @@ main() {
     said=$("$target" version)
     check_version "$said"
     say "$target is up to date: $said"
+    finish "$work"
     return
   fi
   get "$name" "$work/holdfast"
@@ -107,7 +234,9 @@ main() {
   sync "$work/holdfast" 2> /dev/null || sync 2> /dev/null || true
   mv -f "$work/holdfast" "$target"
   say "installed $said as $target"
-  say "next: $target run --kubeconfig FILE    (see: $target help run)"
+  changed=yes
+  finish "$work"
+  say "next: $target adopt on a node that kubeadm joined; else $target run --kubeconfig FILE"
 }
 
 main "$@"

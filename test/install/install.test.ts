@@ -32,7 +32,8 @@ function publish(content: Uint8Array | string): void {
 
 async function install(env: Record<string, string>, args: string[] = [], shell = "sh") {
   const process_ = Bun.spawn([Bun.which(shell) ?? shell, join(root, "install.sh"), ...args], {
-    env: { PATH: process.env["PATH"]!, ...env },
+    // The executable alone, where a test does not ask for more: nothing lands in this machine's /etc.
+    env: { PATH: process.env["PATH"]!, HOLDFAST_SKIP_UNITS: "1", ...env },
     stdout: "pipe",
     stderr: "pipe",
   });
@@ -156,7 +157,10 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
     });
     const before = statSync(target).ino;
     const installing = Bun.spawn(["sh", join(root, "install.sh")], {
-      env: { PATH: process.env["PATH"]!, HOLDFAST_BASE_URL: server.url.origin, HOLDFAST_BIN_DIR: bin },
+      env: {
+        ...{ PATH: process.env["PATH"]!, HOLDFAST_SKIP_UNITS: "1" },
+        ...{ HOLDFAST_BASE_URL: server.url.origin, HOLDFAST_BIN_DIR: bin },
+      },
       stdio: ["ignore", "ignore", "ignore"],
     });
     await started.promise;
@@ -185,7 +189,7 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
       expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining("wanted is 9.9.9: nothing was changed") });
     }
     expect(readdirSync(empty)).toEqual([]);
-    expect((await install({ ...fromFolder, HOLDFAST_VERSION: version })).out).toContain("up to date");
+    expect((await install({ ...fromFolder, HOLDFAST_VERSION: `v${version}` })).out).toContain("up to date");
   });
 
   test.each([
@@ -198,6 +202,129 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
     writeFileSync(join(path, "uname"), `#!/bin/sh\necho ${machine}\n`, { mode: 0o755 });
     const { code, err } = await install({ ...fromFolder, PATH: path });
     expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(message) });
+  });
+
+  describe("with units, into another root", () => {
+    const place = join(folder, "root");
+    const asked = join(folder, "asked");
+    const systemctl = join(folder, "systemctl");
+    const unit = join(place, "etc/systemd/system/holdfast.service");
+    const dropIn = join(place, "etc/systemd/system/kubelet.service.d/zz-holdfast.conf");
+    const into = {
+      ...{ HOLDFAST_ARTIFACT_DIR: release, HOLDFAST_ROOT: place, HOLDFAST_SKIP_UNITS: "" },
+      SYSTEMCTL: systemctl,
+    };
+    const files = () =>
+      (readdirSync(place, { recursive: true }) as string[]).filter((at) => statSync(join(place, at)).isFile());
+    const heard = () => (existsSync(asked) ? readFileSync(asked, "utf8").trim().split("\n") : []);
+    const shell = Bun.which("dash") ?? "sh";
+
+    beforeAll(() => writeFileSync(systemctl, `#!/bin/sh\necho "$*" >> ${asked}\n`, { mode: 0o755 }));
+
+    test("--dry-run says so and brings nothing", async () => {
+      const { out, code } = await install(into, ["--dry-run"], shell);
+      expect({ code, out }).toEqual({ code: 0, out: expect.stringContaining("would bring its units") });
+      expect(existsSync(place)).toBe(false);
+    });
+
+    test("brings what holdfast units prints, says what it created, and the daemon is restarted if it runs", async () => {
+      const { err, code } = await install(into, [], shell);
+      expect({ err, code }).toEqual({ err: "", code: 0 });
+      const list = readFileSync(join(place, "usr/local/lib/holdfast/installed"), "utf8").trim().split("\n");
+      expect(list.map((at) => at.slice(place.length + 1)).sort()).toEqual([
+        "etc/systemd/system/holdfast-bypass.service",
+        "etc/systemd/system/holdfast-bypass.timer",
+        "etc/systemd/system/holdfast-seal-key.service",
+        "etc/systemd/system/holdfast.service",
+        "usr/local/bin/holdfast",
+        "usr/local/lib/holdfast/bypass.sh",
+      ]);
+      expect(files().sort()).toEqual(
+        [...list.map((at) => at.slice(place.length + 1)), "usr/local/lib/holdfast/installed"].sort(),
+      );
+      expect(readFileSync(unit, "utf8")).toContain("ExecStart=/usr/local/bin/holdfast run");
+      expect(statSync(join(place, "usr/local/lib/holdfast/bypass.sh")).mode & 0o777).toBe(0o755);
+      expect(statSync(unit).mode & 0o777).toBe(0o644);
+      expect(heard()).toEqual(["daemon-reload", "try-restart holdfast.service"]);
+    });
+
+    test("a second run restarts nothing and changes nothing, a changed unit of ours is put right", async () => {
+      rmSync(asked);
+      const { ino } = statSync(unit);
+      expect((await install(into, [], shell)).out).toContain("up to date");
+      expect({ ino: statSync(unit).ino, heard: heard() }).toEqual({ ino, heard: [] });
+      writeFileSync(unit, "[Unit]\n");
+      expect((await install(into, [], shell)).out).toContain(`brought ${unit}`);
+      expect(heard()).toEqual(["daemon-reload", "try-restart holdfast.service"]);
+    });
+
+    test("a unit that is not from here is left alone", async () => {
+      const other = join(folder, "other-root");
+      mkdirSync(join(other, "etc/systemd/system"), { recursive: true });
+      writeFileSync(join(other, "etc/systemd/system/holdfast.service"), "[Service]\nExecStart=/mine\n");
+      const { out, code } = await install({ ...into, HOLDFAST_ROOT: other }, [], shell);
+      expect({ code, out }).toEqual({ code: 0, out: expect.stringContaining("left alone") });
+      await install({ ...into, HOLDFAST_ROOT: other }, ["--uninstall", "--purge"], shell);
+      expect(readdirSync(join(other, "etc/systemd/system"))).toEqual(["holdfast.service"]);
+    });
+
+    test("what a killed run left is cleaned", async () => {
+      mkdirSync(join(place, "usr/local/bin/.holdfast.abc123"));
+      await install(into, [], shell);
+      expect(readdirSync(join(place, "usr/local/bin"))).toEqual(["holdfast"]);
+    });
+
+    test.each([
+      ["adopted", dropIn, "[Service]\n", "holdfast revert"],
+      [
+        "led here by hand",
+        join(place, "etc/kubernetes/kubelet.conf"),
+        "    server: https://127.0.0.1:10268\n",
+        "put the API server's address and CA back",
+      ],
+    ])("--uninstall under a kubelet that was %s is refused", async (_, path, text, words) => {
+      mkdirSync(join(path, ".."), { recursive: true });
+      writeFileSync(path, text);
+      const before = files();
+      rmSync(asked, { force: true });
+      const { err, code } = await install(into, ["--uninstall"], shell);
+      expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining(words) });
+      expect({ files: files(), heard: heard() }).toEqual({ files: before, heard: [] });
+      rmSync(path);
+    });
+
+    test("--uninstall removes what is on the list, --purge what was kept, and nothing else", async () => {
+      for (const at of [
+        "var/lib/holdfast/holdfast.db",
+        "etc/holdfast/config.yaml",
+        "etc/systemd/system/mine.service",
+      ]) {
+        mkdirSync(join(place, at, ".."), { recursive: true });
+        writeFileSync(join(place, at), "");
+      }
+      const all = files().length;
+      expect((await install(into, ["--uninstall", "--dry-run"], shell)).out).toContain(`would remove ${unit}`);
+      expect(files()).toHaveLength(all);
+      expect((await install(into, ["--uninstall"], shell)).out).toContain("what it kept is still in");
+      expect(files().sort()).toEqual([
+        "etc/holdfast/config.yaml",
+        "etc/systemd/system/mine.service",
+        "var/lib/holdfast/holdfast.db",
+      ]);
+      expect(heard()[0]).toStartWith("disable --now");
+      await install(into, ["--uninstall", "--purge"], shell);
+      expect(files()).toEqual(["etc/systemd/system/mine.service"]);
+    });
+  });
+
+  test("--help says how, and what is not known is refused", async () => {
+    expect((await install({}, ["--help"])).out).toContain("--uninstall [--purge]");
+    expect((await install({}, ["--remove"])).err).toContain('unknown argument "--remove"');
+  });
+
+  test("a server without TLS is refused, unless it is this machine", async () => {
+    const { code, err } = await install({ HOLDFAST_BASE_URL: "http://198.51.100.7/x", HOLDFAST_BIN_DIR: bin });
+    expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining("must begin with https://") });
   });
 
   test("a wrong checksum leaves the old file and nothing else", async () => {
