@@ -78,7 +78,9 @@ export class Renewals {
     const { fingerprint256 } = new X509Certificate(certPem);
     const known = this.#moments.get(fingerprint256);
     if (known !== undefined) return known;
-    const drawn = Math.round(renewalTimeMs(validity, this.random()));
+    // Somebody else's certificate may have no life at all: due since its end, and no reason to say nothing.
+    const isAlive = validity.notAfterMs > validity.notBeforeMs;
+    const drawn = isAlive ? Math.round(renewalTimeMs(validity, this.random())) : validity.notAfterMs;
     for (const oldest of [...this.#moments.keys()].slice(0, -MAX_MOMENTS + 1)) this.#moments.delete(oldest);
     this.#moments.set(fingerprint256, drawn);
     this.#write();

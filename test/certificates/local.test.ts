@@ -6,7 +6,7 @@ import { join } from "node:path";
 import * as tls from "node:tls";
 import { systemClock, type Clock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
-import type { KeyPair } from "../../src/certificates/authority.ts";
+import { createAuthority, type KeyPair } from "../../src/certificates/authority.ts";
 import { LocalCertificates } from "../../src/certificates/local.ts";
 import { certificateBlocks } from "../../src/certificates/pem.ts";
 import { Renewals, validityOf } from "../../src/certificates/renewals.ts";
@@ -138,6 +138,13 @@ describe("the moment of a renewal", () => {
     const { notAfterMs } = validityOf(serving.certPem);
     expect(later.momentOf(serving.certPem, { notBeforeMs: 0, notAfterMs })).toBe(dueMs);
     expect((notAfterMs - dueMs) / (3_650 * DAY_MS)).toBeCloseTo(1 - 0.75, 6);
+  });
+
+  test("of a certificate that ends as it begins is its end", () => {
+    const { clock, stateDir } = bench();
+    const renewals = new Renewals(stateDir, clock, () => 0.5);
+    const other = createAuthority({ commonName: "other", nowMs: START_MS });
+    expect(renewals.momentOf(other.certPem, { notBeforeMs: 5, notAfterMs: 5 })).toBe(5);
   });
 
   test("is judged by the last trusted time when the clock falls back to 1970, also after a restart", () => {
