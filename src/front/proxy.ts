@@ -3,6 +3,7 @@
  *
  *   gate.enter      callers/gate.ts     a caller, or 401
  *   requestInfo     request-info.ts     what the target means
+ *   seats           seats.ts            at work now, or in its turn
  *   route           route.ts            one table: which way it goes
  *   gets, lists     gets.ts, lists.ts   reads: the API server, or what is kept
  *   forwarder       forward.ts          anything else, unchanged
@@ -28,6 +29,7 @@ import type { Lists } from "./lists.ts";
 import type { NodeWrite, NodeWriter } from "./node-write.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { route } from "./route.ts";
+import { Seats } from "./seats.ts";
 import { refuseSecrets } from "./secrets.ts";
 import { refuseUpgrade, tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
 import { wordsFor } from "./words.ts";
@@ -57,9 +59,12 @@ export interface ProxyParts {
 
 /** Serves exchanges. */
 export class Proxy {
+  readonly #seats: Seats;
   #isStopping = false;
 
-  constructor(private readonly parts: ProxyParts) {}
+  constructor(private readonly parts: ProxyParts) {
+    this.#seats = new Seats(parts.clock);
+  }
 
   /**
    * From now on every request is told to come back in a second. A client whose
@@ -75,6 +80,7 @@ export class Proxy {
   async handle(exchange: Exchange): Promise<void> {
     const startedMs = this.parts.clock.monotonicMs();
     let verb = "unknown";
+    let leave: (() => void) | undefined;
     let asked: { readonly principal: string; readonly info: RequestInfo } | undefined;
     try {
       if (this.#isStopping)
@@ -88,6 +94,8 @@ export class Proxy {
       const info = requestInfo(exchange.method, exchange.target);
       verb = info.verb;
       if (!caller.isImpersonating && !caller.isStranger) asked = { principal: caller.principal, info };
+      const seat = this.#seats.take(caller, info, exchange);
+      leave = seat instanceof Promise ? await seat : seat;
       await this.#serve(exchange, info, caller);
     } catch (error) {
       const isSaid = error instanceof UpstreamRefusedError || error instanceof UnsaidError;
@@ -95,6 +103,7 @@ export class Proxy {
         this.parts.log.error("request failed", { verb, error: String(error) });
       answerError(exchange, error);
     } finally {
+      leave?.();
       const { statusCode } = exchange.response;
       if (asked !== undefined && (statusCode === 401 || statusCode === 403))
         this.parts.onRefused(asked.principal, statusCode, asked.info);
