@@ -12,6 +12,9 @@ import * as v from "valibot";
 import { writeFileAtomically } from "../base/atomic-file.ts";
 import { EdgeError } from "../base/errors.ts";
 import { placeOf, type Machine } from "./machine.ts";
+import { CONFIG_FILE } from "./places.ts";
+
+const CONFIG_DIR = dirname(CONFIG_FILE);
 
 /** The journal is there and cannot be read: nobody knows what stood before. */
 export class JournalError extends EdgeError {
@@ -74,10 +77,10 @@ export function captured(machine: Machine, paths: readonly string[]): Pick<Journ
   };
 }
 
-/** Writes a file of the system; folders that are missing are made for everybody to read. */
+/** Writes a file of the system; folders that are missing are made for everybody to read, our own for root, as the unit has it. */
 export function put(machine: Machine, path: string, text: string | Uint8Array, mode: number): void {
   const place = placeOf(machine, path);
-  mkdirSync(dirname(place), { recursive: true, mode: 0o755 });
+  mkdirSync(dirname(place), { recursive: true, mode: dirname(path) === CONFIG_DIR ? 0o700 : 0o755 });
   writeFileAtomically(place, text, mode);
 }
 

@@ -120,7 +120,7 @@ StartLimitIntervalSec=0
 Type=exec
 ExecStart=${binary} run
 # Started means: the admin socket answers. Kubelet waits for that, ten seconds at most.
-ExecStartPost=-/bin/sh -c 'n=0; while [ $$n -lt 20 ]; do ${binary} status >/dev/null 2>&1; [ $$? -eq 1 ] || exit 0; sleep 0.5; n=$$((n+1)); done'
+ExecStartPost=-/bin/sh -c 'n=0; while [ $$n -lt 40 ]; do ${binary} status >/dev/null 2>&1; [ $$? -eq 1 ] || exit 0; sleep 0.2; n=$$((n+1)); done'
 TimeoutStartSec=30
 Restart=always
 RestartSec=1
