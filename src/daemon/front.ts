@@ -150,7 +150,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
   const copies = new CopyServer(scopes, recordings, writes, clock, random, count);
   const { gate } = over.callers;
   const lessons = new Lessons({ gate, scopes, copies, recordings, writes, refusals, rights, clock, log });
-  const fresh = new FreshAnswers({ rights, scopes, copies, source: sources, link, clock });
+  const fresh = new FreshAnswers({ rights, scopes, copies, source: sources, lessons, link, clock });
   const proxy = new Proxy({
     gate,
     link,

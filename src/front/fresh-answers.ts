@@ -15,6 +15,7 @@ import type { Entered } from "../callers/gate.ts";
 import { statusOfList } from "../callers/taken-back.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
+import type { Lessons } from "./lessons.ts";
 import type { CopyServer } from "./serve.ts";
 
 /** What is looked at. */
@@ -23,6 +24,7 @@ export interface FreshAnswerParts {
   readonly scopes: Scopes;
   readonly copies: Pick<CopyServer, "within">;
   readonly source: Pick<ScopeUpstream, "list">;
+  readonly lessons: Pick<Lessons, "refused">;
   readonly link: { isOnline(): boolean; readonly patienceMs: number };
   readonly clock: Clock;
 }
@@ -44,6 +46,8 @@ export class FreshAnswers {
     // A watch of its own would end at the next cut: one item of the list tells as much.
     const status = await statusOfList(source, identity, abortsAfter(clock, link.patienceMs));
     if (status === 200) rights.heard(caller, "watch", identity);
+    // Heard is heard: when the link is lost before the watch itself is refused, the copy must not answer in its place.
+    if (status === 401 || status === 403 || status === 404) await this.parts.lessons.refused(status, caller, identity);
     // Without an answer it is the link's matter, and the copy is what there is.
     return status === 200 || status === undefined;
   }

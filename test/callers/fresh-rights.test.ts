@@ -3,7 +3,10 @@
  * there; and what that costs.
  */
 import { describe, expect, test } from "bun:test";
+import { FreshRights } from "../../src/callers/fresh-rights.ts";
 import { startApiServer } from "../../src/demo/api-server/api-server.ts";
+import { FreshAnswers } from "../../src/front/fresh-answers.ts";
+import { UpstreamRefusedError } from "../../src/uplink/scope-source.ts";
 import type { Client } from "../support/client.ts";
 import { eventually } from "../support/client.ts";
 import { configMap, startEdge } from "../support/edge.ts";
@@ -113,4 +116,23 @@ test("Secrets are answered by the API server to everybody but the node, each tim
   expect(world.apiServer.count(({ resource }) => resource === "secrets", since)).toBe(6);
   world.revoke();
   for (const path of asked) expect((await world.pod.get(path)).status).toBe(403);
+});
+
+test("a look that is refused is learned from before anything else answers: the link may be lost next", async () => {
+  const principal = "token:pod";
+  const caller = { principal, isOwn: false, isStranger: false, credential: { id: "pod", authorization: "Bearer pod" } };
+  const learned: unknown[] = [];
+  const clock = new ShiftedClock();
+  const fresh = new FreshAnswers({
+    rights: new FreshRights({ clock, review: async () => undefined }),
+    scopes: { find: () => ({ state: "live" }) } as never,
+    copies: { within: () => undefined },
+    source: { list: () => Promise.reject(new UpstreamRefusedError(403, "application/json", "{}", undefined)) },
+    lessons: { refused: async (status, { principal: whose }) => void learned.push([status, whose]) },
+    link: { isOnline: () => true, patienceMs: 1_000 },
+    clock,
+  });
+  const whole = { group: "", version: "v1", resource: "nodes", namespace: "", fieldSelector: "", labelSelector: "" };
+  expect(await fresh.mayWatch(caller as never, { ...whole, principal, representation: "json" })).toBe(false);
+  expect(learned).toEqual([[403, principal]]);
 });
