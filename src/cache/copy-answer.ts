@@ -25,6 +25,7 @@ import { withNewer } from "./known-newer.ts";
 import { Encoder, type Frame, type FrameSink, type ObjectFrame, type WatchSink } from "./frames.ts";
 import type { WatchRequest } from "./local-watches.ts";
 import type { Scope } from "./scope.ts";
+import { AheadSink, type OnShown, type Shown } from "./shown-ahead.ts";
 
 /** An answer from a copy. */
 export class CopyAnswer {
@@ -37,8 +38,8 @@ export class CopyAnswer {
     /** What is asked for. */
     readonly identity: ScopeIdentity = scope.identity,
     part?: Part,
-    /** The caller's copies of that resource. */
-    private readonly siblings: () => Iterable<Scope> = () => [],
+    /** The caller's copies of that resource; none where it is not a client that asks. */
+    private readonly siblings?: () => Iterable<Scope>,
   ) {
     this.#part = part?.selects === undefined && part?.form === undefined ? undefined : part;
   }
@@ -68,9 +69,22 @@ export class CopyAnswer {
     return this.#part === undefined ? newest : new PartSnapshot(newest, this.#part);
   }
 
-  /** A live copy knows everything itself. */
-  #newest(view: ScopeSnapshot): ScopeSnapshot {
-    return this.scope.state === "live" ? view : withNewer(view, this.scope, this.siblings());
+  /** A live copy knows everything itself. @param onShown told of what is shown ahead of it. */
+  #newest(view: ScopeSnapshot, onShown: OnShown = () => {}): ScopeSnapshot {
+    const { scope, siblings } = this;
+    if (siblings === undefined || scope.state === "live") return view;
+    return withNewer(view, scope, siblings(), (key, shown) => {
+      scope.watches.showedAhead(key, shown);
+      onShown(key, shown);
+    });
+  }
+
+  /** What a client was shown before a restart nobody remembers: it counts as shown what it would be shown now. */
+  #noteAhead(at: string): void {
+    const { scope, siblings } = this;
+    const isUnknown = siblings !== undefined && scope.state !== "live" && scope.watches.isFromBefore(at);
+    using rows = isUnknown ? scope.rows() : undefined;
+    if (rows !== undefined) for (const _ of this.#newest(rows).items());
   }
 
   /** A list of it was just answered: what is needed to tell a watch from there is kept from now on. */
@@ -100,16 +114,25 @@ export class CopyAnswer {
   ): Promise<() => void> {
     const { scope } = this;
     const part = this.#part;
-    const over = (view: ScopeSnapshot) => this.#newest(view);
+    const { resourceVersion: at } = request;
+    const isResume = !request.sendInitialEvents && at !== "" && at !== "0";
+    if (isResume) this.#noteAhead(at);
+    const shown = new Map<string, Shown>();
+    const over = (view: ScopeSnapshot) => this.#newest(view, (key, one) => shown.set(key, one));
+    const opened = (form: { readonly codec: Codec; readonly shape: Shape }) => {
+      if (this.siblings === undefined) return open(form);
+      if (isResume) for (const [key, one] of scope.watches.shownAfter(at)) shown.set(key, one);
+      return new AheadSink(open(form), shown);
+    };
     if (part === undefined)
-      return scope.tap(request, ({ codec, listed }) => open({ codec, shape: listed.shape }), over);
+      return scope.tap(request, ({ codec, listed }) => opened({ codec, shape: listed.shape }), over);
     this.expectWatch();
     const attached = Promise.withResolvers<() => void>();
     const detach = await scope.tap(
       request,
       ({ codec }) => {
         const leave = () => void attached.promise.then((detachNow) => detachNow());
-        return new PartSink(part, codec, open({ codec, shape: part.shape }), leave);
+        return new PartSink(part, codec, opened({ codec, shape: part.shape }), leave);
       },
       over,
     );

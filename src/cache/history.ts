@@ -24,12 +24,11 @@
  * Nobody has to be remembered who heard only half: see `difference.ts`.
  */
 
-import { objectKey } from "../kube/resource-path.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { ListedState } from "../store/contract.ts";
 import { isLocalVersion } from "./edits.ts";
-import type { ObjectFrame } from "./frames.ts";
 import { Ring } from "./ring.ts";
+import type { Shown } from "./shown-ahead.ts";
 
 /** What a history says to a moment: all that is newer is known here, list again, or only the API server may know. */
 export type Vouch = "yes" | "relist" | "ask upstream";
@@ -49,15 +48,18 @@ const MAX_SHOWN_AHEAD = 10_000;
 /** The recent past of one scope's rows. */
 export class History {
   readonly ring: Ring;
+  /** Where the rows stood when this process took them over; "" for rows of its own. */
+  readonly keptAt: string;
   #toldBelow: string;
-  /** By key: the moments at which objects were shown that are ahead of the rows. */
-  readonly #shownAhead = new Map<string, string>();
+  /** By key: objects that were shown ahead of the rows. */
+  readonly #shownAhead = new Map<string, Shown>();
   /** While an older moment is replayed for a client that resumes: how far it has come, and where the rows stood. */
   #replay: { at: string; readonly until: string } | undefined;
 
   /** @param listed as the store has it; what was told before the last restart is known by its epoch. */
   constructor(bounds: { readonly ringMaxEvents: number; readonly ringMaxBytes: number }, listed?: ListedState) {
     this.ring = new Ring(bounds.ringMaxEvents, bounds.ringMaxBytes, listed?.changedAt ?? "");
+    this.keptAt = listed?.resourceVersion ?? "";
     this.#toldBelow = listed?.isPartlyTold === true ? listed.epoch : "";
   }
 
@@ -77,19 +79,22 @@ export class History {
 
   // ---- what was shown ahead of the rows ----
 
-  /** An object was shown as it is, or as gone, at a later moment than the rows': see `known-newer.ts`. */
-  showedAhead(key: string, at: string): void {
-    if (this.#shownAhead.size < MAX_SHOWN_AHEAD) this.#shownAhead.set(key, at);
+  /** An object was shown as it is, or as gone, at a later moment than the rows': see `shown-ahead.ts`. */
+  showedAhead(key: string, shown: Shown): void {
+    if (this.#shownAhead.size >= MAX_SHOWN_AHEAD) this.#forgetPassed();
+    if (this.#shownAhead.size >= MAX_SHOWN_AHEAD) return;
+    if (compareResourceVersions(shown.at, this.#shownAhead.get(key)?.at ?? "") >= 0) this.#shownAhead.set(key, shown);
   }
 
-  /** Whether an event is to be told: nothing older than what was shown of its object; but its end, to whoever was not shown it. */
-  isToTell({ type, item }: ObjectFrame): boolean {
-    if (this.#shownAhead.size === 0) return true;
-    const key = objectKey(item.meta.namespace, item.meta.name);
-    const shownAt = this.#shownAhead.get(key) ?? "";
-    if (compareResourceVersions(item.meta.resourceVersion, shownAt) < 0) return type === "DELETED";
-    this.#shownAhead.delete(key);
-    return true;
+  /** What whoever stands at this moment may have been shown that is newer. */
+  *shownAfter(at: string): Iterable<[string, Shown]> {
+    for (const [key, shown] of this.#shownAhead) if (compareResourceVersions(shown.at, at) > 0) yield [key, shown];
+  }
+
+  /** Nobody goes on from before the floor. */
+  #forgetPassed(): void {
+    for (const [key, { at }] of this.#shownAhead)
+      if (compareResourceVersions(at, this.ring.floor) <= 0) this.#shownAhead.delete(key);
   }
 
   /** The rows were replaced and nobody heard how: from now on only this moment and newer ones are known. */

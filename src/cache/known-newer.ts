@@ -10,7 +10,7 @@
  *   would hold it, is newer than it, and does not nothing
  *
  * Whoever was shown more than this copy knows must not be told less at the
- * return: the copy is told what was shown (`showedAhead`).
+ * return: see shown-ahead.ts.
  */
 
 import type { Item } from "../kube/codec.ts";
@@ -21,6 +21,7 @@ import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contrac
 import { decidedOn, partOf, representationOf } from "./containment.ts";
 import { isLocalVersion } from "./edits.ts";
 import type { Scope } from "./scope.ts";
+import type { OnShown } from "./shown-ahead.ts";
 
 /** So many objects are shown ahead of their copy; beyond that it is shown as it is. */
 const MAX_AHEAD = 10_000;
@@ -45,8 +46,14 @@ interface Newer {
  *
  * @param view of `scope`; disposed of with the result.
  * @param siblings the caller's copies of that resource.
+ * @param onShown told of all that is shown newer, as it is read.
  */
-export function withNewer(view: ScopeSnapshot, scope: Scope, siblings: Iterable<Scope>): ScopeSnapshot {
+export function withNewer(
+  view: ScopeSnapshot,
+  scope: Scope,
+  siblings: Iterable<Scope>,
+  onShown: OnShown,
+): ScopeSnapshot {
   const at = scope.listed?.resourceVersion ?? "";
   const asked = scope.identity;
   const newer: Newer = { changed: new Map(), covers: [] };
@@ -56,7 +63,7 @@ export function withNewer(view: ScopeSnapshot, scope: Scope, siblings: Iterable<
     if (compareResourceVersions(listed.resourceVersion, at) > 0) learn(newer, sibling, listed, at, asked, view.listed);
   }
   const isNothing = newer.changed.size === 0 && newer.covers.length === 0;
-  return isNothing || newer.changed.size > MAX_AHEAD ? view : new NewerSnapshot(view, newer, scope);
+  return isNothing || newer.changed.size > MAX_AHEAD ? view : new NewerSnapshot(view, newer, onShown);
 }
 
 function doMeet(one: ScopeIdentity, other: ScopeIdentity): boolean {
@@ -96,7 +103,7 @@ class NewerSnapshot implements ScopeSnapshot {
   constructor(
     private readonly view: ScopeSnapshot,
     private readonly newer: Newer,
-    private readonly scope: Scope,
+    private readonly onShown: OnShown,
   ) {}
 
   get listed(): ListedState {
@@ -135,8 +142,10 @@ class NewerSnapshot implements ScopeSnapshot {
   }
 
   *#shown(key: string, { at, item }: { readonly at: string; readonly item: Item | undefined }): Generator<Item> {
-    this.scope.watches.showedAhead(key, at);
-    if (item !== undefined && !this.#isGone(key, item.meta.namespace, at)) yield item;
+    if (item === undefined) return this.onShown(key, { at, uid: undefined });
+    if (this.#isGone(key, item.meta.namespace, at)) return;
+    this.onShown(key, { at, uid: item.meta.uid });
+    yield item;
   }
 
   #isGone(key: string, namespace: string, resourceVersion: string): boolean {
@@ -144,7 +153,7 @@ class NewerSnapshot implements ScopeSnapshot {
     for (const cover of this.newer.covers) {
       if (cover.namespace !== "" && cover.namespace !== namespace) continue;
       if (cover.keys.has(key) || compareResourceVersions(cover.at, resourceVersion) <= 0) continue;
-      this.scope.watches.showedAhead(key, cover.at);
+      this.onShown(key, { at: cover.at, uid: undefined });
       return true;
     }
     return false;

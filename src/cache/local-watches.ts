@@ -23,6 +23,7 @@ import type { History, Vouch } from "./history.ts";
 import type { Layer } from "./layer.ts";
 import type { Scope } from "./scope.ts";
 import { AskUpstreamError } from "./scope-errors.ts";
+import type { Shown } from "./shown-ahead.ts";
 import type { Station, WatcherOptions } from "./scope-watcher.ts";
 import type { Waiting } from "./waiting.ts";
 
@@ -102,9 +103,19 @@ export class LocalWatches {
       }
   }
 
-  /** An object was shown to a client as it is, or as gone, at a later moment than the rows': what came before is not told any more. */
-  showedAhead(key: string, at: string): void {
-    this.parts.history.showedAhead(key, at);
+  /** An object was shown to a client as it is, or as gone, at a later moment than the rows'. */
+  showedAhead(key: string, shown: Shown): void {
+    this.parts.history.showedAhead(key, shown);
+  }
+
+  /** Whether a client that stands at this moment may have come to it before this process. */
+  isFromBefore(at: string): boolean {
+    return compareResourceVersions(at, this.parts.history.keptAt) <= 0;
+  }
+
+  /** What a client that stands at this moment may have been shown ahead. */
+  shownAfter(at: string): Iterable<[string, Shown]> {
+    return this.parts.history.shownAfter(at);
   }
 
   async #bringUp(at: string): Promise<undefined> {

@@ -164,6 +164,11 @@ export class Scopes {
     return undefined;
   }
 
+  /** A scope as its own caller asks for it. */
+  wholeOf(scope: Scope): CopyAnswer {
+    return new CopyAnswer(scope, scope.identity, undefined, () => this.#siblings(scope.identity));
+  }
+
   #siblings({ principal, group, version, resource }: ScopeIdentity): Iterable<Scope> {
     return this.of(principal, group, version, resource);
   }

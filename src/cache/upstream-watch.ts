@@ -142,7 +142,7 @@ function apply(
   const before = place === "new" && type === "MODIFIED" && keepsBefore() ? copy.get(namespace, name) : undefined;
   if (place === "new" && type === "DELETED") copy.delete(item, resourceVersion, clock.nowMs());
   else if (place === "new") copy.put(item, resourceVersion, clock.nowMs());
-  if (place !== "known" && history.isToTell({ type, item })) history.ring.append({ type, item, before });
+  if (place !== "known") history.ring.append({ type, item, before });
   history.passed(resourceVersion);
   if (place !== "known") onAdvanced();
 }

@@ -14,7 +14,6 @@
  */
 
 import { isLocalVersion } from "../cache/edits.ts";
-import { CopyAnswer } from "../cache/copy-answer.ts";
 import type { Scope } from "../cache/scope.ts";
 import { PassThroughError, ScopeTooLargeError } from "../cache/scope-errors.ts";
 import type { Scopes } from "../cache/scopes.ts";
@@ -143,7 +142,7 @@ export class Lists {
     const ended = this.parts.gate.lend(caller);
     const own = () => {
       const scope = ended === undefined ? undefined : scopes.open(identity);
-      return scope === undefined || scope.isOversize ? undefined : new CopyAnswer(scope);
+      return scope === undefined || scope.isOversize ? undefined : scopes.wholeOf(scope);
     };
     const isOnline = link.isOnline();
     const answer = isOnline ? (copies.within(identity, at) ?? own()) : copies.answerFor(identity, exchange, at);

@@ -7,7 +7,7 @@ import { listPieces } from "../cache/list-copy.ts";
 import type { WatchRequest } from "../cache/local-watches.ts";
 import type { Scope } from "../cache/scope.ts";
 import { askedForms, includedIn } from "../cache/containment.ts";
-import { CopyAnswer } from "../cache/copy-answer.ts";
+import type { CopyAnswer } from "../cache/copy-answer.ts";
 import type { FoundObject, Scopes } from "../cache/scopes.ts";
 import type { WatchSink } from "../cache/frames.ts";
 import { mediaType, prefersYaml } from "../kube/representation.ts";
@@ -46,7 +46,7 @@ export class CopyServer {
   /** What a copy answers to what it is of: a live one by itself, another with what the caller's other copies know newer. */
   answerOf(scope: Scope, exchange: Exchange): CopyAnswer {
     const newest = scope.state === "live" ? undefined : this.answerFor(scope.identity, exchange);
-    return newest ?? new CopyAnswer(scope);
+    return newest ?? this.scopes.wholeOf(scope);
   }
 
   /**

@@ -93,6 +93,53 @@ describe("a list by label that fell asleep, beside a collection that is followed
   });
 });
 
+test("who comes back hears no end of what it was shown anew, and who has watched all the time hears it", async () => {
+  const WEB = { labelSelector: "app=web" };
+  const model = startSharingModel({ lingerMs: 1_000 });
+  const { server } = model;
+  server.put("a", { app: "web" });
+  await asleep(model, WEB);
+  await model.follow("me", { ...PODS, namespace: "shop" });
+  server.remove("a");
+  server.put("a", { app: "web" });
+  await settle();
+  await model.cut();
+  const copy = model.scopes.wholeOf(model.scopes.find(identity(WEB))!);
+  const request = { resourceVersion: copy.listed!.resourceVersion, sendInitialEvents: false, allowBookmarks: false };
+  const [stayed, cameBack] = [new Received(), new Received()];
+  await copy.watch({ ...request, timeoutMs: 1e9 }, () => stayed);
+  using snapshot = copy.snapshot()!;
+  expect([...snapshot.items()].map(({ meta }) => meta.resourceVersion)).toEqual(["103"]);
+  await copy.watch({ ...request, timeoutMs: 1e9 }, () => cameBack);
+  model.heal();
+  await model.clock.pass(5_000);
+  expect(changesOf(stayed)).toEqual(["DELETED a@102", "ADDED a@103"]);
+  expect(changesOf(cameBack)).toEqual(["ADDED a@103"]);
+});
+
+test("what was shown ahead before a restart is not taken back after it", async () => {
+  const WEB = { labelSelector: "app=web" };
+  const model = startSharingModel({ lingerMs: 1_000 });
+  const { server } = model;
+  server.put("a", { app: "web" });
+  await asleep(model, WEB);
+  await model.follow("me", { ...PODS, namespace: "shop" });
+  server.put("a", { app: "web", at: "2" });
+  server.put("a", { app: "web", at: "3" });
+  await settle();
+  await model.cut();
+  expect(shown(model, WEB)).toEqual(["shop/a@103"]);
+  const { scopes } = model.restart();
+  const answer = scopes.answerFor(identity(WEB), JSON_FORM)!;
+  const resourceVersion = answer.listed!.resourceVersion;
+  const received = new Received();
+  const request = { resourceVersion, sendInitialEvents: false, allowBookmarks: true, timeoutMs: 1e9 };
+  await answer.watch(request, () => received);
+  model.heal();
+  await model.clock.pass(5_000);
+  expect([resourceVersion, ...changesOf(received)]).toEqual(["101", "MODIFIED a@103"]);
+});
+
 describe("of several copies of one object", () => {
   test("the newest answers, whichever was heard last", async () => {
     const model = startSharingModel({ lingerMs: 1_000 });

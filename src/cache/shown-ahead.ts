@@ -1,0 +1,67 @@
+/**
+ * What a client was shown ahead of its copy is not taken back at the return.
+ *
+ * A copy that stands still is shown with what its caller knows newer from
+ * elsewhere (known-newer.ts). When its watch goes on it brings what came before
+ * that, too:
+ *
+ *   shown                  comes             told
+ *   a (uid 2) at 120       MODIFIED a at 110   no: it would go back
+ *                          DELETED a (uid 1) at 115   no: what was shown is there
+ *                          anything of a at 120 or later   yes
+ *   a gone at 120          ADDED, MODIFIED a at 110   no
+ *                          DELETED a at 115   yes: to whoever was not shown it
+ *
+ * This is of one client: who has watched all the time was shown nothing ahead,
+ * and hears everything. Of one that comes back it is not known, so what anybody
+ * was shown counts for it.
+ */
+
+import type { StatusFields } from "../kube/codec.ts";
+import { compareResourceVersions } from "../kube/resource-version.ts";
+import { objectKey } from "../kube/resource-path.ts";
+import type { Frame, FrameSink } from "./frames.ts";
+
+/** At which moment an object was shown, and which object; none where it was shown as gone. */
+export interface Shown {
+  readonly at: string;
+  readonly uid: string | undefined;
+}
+
+/** Takes note of what is shown, by the object's key. */
+export type OnShown = (key: string, shown: Shown) => void;
+
+/** Keeps from a client what is older than what it was shown. */
+export class AheadSink implements FrameSink {
+  readonly isPart?: boolean;
+
+  /** @param shown to this client; may grow until its first event. */
+  constructor(
+    private readonly sink: FrameSink,
+    private readonly shown: ReadonlyMap<string, Shown>,
+  ) {
+    if (sink.isPart !== undefined) this.isPart = sink.isPart;
+  }
+
+  take(frames: readonly Frame[]): boolean {
+    if (this.shown.size === 0) return this.sink.take(frames);
+    const told = frames.filter((frame) => this.#isToTell(frame));
+    return told.length === 0 || this.sink.take(told);
+  }
+
+  onDrain(resume: () => void): void {
+    this.sink.onDrain(resume);
+  }
+
+  end(lastWord?: StatusFields): void {
+    this.sink.end(lastWord);
+  }
+
+  #isToTell(frame: Frame): boolean {
+    if (frame.type === "BOOKMARK") return true;
+    const { namespace, name, resourceVersion } = frame.item.meta;
+    const shown = this.shown.get(objectKey(namespace, name));
+    if (shown === undefined || compareResourceVersions(resourceVersion, shown.at) >= 0) return true;
+    return frame.type === "DELETED" && shown.uid === undefined;
+  }
+}
