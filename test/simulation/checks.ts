@@ -109,7 +109,7 @@ export class Checks {
   }
 
   /** Whether an event says what the client knows already, from elsewhere. */
-  isRetold(_type: string, _item: ReadObject, _known: ReadObject | undefined): boolean {
+  isRetold(_identity: ScopeIdentity, _type: string, _item: ReadObject, _known: ReadObject | undefined): boolean {
     return false;
   }
 
@@ -235,7 +235,7 @@ export class WatchCheck {
     const what = `${type} ${textOf(item)} to a watch of ${nameOf(identity)} from ${this.#startAt}`;
     if (item.revision <= this.#startAt) return checks.fail("P2", `${what}: below its start`);
     const known = options.belief.get(keyOf(item));
-    if (checks.isRetold(type, item, known)) return;
+    if (checks.isRetold(identity, type, item, known)) return;
     if (known !== undefined && known.uid === item.uid && item.revision <= known.revision)
       return checks.fail("P2", `${what}: it was at ${known.revision} already`);
     if (type === "MODIFIED" && known?.uid !== item.uid)

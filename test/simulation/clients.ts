@@ -205,6 +205,7 @@ export class Reflector {
         end = await (open ?? (await this.#watch(false)).ended);
       } catch (error) {
         if (!(error instanceof LocalError) || (error.code !== 0 && error.code !== 429)) throw error;
+        this.#say(() => `again: ${error.code} ${error.message.slice(0, 90)}`);
         await this.parts.clock.sleep(800 + this.parts.random.next() * 800);
         continue;
       } finally {

@@ -5,10 +5,14 @@
 
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { Checks, type Belief, type Promised } from "./checks.ts";
-import type { ReadObject } from "./node-process.ts";
+import type { ReadList, ReadObject } from "./node-process.ts";
 
 /** Checks for the real way of a request. */
 export class WayChecks extends Checks {
+  /** Which principal was told which version of an object, and when first. */
+  readonly #heardBefore = new Map<string, number>();
+  #events = 0;
+
   /** What is said of one collection of a resource holds for all: permissions of this model know no more. */
   override head(identity: ScopeIdentity, status: number, decidedAt: number, isWhole: boolean): void {
     super.head(identity, status, decidedAt, isWhole);
@@ -43,17 +47,52 @@ export class WayChecks extends Checks {
     super.complete(promise, identity, belief, revision, what);
   }
 
-  /** What was known newer before is told again when its copy comes to it. */
-  override isRetold(type: string, item: ReadObject, known: ReadObject | undefined): boolean {
+  /**
+   * What was known newer before is told again when its copy comes to it.
+   *
+   * A client that comes back may have been shown that or not; nobody knows, so
+   * what its caller has been told elsewhere counts for it, and what came before
+   * is left out. Left out was then the ADDED of an object, or the DELETED of
+   * its name's old one. client-go's informers take the newer object for what it
+   * is (processDeltas: what is in the store is updated, else added), as after
+   * a list; a DELETED of what is there again would be one step back.
+   */
+  override isRetold(
+    { principal }: ScopeIdentity,
+    type: string,
+    item: ReadObject,
+    known: ReadObject | undefined,
+  ): boolean {
     if (type === "DELETED") return known === undefined;
-    return (
-      known?.uid === item.uid &&
-      (item.revision === known.revision || (type === "ADDED" && item.revision > known.revision))
-    );
+    if (known !== undefined && item.revision < known.revision) return false;
+    if (known?.uid === item.uid) return item.revision === known.revision || type === "ADDED";
+    const heard = this.#heardBefore.get(toldText(principal, item));
+    return heard !== undefined && heard < this.#events;
+  }
+
+  override event(identity: ScopeIdentity, type: string, item: ReadObject): void {
+    this.#events++;
+    super.event(identity, type, item);
+    this.#hear(identity, item);
+  }
+
+  override listed(identity: ScopeIdentity, list: ReadList, asked: string, what?: string): void {
+    super.listed(identity, list, asked, what);
+    this.#events++;
+    for (const item of list.items) this.#hear(identity, item);
+  }
+
+  #hear({ principal }: ScopeIdentity, item: ReadObject): void {
+    const key = toldText(principal, item);
+    if (!this.#heardBefore.has(key)) this.#heardBefore.set(key, this.#events);
   }
 
   /** Given to anybody: who reads it may have proven that it may. */
   override wasGiven(_principal: string, { uid, value }: ReadObject): boolean {
     return this.server.wasReturnedToAny(uid, value);
   }
+}
+
+function toldText(principal: string, { uid, value }: ReadObject): string {
+  return `${principal}\n${uid}\n${value}`;
 }

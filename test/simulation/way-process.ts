@@ -63,6 +63,9 @@ export class WayProcess {
   readonly #stopping: (() => void)[] = [];
   readonly #stopped = new AbortController();
   readonly #pending = new Map<(error: Error) => void, number>();
+  readonly #replies = new Set<SimReply>();
+  /** The end of its sockets. */
+  readonly #gone = new AbortController();
   #isAlive = true;
 
   constructor(private readonly parts: WayParts) {
@@ -109,7 +112,10 @@ export class WayProcess {
       store: this.store as Ground["store"],
       // Certificates are not this world's.
       renewals: undefined as never,
-      send: (_server, request) => this.#whileAlive(parts.wire.send(request)),
+      send: (_server, request) => {
+        const signal = AbortSignal.any([request.signal, this.#gone.signal]);
+        return this.#whileAlive(parts.wire.send({ ...request, signal }));
+      },
     };
   }
 
@@ -118,9 +124,11 @@ export class WayProcess {
     return this.#pending.values().next().value;
   }
 
-  /** Gone without a word. */
+  /** Gone without a word: nothing of it goes up any more, and nothing reaches a client. */
   crash(): void {
     this.#isAlive = false;
+    for (const reply of this.#replies) reply.leave();
+    this.#gone.abort(new Error("process gone"));
     for (const reject of this.#pending.keys()) reject(new LocalError(0, "connection reset"));
   }
 
@@ -225,11 +233,12 @@ export class WayProcess {
     const peer = { authorized: false, authorizationError: undefined, getPeerCertificate: () => undefined };
     const { exchange, abort } = exchangeOf(head, peer, requestBody, reply as unknown as Reply);
     this.#pending.set(reject, this.parts.clock.monotonicMs());
-    const isOver = reply.isOver.then(() => {
+    this.#replies.add(reply);
+    void reply.isOver.then(() => {
+      this.#replies.delete(reply);
       this.#pending.delete(reject);
       if (reply.isBroken) reject(new LocalError(0, "broken off"));
     });
-    void isOver;
     reply.whenOpen(() => this.#pending.delete(reject));
     this.#proxy.handle(exchange).catch((error: unknown) => this.#isAlive && this.parts.onInternalError(error));
     return () => {
@@ -259,10 +268,13 @@ export class WayProcess {
     return Number(this.scopes.find(identity)?.listed?.resourceVersion ?? 0);
   }
 
+  /** Nobody is there to hear the answer, or that there is none, once the process is gone. */
   async #whileAlive<T>(answer: Promise<T>): Promise<T> {
-    const value = await answer;
-    if (!this.#isAlive) return new Promise(() => {});
-    return value;
+    try {
+      return await answer;
+    } finally {
+      if (!this.#isAlive) await new Promise(() => {});
+    }
   }
 }
 
@@ -312,6 +324,7 @@ class SimReply {
   }
 
   writeHead(status: number, headers: ReplyHeaders = {}): void {
+    if (this.#hasLeft) return;
     this.headersSent = true;
     this.statusCode = status;
     this.#headers = headers;
