@@ -23,6 +23,9 @@ const binary = join(import.meta.dir, "../../dist", `holdfast-linux-${process.arc
 const missing = [
   ...(process.getuid?.() === 0 ? [] : ["root"]),
   ...["systemd-nspawn", "unshare", "systemd-creds"].filter((program) => Bun.which(program) === null),
+  ...(Bun.which("unshare") !== null && Bun.spawnSync(["unshare", "-m", "true"]).exitCode !== 0
+    ? ["mount namespaces"]
+    : []),
   ...[binary, "/usr/lib/systemd/systemd"].filter((path) => !existsSync(path)),
 ];
 const folder = mkdtempSync(join(tmpdir(), "holdfast-booted-"));
@@ -36,7 +39,7 @@ pid=$(systemctl show holdfast -p MainPID --value)
 echo "capabilities: $(sed -n 's/^CapEff:[[:space:]]*//p' /proc/$pid/status)"
 echo "cores: $(sed -n 's/^Max core file size *\\([^ ]*\\) *\\([^ ]*\\).*/\\1 \\2/p' /proc/$pid/limits)"
 kill -9 $pid
-n=0; while [ $n -lt 100 ] && ! /opt/hf/holdfast status > /dev/null 2>&1 && [ $? -ne 3 ]; do n=$((n+1)); sleep 0.1; done
+n=0; while [ $n -lt 100 ]; do /opt/hf/holdfast status > /dev/null 2>&1; [ $? -eq 1 ] || break; n=$((n+1)); sleep 0.1; done
 say killed
 sealed=/etc/credstore.encrypted/holdfast-seal-key
 mkdir -p /etc/credstore.encrypted
@@ -80,7 +83,7 @@ async function booted(profile: "small" | "default"): Promise<string[]> {
     `--bind=${at("out")}:/out`,
   ];
   // The tmpfs is nspawn's own condition; the mount namespace keeps it from this machine.
-  const script = `mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && exec timeout -s KILL 60 systemd-nspawn -q --register=no --keep-unit --private-network --volatile=yes -D / -M ${basename(folder)}-${profile} "$@" -b systemd.firstboot=off systemd.mask=systemd-firstboot.service systemd.unit=probe.service`;
+  const script = `mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && exec timeout -s KILL 110 systemd-nspawn -q --register=no --keep-unit --private-network --volatile=yes -D / -M ${basename(folder)}-${profile} "$@" -b systemd.firstboot=off systemd.mask=systemd-firstboot.service systemd.unit=probe.service`;
   const child = Bun.spawn(["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", ...binds], {
     env: { PATH: process.env["PATH"]!, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: "no" },
     stdio: ["ignore", "pipe", "pipe"],
@@ -109,6 +112,7 @@ describe.skipIf(missing.length > 0)(
           "seal unit: failed",
         ]);
       },
+      120_000,
     );
   },
 );
