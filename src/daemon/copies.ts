@@ -10,6 +10,7 @@ import { SharingSource } from "../cache/sharing.ts";
 import { AccessReviews } from "../callers/access-review.ts";
 import { Refusals } from "../callers/refusals.ts";
 import { nodeOf } from "../node/own-node.ts";
+import { PlacedLists } from "../uplink/list-places.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
 import { questionsOver } from "./questions.ts";
@@ -42,7 +43,7 @@ export function buildCopies(ground: Ground, uplink: Uplink, orders: ScopeOrders)
   const { upstream, link, sources } = uplink;
   const { config, clock, log, metrics, random, store } = ground;
   const sharing = new SharingSource({
-    source: sources,
+    source: new PlacedLists(sources, (principal) => principal === nodeOf(config.upstream.credential)?.principal, clock),
     reviewer: new AccessReviews(upstream, sources),
     link,
     clock,
