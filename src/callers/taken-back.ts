@@ -65,3 +65,22 @@ export async function statusOfList(
     return error instanceof UpstreamRefusedError ? error.status : undefined;
   }
 }
+
+/** The same of a watch, which is given up as soon as it is answered; that the API server has forgotten where the copy stands is no refusal. */
+export async function statusOfWatch(
+  source: Pick<ScopeUpstream, "watch">,
+  identity: ScopeIdentity,
+  { resourceVersion, shape }: Pick<ListedState, "resourceVersion" | "shape">,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const answered = new AbortController();
+  try {
+    await source.watch(identity, { resourceVersion, shape }, 1, AbortSignal.any([signal, answered.signal]));
+    return 200;
+  } catch (error) {
+    if (!(error instanceof UpstreamRefusedError)) return undefined;
+    return error.status === 410 ? 200 : error.status;
+  } finally {
+    answered.abort();
+  }
+}

@@ -12,8 +12,8 @@ import type { Scopes } from "../cache/scopes.ts";
 import { isShared } from "../cache/shareable.ts";
 import type { FreshRights } from "../callers/fresh-rights.ts";
 import type { Entered } from "../callers/gate.ts";
-import { statusOfList } from "../callers/taken-back.ts";
-import type { ScopeIdentity } from "../store/contract.ts";
+import { statusOfList, statusOfWatch } from "../callers/taken-back.ts";
+import type { ListedState, ScopeIdentity } from "../store/contract.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import type { Lessons } from "./lessons.ts";
 import type { CopyServer } from "./serve.ts";
@@ -23,7 +23,7 @@ export interface FreshAnswerParts {
   readonly rights: FreshRights;
   readonly scopes: Scopes;
   readonly copies: Pick<CopyServer, "within">;
-  readonly source: Pick<ScopeUpstream, "list">;
+  readonly source: Pick<ScopeUpstream, "list" | "watch">;
   readonly lessons: Pick<Lessons, "refused">;
   readonly link: { isOnline(): boolean; readonly patienceMs: number };
   readonly clock: Clock;
@@ -43,13 +43,28 @@ export class FreshAnswers {
     if (!this.#isHeldTo(caller, identity)) return true;
     const { clock, link, rights, source } = this.parts;
     if (await rights.mayUseCopy(caller, "watch", identity)) return true;
-    // A watch of its own would end at the next cut: one item of the list tells as much.
-    const status = await statusOfList(source, identity, abortsAfter(clock, link.patienceMs));
+    // A forwarded watch would end at the next cut: one that is given up as soon as it is answered tells as much, and lists nothing.
+    const listed = this.#standing(identity);
+    const deadline = abortsAfter(clock, link.patienceMs);
+    const status =
+      listed === undefined
+        ? await statusOfList(source, identity, deadline)
+        : await statusOfWatch(source, identity, listed, deadline);
     if (status === 200) rights.heard(caller, "watch", identity);
     // Heard is heard: when the link is lost before the watch itself is refused, the copy must not answer in its place.
     if (status === 401 || status === 403 || status === 404) await this.parts.lessons.refused(status, caller, identity);
     // Without an answer it is the link's matter, and the copy is what there is.
     return status === 200 || status === undefined;
+  }
+
+  /** Where a copy of the resource stands that this watch could be fed from. */
+  #standing(identity: ScopeIdentity): ListedState | undefined {
+    const { copies, scopes } = this.parts;
+    const own = scopes.find(identity)?.listed ?? copies.within(identity)?.scope.listed;
+    if (own !== undefined) return own;
+    for (const { identity: other, listed, state } of scopes.all())
+      if (other.resource === identity.resource && other.group === identity.group && state === "live") return listed;
+    return undefined;
   }
 
   #isHeldTo(caller: Entered, identity: ScopeIdentity): boolean {

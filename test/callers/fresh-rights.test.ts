@@ -123,11 +123,13 @@ test("a look that is refused is learned from before anything else answers: the l
   const caller = { principal, isOwn: false, isStranger: false, credential: { id: "pod", authorization: "Bearer pod" } };
   const learned: unknown[] = [];
   const clock = new ShiftedClock();
+  const refuse = () => Promise.reject(new UpstreamRefusedError(403, "application/json", "{}", undefined));
+  const listed = { resourceVersion: "41", shape: { listKind: "NodeList", apiVersion: "v1", isBare: true } };
   const fresh = new FreshAnswers({
     rights: new FreshRights({ clock, review: async () => undefined }),
-    scopes: { find: () => ({ state: "live" }) } as never,
+    scopes: { find: () => ({ state: "live", listed }) } as never,
     copies: { within: () => undefined },
-    source: { list: () => Promise.reject(new UpstreamRefusedError(403, "application/json", "{}", undefined)) },
+    source: { list: refuse, watch: refuse },
     lessons: { refused: async (status, { principal: whose }) => void learned.push([status, whose]) },
     link: { isOnline: () => true, patienceMs: 1_000 },
     clock,
