@@ -21,13 +21,20 @@ export class ListAdoption {
     private readonly copy: Copy,
     private readonly limits: { readonly scopeMaxItems: number; readonly scopeMaxBytes: number },
     private readonly finish: (contentType: string, head: ListHead, writer: ListWriter) => void,
+    /** One list at a time is read along for a scope: the others would be read for nothing. */
+    private readonly place: { isTaken: boolean },
   ) {}
+
+  /** Whether it still takes bytes. */
+  get isReading(): boolean {
+    return this.#reader !== undefined;
+  }
 
   /** Begins, once the answer's head is known. @returns false if this answer cannot be kept. */
   begin(contentType: string): boolean {
     this.#contentType = mediaType(contentType);
     const codec = codecFor(this.#contentType);
-    if (codec === undefined) return false;
+    if (codec === undefined || this.place.isTaken) return false;
     try {
       this.#writer = this.copy.beginList();
     } catch (error) {
@@ -36,6 +43,7 @@ export class ListAdoption {
       throw error;
     }
     this.#reader = codec.listReader();
+    this.place.isTaken = true;
     return true;
   }
 
@@ -56,7 +64,7 @@ export class ListAdoption {
   end(): void {
     if (this.#reader === undefined || this.#writer === undefined) return;
     const [reader, writer] = [this.#reader, this.#writer];
-    this.#reader = this.#writer = undefined;
+    this.#over();
     try {
       this.finish(this.#contentType, reader.end(), writer);
     } catch (error) {
@@ -69,6 +77,11 @@ export class ListAdoption {
   /** The list did not come whole. */
   abort(): void {
     this.#writer?.abort();
+    this.#over();
+  }
+
+  #over(): void {
+    if (this.#reader !== undefined) this.place.isTaken = false;
     this.#reader = this.#writer = undefined;
   }
 }

@@ -59,6 +59,8 @@ export class Scope {
   readonly #edits: Edits;
   readonly #feeds: Feeds;
   readonly #usage: Usage;
+  /** One forwarded list at a time is read along. */
+  readonly adopting = { isTaken: false };
 
   constructor(
     /** Its rows; dropped with the scope. */
@@ -303,7 +305,7 @@ export class Scope {
   adopt(): ListAdoption | undefined {
     const isFree = () => !this.isFollowing && this.#audience.size === 0;
     if (!isFree() || this.isOversize) return undefined;
-    return new ListAdoption(this.copy, this.parts.limits, (contentType, head, writer) => {
+    const finish: ConstructorParameters<typeof ListAdoption>[2] = (contentType, head, writer) => {
       const { shape, resourceVersion } = head;
       if (!isFree() || head.continueToken !== "" || !isResourceVersion(resourceVersion)) return writer.abort();
       this.#edits.takeOff();
@@ -313,7 +315,8 @@ export class Scope {
       this.#history.startOver(resourceVersion);
       this.use();
       this.follow();
-    });
+    };
+    return new ListAdoption(this.copy, this.parts.limits, finish, this.adopting);
   }
 
   /** The API server gave out an older resourceVersion than what is held here: etcd was restored from a backup. Lists anew. */

@@ -50,6 +50,7 @@ class ListStart {
 /** Seeds a scope from a forwarded list. */
 export class ListTap implements AnswerTap {
   #gunzip: Gunzip | undefined;
+  #unfolded: (() => void) | undefined;
   #status = 0;
   #start: ListStart | undefined;
   #isPlain = true;
@@ -81,6 +82,7 @@ export class ListTap implements AnswerTap {
       this.#gunzip.on("data", (bytes: Uint8Array) => {
         this.#start?.push(bytes);
         adoption.push(bytes);
+        if (!adoption.isReading) this.#stopUnfolding();
       });
       this.#gunzip.on("error", () => adoption.abort());
     }
@@ -99,6 +101,7 @@ export class ListTap implements AnswerTap {
     if (this.#status !== 200) return;
     if (this.#gunzip !== undefined) {
       const { promise, resolve } = Promise.withResolvers<void>();
+      this.#unfolded = resolve;
       this.#gunzip.once("end", resolve);
       this.#gunzip.once("error", () => resolve());
       this.#gunzip.end();
@@ -106,12 +109,19 @@ export class ListTap implements AnswerTap {
     }
     this.adoption?.end();
     // Paged or pretty-printed, it could not be adopted: the scope lists for itself, behind the client's back.
-    if (this.scope?.isFollowing === false) this.scope.ensureFresh().catch(() => {});
+    if (this.scope?.isFollowing === false && !this.scope.adopting.isTaken) this.scope.ensureFresh().catch(() => {});
   }
 
   abort(): void {
-    this.#gunzip?.destroy();
+    this.#stopUnfolding();
     this.adoption?.abort();
+  }
+
+  /** What is too large to be kept is not unfolded to its end. */
+  #stopUnfolding(): void {
+    this.#gunzip?.destroy();
+    this.#gunzip = undefined;
+    this.#unfolded?.();
   }
 }
 

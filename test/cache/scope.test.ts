@@ -354,6 +354,22 @@ describe("a scope", () => {
     expect(asleep.begin("application/json")).toBe(false);
   });
 
+  test("of forwarded lists of one scope, one at a time is read along; the next when that one is over", async () => {
+    const { open } = startModel();
+    const { scope } = open();
+    const [first, second, third] = [scope.adopt()!, scope.adopt()!, scope.adopt()!];
+    expect([first, second].map((one) => one.begin("application/json"))).toEqual([true, false]);
+    // What never began ends nobody else's.
+    second.abort();
+    expect(third.begin("application/json")).toBe(false);
+    first.abort();
+    expect(third.begin("application/json")).toBe(true);
+    third.push(Buffer.from('{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"7"},"items":[]}'));
+    third.end();
+    expect(scope.servedVersion).toBe("7");
+    expect(scope.adopting.isTaken).toBe(false);
+  });
+
   test("a slow watcher costs one ring and is ended when the ring has passed it", async () => {
     const { server, clock, open, watch } = startModel({ ringMaxEvents: 5 });
     server.put("a", "0");
