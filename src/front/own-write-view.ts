@@ -4,6 +4,7 @@
  */
 
 import { formatOf } from "../cache/containment.ts";
+import type { OnShown } from "../cache/shown-ahead.ts";
 import { asListItem } from "../kube/answered-object.ts";
 import type { Codec, Item } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
@@ -12,12 +13,17 @@ import { selectionOf } from "../kube/selectors.ts";
 import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
 import { objectOf, type OwnWrites } from "./own-writes.ts";
 
-/** The rows with the writes in their places; the snapshot itself when there are none. */
+/**
+ * The rows with the writes in their places; the snapshot itself when there are none.
+ *
+ * @param onShown told of all that is shown newer than the rows: no watch from there may take it back.
+ */
 export function withOwnWrites(
   writes: OwnWrites,
   identity: ScopeIdentity,
   snapshot: ScopeSnapshot,
   codec: Codec,
+  onShown: OnShown = () => {},
 ): ScopeSnapshot {
   const { principal, group, version, resource } = identity;
   const selection = selectionOf(identity);
@@ -36,8 +42,10 @@ export function withOwnWrites(
     if (object === undefined || object.format !== format || selection === undefined) continue;
     const item = asListItem(object, snapshot.listed.shape);
     if (item === undefined) continue;
-    if (selection.matches(item, format)) put.set(key, item);
+    const isSelected = selection.matches(item, format);
+    if (isSelected) put.set(key, item);
     else gone.set(key, "");
+    onShown(key, { at: write.resourceVersion, uid: isSelected ? item.meta.uid : undefined });
   }
   return put.size + gone.size === 0 ? snapshot : new WrittenSnapshot(snapshot, put, gone);
 }

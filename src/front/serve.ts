@@ -81,7 +81,9 @@ export class CopyServer {
     const isMostRecent = (info.query.get("resourceVersion") ?? "") === "";
     const written =
       isMostRecent && (isInstead || answer.scope.state !== "live")
-        ? withOwnWrites(this.writes, answer.identity, rows, codec)
+        ? withOwnWrites(this.writes, answer.identity, rows, codec, (key, shown) =>
+            answer.scope.watches.showedAhead(key, shown),
+          )
         : rows;
     const snapshot = agedSnapshot(written, this.clock.nowMs());
     const { response } = exchange;

@@ -136,6 +136,24 @@ describe("a list read before the write, when nobody follows it any more", () => 
     expect(await names(edge.client, LIST)).toEqual(["a", "b"]);
   });
 
+  test("what was shown of it is not taken back at the return by what came before it", async () => {
+    await using apiServer = await startApiServer({ objects: [configMap("b", { x: "1" })] });
+    await using edge = await startEdge({ apiServer });
+    const at = (await edge.client.get(LIST)).json().metadata.resourceVersion;
+    await asleep(edge);
+    apiServer.put(configMap("b", { x: "2" }));
+    const written = (await patch(edge.client, "b", { data: { x: "3" } })).json();
+    await cut(apiServer, edge);
+    const list = (await edge.client.get(LIST)).json();
+    expect(list.metadata.resourceVersion).toBe(at);
+    expect(list.items[0].metadata.resourceVersion).toBe(written.metadata.resourceVersion);
+    const watch = await edge.client.watch(`${LIST}?watch=true&resourceVersion=${at}`);
+    await apiServer.heal();
+    await eventually(() => watch.events.length > 0);
+    expect(watch.events[0]!.object.metadata.resourceVersion).toBe(written.metadata.resourceVersion);
+    watch.close();
+  });
+
   test("a delete that a finalizer holds up leaves the object; the patch that removes the last one takes it out", async () => {
     const held = { ...configMap("h"), metadata: { name: "h", namespace: "shop", finalizers: ["shop/hold"] } };
     await using apiServer = await startApiServer({ objects: [held, configMap("b")] });
