@@ -108,9 +108,9 @@ export class Audience {
     this.end(status, ({ isEdited }) => isEdited);
   }
 
-  /** Ends the streams of those who began ahead of this moment. */
+  /** Ends the streams of those who began ahead of this moment, or were shown anything newer. */
   endAhead(of: string, status: StatusFields): void {
-    this.end(status, ({ startAt }) => compareResourceVersions(startAt, of) > 0);
+    this.end(status, (watcher) => watcher.isAheadOf(of));
   }
 
   /** Ends all streams where they are. */

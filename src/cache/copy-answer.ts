@@ -189,6 +189,10 @@ export class PartSink implements FrameSink {
     this.isPart = sink.isPart ?? true;
   }
 
+  isAheadOf(at: string): boolean {
+    return this.sink.isAheadOf?.(at) === true;
+  }
+
   take(frames: readonly Frame[]): boolean {
     if (this.#isOver) return true;
     const out: Frame[] = [];

@@ -24,6 +24,8 @@ export type Frame = ObjectFrame | Extract<WatchFrame, { type: "BOOKMARK" }>;
 export interface FrameSink {
   /** It takes a part of what its scope holds: no reason to go on following the whole. Default false. */
   readonly isPart?: boolean;
+  /** Whether its client was shown anything newer than this moment, beside the rows. Default no. */
+  isAheadOf?(at: string): boolean;
   /** @returns false when it does not keep up; `onDrain` tells when to go on. */
   take(frames: readonly Frame[]): boolean;
   onDrain(resume: () => void): void;

@@ -27,7 +27,8 @@ export interface RelistParts {
  *
  * Watchers get the difference, and then the list's moment as a bookmark. They
  * get 410 where it cannot be told: there were no rows, the API server's history
- * went back, or a watcher began with a newer list than the rows.
+ * went back, or a watcher began with a newer list than the rows, or was shown
+ * anything newer.
  *
  * @throws {ScopeDamagedError} {CopyDroppedError} from the store; the rows are none then.
  */

@@ -82,6 +82,11 @@ export class ScopeWatcher {
     return this.sink.isPart === true;
   }
 
+  /** Whether its client began with, or was shown, anything newer than this moment. */
+  isAheadOf(at: string): boolean {
+    return compareResourceVersions(this.startAt, at) > 0 || this.sink.isAheadOf?.(at) === true;
+  }
+
   /** Whether there is something that it has not been sent yet. */
   get isBehind(): boolean {
     const [first, next] = this.#route;

@@ -12,6 +12,9 @@
  *   a gone at 120          ADDED, MODIFIED a at 110   no
  *                          DELETED a at 115   yes: to whoever was not shown it
  *
+ * A list that replaces the rows tells how it differs from them, and not from
+ * what was shown: whoever was shown more lists again (410).
+ *
  * This is of one client: who has watched all the time was shown nothing ahead,
  * and hears everything. Of one that comes back it is not known, so what anybody
  * was shown counts for it.
@@ -41,6 +44,11 @@ export class AheadSink implements FrameSink {
     private readonly shown: ReadonlyMap<string, Shown>,
   ) {
     if (sink.isPart !== undefined) this.isPart = sink.isPart;
+  }
+
+  isAheadOf(at: string): boolean {
+    for (const shown of this.shown.values()) if (compareResourceVersions(shown.at, at) > 0) return true;
+    return false;
   }
 
   take(frames: readonly Frame[]): boolean {

@@ -117,6 +117,31 @@ test("who comes back hears no end of what it was shown anew, and who has watched
   expect(changesOf(cameBack)).toEqual(["ADDED a@103"]);
 });
 
+test("whoever was shown what the rows never had lists again when they are replaced, and nobody else", async () => {
+  const WEB = { labelSelector: "app=web" };
+  const model = startSharingModel({ lingerMs: 1_000 });
+  const { server } = model;
+  server.put("b", { app: "web" });
+  await asleep(model, WEB);
+  await model.follow("me", { ...PODS, namespace: "shop" });
+  server.put("a", { app: "web" });
+  await settle();
+  await model.cut();
+  const copy = model.scopes.wholeOf(model.scopes.find(identity(WEB))!);
+  const request = { resourceVersion: copy.listed!.resourceVersion, sendInitialEvents: false, allowBookmarks: false };
+  const [stayed, cameBack] = [new Received(), new Received()];
+  await copy.watch({ ...request, timeoutMs: 1e9 }, () => stayed);
+  expect(shown(model, WEB)).toEqual(["shop/a@102", "shop/b@101"]);
+  await copy.watch({ ...request, timeoutMs: 1e9 }, () => cameBack);
+  server.remove("a");
+  server.put("b", { app: "web", at: "2" });
+  server.compactedTo = server.revision;
+  model.heal();
+  await model.clock.pass(60_000);
+  expect(changesOf(stayed)).toEqual(["MODIFIED b@104"]);
+  expect(changesOf(cameBack)).toEqual(["ERROR 410"]);
+});
+
 test("what was shown ahead before a restart is not taken back after it", async () => {
   const WEB = { labelSelector: "app=web" };
   const model = startSharingModel({ lingerMs: 1_000 });
