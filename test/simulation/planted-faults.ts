@@ -335,8 +335,8 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "node/reconnect.ts",
-        text: `if (this.#stage === "all" || !this.parts.link.isOnline()`,
-        by: `if (this.parts.link.isOnline() || !this.parts.link.isOnline()`,
+        text: `if (this.#stage === "all" || !link.isOnline()`,
+        by: `if (link.isOnline() || !link.isOnline()`,
       },
     ],
   },
@@ -450,6 +450,100 @@ export const plantedFaults: readonly PlantedFault[] = [
         file: "node/status-patch.ts",
         text: "type === MERGE ? jsonMerge(before, changes)",
         by: "type !== STRATEGIC || true ? jsonMerge(before, changes)",
+      },
+    ],
+  },
+  {
+    name: "a foreign answer is taken for the API server's",
+    breaks: ["P1", "P2", "P4", "P6", "answers"],
+    at: "way",
+    edits: [
+      {
+        file: "uplink/upstream-answer.ts",
+        text: `if (word !== undefined && word !== "foreign") return word;`,
+        by: `if (word !== undefined) return word === "foreign" ? (status < 400 ? "answer" : "refusal") : word;`,
+      },
+      {
+        file: "uplink/upstream-answer.ts",
+        text: `if (word === "foreign") void reader.cancel().catch(() => {});`,
+        by: "",
+      },
+    ],
+  },
+  {
+    name: "a refusal of seconds takes rows away",
+    breaks: ["P1"],
+    at: "way",
+    edits: [
+      { file: "callers/refusal-looks.ts", text: "STAND_MS = 300_000", by: "STAND_MS = 1_000" },
+      { file: "callers/refusal-looks.ts", text: "READY_MS = 60_000", by: "READY_MS = 0" },
+    ],
+  },
+  {
+    name: "a stranger counts as admitted",
+    breaks: ["P4"],
+    at: "way",
+    edits: [
+      {
+        file: "callers/gate.ts",
+        text: "const isStranger = !caller.isVouched && !this.#admitted.has(caller.principal);",
+        by: "const isStranger = false;",
+      },
+    ],
+  },
+  {
+    name: "a write's older resourceVersion counts as history that went back",
+    breaks: ["P6"],
+    at: "way",
+    edits: [
+      {
+        file: "front/lessons.ts",
+        text: "const written = writes.answered(",
+        by: `const { group, resource } = info;
+      const told = /"resourceVersion":"([0-9]+)"/.exec(Buffer.from(body).toString("utf8"))?.[1] ?? "";
+      const { scopes } = this.parts;
+      if (told !== "") scopes.noticeResourceVersion(group, resource, told, scopes.newestHeld(group, resource));
+      const written = writes.answered(`,
+      },
+    ],
+  },
+  {
+    name: "a list that came short counts as whole",
+    breaks: ["P1", "P2", "P3"],
+    at: "way",
+    edits: [
+      {
+        file: "list-adoption.ts",
+        text: "for (const item of this.#reader.push(chunk)) this.#writer.add(item);",
+        by: `(this as any).text = ((this as any).text ?? "") + Buffer.from(chunk).toString("utf8");
+      for (const item of this.#reader.push(chunk)) this.#writer.add(item);`,
+      },
+      {
+        file: "list-adoption.ts",
+        text: "this.finish(this.#contentType, reader.end(), writer);",
+        by: `const soFar = () => {
+        const [, kind, at] = /"kind":"([A-Za-z]+)".*?"resourceVersion":"([0-9]+)"/.exec((this as any).text)!;
+        return { shape: { listKind: kind!, apiVersion: "v1", isBare: true }, resourceVersion: at!, continueToken: "" };
+      };
+      let head;
+      try {
+        head = reader.end();
+      } catch {
+        head = soFar();
+      }
+      this.finish(this.#contentType, head, writer);`,
+      },
+    ],
+  },
+  {
+    name: "a DELETED of a name's old object goes to whoever was shown the new one",
+    breaks: ["P2"],
+    at: "way",
+    edits: [
+      {
+        file: "shown-ahead.ts",
+        text: `return frame.type === "DELETED" && shown.uid === undefined;`,
+        by: `return frame.type === "DELETED";`,
       },
     ],
   },

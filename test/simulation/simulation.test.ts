@@ -8,8 +8,12 @@ import { runSeed } from "./world.ts";
 const SAMPLE = 400;
 /** The first of those with a kubelet that writes while cut. */
 const KUBELET_SAMPLE = 200;
+/** The first of those on the real way of a request. */
+const WAY_SAMPLE = 100;
 /** Worlds in which one of the two once broke a promise. */
 const REMEMBERED = [186, 299, 355, 390, 441, 477, 625, 661, 1077, 1081, 1443, 1663, 1670, 1737, 1820, 2580, 3267];
+/** The same, on the real way of a request. */
+const REMEMBERED_WAY = [139, 237, 359, 385, 637];
 /** Each planted fault is found within so many seeds. */
 const FOUND_WITHIN = 300;
 
@@ -52,8 +56,26 @@ describe("a simulated node", () => {
     expect(runOverlaySeed(3, { isTraced: true }).trace).toEqual(trace);
   });
 
+  test(`keeps them in ${WAY_SAMPLE} worlds on the real way of a request`, () => {
+    const broken: string[] = [];
+    const counts = new Map<string, number>();
+    for (let seed = 0; seed < WAY_SAMPLE; seed++) {
+      const { violation, counts: seen } = runSeed(seed, { isWay: true });
+      if (violation !== undefined) broken.push(`seed ${seed}: ${violation.promise}: ${violation.text}`);
+      for (const [what, count] of seen) counts.set(what, (counts.get(what) ?? 0) + count);
+    }
+    expect(broken).toEqual([]);
+    const least = { remembered: 20, "own write 200": 20, foreign: 100, event: 1_000, "watch resumed": 1_000 };
+    for (const [what, count] of Object.entries(least))
+      expect({ what, isSeen: (counts.get(what) ?? 0) >= count }).toEqual({ what, isSeen: true });
+  });
+
   test("keeps them in worlds where it once did not", () => {
     const broken: string[] = [];
+    for (const seed of REMEMBERED_WAY) {
+      const { violation } = runSeed(seed, { isWay: true });
+      if (violation !== undefined) broken.push(`way seed ${seed}: ${violation.promise}: ${violation.text}`);
+    }
     for (const seed of REMEMBERED)
       for (const { violation } of [runSeed(seed), runOverlaySeed(seed)])
         if (violation !== undefined) broken.push(`seed ${seed}: ${violation.promise}: ${violation.text}`);

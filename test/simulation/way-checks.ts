@@ -82,7 +82,13 @@ export class WayChecks extends Checks {
     for (const item of list.items) this.#hear(identity, item);
   }
 
-  #hear({ principal }: ScopeIdentity, item: ReadObject): void {
+  /** A write's answer tells its writer of the object. */
+  written(principal: string, item: ReadObject): void {
+    this.#events++;
+    this.#hear({ principal }, item);
+  }
+
+  #hear({ principal }: Pick<ScopeIdentity, "principal">, item: ReadObject): void {
     const key = toldText(principal, item);
     if (!this.#heardBefore.has(key)) this.#heardBefore.set(key, this.#events);
   }

@@ -16,7 +16,7 @@ import { Random, VirtualClock, settle } from "./clock.ts";
 import { soundCode, type Code } from "./code.ts";
 import { MemoryDisk, RealDisk, type Disk } from "./disk.ts";
 import { Network } from "./network.ts";
-import { LocalError, NodeProcess, type ProcessFace, type Seams } from "./node-process.ts";
+import { LocalError, NodeProcess, readObject, type ProcessFace, type Seams } from "./node-process.ts";
 import { WayChecks } from "./way-checks.ts";
 import { WayProcess } from "./way-process.ts";
 import { identityOf, Wire, type Asked } from "./way-wire.ts";
@@ -372,19 +372,35 @@ class World {
   /** A refusal that stands for seconds, as after an API server's start, and takes nothing away. */
   #blink(): void {
     const { principal } = this.#client().identity;
+    const { store } = this.#process!;
+    const refusedAtMs = this.#refusedAtMs.get(principal) ?? Number.NEGATIVE_INFINITY;
+    const isFirst = this.#clock.monotonicMs() - refusedAtMs >= REFUSAL_MEMORY_MS;
+    const kept = store
+      .copies()
+      .filter(({ identity, listed }) => identity.principal === principal && listed !== undefined);
     this.#deny(principal);
     for (const client of this.#clients) if (this.#random.chance(0.5)) client.restart();
     this.#wait(this.#random.pick([200, 2_000, 8_000]));
     this.#allow();
+    for (const { identity, isDropped } of isFirst ? kept : [])
+      if (isDropped) this.#checks.fail("P1", `${nameOf(identity)} was taken away by a refusal of seconds`);
   }
 
   /** Somebody whom the API server does not know gets nothing, and leaves nothing. */
   #stranger(): void {
-    const identity = { ...this.#identity(), principal: `token:made-up-${this.#random.between(0, 5)}` };
+    const identity = { ...this.#identity(), principal: `token:made-up-${this.#steps}` };
     const asked = this.#random.pick(["", "0"]);
-    this.#process!.list(identity, asked).then(
+    const process = this.#process!;
+    process.list(identity, asked).then(
       () => this.#checks.fail("P4", `${identity.principal} was answered`),
-      (error: unknown) => this.#excused(error),
+      (error: unknown) => {
+        this.#excused(error);
+        // One that broke off is still under way.
+        if (error instanceof LocalError && error.code === 0) return;
+        for (const scope of process.scopes.all())
+          if (scope.identity.principal === identity.principal)
+            this.#checks.fail("P4", `a scope is kept for ${identity.principal}`);
+      },
     );
     settle();
     this.#wait(this.#random.pick([0, 3_000]));
@@ -401,10 +417,14 @@ class World {
     const { resource, namespace, name } = object;
     const place = namespace === "" ? "" : `/namespaces/${namespace}`;
     const body = JSON.stringify({ app: random.chance(0.5) ? object.app : random.pick(["x", "y"]), node: object.node });
+    const principal = random.pick(PRINCIPALS);
     (this.#process as unknown as WayProcess)
-      .request(random.pick(PRINCIPALS).replace("token:", ""), "PUT", `/api/v1${place}/${resource}/${name}`, body)
+      .request(principal.replace("token:", ""), "PUT", `/api/v1${place}/${resource}/${name}`, body)
       .then(
-        ({ status }) => this.#count(`own write ${status}`),
+        ({ status, text }) => {
+          this.#count(`own write ${status}`);
+          if (status === 200) (this.#checks as WayChecks).written(principal, readObject(JSON.parse(text)));
+        },
         (error: unknown) => this.#excused(error),
       );
   }
