@@ -15,6 +15,7 @@
 import type { Socket } from "bun";
 import { isIP } from "node:net";
 import type { Clock } from "../base/clock.ts";
+import { passedThrough } from "../base/memory.ts";
 import { ChunkedReader, chunkOf, LAST_CHUNK } from "../http1/chunked.ts";
 import { Outbox } from "../http1/outbox.ts";
 import { readResponseHead, type ResponseHead } from "../http1/response-head.ts";
@@ -217,6 +218,7 @@ class PoolConnection {
       for await (const part of body) {
         if (this.#isClosed) return;
         if (part.length > 0 && !this.#outbox!.write(chunkOf(part))) await this.#writable();
+        passedThrough(part.length);
       }
       if (!this.#isClosed) this.#outbox!.write(LAST_CHUNK);
       this.#isSending = false;
