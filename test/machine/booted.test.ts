@@ -39,7 +39,7 @@ pid=$(systemctl show holdfast -p MainPID --value)
 echo "capabilities: $(sed -n 's/^CapEff:[[:space:]]*//p' /proc/$pid/status)"
 echo "cores: $(sed -n 's/^Max core file size *\\([^ ]*\\) *\\([^ ]*\\).*/\\1 \\2/p' /proc/$pid/limits)"
 kill -9 $pid
-n=0; while [ $n -lt 100 ]; do /opt/hf/holdfast status > /dev/null 2>&1; [ $? -eq 1 ] || break; n=$((n+1)); sleep 0.1; done
+n=0; while [ $n -lt 100 ]; do /opt/hf/holdfast status > /dev/null 2>&1; [ $? -eq 1 ] || [ "$(systemctl show holdfast -p ActiveState --value)" != active ] || break; n=$((n+1)); sleep 0.1; done
 say killed
 sealed=/etc/credstore.encrypted/holdfast-seal-key
 mkdir -p /etc/credstore.encrypted
