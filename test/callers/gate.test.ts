@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-server.ts";
 import type { Client } from "../support/client.ts";
 import { eventually } from "../support/client.ts";
-import { configMap, startEdge, type Edge } from "../support/edge.ts";
+import { configMap, linkOf, startEdge, type Edge } from "../support/edge.ts";
 
 const NODE = "edge1";
 const PODS = `/api/v1/pods?fieldSelector=spec.nodeName%3D${NODE}`;
@@ -53,12 +53,6 @@ async function startNode(config = "", tokens: readonly string[] = ["person"]): P
   const edge = await startEdge({ apiServer, kubeconfig, config });
   const kubelet = edge.clientWith(keyPair);
   expect((await kubelet.get(PODS)).status).toBe(200);
-  const isOffline = async (wanted: boolean) => {
-    await eventually(
-      () => kubelet.get("/healthz"),
-      ({ status }) => (status === 503) === wanted,
-    );
-  };
   return {
     apiServer,
     edge,
@@ -69,14 +63,7 @@ async function startNode(config = "", tokens: readonly string[] = ["person"]): P
       const { uid = "" } = (apiServer.object("Pod", "shop", podName)?.["metadata"] ?? {}) as { uid?: string };
       return apiServer.serviceAccountToken("shop", "web", seconds, { pod: { name: podName, uid } });
     },
-    async cut() {
-      await apiServer.cut();
-      await isOffline(true);
-    },
-    async heal() {
-      await apiServer.heal();
-      await isOffline(false);
-    },
+    ...linkOf(apiServer, kubelet),
     async metric(name) {
       const text = await (await fetch(`${edge.healthUrl}/metrics`)).text();
       return [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\d+)$`, "gm"))].reduce(

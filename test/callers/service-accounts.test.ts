@@ -6,7 +6,7 @@ import { describe, expect, test } from "bun:test";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-server.ts";
 import { eventually, type Client } from "../support/client.ts";
-import { startEdge, type Edge } from "../support/edge.ts";
+import { linkOf, startEdge, type Edge } from "../support/edge.ts";
 
 const NODE = "edge1";
 const PODS = `/api/v1/pods?fieldSelector=spec.nodeName%3D${NODE}`;
@@ -53,12 +53,6 @@ async function startNode(): Promise<World> {
   const kubelet = edge.clientWith(keyPair);
   Object.assign(edge, { client: kubelet });
   expect((await kubelet.get(PODS)).status).toBe(200);
-  const isOffline = async (wanted: boolean) => {
-    await eventually(
-      () => kubelet.get("/healthz"),
-      ({ status }) => (status === 503) === wanted,
-    );
-  };
   return {
     apiServer,
     edge,
@@ -69,14 +63,7 @@ async function startNode(): Promise<World> {
         ...(audiences === undefined ? {} : { audiences }),
       });
     },
-    async cut() {
-      await apiServer.cut();
-      await isOffline(true);
-    },
-    async heal() {
-      await apiServer.heal();
-      await isOffline(false);
-    },
+    ...linkOf(apiServer, kubelet),
     async [Symbol.asyncDispose]() {
       await edge[Symbol.asyncDispose]();
       await apiServer[Symbol.asyncDispose]();

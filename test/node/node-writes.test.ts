@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-server.ts";
 import { eventually } from "../support/client.ts";
-import { startEdge, type Edge } from "../support/edge.ts";
+import { linkOf, startEdge, type Edge } from "../support/edge.ts";
 
 const NODE = "edge1";
 const PODS = `/api/v1/pods?fieldSelector=spec.nodeName%3D${NODE}`;
@@ -68,23 +68,10 @@ async function startNode(
   for (const path of [PODS, `/api/v1/nodes?fieldSelector=metadata.name%3D${NODE}`, SLICES]) {
     expect((await edge.client.get(path)).status).toBe(200);
   }
-  const isOffline = async (wanted: boolean) => {
-    await eventually(
-      () => edge.client.get("/healthz"),
-      ({ status }) => (status === 503) === wanted,
-    );
-  };
   return {
     apiServer,
     edge,
-    async cut() {
-      await apiServer.cut();
-      await isOffline(true);
-    },
-    async heal() {
-      await apiServer.heal();
-      await isOffline(false);
-    },
+    ...linkOf(apiServer, edge.client),
     async [Symbol.asyncDispose]() {
       await edge[Symbol.asyncDispose]();
       await apiServer[Symbol.asyncDispose]();

@@ -10,7 +10,7 @@ import { jsonLog } from "../../src/base/log.ts";
 import { loadConfig } from "../../src/config/config.ts";
 import { startDaemon, type Daemon } from "../../src/daemon/daemon.ts";
 import type { ApiServer } from "../../src/demo/api-server/api-server.ts";
-import { Client } from "./client.ts";
+import { Client, eventually } from "./client.ts";
 
 /** A running Holdfast and a client on the kubeconfig's own certificate. */
 export interface Edge extends AsyncDisposable {
@@ -121,6 +121,29 @@ export async function startEdge(options: {
 function localCa(stateDir: string): string {
   const path = join(stateDir, "pki", "local-ca.crt");
   return existsSync(path) ? readFileSync(path, "utf8") : "";
+}
+
+/**
+ * Cuts and restores the API server's link; each returns when Holdfast has noticed.
+ *
+ * @param client is answered `/healthz` by the API server: 503 while cut.
+ */
+export function linkOf(apiServer: ApiServer, client: Client) {
+  const isOffline = (wanted: boolean) =>
+    eventually(
+      () => client.get("/healthz"),
+      ({ status }) => (status === 503) === wanted,
+    );
+  return {
+    async cut(): Promise<void> {
+      await apiServer.cut();
+      await isOffline(true);
+    },
+    async heal(): Promise<void> {
+      await apiServer.heal();
+      await isOffline(false);
+    },
+  };
 }
 
 /** A ConfigMap as the API server keeps it. */
