@@ -14,8 +14,8 @@ export type StatusAnswer =
   | { readonly isFine: true; readonly report: StatusReport; readonly document: unknown }
   | { readonly isFine: false; readonly problem: string; readonly next: string };
 
-/** Asks the daemon on a socket. @param given the flags that led there, to be repeated in hints. */
-export async function askStatus(path: string, given = ""): Promise<StatusAnswer> {
+/** Asks the daemon on a socket. @param given the flags that led there, to be repeated in hints. @param again the command to be tried again. */
+export async function askStatus(path: string, given = "", again = "holdfast status"): Promise<StatusAnswer> {
   let response: Response;
   try {
     lstatSync(path);
@@ -32,7 +32,7 @@ export async function askStatus(path: string, given = ""): Promise<StatusAnswer>
   } catch (error) {
     const { code, name } = error as { code?: string; name?: string };
     if (code === "EACCES" || code === "EPERM")
-      return { isFine: false, problem: `this user may not open ${path}`, next: `Try: sudo holdfast status${given}` };
+      return { isFine: false, problem: `this user may not open ${path}`, next: `Try: sudo ${again}${given}` };
     if (name === "TimeoutError")
       return {
         isFine: false,

@@ -5,12 +5,10 @@
 
 import * as v from "valibot";
 import { formatDuration } from "../base/units.ts";
-import { ConfigError } from "../config/config-error.ts";
-import { loadPlaces } from "../config/places.ts";
 import type { StatusReport } from "../health/status-report.ts";
-import { askStatus } from "./ask-status.ts";
 import { CERT_FLAGS } from "./flag-table.ts";
-import { readFlags, repeated, UsageError } from "./flags.ts";
+import { readFlags, UsageError } from "./flags.ts";
+import { placesGiven, reachDaemon, sorry } from "./reach.ts";
 import { horizonLines } from "./status.ts";
 import { complain, jsonText, print, short, table } from "./terminal.ts";
 
@@ -28,25 +26,12 @@ const answerSchema = v.object({ message: v.string() });
 export async function command(args: readonly string[]): Promise<number> {
   const { values, positionals } = readFlags(args, CERT_FLAGS);
   const { action, name } = checked(positionals, values.output);
-  let path: string | undefined;
-  try {
-    const { config, "state-dir": stateDir, "admin-socket": adminSocket } = values;
-    path = loadPlaces({ stateDir, config, adminSocket }, process.env).adminSocketPath;
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return sorry(error.message, "Name the socket with --admin-socket PATH");
-  }
-  if (path === undefined)
-    return sorry(
-      "the admin socket's path is too long, and so it is not open",
-      "Choose adminSocket in the configuration",
-    );
-  const { output, ...places } = values;
-  const answer = await askStatus(path, repeated(places));
-  if (!answer.isFine) return sorry(answer.problem, answer.next);
-  if (action !== "status") return act(path, action, name!);
-  const { certificates, horizon } = answer.report;
-  print(output === "json" ? jsonText({ certificates, horizon }) : prose(answer.report));
+  const again = ["holdfast cert", action, ...(name === undefined ? [] : [name])].join(" ");
+  const daemon = await reachDaemon(values, again);
+  if (daemon === undefined) return 1;
+  if (action !== "status") return act(daemon.path, action, name!, placesGiven(values));
+  const { certificates, horizon } = daemon.report;
+  print(values.output === "json" ? jsonText({ certificates, horizon }) : prose(daemon.report));
   return 0;
 }
 
@@ -70,7 +55,7 @@ function checked(
   return { action, name };
 }
 
-async function act(path: string, action: string, name: string): Promise<number> {
+async function act(path: string, action: string, name: string, given: string): Promise<number> {
   let response: Response;
   let document: unknown;
   try {
@@ -81,14 +66,17 @@ async function act(path: string, action: string, name: string): Promise<number> 
     } as RequestInit);
     document = await response.json();
   } catch {
-    return sorry(
-      `the daemon on ${path} has not answered`,
-      "See: journalctl -u holdfast -n 50, and holdfast cert status",
-    );
+    return sorry("holdfast cert", {
+      problem: `the daemon on ${path} has not answered`,
+      next: `See: journalctl -u holdfast -n 50, and holdfast cert status${given}`,
+    });
   }
   const read = v.safeParse(answerSchema, document);
   if (!read.success)
-    return sorry(`the daemon on ${path} does not know this command`, "Restart it if its binary was replaced");
+    return sorry("holdfast cert", {
+      problem: `the daemon on ${path} does not know this command`,
+      next: "Restart it if its binary was replaced",
+    });
   const words = short(read.output.message, MAX_WORDS);
   if (response.ok) print(words);
   else complain(`holdfast cert: ${words}`);
@@ -107,10 +95,4 @@ function prose(report: StatusReport): string {
     renewedBy,
   ]);
   return [table(["CERTIFICATE", "SUBJECT", "ENDS", "RENEWED", "BY"], rows), horizonLines(report)].join("\n\n");
-}
-
-function sorry(problem: string, next: string): number {
-  complain(`holdfast cert: ${problem}`);
-  complain(next);
-  return 1;
 }

@@ -8,14 +8,12 @@
 
 import * as v from "valibot";
 import { stringify } from "yaml";
-import { ConfigError } from "../config/config-error.ts";
-import { loadPlaces } from "../config/places.ts";
 import { parseLabelSelector } from "../kube/selectors.ts";
 import { formatDuration } from "../base/units.ts";
-import { askStatus } from "./ask-status.ts";
 import { GET_FLAGS } from "./flag-table.ts";
-import { readFlags, repeated, UsageError } from "./flags.ts";
+import { readFlags, UsageError } from "./flags.ts";
 import { ageOf, columnsOf, type Shown } from "./get-columns.ts";
+import { placesGiven, reachDaemon, sorry } from "./reach.ts";
 import { complain, print, short, table } from "./terminal.ts";
 import { counted } from "./words.ts";
 
@@ -73,24 +71,15 @@ interface Asked {
 export async function command(args: readonly string[]): Promise<number> {
   const { values, positionals } = readFlags(args, GET_FLAGS);
   const asked = readAsked(values, positionals);
-  let path: string | undefined;
-  const places = { "state-dir": values["state-dir"], config: values.config, "admin-socket": values["admin-socket"] };
-  try {
-    path = loadPlaces(
-      { stateDir: values["state-dir"], config: values.config, adminSocket: values["admin-socket"] },
-      process.env,
-    ).adminSocketPath;
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return sorry(error.message, "Name the socket with --admin-socket PATH");
-  }
-  if (path === undefined) return sorry("the admin socket is not open", "Choose adminSocket in the configuration");
-  const status = await askStatus(path, repeated(places));
-  if (!status.isFine) return sorry(status.problem, status.next.replace("holdfast status", `holdfast get ${args[0]}`));
-  const found = await ask(path, asked).catch((error: unknown) => String((error as Error).message));
+  const daemon = await reachDaemon(values, ["holdfast get", ...positionals].join(" "));
+  if (daemon === undefined) return 1;
+  const found = await ask(daemon.path, asked).catch((error: unknown) => String((error as Error).message));
   if (typeof found === "string")
-    return sorry(`the daemon did not answer to the end (${short(found)})`, "See: journalctl -u holdfast -n 50");
-  return show(asked, found.head, found.lines);
+    return sorry("holdfast get", {
+      problem: `the daemon did not answer to the end (${short(found)})`,
+      next: "See: journalctl -u holdfast -n 50",
+    });
+  return show(asked, found.head, found.lines, placesGiven(values));
 }
 
 function readAsked(
@@ -118,12 +107,6 @@ function readAsked(
   };
 }
 
-function sorry(problem: string, next: string): number {
-  complain(`holdfast get: ${problem}`);
-  complain(next);
-  return 1;
-}
-
 async function ask(path: string, asked: Asked): Promise<{ readonly head: Head; readonly lines: readonly Line[] }> {
   const query = new URLSearchParams({
     resource: asked.resource,
@@ -145,13 +128,13 @@ async function ask(path: string, asked: Asked): Promise<{ readonly head: Head; r
   };
 }
 
-function show(asked: Asked, head: Head, lines: readonly Line[]): number {
+function show(asked: Asked, head: Head, lines: readonly Line[], given: string): number {
   const kind = `${head.resource}${head.group === "" ? "" : `.${head.group}`}`;
   if (head.copies === 0)
-    return sorry(
-      `nothing of ${short(kind)} is kept on this node`,
-      "See: holdfast cache ls; it is the plural, or TYPE.GROUP",
-    );
+    return sorry("holdfast get", {
+      problem: `nothing of ${short(kind)} is kept on this node`,
+      next: `See: holdfast cache ls${given}; it is the plural, or TYPE.GROUP`,
+    });
   complain(freshness(head));
   const place = asked.namespace === "" ? "" : ` in namespace "${short(asked.namespace)}"`;
   if (lines.length === 0) {
@@ -159,7 +142,10 @@ function show(asked: Asked, head: Head, lines: readonly Line[]): number {
       complain(`No ${short(kind)} known${place}`);
       return 0;
     }
-    return sorry(`${short(kind)} "${short(asked.name)}" is not known${place}`, "Look everywhere with -A");
+    return sorry("holdfast get", {
+      problem: `${short(kind)} "${short(asked.name)}" is not known${place}`,
+      next: "Look everywhere with -A",
+    });
   }
   switch (asked.output) {
     case "name":

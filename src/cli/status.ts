@@ -6,13 +6,11 @@
  */
 
 import { formatDuration, formatSize } from "../base/units.ts";
-import { ConfigError } from "../config/config-error.ts";
-import { loadPlaces } from "../config/places.ts";
 import type { StatusReport } from "../health/status-report.ts";
-import { askStatus } from "./ask-status.ts";
 import { STATUS_FLAGS } from "./flag-table.ts";
-import { readFlags, repeated, UsageError } from "./flags.ts";
-import { complain, jsonText, print, short, table } from "./terminal.ts";
+import { readFlags, UsageError } from "./flags.ts";
+import { reachDaemon } from "./reach.ts";
+import { jsonText, print, short, table } from "./terminal.ts";
 import { counted, scopeName, shortPrincipal } from "./words.ts";
 
 const DAY_MS = 86_400_000;
@@ -25,32 +23,10 @@ export async function command(args: readonly string[]): Promise<number> {
   if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
   if (values.output !== undefined && values.output !== "json")
     throw new UsageError(`Unknown output '${values.output}'; expected json`);
-  let path: string | undefined;
-  try {
-    path = loadPlaces(
-      { stateDir: values["state-dir"], config: values.config, adminSocket: values["admin-socket"] },
-      process.env,
-    ).adminSocketPath;
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return sorry(error.message, "Name the socket with --admin-socket PATH");
-  }
-  if (path === undefined)
-    return sorry(
-      "the admin socket's path is too long, and so it is not open",
-      "Choose adminSocket in the configuration, and restart the daemon",
-    );
-  const { output: _, ...places } = values;
-  const answer = await askStatus(path, repeated(places));
-  if (!answer.isFine) return sorry(answer.problem, answer.next);
-  print(values.output === "json" ? jsonText(answer.document) : prose(answer.report));
-  return answer.report.link.state === "online" && answer.report.conditions.length === 0 ? 0 : 3;
-}
-
-function sorry(problem: string, next: string): number {
-  complain(`holdfast status: ${problem}`);
-  complain(next);
-  return 1;
+  const daemon = await reachDaemon(values, "holdfast status");
+  if (daemon === undefined) return 1;
+  print(values.output === "json" ? jsonText(daemon.document) : prose(daemon.report));
+  return daemon.report.link.state === "online" && daemon.report.conditions.length === 0 ? 0 : 3;
 }
 
 /** The report for people. */
