@@ -2,7 +2,7 @@
  * Imports run one way, and in no circle.
  *
  *   main > cli > daemon, manifests > machine, tunnel, gateway, guard, witness > health > node > front > cache
- *        > callers > uplink > config > certificates > store > kube > base
+ *        > callers > uplink > config > certificates > store > cluster, mux > kube, http1 > base
  *
  * Neighbours on one step do not import each other; the demo is loaded by its
  * command alone, when it is asked for. Types may point anywhere to the right,
@@ -16,6 +16,7 @@ import type { Problem, SourceFile } from "./report.ts";
 const STEPS: readonly (readonly string[])[] = [
   ["base"],
   ["kube", "http1"],
+  ["cluster", "mux"],
   ["store"],
   ["certificates"],
   ["config"],

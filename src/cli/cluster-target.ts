@@ -10,7 +10,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join } from "node:path";
-import type { KubernetesTarget } from "../guard/kubernetes.ts";
+import type { KubernetesTarget } from "../cluster/kubernetes.ts";
 import { loadKubeconfig } from "../config/kubeconfig.ts";
 import { UsageError } from "./flags.ts";
 

@@ -8,7 +8,7 @@ import { systemClock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
 import { jsonLog } from "../base/log.ts";
 import { VERSION } from "../base/version.ts";
-import { ApiError } from "../guard/api.ts";
+import { ApiError } from "../cluster/api.ts";
 import { explainNode, explainPod, explanationText, NothingToExplain } from "../guard/explain.ts";
 import { clusterApi } from "../guard/api-classes.ts";
 import { GUARD_NAMESPACE } from "../guard/names.ts";

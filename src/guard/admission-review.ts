@@ -11,7 +11,7 @@
 
 import * as v from "valibot";
 import { EdgeError } from "../base/errors.ts";
-import type { JsonPatchOperation } from "./api.ts";
+import type { JsonPatchOperation } from "../cluster/api.ts";
 
 /** Who asks. */
 export interface ReviewUser {

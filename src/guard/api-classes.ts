@@ -9,12 +9,12 @@
  * A model knows the fields of its release and drops all others. So it is for
  * objects that are read for a few fields, or written whole by us alone; what
  * belongs to others is patched, and lists are followed as they come
- * (`kubernetes.ts`). It is loaded when the first object is asked for, and never
+ * (`cluster/kubernetes.ts`). It is loaded when the first object is asked for, and never
  * on a node.
  */
 
-import { ApiError, type ClusterApi, type PatchType } from "./api.ts";
-import { sendTo, type KubernetesOptions } from "./kubernetes.ts";
+import { ApiError, type ClusterApi, type PatchType } from "../cluster/api.ts";
+import { sendTo, type KubernetesOptions } from "../cluster/kubernetes.ts";
 
 /** How the API server is asked. */
 export type ClusterApiOptions = Pick<KubernetesOptions, "target" | "userAgent" | "onContact" | "timeoutMs">;

@@ -8,7 +8,7 @@
 
 import { connect } from "node:tls";
 import { EdgeError } from "../base/errors.ts";
-import type { KubernetesTarget } from "./kubernetes.ts";
+import type { KubernetesTarget } from "../cluster/kubernetes.ts";
 
 /** Nobody served a certificate that can be believed. */
 export class ApiServerNamesError extends EdgeError {

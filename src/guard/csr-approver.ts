@@ -19,7 +19,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Metric, Metrics } from "../base/metrics.ts";
 import { reads, sent } from "../kube/wire.ts";
-import { ApiError, type ClusterApi, type Collections } from "./api.ts";
+import { ApiError, type ClusterApi, type Collections } from "../cluster/api.ts";
 import type { Claims } from "./claims.ts";
 import {
   APPROVAL_PAUSE_MS,
@@ -30,7 +30,7 @@ import {
   type AskedCertificate,
   type Pending,
 } from "./csr-rules.ts";
-import { describe } from "./follow.ts";
+import { describe } from "../cluster/follow.ts";
 import type { Happenings } from "./happenings.ts";
 import type { TakenBy, TakenNames } from "./taken-names.ts";
 

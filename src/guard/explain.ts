@@ -10,7 +10,7 @@ import type { CoreV1Event, V1ConfigMap, V1Lease, V1Node, V1Pod } from "@kubernet
 import * as v from "valibot";
 import { formatDuration } from "../base/units.ts";
 import { reads } from "../kube/wire.ts";
-import { ApiError, type ClusterApi } from "./api.ts";
+import { ApiError, type ClusterApi } from "../cluster/api.ts";
 import { EVICTING_TAINTS, OPENYURT_DURATION, OPT_IN_LABEL, PARAMETERS_NAME, REACHABLE_CONDITION } from "./names.ts";
 import { readParameters, type GuardParameters } from "./parameters.ts";
 import { termsOf, type HoldTerms } from "./terms.ts";

@@ -8,10 +8,10 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Metrics } from "../base/metrics.ts";
 import { COMMIT, VERSION } from "../base/version.ts";
-import type { ClusterApi, Collections } from "./api.ts";
+import type { ClusterApi, Collections } from "../cluster/api.ts";
 import { clusterApi } from "./api-classes.ts";
 import { Happenings } from "./happenings.ts";
-import { collections, type KubernetesTarget } from "./kubernetes.ts";
+import { collections, type KubernetesTarget } from "../cluster/kubernetes.ts";
 import { Leader } from "./leader.ts";
 import { LiveView } from "./live-view.ts";
 

@@ -10,8 +10,8 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Metric } from "../base/metrics.ts";
 import { sent } from "../kube/wire.ts";
-import type { ClusterApi } from "./api.ts";
-import { describe, pause } from "./follow.ts";
+import type { ClusterApi } from "../cluster/api.ts";
+import { describe, pause } from "../cluster/follow.ts";
 
 /** One Event. */
 export interface Happening {

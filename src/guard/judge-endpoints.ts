@@ -16,7 +16,7 @@ import type { V1EndpointSlice, V1Endpoints } from "@kubernetes/client-node";
 import * as v from "valibot";
 import { reads } from "../kube/wire.ts";
 import { readObject, type AdmissionRequest } from "./admission-review.ts";
-import type { JsonPatchOperation } from "./api.ts";
+import type { JsonPatchOperation } from "../cluster/api.ts";
 import type { ClusterView, GuardedPod } from "./cluster-view.ts";
 import { NODE_REASONS, standingOf } from "./judge-node.ts";
 import { ENDPOINT_CONTROLLER_USERS, NODES_GROUP, SHARED_CONTROLLER_USER } from "./names.ts";

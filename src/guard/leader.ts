@@ -14,8 +14,8 @@ import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { reads, sent, type Wire } from "../kube/wire.ts";
-import { ApiError, type ClusterApi } from "./api.ts";
-import { describe, pause } from "./follow.ts";
+import { ApiError, type ClusterApi } from "../cluster/api.ts";
+import { describe, pause } from "../cluster/follow.ts";
 
 /** Which lease, and as whom. */
 export interface LeaderOptions {

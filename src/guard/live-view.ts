@@ -9,9 +9,9 @@
 
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import type { ClusterApi, Collections } from "./api.ts";
+import type { ClusterApi, Collections } from "../cluster/api.ts";
 import type { ClusterView, GuardedNode, GuardedPod } from "./cluster-view.ts";
-import { follow } from "./follow.ts";
+import { follow } from "../cluster/follow.ts";
 import {
   leaseFacts,
   nodeFacts,

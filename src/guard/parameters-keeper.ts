@@ -13,7 +13,7 @@ import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { sent } from "../kube/wire.ts";
-import { ApiError, type ClusterApi } from "./api.ts";
+import { ApiError, type ClusterApi } from "../cluster/api.ts";
 import type { LiveView } from "./live-view.ts";
 import { PARAMETERS_NAME } from "./names.ts";
 import { DEFAULT_PARAMETERS } from "./parameters.ts";

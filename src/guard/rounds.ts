@@ -4,11 +4,11 @@
 
 import * as v from "valibot";
 import { readCertificateRequest } from "../certificates/certificate-request.ts";
-import type { ClusterApi } from "./api.ts";
+import type { ClusterApi } from "../cluster/api.ts";
 import { apiServerNames } from "./api-server-names.ts";
 import { Claims } from "./claims.ts";
 import { CsrApprover } from "./csr-approver.ts";
-import { describe, pause } from "./follow.ts";
+import { describe, pause } from "../cluster/follow.ts";
 import type { GuardGround } from "./ground.ts";
 import { ParametersKeeper } from "./parameters-keeper.ts";
 import { Reachability } from "./reachability.ts";

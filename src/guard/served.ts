@@ -7,7 +7,7 @@ import { readFileSync, statSync } from "node:fs";
 import { EdgeError } from "../base/errors.ts";
 import { createAuthority, issueServingCertificate } from "../certificates/authority.ts";
 import type { Denial } from "./denials.ts";
-import { describe, pause } from "./follow.ts";
+import { describe, pause } from "../cluster/follow.ts";
 import type { GuardGround } from "./ground.ts";
 import { every } from "./rounds.ts";
 import { keepServingCertificate, type CertificateMaker } from "./serving-certificate.ts";

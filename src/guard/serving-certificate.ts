@@ -25,7 +25,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { certificateBlocks } from "../certificates/pem.ts";
 import { reads, sent } from "../kube/wire.ts";
-import { ApiError, type JsonPatchOperation, type ClusterApi } from "./api.ts";
+import { ApiError, type JsonPatchOperation, type ClusterApi } from "../cluster/api.ts";
 import type { ServingKeyPair } from "./webhook.ts";
 
 /** Makes certificates; handed in, because their making is another part's knowledge. */

@@ -22,7 +22,7 @@ import type { V1EndpointSlice, V1Service } from "@kubernetes/client-node";
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
 import { reads } from "../kube/wire.ts";
-import type { Collections } from "./api.ts";
+import type { Collections } from "../cluster/api.ts";
 import type { NodeFacts } from "./facts.ts";
 
 /** Where it is read. */

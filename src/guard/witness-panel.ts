@@ -28,9 +28,9 @@ import {
   type WitnessReport,
 } from "../kube/witness-report.ts";
 import { patched } from "../kube/wire.ts";
-import { ApiError, type ClusterApi } from "./api.ts";
+import { ApiError, type ClusterApi } from "../cluster/api.ts";
 import { FairQueue, type Work } from "./fair-queue.ts";
-import { describe } from "./follow.ts";
+import { describe } from "../cluster/follow.ts";
 import type { NodeFacts } from "./facts.ts";
 import type { LiveView } from "./live-view.ts";
 import type { WitnessVerdict } from "./reachability.ts";

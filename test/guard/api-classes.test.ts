@@ -7,9 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadKubeconfig } from "../../src/config/kubeconfig.ts";
 import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-server.ts";
-import { ApiError, type ClusterApi } from "../../src/guard/api.ts";
+import { ApiError, type ClusterApi } from "../../src/cluster/api.ts";
 import { clusterApi } from "../../src/guard/api-classes.ts";
-import type { KubernetesTarget } from "../../src/guard/kubernetes.ts";
+import type { KubernetesTarget } from "../../src/cluster/kubernetes.ts";
 
 const MERGE = "application/merge-patch+json";
 const STRATEGIC = "application/strategic-merge-patch+json";

@@ -6,7 +6,7 @@ import { silentLog } from "../../src/base/log.ts";
 import { Metrics } from "../../src/base/metrics.ts";
 import { createAuthority, issueClientCertificate } from "../../src/certificates/authority.ts";
 import { readCertificateRequest } from "../../src/certificates/certificate-request.ts";
-import { ApiError } from "../../src/guard/api.ts";
+import { ApiError } from "../../src/cluster/api.ts";
 import { Claims } from "../../src/guard/claims.ts";
 import { CsrApprover } from "../../src/guard/csr-approver.ts";
 import { PENDING_REASONS, SIGNERS } from "../../src/guard/csr-rules.ts";

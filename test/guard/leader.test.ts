@@ -3,7 +3,7 @@
  */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { silentLog } from "../../src/base/log.ts";
-import { ApiError } from "../../src/guard/api.ts";
+import { ApiError } from "../../src/cluster/api.ts";
 import { Leader } from "../../src/guard/leader.ts";
 import { ManualClock } from "../support/model.ts";
 import { MemoryApi } from "./support.ts";

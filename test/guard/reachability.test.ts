@@ -4,7 +4,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { silentLog } from "../../src/base/log.ts";
 import { Metrics } from "../../src/base/metrics.ts";
-import { ApiError } from "../../src/guard/api.ts";
+import { ApiError } from "../../src/cluster/api.ts";
 import { explainNode, explainPod, explanationText, NothingToExplain } from "../../src/guard/explain.ts";
 import { Happenings } from "../../src/guard/happenings.ts";
 import { LiveView } from "../../src/guard/live-view.ts";

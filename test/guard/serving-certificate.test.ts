@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
 import { silentLog } from "../../src/base/log.ts";
 import { createAuthority, issueServingCertificate } from "../../src/certificates/authority.ts";
-import { ApiError } from "../../src/guard/api.ts";
+import { ApiError } from "../../src/cluster/api.ts";
 import {
   keepServingCertificate,
   type CertificateMaker,

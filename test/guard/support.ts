@@ -9,7 +9,7 @@ import {
   type PatchType,
   type WatchEvent,
   type WebhookKind,
-} from "../../src/guard/api.ts";
+} from "../../src/cluster/api.ts";
 import type { AdmissionRequest } from "../../src/guard/admission-review.ts";
 import type { ClusterView, GuardedNode, GuardedPod } from "../../src/guard/cluster-view.ts";
 import { readParameters } from "../../src/guard/parameters.ts";

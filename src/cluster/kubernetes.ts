@@ -3,7 +3,7 @@
  * as they are on disk at this moment.
  *
  * Single objects are asked for by the API classes of @kubernetes/client-node
- * (`api-classes.ts`), over the same `sendTo`. Collections are not: the package's
+ * (`guard/api-classes.ts`), over the same `sendTo`. Collections are not: the package's
  * watch knows no silence and no 410 in time, and its models drop what they do
  * not know and cost a page of pods twice.
  *

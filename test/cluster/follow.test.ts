@@ -3,8 +3,8 @@
  */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { silentLog } from "../../src/base/log.ts";
-import { ApiError, type Collections, type WatchEvent } from "../../src/guard/api.ts";
-import { follow } from "../../src/guard/follow.ts";
+import { ApiError, type Collections, type WatchEvent } from "../../src/cluster/api.ts";
+import { follow } from "../../src/cluster/follow.ts";
 import { ManualClock } from "../support/model.ts";
 
 /** What one watch says before it ends, with an error or without. */
