@@ -7,6 +7,7 @@
  *   an event              at once, or within 1 s of the last commit
  *   a bookmark, a use     with the next event, at a cut, or within 20 min
  *   a Node's heartbeat    as a bookmark
+ *   withheld, released    at once: no crash gives back what was just refused
  */
 
 import type { Clock } from "../base/clock.ts";
@@ -102,9 +103,10 @@ export class Commits {
     else this.#cancelCommit = clock.after(waitMs, () => this.flush());
   }
 
-  /** A copy's marks moved. @param isSoon they are more than a time: within a second. */
-  touched(isSoon: boolean): void {
-    this.#scheduleBookmarks(isSoon ? COMMIT_EVERY_MS : BOOKMARKS_EVERY_MS);
+  /** A copy's marks moved. @param isUrgent they are more than a time: written at once. */
+  touched(isUrgent: boolean): void {
+    if (isUrgent) this.settle();
+    else this.#scheduleBookmarks(BOOKMARKS_EVERY_MS);
   }
 
   /** What waits to be written of one object; its `item` is undefined for one that is to go. */

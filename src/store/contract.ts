@@ -180,7 +180,7 @@ export interface Copy {
   /** Queues one event's effect. Same bytes as stored: only the resourceVersion moves. Without a list nothing is written. */
   put(item: Item, resourceVersion: string, nowMs: number): void;
   delete(item: Item, resourceVersion: string, nowMs: number): void;
-  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That it is withheld is held back for a second. */
+  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That it is withheld, or is no more, is written before this returns: no crash gives back what was just refused. */
   touch(state: {
     readonly resourceVersion?: string;
     readonly lastContactMs?: number;

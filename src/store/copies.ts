@@ -86,7 +86,7 @@ export class Copies {
       get: (copy, namespace, name) => this.get(copy, namespace, name),
       snapshot: (copy) => this.#snapshot(copy),
       size: (copy) => this.#sizeOf(copy),
-      touched: (_, isSoon) => parts.commits().touched(isSoon),
+      touched: (_, isUrgent) => parts.commits().touched(isUrgent),
       clear: (copy) => this.unlist(copy),
       drop: (copy) => this.#drop(copy),
     };

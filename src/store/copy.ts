@@ -28,8 +28,8 @@ export interface CopyParts {
   readonly get: (copy: StoredCopy, namespace: string, name: string) => Item | undefined;
   readonly snapshot: (copy: StoredCopy) => ScopeSnapshot | undefined;
   readonly size: (copy: StoredCopy) => { readonly items: number; readonly bytes: number };
-  /** Its marks moved. @param isSoon within a second; the rest waits for company. */
-  readonly touched: (copy: StoredCopy, isSoon: boolean) => void;
+  /** Its marks moved. @param isUrgent written before it returns; the rest waits for company. */
+  readonly touched: (copy: StoredCopy, isUrgent: boolean) => void;
   readonly clear: (copy: StoredCopy) => void;
   readonly drop: (copy: StoredCopy) => void;
 }

@@ -3,7 +3,8 @@
  *
  * Two of them. One is a model in memory with the store's group commit: after
  * a quiet second a write is committed at once, in a busy one once a second or
- * every hundred rows; bookmarks wait for the next real change. The other is
+ * every hundred rows; bookmarks wait for the next real change, what is
+ * withheld does not wait. The other is
  * the real store on a folder in memory, copied at the moment of the crash as
  * the page cache would leave it.
  */
@@ -108,7 +109,7 @@ interface CopyParts {
   readonly save: (copy: CommittingCopy) => void;
   readonly changed: (copy: CommittingCopy) => void;
   readonly hasChanged: (copy: CommittingCopy) => boolean;
-  readonly touched: (copy: CommittingCopy, withinMs: number) => void;
+  readonly touched: (copy: CommittingCopy, isUrgent: boolean) => void;
   readonly dropped: (copy: CommittingCopy) => void;
 }
 
@@ -224,7 +225,7 @@ class CommittingCopy implements Copy, Row {
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
       };
-    this.parts.touched(this, isWithheld === undefined ? BOOKMARKS_EVERY_MS : COMMIT_EVERY_MS);
+    this.parts.touched(this, isWithheld !== undefined);
   }
 
   get(namespace: string, name: string): Item | undefined {
@@ -283,14 +284,13 @@ class CommittingStore implements Store {
     save: (copy) => this.#save(copy),
     changed: (copy) => this.#queueGrew(copy),
     hasChanged: (copy) => this.#changed.has(copy),
-    touched: (copy, withinMs) => this.#holdBack(copy, withinMs),
+    touched: (copy, isUrgent) => this.#holdBack(copy, isUrgent),
     dropped: (copy) => this.#forget(copy),
   };
   #queued = 0;
   #lastCommitMs = Number.NEGATIVE_INFINITY;
   #cancelCommit: (() => void) | undefined;
   #cancelBookmarks: (() => void) | undefined;
-  #bookmarksAtMs = 0;
 
   constructor(
     private readonly disk: MemoryDisk,
@@ -334,13 +334,10 @@ class CommittingStore implements Store {
     else this.#cancelCommit = this.clock.after(waitMs, () => this.flush());
   }
 
-  #holdBack(copy: CommittingCopy, withinMs: number): void {
+  #holdBack(copy: CommittingCopy, isUrgent: boolean): void {
     this.#touched.add(copy);
-    const atMs = this.clock.monotonicMs() + withinMs;
-    if (this.#cancelBookmarks !== undefined && this.#bookmarksAtMs <= atMs) return;
-    this.#cancelBookmarks?.();
-    this.#bookmarksAtMs = atMs;
-    this.#cancelBookmarks = this.clock.after(withinMs, () => this.settle());
+    if (isUrgent) return this.settle();
+    this.#cancelBookmarks ??= this.clock.after(BOOKMARKS_EVERY_MS, () => this.settle());
   }
 
   putResponse(): void {}
