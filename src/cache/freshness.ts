@@ -41,11 +41,14 @@ export function neverObserved({ resource, group, namespace }: ScopeIdentity, cau
  * @throws {UpstreamRefusedError} {ScopeTooLargeError} as the list met them.
  * @throws {StatusError} 503 when nothing can be asked for.
  */
-export async function listedFirst({ canAsk, identity }: Scope, follower: Follower): Promise<void> {
+export async function listedFirst(scope: Scope, follower: Follower): Promise<void> {
+  const { canAsk, identity } = scope;
   if (!canAsk) throw neverObserved(identity);
   try {
     await follower.firstList();
   } catch (error) {
+    // Another list of it has come meanwhile, in the place of this one.
+    if (scope.listed !== undefined) return;
     if (error instanceof UnreachableError || error instanceof CopyDroppedError || error instanceof StoppedError)
       throw neverObserved(identity, error);
     if (!(error instanceof MalformedError)) throw error;

@@ -7,8 +7,9 @@
  *   audience   the local watchers
  *   layer      edits of a cut over the rows
  *
- * What is left to the scope itself is use, freshness, and what each of them
- * means for the others. A cut changes nothing for local watchers; at the
+ * What it serves of rows and layer is its view (`scope-view.ts`). What is left
+ * to the scope itself is use, freshness, and what each of them means for the
+ * others. A cut changes nothing for local watchers; at the
  * return the follower goes on at the rows' resourceVersion, and only if the
  * API server has forgotten that moment the scope lists again and tells the
  * difference.
@@ -19,22 +20,22 @@
  * - Rows never change under edits: when the API server speaks, the edits end.
  */
 
-import type { Codec, Item, StatusFields } from "../kube/codec.ts";
+import type { Item, StatusFields } from "../kube/codec.ts";
 import { compareResourceVersions, isResourceVersion } from "../kube/resource-version.ts";
-import { objectKey } from "../kube/resource-path.ts";
-import type { Copy, ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
+import type { Copy, ScopeSnapshot } from "../store/contract.ts";
 import type { UpstreamRefusedError } from "../uplink/scope-source.ts";
 import { Audience } from "./audience.ts";
 import { Feeds } from "./feeds.ts";
 import { Follower } from "./follower.ts";
 import { Encoder, type FrameSink, type WatchSink } from "./frames.ts";
-import { keptCodec, listedFirst, resumed } from "./freshness.ts";
+import { listedFirst, resumed } from "./freshness.ts";
 import { History } from "./history.ts";
-import { Edits } from "./layer.ts";
+import { Edits, type Layer } from "./layer.ts";
 import { ListAdoption } from "./list-adoption.ts";
 import { LocalWatches, type TapStart, type WatchRequest } from "./local-watches.ts";
 import { ScopeTooLargeError } from "./scope-errors.ts";
 import type { ScopeParts } from "./scope-parts.ts";
+import { ScopeView } from "./scope-view.ts";
 import { Usage } from "./usage.ts";
 import { Waiting } from "./waiting.ts";
 
@@ -45,11 +46,10 @@ export type ScopeState = "unseen" | "listing" | "live" | "stale";
 const CATCH_UP_MS = 3_000;
 
 /** One scope. */
-export class Scope {
+export class Scope extends ScopeView {
   static #made = 0;
   /** Grows from scope to scope of this process: tells which of two is the older. */
   readonly order = ++Scope.#made;
-  readonly identity: ScopeIdentity;
   /** How its local watches begin. */
   readonly watches: LocalWatches;
   readonly #waiting: Waiting;
@@ -63,13 +63,12 @@ export class Scope {
   readonly adopting = { isTaken: false };
 
   constructor(
-    /** Its rows; dropped with the scope. */
-    readonly copy: Copy,
+    copy: Copy,
     private readonly parts: ScopeParts,
     private readonly onDropped: (scope: Scope) => void,
   ) {
+    super(copy);
     const { clock, limits, log, phase = 0, turn = async () => {} } = parts;
-    this.identity = copy.identity;
     this.#usage = new Usage(copy, clock, limits.lingerMs, () => this.#stopIfUnused());
     this.#waiting = new Waiting(clock);
     this.#history = new History(limits, copy.listed);
@@ -96,6 +95,10 @@ export class Scope {
     });
   }
 
+  protected override get layer(): Layer | undefined {
+    return this.#edits.layer;
+  }
+
   /** Where the scope stands now. */
   get state(): ScopeState {
     const { kind } = this.#follower.state;
@@ -103,19 +106,9 @@ export class Scope {
     return kind === "streaming" && this.parts.link.isOnline() ? "live" : "stale";
   }
 
-  /** Whether items are served that are edited here. */
-  get isEdited(): boolean {
-    return this.#edits.layer !== undefined;
-  }
-
   /** Whether it is edited, or its watchers have yet to hear the end of it. */
   get isReturning(): boolean {
     return this.isEdited || this.#audience.hasReturning;
-  }
-
-  /** The resourceVersion of what is served: the rows', or the newest edit's. */
-  get servedVersion(): string {
-    return this.#edits.layer?.version ?? this.listed?.resourceVersion ?? "";
   }
 
   /** Whether what it serves is what the API server says now: live, and nothing of ours before the rows. */
@@ -160,16 +153,6 @@ export class Scope {
     return this.#usage.unusedMs;
   }
 
-  /** The content's state, or undefined while nothing may be served. */
-  get listed(): ListedState | undefined {
-    return this.copy.isWithheld ? undefined : this.copy.listed;
-  }
-
-  /** Whether its rows answer nobody, because the API server refused this principal; they are kept, and a list that it allows takes them back. */
-  get isWithheld(): boolean {
-    return this.copy.isWithheld;
-  }
-
   /** Nothing of it is served from now on, online or cut. @param status ends its watchers, in the API server's words. */
   withhold(status: StatusFields): void {
     this.#edits.takeOff();
@@ -191,15 +174,10 @@ export class Scope {
     return link.isOnline() && source.hasCredential(principal) && isBarred?.(principal) !== true;
   }
 
-  /** The codec of the kept bytes; only for a listed scope. */
-  codec(listed: ListedState): Codec {
-    return keptCodec(this.identity, listed);
-  }
-
   // ---- use and freshness ----
 
   /** Notes that a client used the scope, and keeps it followed for the linger time. */
-  use(): void {
+  override use(): void {
     if (!this.copy.isDropped) this.#usage.note();
   }
 
@@ -244,37 +222,6 @@ export class Scope {
     this.#usage.settle();
   }
 
-  // ---- reading ----
-
-  /** A frozen view of what is served, or undefined while nothing was committed. */
-  snapshot(): ScopeSnapshot | undefined {
-    this.use();
-    const rows = this.rows();
-    return rows === undefined || this.#edits.layer === undefined ? rows : this.#edits.layer.over(rows);
-  }
-
-  /** One item as it is served. */
-  item(namespace: string, name: string): Item | undefined {
-    const row = this.row(namespace, name);
-    const edited = this.#edits.layer?.get(objectKey(namespace, name));
-    return row !== undefined && edited?.meta.uid === row.meta.uid ? edited : row;
-  }
-
-  /** One item as the API server gave it. */
-  row(namespace: string, name: string): Item | undefined {
-    return this.listed === undefined ? undefined : this.copy.get(namespace, name);
-  }
-
-  /** Whether an edited item stands before this row. */
-  isItemEdited(namespace: string, name: string): boolean {
-    return this.#edits.layer?.get(objectKey(namespace, name)) !== undefined;
-  }
-
-  /** All items as the API server gave them; to be disposed of. */
-  rows(): ScopeSnapshot | undefined {
-    return this.listed === undefined ? undefined : this.copy.snapshot();
-  }
-
   // ---- edits ----
 
   /**
@@ -303,11 +250,13 @@ export class Scope {
    * scope has a watch of its own.
    */
   adopt(): ListAdoption | undefined {
-    const isFree = () => !this.isFollowing && this.#audience.size === 0;
-    if (!isFree() || this.isOversize) return undefined;
+    if (this.isFollowing || this.#audience.size > 0 || this.isOversize) return undefined;
     const finish: ConstructorParameters<typeof ListAdoption>[2] = (contentType, head, writer) => {
       const { shape, resourceVersion } = head;
-      if (!isFree() || head.continueToken !== "" || !isResourceVersion(resourceVersion)) return writer.abort();
+      // It came whole before our own first list, which may never come: it counts, and ours is given up.
+      const isFree = this.#audience.size === 0 && (!this.isFollowing || this.#isListingFirst);
+      if (!isFree || head.continueToken !== "" || !isResourceVersion(resourceVersion)) return writer.abort();
+      this.#follower.stop();
       this.#edits.takeOff();
       const isPartlyTold = this.#history.isTold;
       writer.commit({ shape, contentType, resourceVersion, nowMs: this.parts.clock.nowMs(), isPartlyTold }, () => {});
@@ -317,6 +266,10 @@ export class Scope {
       this.follow();
     };
     return new ListAdoption(this.copy, this.parts.limits, finish, this.adopting);
+  }
+
+  get #isListingFirst(): boolean {
+    return this.listed === undefined && this.#follower.state.kind === "listing";
   }
 
   /** The API server gave out an older resourceVersion than what is held here: etcd was restored from a backup. Lists anew. */

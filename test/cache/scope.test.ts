@@ -3,7 +3,7 @@ import { Scopes } from "../../src/cache/scopes.ts";
 import type { Item, WatchFrame } from "../../src/kube/codec.ts";
 import { codecFor } from "../../src/kube/representation.ts";
 import { readWatch } from "../../src/uplink/read-answer.ts";
-import { UpstreamRefusedError } from "../../src/uplink/scope-source.ts";
+import { UnreachableError, UpstreamRefusedError } from "../../src/uplink/scope-source.ts";
 import { answer, CONFIG_MAPS, settle, startModel } from "../support/model.ts";
 
 const NOW_MS = Date.UTC(2026, 10, 24);
@@ -368,6 +368,33 @@ describe("a scope", () => {
     third.end();
     expect(scope.servedVersion).toBe("7");
     expect(scope.adopting.isTaken).toBe(false);
+  });
+
+  test("a forwarded list that comes whole before the first one of our own counts, and who waited for that one is served", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    const forwarded = scope.adopt()!;
+    forwarded.begin("application/json");
+    const { list: honest } = server;
+    // Our own never comes: something answers in the API server's place.
+    server.list = (async (_identity: unknown, _page: unknown, signal: AbortSignal) => {
+      await new Promise((_, reject) =>
+        signal.addEventListener("abort", () => reject(new UnreachableError("given up"))),
+      );
+    }) as unknown as typeof honest;
+    const waiting = watch(scope, "", { stream: true });
+    await settle();
+    expect(scope.state).toBe("listing");
+    forwarded.push(Buffer.from(server.listText()));
+    forwarded.end();
+    const { received } = await waiting;
+    expect(scope.servedVersion).toBe("101");
+    server.list = honest;
+    server.put("b", "1");
+    await clock.pass(1_000);
+    expect(received.events).toEqual(["ADDED a@101", "BOOKMARK @101", "ADDED b@102"]);
+    expect(server.lists).toBe(0);
   });
 
   test("a slow watcher costs one ring and is ended when the ring has passed it", async () => {

@@ -136,6 +136,12 @@ export class ModelServer implements ScopeSource {
     return true;
   }
 
+  /** The whole list as it is now. */
+  listText(): string {
+    const items = [...this.#objects.values()].sort((a, b) => (a.name < b.name ? -1 : 1)).map(bareText);
+    return `{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"${this.revision}"},"items":[${items.join(",")}]}\n`;
+  }
+
   async list(): Promise<ListPage> {
     return readList(this.#list(), CONFIG_MAPS);
   }
@@ -145,10 +151,7 @@ export class ModelServer implements ScopeSource {
     if (!this.isReachable) throw new UnreachableError("cut");
     if (this.refuse !== undefined)
       return answer(this.refuse.status, [`{"kind":"Status","apiVersion":"v1","reason":"${this.refuse.reason}"}`]);
-    const items = [...this.#objects.values()].sort((a, b) => (a.name < b.name ? -1 : 1)).map(bareText);
-    return answer(200, [
-      `{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"${this.revision}"},"items":[${items.join(",")}]}\n`,
-    ]);
+    return answer(200, [this.listText()]);
   }
 
   async watch(
