@@ -22,7 +22,7 @@ import { parseArgs } from "node:util";
 import { TARGETS } from "./build-targets.ts";
 import { USER_ID, baseFor } from "./image/base.ts";
 import { ociArchive, type ImageContents, type OciArchive } from "./image/oci.ts";
-import { needsOf } from "./image/elf.ts";
+import { needsOf } from "../src/base/elf.ts";
 import { projectRoot, run } from "./setup.ts";
 
 /** What the executables say of themselves. */

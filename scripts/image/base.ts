@@ -14,8 +14,8 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Needs } from "./elf.ts";
-import { needsOf } from "./elf.ts";
+import type { Needs } from "../../src/base/elf.ts";
+import { needsOf } from "../../src/base/elf.ts";
 import type { TarEntry } from "./tar.ts";
 
 /** An architecture of the image. */

@@ -187,6 +187,25 @@ export const UNITS_FLAGS = {
   },
 } as const satisfies FlagTable;
 
+/** `holdfast image` */
+export const IMAGE_FLAGS = {
+  root: {
+    type: "string",
+    value: "DIR",
+    about: "the image's root file system; of seal, without it, this machine",
+    path: "folder",
+  },
+  config: { type: "string", value: "FILE", about: "the configuration that the image gets", path: "file" },
+  binary: {
+    type: "string",
+    value: "FILE",
+    about: "the executable for the image's architecture",
+    otherwise: "this one",
+    path: "file",
+  },
+  profile: { ...UNITS_FLAGS.profile, about: "for how much memory of the device", otherwise: "small" },
+} as const satisfies FlagTable;
+
 /** `holdfast demo` */
 export const DEMO_FLAGS = {
   keep: { type: "boolean", about: "leave everything running and print a kubeconfig" },

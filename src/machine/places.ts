@@ -18,3 +18,7 @@ export const BYPASS_PATH = "/usr/local/lib/holdfast/bypass.sh";
 export const KUBELET_KUBECONFIG = "/etc/holdfast/kubelet.kubeconfig";
 /** The bypass's drop-in, while there is one. */
 export const BYPASS_DROP_IN = "/run/systemd/system/kubelet.service.d/zzz-holdfast-bypass.conf";
+/** The credential that seals what is kept, by systemd's name for it. */
+export const SEAL_KEY_NAME = "holdfast-seal-key";
+/** What the installer and \`image provision\` brought, a line each. */
+export const INSTALLED_LIST = "/usr/local/lib/holdfast/installed";

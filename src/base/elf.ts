@@ -5,7 +5,7 @@
  * An image with a library too few is found out when a cluster starts it; this
  * finds it out when it is built, for foreign machines too.
  *
- * Source: the System V ABI, chapters 4 and 5 (program header, dynamic section).
+ * Source: the System V ABI, chapters 4 and 5 (section and program headers, dynamic section).
  */
 
 /** What a file asks for. */
@@ -48,6 +48,28 @@ export function needsOf(file: Uint8Array, path: string): Needs {
     loader: loader === undefined ? undefined : textAt(bytes, loader.offset),
     libraries: librariesOf(bytes, segments),
   };
+}
+
+/**
+ * Where a section stands; undefined where there is none of that name.
+ *
+ * @throws if it is no 64-bit ELF file.
+ */
+export function sectionOf(
+  file: Uint8Array,
+  name: string,
+): { readonly address: bigint; readonly offset: number } | undefined {
+  const bytes = Buffer.from(file.buffer, file.byteOffset, file.length);
+  const start = Number(bytes.readBigUInt64LE(40));
+  const [size, count, namesAt] = [bytes.readUInt16LE(58), bytes.readUInt16LE(60), bytes.readUInt16LE(62)];
+  if (count === 0) return undefined;
+  const names = Number(bytes.readBigUInt64LE(start + namesAt * size + 24));
+  const at = Array.from({ length: count }, (_, index) => start + index * size).find(
+    (header) => textAt(bytes, names + bytes.readUInt32LE(header)) === name,
+  );
+  return at === undefined
+    ? undefined
+    : { address: bytes.readBigUInt64LE(at + 16), offset: Number(bytes.readBigUInt64LE(at + 24)) };
 }
 
 function segmentsOf(bytes: Buffer): Segment[] {
