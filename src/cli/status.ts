@@ -6,6 +6,7 @@
  */
 
 import { formatDuration, formatSize } from "../base/units.ts";
+import { coverageWords, gapWords } from "../health/coverage-report.ts";
 import type { StatusReport } from "../health/status-report.ts";
 import { STATUS_FLAGS } from "./flag-table.ts";
 import { readFlags, UsageError } from "./flags.ts";
@@ -38,6 +39,7 @@ export function prose(report: StatusReport): string {
     firstLine(report),
     horizonLines(report),
     conditionsTable(conditions, ago),
+    coverageTable(report),
     table(
       ["API SERVER", "RTT", "LAST CONTACT", "LAST ERROR"],
       link.servers.map(({ url, rttMs, lastContactMs, lastError }) => [
@@ -112,13 +114,14 @@ function scopesTable(scopes: StatusReport["scopes"], ago: Ago): string {
   );
 }
 
-function firstLine({ link, scopes, certificates, requests, conditions, nowMs }: StatusReport): string {
+function firstLine({ link, scopes, coverage, certificates, requests, conditions, nowMs }: StatusReport): string {
   const kept = scopes.filter(({ resourceVersion }) => resourceVersion !== "").length;
   const live = scopes.filter(({ state }) => state === "live").length;
   const upstream = certificates.find(({ name }) => name === "upstream");
   const days = upstream === undefined ? undefined : Math.floor((upstream.notAfterMs - nowMs) / DAY_MS);
   return [
     `${link.state.toUpperCase()} ${formatDuration(nowMs - link.sinceMs)}`,
+    ...(coverage === undefined ? [] : [short(coverageWords(coverage), MAX_WORDS)]),
     link.state === "online" ? `${counted(live, "scope")} live` : `serving ${counted(kept, "scope")} from cache`,
     ...(days === undefined
       ? []
@@ -126,6 +129,20 @@ function firstLine({ link, scopes, certificates, requests, conditions, nowMs }: 
     ...(requests.refusedWrites === 0 ? [] : [`${counted(requests.refusedWrites, "write")} refused`]),
     ...(conditions.length === 0 ? [] : [`${counted(conditions.length, "condition")} to look at`]),
   ].join(" · ");
+}
+
+/** The pods that do not come back, or may not, after a restart while cut; none where all do. */
+export function coverageTable({ coverage }: Pick<StatusReport, "coverage">): string {
+  const pods = coverage?.pods.filter(({ comesBack }) => comesBack !== "yes") ?? [];
+  if (pods.length === 0) return "";
+  return table(
+    ["POD", "COMES BACK", "FOR WANT OF"],
+    pods.map(({ namespace, name, comesBack, missing, unknown }) => [
+      `${namespace}/${name}`,
+      comesBack,
+      [...missing, ...unknown].map(gapWords).join(", "),
+    ]),
+  );
 }
 
 /** What did not have to come over the uplink. */

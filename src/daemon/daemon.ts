@@ -18,6 +18,7 @@ import { nodeOf } from "../node/own-node.ts";
 import { buildCallers } from "./callers.ts";
 import { buildCertificates, withOwnPair } from "./certificates.ts";
 import { buildCopies, type Copies } from "./copies.ts";
+import { Coverage } from "./coverage.ts";
 import { filesPart } from "./files.ts";
 import { watchConditions } from "./findings.ts";
 import { buildFront, type FrontGround } from "./front.ts";
@@ -48,6 +49,8 @@ export interface DaemonOptions {
   /** Ends it. */
   readonly signal: AbortSignal;
   readonly random?: () => number;
+  /** Root of the file system in which the machine's own things are looked for; "/" by default. */
+  readonly machineRoot?: string;
 }
 
 /**
@@ -62,6 +65,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const front = buildFront(ground, over);
   const certificates = buildCertificates(ground, over.uplink, front.listeners);
   const status = statusOf(ground, over, front, certificates);
+  const coverage = new Coverage(ground, { scopes: over.copies.scopes, tokens: over.node.tokens });
   const parts = new Parts();
   const health = new Health(ground, parts, status);
   watchConditions(ground, over, front);
@@ -77,7 +81,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(filesPart(ground, over.uplink, front.listeners));
   parts.add(certificates);
   parts.add(buildWitness(ground, over));
-  parts.add(adminPart(ground, status, over.copies.scopes, certificates));
+  parts.add(coverage);
+  parts.add(adminPart(ground, status, { scopes: over.copies.scopes, coverage }, certificates));
   const { ended } = await parts.start(options.signal);
   log.info("serving", {
     ports: front.listeners.ports.join(","),

@@ -32,6 +32,8 @@ export interface Ground {
   readonly renewals: Renewals;
   /** The node's client pair, where it is ours to renew; `config.upstream.credential` reads it. */
   readonly ownPair?: OwnPair;
+  /** Root of the file system in which the machine's own things are looked for; "/" by default. */
+  readonly machineRoot?: string;
   /** In the place of the network: for the simulation. */
   readonly send?: UpstreamOptions["send"];
 }

@@ -8,6 +8,7 @@ import { startAdmin } from "../health/admin.ts";
 import { startHealth, type HealthServer } from "../health/health.ts";
 import type { StatusReport } from "../health/status-report.ts";
 import type { Certificates } from "./certificates.ts";
+import type { Coverage } from "./coverage.ts";
 import type { FrontGround, Front } from "./front.ts";
 import type { Ground } from "./ground.ts";
 import { horizonOf } from "./horizon.ts";
@@ -70,7 +71,7 @@ export function certificatePart({ conditions }: Ground, { uplink }: FrontGround)
 export function adminPart(
   { config, log, store }: Ground,
   status: () => StatusReport,
-  scopes: Scopes,
+  { scopes, coverage }: { readonly scopes: Scopes; readonly coverage: Coverage },
   { act }: Certificates,
 ): Part {
   let admin: { stop(): void } | undefined;
@@ -80,7 +81,15 @@ export function adminPart(
     async start() {
       if (path === undefined) return;
       const objects = (query: URLSearchParams) => nodeView(scopes, viewQuery(query));
-      admin = await startAdmin({ path, status, flush: () => store.settle(), objects, certificates: act, log });
+      admin = await startAdmin({
+        path,
+        status,
+        coverage: () => coverage.now(),
+        flush: () => store.settle(),
+        objects,
+        certificates: act,
+        log,
+      });
     },
     stop: () => admin?.stop(),
   };

@@ -37,6 +37,7 @@ export function reportStatus(sources: StatusSources): StatusReport {
     apiVersion: "holdfast.dev/v1alpha1",
     kind: "Status",
     version,
+    pid: process.pid,
     startedAtMs,
     nowMs,
     link: {

@@ -165,10 +165,17 @@ function lineOf(scope: Scope, { bytes }: Item, showsSecrets: boolean): ViewLine 
   if (listed === undefined) return undefined;
   const isSecret = scope.identity.resource === "secrets" && !showsSecrets;
   if (listed.shape.listKind === "Table") return rowLine(listed.shape.columnDefinitions, bytes);
-  const body = scope.codec(listed).single(listed.shape, bytes);
-  const object = listed.contentType === "application/json" ? parseText(body) : shown(body, scope);
+  const object = objectText(scope, { bytes });
   if (!isParsed(object)) return undefined;
   return { object: isSecret ? withoutValues(object) : object };
+}
+
+/** An item of a copy of whole objects as its JSON says it, whatever form it is kept in; undefined where it cannot be read. */
+export function objectText(scope: Scope, { bytes }: Pick<Item, "bytes">): unknown {
+  const { listed } = scope;
+  if (listed === undefined) return undefined;
+  const body = scope.codec(listed).single(listed.shape, bytes);
+  return listed.contentType === "application/json" ? parseText(body) : shown(body, scope);
 }
 
 /** Of a kind that the tables do not have its metadata is shown. */

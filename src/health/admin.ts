@@ -12,12 +12,15 @@ import { chmodSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
 import type { Log } from "../base/log.ts";
+import type { CoverageReport } from "./coverage-report.ts";
 import type { StatusReport } from "./status-report.ts";
 
 /** What the socket offers. */
 export interface AdminOptions {
   readonly path: string;
   readonly status: () => StatusReport;
+  /** Which pods would come back; undefined where there is no node to speak of. */
+  readonly coverage: () => Promise<CoverageReport | undefined>;
   /** Commits what is queued, so that a reader of the file sees it. */
   readonly flush: () => void;
   /** What is kept of a resource, line by line; the query is the view's own. */
@@ -32,6 +35,9 @@ export interface CertificateAnswer {
   readonly status: 200 | 202 | 409;
   readonly message: string;
 }
+
+/** Status is asked for more often than a container runtime answers. */
+const COVERAGE_PATIENCE_MS = 1_500;
 
 /** Opens the socket; a socket that cannot be opened costs the CLI, not the node. */
 export async function startAdmin(options: AdminOptions): Promise<{ stop(): void }> {
@@ -63,16 +69,24 @@ export async function startAdmin(options: AdminOptions): Promise<{ stop(): void 
 }
 
 /** The application behind it. */
-export function adminApp({
-  status,
-  flush,
-  objects,
-  certificates,
-}: Pick<AdminOptions, "status" | "flush" | "objects" | "certificates">): Hono {
+export function adminApp({ status, coverage, flush, objects, certificates }: Omit<AdminOptions, "path" | "log">): Hono {
   const app = new Hono();
   app.notFound((context) => context.json({ error: "there is no such path" }, 404));
   app.onError((error, context) => context.json({ error: `${error.name}: ${error.message}` }, 500));
-  app.get("/v1/status", (context) => context.json(status()));
+  app.get("/v1/status", async (context) => {
+    const patience = Promise.withResolvers<undefined>();
+    const timer = setTimeout(patience.resolve, COVERAGE_PATIENCE_MS, undefined);
+    // Neither a runtime that hangs nor a fault of the look keeps the rest from whoever asks.
+    const covered = await Promise.race([coverage().catch(() => undefined), patience.promise]);
+    clearTimeout(timer);
+    return context.json({ ...status(), ...(covered === undefined ? {} : { coverage: covered }) });
+  });
+  app.get("/v1/coverage", async (context) => {
+    const covered = await coverage();
+    return covered === undefined
+      ? context.json({ error: "the kubeconfig's credential is not a node's" }, 404)
+      : context.json(covered);
+  });
   app.get("/v1/objects", (context) => {
     const lines = objects(new URL(context.req.url).searchParams);
     return new Response(inLines(lines), { headers: { "Content-Type": "application/x-ndjson" } });

@@ -3,6 +3,7 @@
  */
 
 import * as v from "valibot";
+import { coverageSchema } from "./coverage-report.ts";
 
 const scopeSchema = v.object({
   principal: v.string(),
@@ -29,6 +30,8 @@ export const statusReportSchema = v.object({
   apiVersion: v.literal("holdfast.dev/v1alpha1"),
   kind: v.literal("Status"),
   version: v.string(),
+  /** The daemon's process. */
+  pid: v.optional(v.number()),
   startedAtMs: v.number(),
   nowMs: v.number(),
   link: v.object({
@@ -80,6 +83,8 @@ export const statusReportSchema = v.object({
       ends: v.array(v.object({ what: v.string(), endsMs: v.number(), effect: v.string() })),
     }),
   ),
+  /** Which pods would come back; absent where nobody could look in time. */
+  coverage: v.optional(coverageSchema),
   requests: v.object({ forwarded: v.number(), servedFromCache: v.number(), refusedWrites: v.number() }),
   /** Bytes of lists and events that came from another scope instead of the API server since start, uncompressed. */
   sharedBytes: v.optional(v.number()),

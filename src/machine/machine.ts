@@ -19,7 +19,7 @@ export interface Machine {
 }
 
 /** A path of the machine. */
-export function placeOf({ root }: Machine, path: string): string {
+export function placeOf({ root }: Pick<Machine, "root">, path: string): string {
   return root === "/" ? path : join(root, path);
 }
 

@@ -25,7 +25,7 @@ export function podUids(scopes: Scopes, node: OwnNode): ReadonlySet<string> | un
 
 /** UIDs of the node's pods as they were last heard of, online or not; undefined when they never were listed whole. */
 export function lastPodUids(scopes: Scopes, node: OwnNode): ReadonlySet<string> | undefined {
-  return uidsIn(newestOf(vouching(scopes, node)));
+  return uidsIn(newestPods(scopes, node));
 }
 
 /**
@@ -44,6 +44,11 @@ export function lastOwnNode(scopes: Scopes, { principal, name }: OwnNode): Uint8
       newest = { resourceVersion, bytes: row.bytes };
   }
   return newest?.bytes;
+}
+
+/** The newest copy that holds every pod of the node, online or not; undefined when they never were listed whole. */
+export function newestPods(scopes: Scopes, node: OwnNode): Scope | undefined {
+  return newestOf(vouching(scopes, node));
 }
 
 /** The copies that hold every pod of the node. */

@@ -71,6 +71,7 @@ async function daemon(changes: Partial<StatusReport> = {}) {
   const admin = await startAdmin({
     path,
     status: () => report(changes),
+    coverage: () => Promise.resolve(undefined),
     flush: () => {},
     objects: () => [],
     certificates: () => Promise.resolve({ status: 200, message: "" }),

@@ -18,6 +18,7 @@ function setUp(name = "run/admin.sock") {
   const options: AdminOptions = {
     path,
     status: () => report(),
+    coverage: () => Promise.resolve(undefined),
     flush: () => void flushes++,
     objects: () => [],
     certificates: () => Promise.resolve({ status: 200, message: "" }),

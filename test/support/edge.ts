@@ -36,16 +36,18 @@ export async function startEdge(options: {
   readonly kubeconfig?: string;
   readonly config?: string;
   readonly clock?: Clock;
+  /** As whom the edge itself goes up, and its client with it: a node, instead of an administrator. */
+  readonly node?: string;
+  readonly machineRoot?: string;
 }): Promise<Edge> {
   const { apiServer } = options;
   const folder = mkdtempSync(join(tmpdir(), "holdfast-test-"));
   const stateDir = options.stateDir ?? join(folder, "state");
   const kubeconfigPath = join(folder, "kubeconfig");
-  const pair = apiServer.cluster.clientCertificate("admin", ["system:masters"]);
-  writeFileSync(
-    kubeconfigPath,
-    options.kubeconfig ?? apiServer.kubeconfig({ user: "admin", groups: ["system:masters"], keyPair: pair }),
-  );
+  const [user, groups] =
+    options.node === undefined ? ["admin", ["system:masters"]] : [`system:node:${options.node}`, ["system:nodes"]];
+  const pair = apiServer.cluster.clientCertificate(user, groups);
+  writeFileSync(kubeconfigPath, options.kubeconfig ?? apiServer.kubeconfig({ user, groups, keyPair: pair }));
   const configPath = join(folder, "config.yaml");
   writeFileSync(
     configPath,
@@ -72,6 +74,7 @@ export async function startEdge(options: {
       log: jsonLog((line) => log.push(line)),
       version: "test",
       signal: stop.signal,
+      ...(options.machineRoot === undefined ? {} : { machineRoot: options.machineRoot }),
     });
   };
   let daemon = await start();
