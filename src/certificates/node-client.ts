@@ -20,11 +20,10 @@ import type { Clock } from "../base/clock.ts";
 import type { Finding } from "../base/conditions.ts";
 import type { Log } from "../base/log.ts";
 import { cutText } from "../base/units.ts";
-import type { KeyPair } from "./authority.ts";
 import { clientSubjectOf, newKey, requestName, signingRequest } from "./client-request.ts";
 import type { OwnPair } from "./own-pair.ts";
-import { certificateBlocks } from "./pem.ts";
 import { validityOf, type Renewals } from "./renewals.ts";
+import { problemOf, REQUESTS, signingAnswerOf, type Judgement } from "./signing-answer.ts";
 
 /** What renewing needs. */
 export interface NodeClientParts {
@@ -49,7 +48,6 @@ export interface Answer {
   readonly body: string;
 }
 
-const REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const LOOK_EVERY_MS = 60_000;
 /** A signer answers within a second; a person may take hours. */
 const FIRST_POLL_MS = 500;
@@ -59,27 +57,8 @@ const FIRST_BACKOFF_MS = 60_000;
 const MAX_BACKOFF_MS = 3_600_000;
 /** From then on people are told that it waits. */
 const PATIENCE_MS = 5 * 60_000;
-const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
 
 const pendingSchema = v.object({ keyPem: v.string(), sinceMs: v.number() });
-const requestSchema = v.object({
-  status: v.optional(
-    v.object({
-      certificate: v.optional(v.string()),
-      conditions: v.optional(
-        v.array(v.object({ type: v.string(), reason: v.optional(v.string()), message: v.optional(v.string()) })),
-      ),
-    }),
-  ),
-});
-
-/** A condition of a request. */
-interface Judgement {
-  readonly type: string;
-  readonly reason?: string | undefined;
-  readonly message?: string | undefined;
-}
-
 type Pending = v.InferOutput<typeof pendingSchema>;
 
 /** What came of a renewal, for who asked for it. */
@@ -219,20 +198,17 @@ export class NodeClient {
       this.#refused(status);
       return LOOK_EVERY_MS;
     }
-    const { certificate, conditions = [] } = v.parse(requestSchema, JSON.parse(body)).status ?? {};
-    const no = conditions.find(({ type }) => type === "Denied" || type === "Failed");
-    if (no !== undefined) this.#denied(no);
-    else if (certificate !== undefined && certificate !== "") this.#issued(certificate, pending);
-    else return this.#waits(pending);
+    const answer = signingAnswerOf(body);
+    if (answer.kind === "waiting") return this.#waits(pending);
+    if (answer.kind === "no") this.#denied(answer.no);
+    else this.#issued(answer.certPem, pending);
     return Math.min(LOOK_EVERY_MS, Math.max(0, this.dueMs - this.parts.renewals.nowMs()));
   }
 
-  #issued(encoded: string, { keyPem }: Pending): void {
+  #issued(certPem: string, { keyPem }: Pending): void {
     const { pair, renewals, log, onRenewed } = this.parts;
-    const certPem = certificateBlocks(Buffer.from(encoded, "base64").toString("utf8"))
-      .map((block) => `${block}\n`)
-      .join("");
-    const problem = problemOf({ certPem, keyPem }, pair.read(), renewals.nowMs());
+    const { subject } = new X509Certificate(pair.read().certPem);
+    const problem = problemOf({ certPem, keyPem }, subject, renewals.nowMs());
     if (problem !== undefined) return this.#denied({ type: "Unusable", reason: problem });
     pair.keep({ certPem, keyPem });
     // Signers date back by minutes; where a life is minutes too, it counts from now.
@@ -304,21 +280,6 @@ export class NodeClient {
     this.#pending = undefined;
     rmSync(this.#path, { force: true });
   }
-}
-
-/** Why an issued certificate is no use; undefined when it is. */
-function problemOf({ certPem, keyPem }: KeyPair, present: KeyPair, nowMs: number): string | undefined {
-  let leaf: X509Certificate;
-  try {
-    leaf = new X509Certificate(certPem);
-  } catch {
-    return "what was issued is no certificate";
-  }
-  if (!leaf.checkPrivateKey(createPrivateKey(keyPem))) return "it is for another key";
-  if (leaf.subject !== new X509Certificate(present.certPem).subject) return "it is for another subject";
-  if (leaf.keyUsage?.includes(CLIENT_AUTH) !== true) return "it is not for client authentication";
-  if (Date.parse(leaf.validTo) <= nowMs) return "it has ended already";
-  return undefined;
 }
 
 function readPending(path: string): Pending | undefined {

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { adopt, isAdopted, revert } from "../machine/adopt.ts";
 import { thisMachine } from "../machine/machine.ts";
 import { CONFIG_FILE } from "../machine/places.ts";
-import { MAY_IGNORE, preflight } from "../machine/preflight.ts";
+import { MAY_IGNORE, preflight, type Objection } from "../machine/preflight.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { fileOf } from "../config/config-file.ts";
 import { loadPlaces } from "../config/places.ts";
@@ -17,6 +17,8 @@ import { complain, print, short } from "./terminal.ts";
 const DEFAULT_LISTEN = "127.0.0.1:10268";
 /** A step in words; the ones that say nothing to a person are left out. */
 const STEPS: Readonly<Record<string, string>> = {
+  discover: "asking for the cluster, and holding it against the pin",
+  certificate: "asking for this node's certificate",
   daemon: "starting Holdfast",
   compare: "reading this node directly and through Holdfast",
   kubelet: "restarting kubelet, containers go on",
@@ -24,32 +26,52 @@ const STEPS: Readonly<Record<string, string>> = {
   "kubelet back": "kubelet goes back its own way",
 };
 
-const machine = () => thisMachine((step) => (STEPS[step] === undefined ? undefined : print(`${STEPS[step]} ...`)));
+/** This one, its steps said in words. */
+export const machine = () =>
+  thisMachine((step) => (STEPS[step] === undefined ? undefined : print(`${STEPS[step]} ...`)));
 
 /** Adopts this node. @returns 0 adopted, 1 not (all is as before), 5 a check stood in the way. */
 export async function command(args: readonly string[]): Promise<number> {
   const { values, positionals } = readFlags(args, ADOPT_FLAGS);
   if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
-  const ignored = values.ignore ?? [];
-  const unknown = ignored.find((id) => !MAY_IGNORE.includes(id));
+  return adoptThisNode(ignoredOf(values.ignore));
+}
+
+/** The checks that --ignore names. @throws {UsageError} */
+export function ignoredOf(ids: readonly string[] = []): readonly string[] {
+  const unknown = ids.find((id) => !MAY_IGNORE.includes(id));
   if (unknown !== undefined)
     throw new UsageError(`--ignore: '${unknown}' cannot be ignored; expected ${MAY_IGNORE.join(" or ")}`);
+  return ids;
+}
+
+/** Adopts it. @param mayBeNew kubelet may not have run yet. @returns as `command`. */
+export async function adoptThisNode(ignored: readonly string[], mayBeNew = false): Promise<number> {
   const places = placesOf();
   const node = machine();
   if (process.getuid?.() === 0 && isAdopted(node, places.stateDir)) {
     print("This node is adopted already. See: holdfast status");
     return 0;
   }
-  const { objections, unit } = await preflight(node, process.getuid?.() === 0);
-  const standing = objections.filter(({ id, mayIgnore }) => !mayIgnore || !ignored.includes(id));
-  for (const { id, problem, next, mayIgnore } of standing) {
-    complain(`holdfast adopt: [${id}] ${short(problem, 600)}`);
-    complain(mayIgnore ? `${next}; or --ignore=${id}` : next);
-  }
-  if (standing.length > 0 || unit === undefined) return 5;
-  const adopted = await adopt(node, places, unit);
+  const { objections, unit, isNew } = await preflight(node, process.getuid?.() === 0, mayBeNew);
+  if (complained("adopt", objections, ignored) || unit === undefined) return 5;
+  const adopted = await adopt(node, { ...places, isNew }, unit);
   print(`Node ${short(adopted.name)} is behind Holdfast. See: holdfast status; the way back: holdfast revert`);
   return 0;
+}
+
+/** Says what stands in the way. @returns whether anything does. */
+export function complained(
+  command: "adopt" | "join",
+  objections: readonly Objection[],
+  ignored: readonly string[],
+): boolean {
+  const standing = objections.filter(({ id, mayIgnore }) => !mayIgnore || !ignored.includes(id));
+  for (const { id, problem, next, mayIgnore } of standing) {
+    complain(`holdfast ${command}: [${id}] ${short(problem, 600)}`);
+    complain(mayIgnore ? `${next}; or --ignore=${id}` : next);
+  }
+  return standing.length > 0;
 }
 
 /** Takes this node back. @returns 0, also when there was nothing to take back. */
@@ -71,7 +93,7 @@ export async function takeBack(args: readonly string[]): Promise<number> {
 }
 
 /** Where the unit's daemon keeps its state and listens. */
-function placesOf(): { readonly stateDir: string; readonly server: string } {
+export function placesOf(): { readonly stateDir: string; readonly server: string } {
   if (!existsSync(CONFIG_FILE)) return { stateDir: loadPlaces({}, {}).stateDir, server: `https://${DEFAULT_LISTEN}` };
   try {
     const { stateDir } = loadPlaces({ config: CONFIG_FILE }, {});

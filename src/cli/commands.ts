@@ -11,6 +11,7 @@ import {
   GET_FLAGS,
   GUARD_FLAGS,
   IMAGE_FLAGS,
+  JOIN_FLAGS,
   MANIFESTS_FLAGS,
   RUN_FLAGS,
   STATUS_FLAGS,
@@ -107,6 +108,15 @@ holdfast manifests --format kustomize|helm --output-dir DIR [options]`,
     flags: MANIFESTS_FLAGS,
     note: "a chart takes these from its values; Kubernetes 1.30 or newer",
     load: () => import("./manifests.ts"),
+  },
+  {
+    name: "join",
+    summary: "Make this bare machine a node of a cluster that kubeadm made, behind Holdfast",
+    synopsis: `holdfast join API_SERVER:PORT --token TOKEN --discovery-token-ca-cert-hash sha256:HEX [options]
+holdfast join --config FILE`,
+    flags: JOIN_FLAGS,
+    note: "the control plane prints the arguments: kubeadm token create --print-join-command. A machine that kubeadm joined is adopted. exit code 5: a check stood in the way",
+    load: () => import("./join.ts"),
   },
   {
     name: "adopt",

@@ -163,6 +163,28 @@ export const ADOPT_FLAGS = {
   },
 } as const satisfies FlagTable;
 
+/** `holdfast join`: kubeadm's own names where kubeadm has the flag. */
+export const JOIN_FLAGS = {
+  config: {
+    type: "string",
+    value: "FILE",
+    about: "all of this in a file: apiServer, token, caCertHashes ...",
+    path: "file",
+  },
+  token: { type: "string", value: "TOKEN", about: "bootstrap token; in a file nobody sees it among the processes" },
+  "discovery-token-ca-cert-hash": {
+    type: "string",
+    multiple: true,
+    value: "sha256:HEX",
+    about: "pin of the cluster's CA; may be repeated",
+  },
+  "node-name": { type: "string", value: "NAME", about: "the node's", otherwise: "this machine's host name" },
+  label: { type: "string", multiple: true, value: "KEY=VALUE", about: "of the node; may be repeated" },
+  taint: { type: "string", multiple: true, value: "KEY=VALUE:EFFECT", about: "of the node; may be repeated" },
+  pool: { type: "string", value: "NAME", about: "neighbours of one pool may witness for each other" },
+  ignore: ADOPT_FLAGS.ignore,
+} as const satisfies FlagTable;
+
 /** `holdfast units` */
 export const UNITS_FLAGS = {
   "output-dir": {

@@ -17,7 +17,7 @@ import { reasonOf } from "../uplink/upstream.ts";
 import { captured, put, putBack, readJournal, removeFolders, writeJournal, type Journal } from "./journal.ts";
 import { directDropIn, kubeletDropIn, kubeletKubeconfig, type KubeletUnit } from "./kubelet-files.ts";
 import { placeOf, type Machine } from "./machine.ts";
-import { lookByWay, lostPods, type NodeView } from "./node-way.ts";
+import { isKnownByWay, lookByWay, lostPods, type NodeView } from "./node-way.ts";
 import { BYPASS_DROP_IN, CONFIG_FILE, DIRECT_DROP_IN, KUBELET_DROP_IN, KUBELET_KUBECONFIG } from "./places.ts";
 
 /** The node was not adopted, and everything is as before. */
@@ -37,6 +37,8 @@ export interface AdoptOptions {
   readonly stateDir: string;
   /** https://127.0.0.1:10268 */
   readonly server: string;
+  /** Nobody has seen the node yet: kubelet has never run. There is nothing to compare, and nothing that could be lost. */
+  readonly isNew?: boolean;
 }
 
 const UNITS = ["holdfast.service", "holdfast-bypass.timer"];
@@ -92,14 +94,9 @@ async function takeSteps(machine: Machine, options: AdoptOptions, unit: KubeletU
   await systemctl(machine, "daemon-reload");
   for (const name of UNITS) await systemctl(machine, "enable", "--now", name);
   machine.onStep("compare");
-  const before = await lookByWay(direct);
+  const before = options.isNew === true ? undefined : await lookByWay(direct);
   const containers = await machine.containers();
-  await until(machine, DAEMON_MS, async () => {
-    const through = await lookByWay(placeOf(machine, KUBELET_KUBECONFIG));
-    return through.uid === before.uid && through.spec === before.spec
-      ? undefined
-      : `node ${before.name} is shown otherwise through Holdfast than directly`;
-  });
+  await until(machine, DAEMON_MS, () => compared(machine, before));
   machine.onStep("drop-in");
   endBypass(machine);
   put(machine, KUBELET_DROP_IN, kubeletDropIn(), 0o644);
@@ -107,8 +104,31 @@ async function takeSteps(machine: Machine, options: AdoptOptions, unit: KubeletU
   await systemctl(machine, "daemon-reload");
   await systemctl(machine, "restart", "kubelet");
   machine.onStep("judge");
-  await until(machine, JUDGED_MS, async () => judged(machine, before, containers));
-  return before;
+  if (before !== undefined) {
+    await until(machine, JUDGED_MS, async () => judged(machine, before, containers));
+    return before;
+  }
+  let node: NodeView | undefined;
+  await until(machine, JUDGED_MS, async () => {
+    node = await lookByWay(placeOf(machine, KUBELET_KUBECONFIG));
+    const { uid } = await lookByWay(direct);
+    if (node.uid !== uid) return `node ${node.name} is another one through Holdfast than directly`;
+    return node.renewTime === "" ? "kubelet has not made its lease" : undefined;
+  });
+  return node!;
+}
+
+/** What is still missing before kubelet may come through us. */
+async function compared(machine: Machine, before: NodeView | undefined): Promise<string | undefined> {
+  const kubeconfig = placeOf(machine, KUBELET_KUBECONFIG);
+  if (before === undefined) {
+    await isKnownByWay(kubeconfig);
+    return undefined;
+  }
+  const through = await lookByWay(kubeconfig);
+  return through.uid === before.uid && through.spec === before.spec
+    ? undefined
+    : `node ${before.name} is shown otherwise through Holdfast than directly`;
 }
 
 /** What is still missing; undefined when the node is as it was, by way of us. */

@@ -2,12 +2,17 @@
  * The node as one of its ways to the API server shows it: directly, or through Holdfast.
  */
 
+import { EdgeError } from "../base/errors.ts";
 import { jsonLog } from "../base/log.ts";
 import { loadKubeconfig } from "../config/kubeconfig.ts";
 import { nodeOf } from "../node/own-node.ts";
+import { findObject, getObject, type ApiWay } from "./api-ask.ts";
 
-/** One answer, at most. */
-const PATIENCE_MS = 5_000;
+/** Kubelet's kubeconfig does not lead there as a node. */
+export class NodeWayError extends EdgeError {
+  override readonly name = "NodeWayError";
+  readonly code = "NODE_WAY";
+}
 
 /** What a way shows of the node, in what matters to adopting it. */
 export interface NodeView {
@@ -22,6 +27,16 @@ export interface NodeView {
   readonly pods: Readonly<Record<string, readonly string[]>>;
 }
 
+/** Of a Node what says whether it is Ready. */
+export interface ReadyNode {
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+}
+
+/** Whether kubelet says so, and the control plane has heard it. */
+export function isReady({ status }: ReadyNode): boolean {
+  return status?.conditions?.some((one) => one.type === "Ready" && one.status === "True") ?? false;
+}
+
 interface Pod {
   metadata: { uid: string };
   status?: { containerStatuses?: { containerID?: string; state?: { running?: object } }[] };
@@ -33,43 +48,35 @@ interface Pod {
  * @throws {Error} in words, when there is no such answer.
  */
 export async function lookByWay(kubeconfigPath: string): Promise<NodeView> {
-  const { server, caPem, credential } = loadKubeconfig(kubeconfigPath, { log: jsonLog(() => undefined) });
-  if (credential.kind !== "certificate") throw new Error("kubelet goes by a token, not by a certificate");
-  const own = nodeOf(credential);
-  if (own === undefined) throw new Error("kubelet's certificate is not a node's");
-  const { certPem: cert, keyPem: key } = credential.read();
-  const get = async <T>(path: string, mayMiss = false): Promise<T | undefined> => {
-    const response = await fetch(`${server}${path}`, {
-      tls: { ca: caPem(), cert, key },
-      redirect: "error",
-      keepalive: false,
-      headers: { Accept: "application/json" },
-      signal: AbortSignal.timeout(PATIENCE_MS),
-    });
-    if (mayMiss && response.status === 404) return undefined;
-    if (response.status !== 200) throw new Error(`${new URL(server).host} answers ${response.status}`);
-    return (await response.json()) as T;
-  };
+  const { own, way } = wayOf(kubeconfigPath);
   const name = encodeURIComponent(own.name);
-  type Node = {
-    metadata: { uid: string };
-    spec?: object;
-    status?: { conditions?: { type: string; status: string }[] };
-  };
-  const node = (await get<Node>(`/api/v1/nodes/${name}`))!;
-  const lease = await get<{ spec?: { renewTime?: string } }>(
-    `/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/${name}`,
-    true,
-  );
-  const pods = (await get<{ items: Pod[] }>(`/api/v1/pods?fieldSelector=spec.nodeName%3D${name}`))!;
+  type Node = ReadyNode & { metadata: { uid: string }; spec?: object };
+  const node = await getObject<Node>(way, `/api/v1/nodes/${name}`);
+  type Lease = { spec?: { renewTime?: string } };
+  const lease = await findObject<Lease>(way, `/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/${name}`);
+  const pods = await getObject<{ items: Pod[] }>(way, `/api/v1/pods?fieldSelector=spec.nodeName%3D${name}`);
   return {
     name: own.name,
     uid: node.metadata.uid,
     spec: JSON.stringify(node.spec ?? {}),
-    isReady: node.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false,
+    isReady: isReady(node),
     renewTime: lease?.spec?.renewTime ?? "",
     pods: Object.fromEntries(pods.items.map((pod) => [pod.metadata.uid, runningIds(pod)])),
   };
+}
+
+/** Whether the API server at that way's end knows such a node. @throws {Error} in words, when it says neither yes nor no. */
+export async function isKnownByWay(kubeconfigPath: string): Promise<boolean> {
+  const { own, way } = wayOf(kubeconfigPath);
+  return (await findObject(way, `/api/v1/nodes/${encodeURIComponent(own.name)}`)) !== undefined;
+}
+
+function wayOf(kubeconfigPath: string): { readonly own: { readonly name: string }; readonly way: ApiWay } {
+  const { server, caPem, credential } = loadKubeconfig(kubeconfigPath, { log: jsonLog(() => undefined) });
+  if (credential.kind !== "certificate") throw new NodeWayError("kubelet goes by a token, not by a certificate");
+  const own = nodeOf(credential);
+  if (own === undefined) throw new NodeWayError("kubelet's certificate is not a node's");
+  return { own, way: { server, ca: caPem(), pair: credential.read() } };
 }
 
 function runningIds({ status }: Pod): string[] {

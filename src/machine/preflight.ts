@@ -10,7 +10,7 @@ import { reasonOf } from "../uplink/upstream.ts";
 import type { KubeletUnit } from "./kubelet-files.ts";
 import { kubeletKubeconfig, readKubeletUnit } from "./kubelet-files.ts";
 import { placeOf, type Machine } from "./machine.ts";
-import { lookByWay, type NodeView } from "./node-way.ts";
+import { isKnownByWay, lookByWay, type NodeView } from "./node-way.ts";
 import { BYPASS_PATH, KUBELET_DROP_IN, UNIT_DIR } from "./places.ts";
 
 /** A check that did not hold. */
@@ -27,6 +27,8 @@ export interface Found {
   readonly objections: readonly Objection[];
   readonly unit: KubeletUnit | undefined;
   readonly node: NodeView | undefined;
+  /** The machine has joined, and the API server knows no such node: kubelet has not run yet. */
+  readonly isNew: boolean;
 }
 
 /** The ids that --ignore takes. */
@@ -59,16 +61,22 @@ const OTHERS = [
   },
 ] as const;
 
-/** Runs them all. */
-export async function preflight(machine: Machine, isRoot: boolean): Promise<Found> {
-  const kind = isRoot
-    ? wrongKind(machine)
-    : objection("root", "only root may change kubelet's unit", "Run it with sudo");
-  if (kind !== undefined) return { objections: [kind], unit: undefined, node: undefined };
+/** Runs them all. @param mayBeNew a node that nobody has seen yet is none that is gone. */
+export async function preflight(machine: Machine, isRoot: boolean, mayBeNew = false): Promise<Found> {
+  const kind = isRoot ? wrongKind(machine) : NOT_ROOT;
+  const nothing = { unit: undefined, node: undefined, isNew: false };
+  if (kind !== undefined) return { ...nothing, objections: [kind] };
   const unit = readKubeletUnit(machine);
   const objections = [...unitObjections(machine, unit), ...ownFiles(machine)];
-  if (objections.some(({ mayIgnore }) => !mayIgnore)) return { objections, unit, node: undefined };
-  const node = await lookByWay(placeOf(machine, unit.kubeconfig!)).catch((error: unknown) => {
+  if (objections.some(({ mayIgnore }) => !mayIgnore)) return { ...nothing, objections, unit };
+  const direct = placeOf(machine, unit.kubeconfig!);
+  const isNew = (await isKnownByWay(direct).catch(() => true)) === false;
+  if (isNew && mayBeNew) return { ...nothing, objections, unit, isNew };
+  const node = await lookByWay(direct).catch((error: unknown) => {
+    if (isNew) {
+      objections.push(objection("node-missing", "the API server knows no such node", "See: journalctl -u kubelet"));
+      return undefined;
+    }
     objections.push(
       objection(
         "api-server",
@@ -82,19 +90,35 @@ export async function preflight(machine: Machine, isRoot: boolean): Promise<Foun
     objections.push(
       objection("node-ready", `node ${node.name} is not Ready`, "Mend that first: see journalctl -u kubelet", true),
     );
-  return { objections, unit, node };
+  return { objections, unit, node, isNew: false };
 }
+
+/** Runs those that a machine must pass which is no node yet. */
+export function preflightBare(machine: Machine, isRoot: boolean): Found {
+  const kind = isRoot ? otherDistribution(machine) : NOT_ROOT;
+  if (kind !== undefined) return { objections: [kind], unit: undefined, node: undefined, isNew: true };
+  const unit = readKubeletUnit(machine);
+  return { objections: [...unitShape(unit), ...ownFiles(machine)], unit, node: undefined, isNew: true };
+}
+
+const NOT_ROOT = objection("root", "only root may change kubelet's unit", "Run it with sudo");
 
 function wrongKind(machine: Machine): Objection | undefined {
   const has = (path: string) => existsSync(placeOf(machine, path));
   if (has("/var/lib/kubelet/config.yaml") && has("/etc/kubernetes/kubelet.conf")) return undefined;
-  const other = OTHERS.find(({ marks }) => marks.some(has));
-  if (other === undefined)
-    return objection(
+  return (
+    otherDistribution(machine) ??
+    objection(
       "distribution",
       "no node that kubeadm joined: /var/lib/kubelet/config.yaml or /etc/kubernetes/kubelet.conf is missing",
-      "Join the node first: kubeadm join",
-    );
+      "Join the node first: holdfast join, or kubeadm join",
+    )
+  );
+}
+
+function otherDistribution(machine: Machine): Objection | undefined {
+  const other = OTHERS.find(({ marks }) => marks.some((path) => existsSync(placeOf(machine, path))));
+  if (other === undefined) return undefined;
   return objection(
     "distribution",
     `this is ${other.name}: ${other.words}`,
@@ -102,8 +126,7 @@ function wrongKind(machine: Machine): Objection | undefined {
   );
 }
 
-function unitObjections(machine: Machine, unit: KubeletUnit): Objection[] {
-  const { args, kubeconfig, goesByVariable, later } = unit;
+function unitShape({ args, kubeconfig, goesByVariable, later }: KubeletUnit): Objection[] {
   if (args === undefined || kubeconfig === undefined || /["\\\n]/.test(args) || !goesByVariable)
     return [
       objection(
@@ -120,10 +143,18 @@ function unitObjections(machine: Machine, unit: KubeletUnit): Objection[] {
         "Rename it so that it sorts before",
       ),
     ];
+  return [];
+}
+
+function unitObjections(machine: Machine, unit: KubeletUnit): Objection[] {
+  const shape = unitShape(unit);
+  if (shape.length > 0) return shape;
   try {
-    kubeletKubeconfig(readFileSync(placeOf(machine, kubeconfig), "utf8"), "", "");
+    kubeletKubeconfig(readFileSync(placeOf(machine, unit.kubeconfig!), "utf8"), "", "");
   } catch (error) {
-    return [objection("kubelet-config", `${kubeconfig}: ${(error as Error).message}`, "See: kubeadm certs --help")];
+    return [
+      objection("kubelet-config", `${unit.kubeconfig}: ${(error as Error).message}`, "See: kubeadm certs --help"),
+    ];
   }
   return [];
 }

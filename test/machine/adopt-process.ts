@@ -1,11 +1,13 @@
 /**
- * Adopts or reverts a machine in a folder, in a process of its own that can be
- * killed at a step: bun adopt-process.ts adopt|revert JSON
+ * Adopts, reverts or joins a machine in a folder, in a process of its own that
+ * can be killed at a step: bun adopt-process.ts adopt|revert|join JSON
  */
 
 import { adopt, isAdopted, revert } from "../../src/machine/adopt.ts";
 import type { Machine } from "../../src/machine/machine.ts";
-import { preflight } from "../../src/machine/preflight.ts";
+import { join } from "../../src/machine/join.ts";
+import type { JoinOptions } from "../../src/machine/join-options.ts";
+import { preflight, preflightBare } from "../../src/machine/preflight.ts";
 
 const [, , command, text = "{}"] = process.argv;
 const options = JSON.parse(text) as {
@@ -14,6 +16,7 @@ const options = JSON.parse(text) as {
   server: string;
   control: string;
   killAt?: string;
+  join?: JoinOptions;
 };
 let nowMs = 0;
 const machine: Machine = {
@@ -22,7 +25,9 @@ const machine: Machine = {
     return (await fetch(`${options.control}/systemctl`, { method: "POST", body: args.join(" ") })).ok;
   },
   async containers() {
-    return (await fetch(`${options.control}/containers`)).json() as Promise<string[]>;
+    return (await fetch(`${options.control}/containers`)).json().catch(() => undefined) as Promise<
+      string[] | undefined
+    >;
   },
   nowMs: () => nowMs,
   async wait(ms) {
@@ -35,6 +40,10 @@ const machine: Machine = {
 
 async function run(): Promise<unknown> {
   if (command === "revert") return { reverted: await revert(machine, options.stateDir) };
+  if (command === "join") {
+    const { unit } = preflightBare(machine, true);
+    return { node: await join(options.join!, { machine, hostName: "raspberrypi", unit: unit!, ...options }) };
+  }
   if (isAdopted(machine, options.stateDir)) return { already: true };
   const { objections, unit } = await preflight(machine, true);
   if (objections.length > 0) return { objections };
