@@ -48,6 +48,7 @@ const PROGRAMS: readonly Program[] = [
   { name: "informers", module: "informers", target: "." },
   { name: "strategic-merge-oracle", module: "../kube/strategic-merge-oracle", target: "." },
   { name: "slow-link", module: "slow-link", target: "." },
+  { name: "yamux-peer", module: "../mux/yamux-peer", target: "." },
 ];
 
 function kubernetes(name: string): Program {

@@ -1,0 +1,182 @@
+/**
+ * A stream of a tunnel and a TCP connection, joined: bytes, ends and breaks of
+ * one become those of the other. What the bytes say is nobody's business here.
+ *
+ * The connection may open later than the stream; what comes meanwhile waits,
+ * within the stream's window. Nothing is granted to the far side before the
+ * connection has taken what came.
+ */
+
+import type { Socket, SocketHandler } from "bun";
+import { Outbox } from "../http1/outbox.ts";
+import type { MuxStream, StreamEvents } from "./stream.ts";
+
+/** What a pipe has carried. */
+export interface PipeReport {
+  readonly streamId: number;
+  /** From the connection into the tunnel. */
+  readonly bytesIn: number;
+  /** From the tunnel into the connection. */
+  readonly bytesOut: number;
+  readonly tookMs: number;
+  /** Why it is over: both said their last, somebody broke it off, it was idle. */
+  readonly end: "ended" | "broken" | "idle" | "unreachable";
+}
+
+/** What pipes need. */
+export interface PipeParts {
+  readonly nowMs: () => number;
+  readonly onClosed: (pipe: Pipe, report: PipeReport) => void;
+}
+
+/** A joint. */
+export class Pipe implements StreamEvents {
+  readonly #openedMs: number;
+  #movedMs: number;
+  #stream: MuxStream | undefined;
+  #socket: Socket<Pipe> | undefined;
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #unconsumed = 0;
+  #endsWhenEmpty = false;
+  /** We have said our last to the connection. */
+  #isShut = false;
+  /** It has said its last. */
+  #hasEnded = false;
+  #isSocketGone = false;
+  #isStreamDone = false;
+  #isClosed = false;
+  readonly #outbox = new Outbox({ write: (bytes) => this.#socket?.write(bytes) ?? 0 }, () => this.#emptied());
+
+  constructor(private readonly parts: PipeParts) {
+    this.#openedMs = this.#movedMs = parts.nowMs();
+  }
+
+  /** Since when nothing has moved, by the monotonic clock. */
+  get movedMs(): number {
+    return this.#movedMs;
+  }
+
+  /** The stream's side. */
+  joinStream(stream: MuxStream): this {
+    this.#stream = stream;
+    return this;
+  }
+
+  /** The connection's side is open. */
+  joinSocket(socket: Socket<Pipe>): void {
+    if (this.#isClosed) return void socket.terminate();
+    this.#socket = socket;
+    socket.data = this;
+    this.#outbox.drain();
+    if (this.#endsWhenEmpty) this.#endWhenEmpty();
+  }
+
+  /** Breaks it off. */
+  breakOff(end: PipeReport["end"]): void {
+    if (this.#isClosed) return;
+    this.#stream?.reset();
+    this.#close(end);
+  }
+
+  // ---- the stream ----
+
+  onData(bytes: Uint8Array): void {
+    this.#bytesOut += bytes.length;
+    this.#movedMs = this.parts.nowMs();
+    // The connection ended well and what it said last is under way: the far side will hear of it.
+    if (this.#isSocketGone) return void this.#stream?.consumed(bytes.length);
+    if (this.#outbox.write(bytes)) this.#stream?.consumed(bytes.length);
+    else this.#unconsumed += bytes.length;
+  }
+
+  onEnd(): void {
+    this.#endsWhenEmpty = true;
+    this.#endWhenEmpty();
+  }
+
+  onWritable(): void {
+    this.#socket?.resume();
+  }
+
+  onBroken(): void {
+    this.#close("broken");
+  }
+
+  onDone(): void {
+    this.#isStreamDone = true;
+    if (this.#isSocketGone) this.#close("ended");
+  }
+
+  // ---- the connection ----
+
+  /** Bytes came from the connection. */
+  received(bytes: Uint8Array): void {
+    this.#bytesIn += bytes.length;
+    this.#movedMs = this.parts.nowMs();
+    if (this.#stream?.write(bytes) === false) this.#socket?.pause();
+  }
+
+  /** The connection takes bytes again. */
+  drained(): void {
+    this.#movedMs = this.parts.nowMs();
+    this.#outbox.drain();
+  }
+
+  /** The connection sends no more. */
+  ended(): void {
+    this.#hasEnded = true;
+    this.#stream?.end();
+  }
+
+  /** The connection is gone. The runtime tells no end to whoever has shut his own side: gone is then ended. */
+  closed(): void {
+    if (this.#isClosed || this.#isSocketGone) return;
+    if (!this.#isShut && !this.#hasEnded) return this.breakOff("broken");
+    this.#isSocketGone = true;
+    this.#outbox.close();
+    this.#emptied();
+    this.ended();
+    if (this.#isStreamDone) this.#close("ended");
+  }
+
+  #emptied(): void {
+    const bytes = this.#unconsumed;
+    this.#unconsumed = 0;
+    if (bytes > 0) this.#stream?.consumed(bytes);
+    this.#endWhenEmpty();
+  }
+
+  #endWhenEmpty(): void {
+    if (!this.#endsWhenEmpty || this.#isShut || !this.#outbox.isEmpty || this.#socket === undefined) return;
+    this.#isShut = true;
+    this.#socket.shutdown();
+  }
+
+  #close(end: PipeReport["end"]): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#outbox.close();
+    this.#socket?.terminate();
+    this.parts.onClosed(this, {
+      streamId: this.#stream?.id ?? 0,
+      bytesIn: this.#bytesIn,
+      bytesOut: this.#bytesOut,
+      tookMs: Math.round(this.parts.nowMs() - this.#openedMs),
+      end,
+    });
+  }
+}
+
+/** Handlers of a TCP socket whose data is its pipe. @param open is called with each new socket. */
+export function pipeHandlers(open: (socket: Socket<Pipe>) => void): SocketHandler<Pipe> {
+  return {
+    binaryType: "buffer",
+    open,
+    data: (socket, bytes) => socket.data?.received(bytes),
+    drain: (socket) => socket.data?.drained(),
+    end: (socket) => socket.data?.ended(),
+    close: (socket) => socket.data?.closed(),
+    error: (socket) => socket.data?.closed(),
+  } as SocketHandler<Pipe>;
+}
