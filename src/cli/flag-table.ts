@@ -65,6 +65,16 @@ export const RUN_FLAGS = {
 /** `holdfast status` */
 export const STATUS_FLAGS = { output: OUTPUT_JSON, ...PLACES } as const satisfies FlagTable;
 
+/** `holdfast check` */
+export const CHECK_FLAGS = { output: OUTPUT_JSON, kubeconfig: KUBECONFIG, ...PLACES } as const satisfies FlagTable;
+
+/** `holdfast netcheck` */
+export const NETCHECK_FLAGS = {
+  output: OUTPUT_JSON,
+  kubeconfig: KUBECONFIG,
+  config: PLACES.config,
+} as const satisfies FlagTable;
+
 /** `holdfast cert` */
 export const CERT_FLAGS = { output: OUTPUT_JSON, ...PLACES } as const satisfies FlagTable;
 

@@ -103,7 +103,8 @@ export function preflightBare(machine: Machine, isRoot: boolean): Found {
 
 const NOT_ROOT = objection("root", "only root may change kubelet's unit", "Run it with sudo");
 
-function wrongKind(machine: Machine): Objection | undefined {
+/** What stands against a node that kubeadm joined; undefined where it is one. */
+export function wrongKind(machine: Machine): Objection | undefined {
   const has = (path: string) => existsSync(placeOf(machine, path));
   if (has("/var/lib/kubelet/config.yaml") && has("/etc/kubernetes/kubelet.conf")) return undefined;
   return (
