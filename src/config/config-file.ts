@@ -48,6 +48,16 @@ export function readStrictFile<S extends Mapping>(path: string, schema: S, kind:
   } catch (error) {
     throw new ConfigError(`Cannot read configuration "${path}": ${whyUnreadable(error)}`, { cause: error });
   }
+  return readStrictText(path, source, schema, kind);
+}
+
+/** The same of a text that somebody has read. @param path for the errors. */
+export function readStrictText<S extends Mapping>(
+  path: string,
+  source: string,
+  schema: S,
+  kind: string,
+): v.InferOutput<S> {
   const document = mappingOf(path, source, kind);
   const repeated = repeatedField(source);
   if (repeated !== undefined)

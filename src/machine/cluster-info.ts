@@ -23,6 +23,14 @@ import type { JoinOptions } from "./join-options.ts";
 export class ClusterInfoError extends EdgeError {
   override readonly name = "ClusterInfoError";
   readonly code = "CLUSTER_INFO";
+
+  /** @param isFinal what was told of the cluster (token, pin) is not true of it: asked again the answer is the same. */
+  constructor(
+    message: string,
+    readonly isFinal = false,
+  ) {
+    super(message);
+  }
 }
 
 /** Where a cluster is, and its CA. */
@@ -53,10 +61,12 @@ export async function discover({ server, tokenId, tokenSecret, pins }: JoinOptio
   if (signature === undefined)
     throw new ClusterInfoError(
       `Cannot join by ${server}: the token "${tokenId}" is unknown there or has ended; on the control plane: kubeadm token create --print-join-command`,
+      true,
     );
   if (!(await isSigned(kubeconfig, signature, tokenId, tokenSecret)))
     throw new ClusterInfoError(
       `Cannot join by ${server}: what it says of the cluster is not signed with this token; compare the token, and who answers there`,
+      true,
     );
   const info = clusterOf(kubeconfig, server);
   const present = certificatesOf(info.caPem).map(({ publicKey }) =>
@@ -67,6 +77,7 @@ export async function discover({ server, tokenId, tokenSecret, pins }: JoinOptio
   if (!present.some((pin) => pins.includes(pin)))
     throw new ClusterInfoError(
       `Cannot join by ${server}: the cluster's CA there is sha256:${present[0]}, which is none of the ${pins.length} pinned; another cluster answers, or the pin is an old one`,
+      true,
     );
   const proven = await clusterInfo(server, info.caPem);
   if (proven["kubeconfig"] !== kubeconfig)

@@ -18,7 +18,7 @@
 
 import * as v from "valibot";
 import { EdgeError } from "../base/errors.ts";
-import { expectedOf, readStrictFile } from "../config/config-file.ts";
+import { expectedOf, readStrictFile, readStrictText } from "../config/config-file.ts";
 
 /** What is missing, or cannot be used; names the field, never a token. */
 export class JoinOptionsError extends EdgeError {
@@ -102,6 +102,11 @@ export interface JoinOptions {
   readonly nodeName: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly taints: readonly string[];
+}
+
+/** Reads the file's text. @param path for the errors. @throws {ConfigError} naming line, field and what it should be. */
+export function readJoinText(path: string, text: string): JoinFile {
+  return readStrictText(path, text, joinFileSchema, "HoldfastJoin");
 }
 
 /** Reads the file. @throws {ConfigError} naming line, field and what it should be. */

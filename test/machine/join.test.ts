@@ -9,9 +9,11 @@ import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-se
 import { mintCluster } from "../../src/demo/api-server/mint.ts";
 import { adopt } from "../../src/machine/adopt.ts";
 import { join, type JoinParts } from "../../src/machine/join.ts";
+import { joinDevice, type DeviceJoinError } from "../../src/machine/join-device.ts";
 import { joinOptionsOf, readJoinFile, type JoinFile, type JoinOptions } from "../../src/machine/join-options.ts";
 import { preflight, preflightBare } from "../../src/machine/preflight.ts";
 import { holdfast } from "../cli/holdfast.ts";
+import { eventually } from "../support/client.ts";
 import { startEdge, type Edge } from "../support/edge.ts";
 
 const NODE = "gw-1";
@@ -388,6 +390,35 @@ describe("join", () => {
     expect(first!.headers["authorization"]).toBeUndefined();
     apiServer.put((await clusterInfo(apiServer)) as never);
     apiServer.behaviour.signing = { verdict: "approve" };
+    forget();
+  });
+
+  test("a device joins by the text of its file, and says whether another file must come", async () => {
+    await using bare = new Bare(edge);
+    const text = (more: JoinFile = {}) => JSON.stringify({ ...said, ...more });
+    const device = { stateDir: edge.stateDir, server: edge.url, path: "holdfast-join.yaml", hostName: "raspberrypi" };
+    const failed = (given: string) =>
+      joinDevice(bare.machine, given, device).then(
+        () => undefined,
+        ({ isFinal, message }: DeviceJoinError) => ({ isFinal, isSecretTold: message.includes(TOKEN.slice(7)) }),
+      );
+    const isFinal = { isFinal: true, isSecretTold: false };
+    expect(await failed("apiServer: 10.0.0.2:6443\ntokne: x\n")).toEqual(isFinal);
+    expect(await failed(text({ token: "zzzzzz.0123456789abcdef" }))).toEqual(isFinal);
+    expect(await failed(text({ caCertHashes: [pinOf(mintCluster().ca)] }))).toEqual(isFinal);
+    await apiServer.cut();
+    expect(await failed(text())).toEqual({ isFinal: false, isSecretTold: false });
+    await apiServer.heal();
+    // A certificate that Holdfast does not go up with until its link is back would be a longer wait.
+    await eventually(
+      () => edge.client.get("/healthz"),
+      ({ status }) => status !== 503,
+    );
+    const outcome = { nodeName: NODE, server: apiServer.url };
+    expect(await joinDevice(bare.machine, text(), device)).toEqual(outcome);
+    const since = apiServer.requests.length;
+    expect(await joinDevice(bare.machine, text(), device)).toEqual(outcome);
+    expect(apiServer.requests.slice(since).filter(({ resource }) => resource === "configmaps")).toEqual([]);
     forget();
   });
 
