@@ -15,6 +15,7 @@ import {
   JOIN_FLAGS,
   MANIFESTS_FLAGS,
   NETCHECK_FLAGS,
+  REHEARSE_FLAGS,
   RUN_FLAGS,
   STATUS_FLAGS,
   UNITS_FLAGS,
@@ -78,6 +79,14 @@ export const COMMANDS: readonly CommandRow[] = [
     flags: NETCHECK_FLAGS,
     note: "proxy, dns, tcp, tls, http, api: the first one that fails is what is broken",
     load: () => import("./netcheck.ts"),
+  },
+  {
+    name: "rehearse",
+    summary: "Cut the link inside Holdfast alone for a while, and say what was not answered",
+    synopsis: "holdfast rehearse --for DURATION [--force] [-o json] [options]",
+    flags: REHEARSE_FLAGS,
+    note: "ends with this command, however it ends; exit code 0 all was answered, 3 not all, 1 refused",
+    load: () => import("./rehearse.ts"),
   },
   {
     name: "get",

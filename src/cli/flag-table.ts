@@ -75,6 +75,14 @@ export const NETCHECK_FLAGS = {
   config: PLACES.config,
 } as const satisfies FlagTable;
 
+/** `holdfast rehearse` */
+export const REHEARSE_FLAGS = {
+  for: { type: "string", value: "DURATION", about: "how long, from 1s to 1h: 30s, 10m" },
+  force: { type: "boolean", about: "cut although pods would be lost, or the control plane may evict them" },
+  output: OUTPUT_JSON,
+  ...PLACES,
+} as const satisfies FlagTable;
+
 /** `holdfast cert` */
 export const CERT_FLAGS = { output: OUTPUT_JSON, ...PLACES } as const satisfies FlagTable;
 

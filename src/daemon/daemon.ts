@@ -27,6 +27,7 @@ import { adminPart, certificatePart, Health, statusOf } from "./knowing.ts";
 import { DaemonMetrics } from "./metrics.ts";
 import { buildNode, type NodeParts } from "./node.ts";
 import { Parts } from "./part.ts";
+import { buildRehearsals } from "./rehearsal.ts";
 import { openState, statePart } from "./state.ts";
 import { buildUplink } from "./uplink.ts";
 import { buildWitness } from "./witness.ts";
@@ -62,10 +63,14 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const ground = groundOf(options);
   const { log, store } = ground;
   const over = buildMiddle(ground);
-  const front = buildFront(ground, over);
+  const coverage = new Coverage(ground, { scopes: over.copies.scopes, tokens: over.node.tokens });
+  const rehearsals = buildRehearsals(ground, over, coverage);
+  const front = buildFront(ground, {
+    ...over,
+    onAnswered: (code, principal, info) => rehearsals.answered(code, principal, info),
+  });
   const certificates = buildCertificates(ground, over.uplink, front.listeners);
   const status = statusOf(ground, over, front, certificates);
-  const coverage = new Coverage(ground, { scopes: over.copies.scopes, tokens: over.node.tokens });
   const parts = new Parts();
   const health = new Health(ground, parts, status);
   watchConditions(ground, over, front);
@@ -82,7 +87,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(certificates);
   parts.add(buildWitness(ground, over));
   parts.add(coverage);
-  parts.add(adminPart(ground, status, { scopes: over.copies.scopes, coverage }, certificates));
+  parts.add(adminPart(ground, status, { scopes: over.copies.scopes, coverage, rehearsals }, certificates));
   const { ended } = await parts.start(options.signal);
   log.info("serving", {
     ports: front.listeners.ports.join(","),

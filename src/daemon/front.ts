@@ -15,6 +15,7 @@ import { Proxy } from "../front/proxy.ts";
 import { Gets } from "../front/gets.ts";
 import { Lessons } from "../front/lessons.ts";
 import { Lists } from "../front/lists.ts";
+import type { RequestInfo } from "../front/request-info.ts";
 import { OwnWrites } from "../front/own-writes.ts";
 import { Recordings } from "../front/recordings.ts";
 import { CopyServer } from "../front/serve.ts";
@@ -39,6 +40,8 @@ export interface FrontGround {
   readonly copies: Copies;
   readonly callers: Callers;
   readonly node: NodeParts;
+  /** A caller was answered. */
+  readonly onAnswered?: (code: number, principal: string, info: RequestInfo) => void;
 }
 
 /** The open addresses and the certificate that is served on them. */
@@ -165,7 +168,10 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     onRefused: (principal, status, info) => sharing.refused(principal, status, info),
     clock,
     log,
-    observe: (verb, code, seconds) => metrics.observe(verb, code, seconds),
+    observe(verb, code, seconds, asked) {
+      metrics.observe(verb, code, seconds);
+      if (asked !== undefined) over.onAnswered?.(code, asked.principal, asked.info);
+    },
   });
   const listeners = new Listeners(ground, proxy);
   const written: Part = { name: "own writes", start: () => writes.start(), drain: () => writes.stop() };

@@ -13,6 +13,7 @@ import type { FrontGround, Front } from "./front.ts";
 import type { Ground } from "./ground.ts";
 import { horizonOf } from "./horizon.ts";
 import type { Part, Parts } from "./part.ts";
+import type { Rehearsals } from "./rehearsal.ts";
 import { reportStatus } from "./report.ts";
 
 /** The health listener, with the checks of all parts. */
@@ -71,7 +72,11 @@ export function certificatePart({ conditions }: Ground, { uplink }: FrontGround)
 export function adminPart(
   { config, log, store }: Ground,
   status: () => StatusReport,
-  { scopes, coverage }: { readonly scopes: Scopes; readonly coverage: Coverage },
+  {
+    scopes,
+    coverage,
+    rehearsals,
+  }: { readonly scopes: Scopes; readonly coverage: Coverage; readonly rehearsals: Rehearsals },
   { act }: Certificates,
 ): Part {
   let admin: { stop(): void } | undefined;
@@ -85,12 +90,14 @@ export function adminPart(
         path,
         status,
         coverage: () => coverage.now(),
+        rehearse: (forMs, isForced) => rehearsals.begin(forMs, isForced),
         flush: () => store.settle(),
         objects,
         certificates: act,
         log,
       });
     },
+    drain: () => rehearsals.end("stop"),
     stop: () => admin?.stop(),
   };
 }

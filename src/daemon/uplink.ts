@@ -4,6 +4,7 @@
 
 import { upstreamCredential } from "../callers/identify.ts";
 import { ForeignAnswers } from "../uplink/foreign-answers.ts";
+import { Gate } from "../uplink/gate.ts";
 import { Link } from "../uplink/link.ts";
 import { Storage } from "../uplink/storage.ts";
 import { ScopeUpstream } from "../uplink/scope-upstream.ts";
@@ -22,6 +23,8 @@ export interface Uplink {
   readonly upstream: Upstream;
   readonly link: Link;
   readonly storage: Storage;
+  /** Shuts the way up for a rehearsal. */
+  readonly gate: Gate;
   readonly sources: ScopeUpstream;
   readonly servers: Servers;
   /** Our own credential, as its files hold it now. */
@@ -43,7 +46,8 @@ export function buildUplink(ground: Ground): Uplink {
     record.failed(server, reason);
     link.failed();
   };
-  const upstream: Upstream = buildUpstream(ground, record, onFailure, () => link);
+  const gate = new Gate();
+  const upstream: Upstream = buildUpstream(ground, record, { onFailure, link: () => link, gate });
   let isRefused = false;
   const link: Link = new Link({
     clock,
@@ -70,25 +74,39 @@ export function buildUplink(ground: Ground): Uplink {
   conditions.watch("WrongCluster", () => clusterFinding(store));
   conditions.watch("StorageFrozen", () => storage.finding());
   const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect(), clock);
-  const part: Part = {
+  const { servers } = record;
+  return {
+    upstream,
+    link,
+    storage,
+    gate,
+    sources,
+    servers,
+    ownCredential,
+    isRefused: () => isRefused,
+    onFailure,
+    part: linkPart(link, signal),
+  };
+}
+
+function linkPart(link: Link, signal: AbortSignal): Part {
+  return {
     name: "link",
     start: () => link.start(signal),
     check: () => (link.state === "starting" ? "no API server has answered or failed yet" : undefined),
   };
-  const { servers } = record;
-  return { upstream, link, storage, sources, servers, ownCredential, isRefused: () => isRefused, onFailure, part };
 }
 
 function buildUpstream(
   { config, clock, conditions, metrics, send }: Ground,
   record: ServerRecord,
-  onFailure: Uplink["onFailure"],
-  link: () => Link,
+  { onFailure, link, gate }: Pick<Uplink, "onFailure" | "gate"> & { readonly link: () => Link },
 ): Upstream {
   const foreign = new ForeignAnswers(clock);
   conditions.watch("ForeignAnswer", () => foreign.finding());
   return new Upstream({
     clock,
+    gate,
     ...config.upstream,
     ...(send === undefined ? {} : { send }),
     onAnswer(server) {

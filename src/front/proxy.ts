@@ -54,7 +54,12 @@ export interface ProxyParts {
   readonly clock: Clock;
   readonly log: Log;
   /** Counts an answered request for metrics. */
-  readonly observe: (verb: string, code: number, seconds: number) => void;
+  readonly observe: (
+    verb: string,
+    code: number,
+    seconds: number,
+    asked?: { readonly principal: string; readonly info: RequestInfo },
+  ) => void;
 }
 
 /** Serves exchanges. */
@@ -107,7 +112,7 @@ export class Proxy {
       const { statusCode } = exchange.response;
       if (asked !== undefined && (statusCode === 401 || statusCode === 403))
         this.parts.onRefused(asked.principal, statusCode, asked.info);
-      this.parts.observe(verb, statusCode, (this.parts.clock.monotonicMs() - startedMs) / 1_000);
+      this.parts.observe(verb, statusCode, (this.parts.clock.monotonicMs() - startedMs) / 1_000, asked);
     }
   }
 

@@ -13,6 +13,8 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import type { Log } from "../base/log.ts";
 import type { CoverageReport } from "./coverage-report.ts";
+import type { RehearsalReport } from "./rehearsal-report.ts";
+import { rehearsalRoutes } from "./rehearsal-routes.ts";
 import type { StatusReport } from "./status-report.ts";
 
 /** What the socket offers. */
@@ -23,11 +25,20 @@ export interface AdminOptions {
   readonly coverage: () => Promise<CoverageReport | undefined>;
   /** Commits what is queued, so that a reader of the file sees it. */
   readonly flush: () => void;
+  /** Cuts the link for so long; in words why not. */
+  readonly rehearse: (forMs: number, isForced: boolean) => Promise<StartedRehearsal | string>;
   /** What is kept of a resource, line by line; the query is the view's own. */
   readonly objects: (query: URLSearchParams) => Iterable<object>;
   /** Does something with one certificate; words for people come back. */
   readonly certificates: (action: string, name: string) => Promise<CertificateAnswer>;
   readonly log: Log;
+}
+
+/** A rehearsal that runs. */
+export interface StartedRehearsal {
+  readonly untilMs: number;
+  end(because: RehearsalReport["endedBy"]): void;
+  readonly ended: Promise<RehearsalReport>;
 }
 
 /** What came of it: 200 done, 202 under way, 409 cannot be done. */
@@ -69,7 +80,14 @@ export async function startAdmin(options: AdminOptions): Promise<{ stop(): void 
 }
 
 /** The application behind it. */
-export function adminApp({ status, coverage, flush, objects, certificates }: Omit<AdminOptions, "path" | "log">): Hono {
+export function adminApp({
+  status,
+  coverage,
+  rehearse,
+  flush,
+  objects,
+  certificates,
+}: Omit<AdminOptions, "path" | "log">): Hono {
   const app = new Hono();
   app.notFound((context) => context.json({ error: "there is no such path" }, 404));
   app.onError((error, context) => context.json({ error: `${error.name}: ${error.message}` }, 500));
@@ -96,6 +114,7 @@ export function adminApp({ status, coverage, flush, objects, certificates }: Omi
     const answer = await certificates(action, name);
     return context.json({ message: answer.message }, answer.status);
   });
+  rehearsalRoutes(app, rehearse);
   app.post("/v1/flush", (context) => {
     flush();
     return context.body(null, 204);

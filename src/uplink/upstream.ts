@@ -19,6 +19,7 @@
 import type { Clock } from "../base/clock.ts";
 import { askedForm } from "../kube/whose-word.ts";
 import type { ExactClient } from "./exact-client.ts";
+import type { Gate } from "./gate.ts";
 import { Pool } from "./pool.ts";
 import { ForeignAnswerError, UnreachableError } from "./scope-source.ts";
 import { admitted, type UpstreamAnswer, type UpstreamResponse } from "./upstream-answer.ts";
@@ -65,6 +66,8 @@ export interface UpstreamOptions {
   readonly onForeign?: (server: string, reason: string) => void;
   /** A request has waited a second for its head. */
   readonly onWaiting: () => void;
+  /** Shut, nothing goes up. */
+  readonly gate?: Gate;
   /** In the place of the network: for the simulation. */
   readonly send?: (server: string, request: UpstreamRequest) => Promise<UpstreamResponse>;
 }
@@ -166,7 +169,11 @@ export class Upstream {
     this.#pools.delete(tls);
   }
 
-  async #send(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
+  async #send(server: string, asked: UpstreamRequest): Promise<UpstreamResponse> {
+    const { gate } = this.options;
+    gate?.pass();
+    const isCuttable = gate !== undefined && asked.isWatch === true;
+    const request = isCuttable ? { ...asked, signal: gate.watchSignal(asked.signal) } : asked;
     const cancelWaiting = this.options.clock.after(HEAD_PATIENCE_MS, this.options.onWaiting);
     try {
       if (this.options.send !== undefined) return await this.options.send(server, request);

@@ -72,6 +72,7 @@ async function daemon(changes: Partial<StatusReport> = {}) {
     path,
     status: () => report(changes),
     coverage: () => Promise.resolve(undefined),
+    rehearse: () => Promise.resolve("not here"),
     flush: () => {},
     objects: () => [],
     certificates: () => Promise.resolve({ status: 200, message: "" }),

@@ -19,6 +19,7 @@ function setUp(name = "run/admin.sock") {
     path,
     status: () => report(),
     coverage: () => Promise.resolve(undefined),
+    rehearse: () => Promise.resolve("not here"),
     flush: () => void flushes++,
     objects: () => [],
     certificates: () => Promise.resolve({ status: 200, message: "" }),
