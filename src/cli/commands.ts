@@ -177,7 +177,7 @@ holdfast join --config FILE`,
 holdfast image provision --root DIR --config FILE [--binary FILE] [--profile small|default]`,
     flags: IMAGE_FLAGS,
     words: ["seal", "provision"],
-    note: "needs no network and runs nothing of the image: a foreign architecture is as good as this one",
+    note: "needs no network and runs nothing of the image; first-boot is what the device's own unit calls",
     load: () => import("./image.ts"),
   },
   {

@@ -5,14 +5,21 @@
 
 import { totalmem } from "node:os";
 import { profileOf, ProfileError } from "../base/reexec.ts";
+import { bootFolders } from "../machine/image/boot-folders.ts";
+import { firstBoot } from "../machine/image/first-boot.ts";
+import { joinDevice } from "../machine/join-device.ts";
 import { thisMachine } from "../machine/machine.ts";
 import { provision } from "../machine/image/provision.ts";
 import { RootTree } from "../machine/image/root-tree.ts";
 import { refuseAtWork, seal } from "../machine/image/seal.ts";
+import { placesOf } from "./adopt.ts";
 import { IMAGE_FLAGS } from "./flag-table.ts";
 import { readFlags, UsageError } from "./flags.ts";
 import { print, short } from "./terminal.ts";
 import { counted } from "./words.ts";
+
+/** A line on a console. */
+const MAX_LINE = 900;
 
 /** Seals or provisions a root file system, or joins this device. @returns 0 when it is done. */
 export async function command(args: readonly string[]): Promise<number> {
@@ -21,6 +28,7 @@ export async function command(args: readonly string[]): Promise<number> {
   if (more.length > 0) throw new UsageError(`Unexpected argument '${more[0]}'`);
   if (action === "seal") return await sealRoot(values.root);
   if (action === "provision") return await provisionRoot(values);
+  if (action === "first-boot") return await joinThisDevice();
   throw new UsageError(`Expected seal or provision, got ${action === undefined ? "nothing" : `'${action}'`}`);
 }
 
@@ -59,6 +67,21 @@ async function provisionRoot(values: {
       ? `${root} was provisioned already: nothing changed`
       : `${root} is provisioned: ${counted(changes, "change")}`,
   );
+  return 0;
+}
+
+/** The device's own unit calls this. */
+async function joinThisDevice(): Promise<number> {
+  const places = placesOf();
+  const machine = thisMachine(() => undefined);
+  await firstBoot({
+    stateDir: places.stateDir,
+    folders: bootFolders,
+    join: (text, path) => joinDevice(machine, text, { ...places, path }),
+    say: (line) => print(`holdfast: ${short(line, MAX_LINE)}`),
+    nowMs: () => performance.now(),
+    wait: (ms) => Bun.sleep(ms),
+  });
   return 0;
 }
 

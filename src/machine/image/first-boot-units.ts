@@ -1,8 +1,9 @@
 /**
  * The units of a device's first boots, beside those of every node (`units.ts`).
  *
- *   holdfast-clock.service     before anything asks for the time: the clock never stands
+ *   holdfast-clock.service       before anything asks for the time: the clock never stands
  *                                before the last moment that this device could trust
+ *   holdfast-first-boot.service  until the device has joined: looks for the drop-in, joins
  *   holdfast-ssh-keys.service    host keys of its own, where the image was sealed of them
  *
  * The daemon's own unit waits for a configuration and a kubeconfig: on a device
@@ -12,11 +13,16 @@
 import type { SystemFile } from "../units.ts";
 import { UNIT_DIR } from "../places.ts";
 import { DEFAULT_STATE_DIR } from "../../config/places.ts";
+import { donePath } from "./first-boot.ts";
 
 /** All of them, in the order in which they are named to a person. */
-export function firstBootUnits(): SystemFile[] {
+export function firstBootUnits(binary: string): SystemFile[] {
   const unit = (name: string, text: string): SystemFile => ({ path: `${UNIT_DIR}/${name}`, text, mode: 0o644 });
-  return [unit("holdfast-clock.service", clockUnit()), unit("holdfast-ssh-keys.service", sshKeysUnit())];
+  return [
+    unit("holdfast-clock.service", clockUnit()),
+    unit("holdfast-first-boot.service", firstBootUnit(binary)),
+    unit("holdfast-ssh-keys.service", sshKeysUnit()),
+  ];
 }
 
 /**
@@ -43,6 +49,35 @@ ExecStart=/bin/sh -c 'now=$$(date +%%s); for at in $$(stat -c %%Y ${state}/* ${s
 
 [Install]
 WantedBy=sysinit.target
+`;
+}
+
+function firstBootUnit(binary: string): string {
+  return `# Made by "holdfast image provision".
+[Unit]
+Description=Joins this device to its cluster by the file holdfast-join.yaml on the boot partition
+ConditionPathExists=!${donePath(DEFAULT_STATE_DIR)}
+RequiresMountsFor=${DEFAULT_STATE_DIR} /etc/kubernetes
+After=local-fs.target containerd.service network.target time-set.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+ExecStart=${binary} image first-boot
+Restart=on-failure
+RestartSec=10
+# A technician with a screen, and nothing else, must see what is wrong.
+StandardOutput=journal+console
+StandardError=journal+console
+UMask=0077
+StateDirectory=holdfast
+StateDirectoryMode=0700
+Environment=HOLDFAST_PROFILE=small
+UnsetEnvironment=NODE_TLS_REJECT_UNAUTHORIZED NODE_OPTIONS BUN_OPTIONS BUN_BE_BUN LD_PRELOAD
+LimitCORE=0
+
+[Install]
+WantedBy=multi-user.target
 `;
 }
 

@@ -5,8 +5,7 @@
  * would speak with one certificate and answer with one key. What was only seen
  * or logged on the way is wiped too, and is no reason to refuse an image.
  *
- * Not wiped: the cluster's own CA, which is not secret and is fetched anew by
- * whoever joins; images in containerd's store, which builders put there.
+ * Not wiped: images in containerd's store, which builders put there.
  */
 
 import * as v from "valibot";
@@ -31,6 +30,10 @@ const MACHINE_ID = "/etc/machine-id";
 const PLACES: readonly (Identity & { readonly isFolder?: true })[] = [
   { path: "/etc/kubernetes/kubelet.conf", what: "kubelet's kubeconfig", isLive: true },
   { path: "/etc/kubernetes/bootstrap-kubelet.conf", what: "a bootstrap token", isLive: true },
+  { path: "/var/lib/kubelet/config.yaml", what: "kubelet's configuration of a cluster", isLive: true },
+  { path: "/var/lib/kubelet/instance-config.yaml", what: "kubelet's configuration of this machine", isLive: true },
+  { path: "/var/lib/kubelet/kubeadm-flags.env", what: "kubelet's name and labels", isLive: true },
+  { path: "/etc/kubernetes/pki/ca.crt", what: "the CA of a cluster that was joined", isLive: true },
   { path: "/var/lib/kubelet/pki", what: "kubelet's keys", isLive: true, isFolder: true },
   { path: KUBELET_KUBECONFIG, what: "kubelet's way through Holdfast", isLive: true },
   { path: KUBELET_DROP_IN, what: "kubelet's way through Holdfast", isLive: true },

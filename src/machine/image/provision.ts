@@ -57,7 +57,7 @@ export async function provision(tree: RootTree, provisions: Provisions): Promise
     );
   const units = [
     ...unitFiles({ profile: provisions.profile, binary: DEFAULT_BINARY }),
-    ...firstBootUnits(),
+    ...firstBootUnits(DEFAULT_BINARY),
     untilJoined(kubeconfig),
   ];
   await tree.copy(provisions.binary, DEFAULT_BINARY, 0o755);
