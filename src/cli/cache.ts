@@ -21,6 +21,7 @@ import { askStatus } from "./ask-status.ts";
 import { CACHE_FLAGS } from "./flag-table.ts";
 import { readFlags, repeated, UsageError } from "./flags.ts";
 import { complain, jsonText, print, table, writeOut } from "./terminal.ts";
+import { withIsoTimes } from "./times.ts";
 import { scopeName, shortPrincipal } from "./words.ts";
 
 const FLUSH_PATIENCE_MS = 5_000;
@@ -153,7 +154,7 @@ function list(store: SqliteStore, output: string | undefined): number {
   }));
   const answers = store.listResponses();
   if (output === "json") {
-    print(jsonText({ scopes, answers }));
+    print(jsonText(withIsoTimes({ scopes, answers })));
     return 0;
   }
   print(

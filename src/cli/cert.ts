@@ -10,6 +10,7 @@ import { CERT_FLAGS } from "./flag-table.ts";
 import { readFlags, UsageError } from "./flags.ts";
 import { placesGiven, reachDaemon, sorry } from "./reach.ts";
 import { horizonLines } from "./status.ts";
+import { withIsoTimes } from "./times.ts";
 import { complain, jsonText, print, short, table } from "./terminal.ts";
 
 /** The signer may take its time. */
@@ -31,7 +32,7 @@ export async function command(args: readonly string[]): Promise<number> {
   if (daemon === undefined) return 1;
   if (action !== "status") return act(daemon.path, action, name!, placesGiven(values));
   const { certificates, horizon } = daemon.report;
-  print(values.output === "json" ? jsonText({ certificates, horizon }) : prose(daemon.report));
+  print(values.output === "json" ? jsonText(withIsoTimes({ certificates, horizon })) : prose(daemon.report));
   return 0;
 }
 

@@ -25,9 +25,10 @@ import { findDaemon, type Obstacle, type Reached } from "./reach.ts";
 import { jsonText, print, short } from "./terminal.ts";
 import { counted } from "./words.ts";
 
-/** In the order of a reader who begins with nothing. */
-const GROUPS = ["host", "network", "credentials", "kubelet", "cache", "sandbox"] as const;
-type Group = (typeof GROUPS)[number];
+/** All groups, in the order of a reader who begins with nothing. */
+export const GROUPS = ["host", "network", "credentials", "kubelet", "cache", "sandbox"] as const;
+/** One of them. */
+export type Group = (typeof GROUPS)[number];
 
 interface Flags {
   readonly kubeconfig?: string | undefined;
@@ -58,7 +59,8 @@ function outputOf(output: string | undefined): boolean {
   return output === "json";
 }
 
-async function checksOf(groups: readonly Group[], flags: Flags): Promise<Checked[]> {
+/** Runs the checks of some groups. */
+export async function checksOf(groups: readonly Group[], flags: Flags): Promise<Checked[]> {
   const config = configOf(flags);
   const stateDir = stateDirOf(flags, config);
   const machine = thisMachine(() => undefined);

@@ -5,12 +5,15 @@
 
 import {
   ADOPT_FLAGS,
+  BUGREPORT_FLAGS,
   CACHE_FLAGS,
   CERT_FLAGS,
   CHECK_FLAGS,
+  CONFIG_FLAGS,
   DEMO_FLAGS,
   GET_FLAGS,
   GUARD_FLAGS,
+  HEALTH_FLAGS,
   IMAGE_FLAGS,
   JOIN_FLAGS,
   MANIFESTS_FLAGS,
@@ -58,7 +61,7 @@ export const COMMANDS: readonly CommandRow[] = [
   {
     name: "status",
     summary: "Say whether the link is up and what is kept",
-    synopsis: "holdfast status [-o json] [options]",
+    synopsis: "holdfast status [--watch] [-o json] [options]\nholdfast status --schema",
     flags: STATUS_FLAGS,
     note: "exit code 0 online, 3 offline or degraded, 1 not running",
     load: () => import("./status.ts"),
@@ -118,6 +121,33 @@ holdfast cert revoke local-ca [options]`,
     words: ["status", "rotate", "revoke"],
     note: "exit code 0 done, 3 under way, 1 not done; node-client is renewed where certificates.rotateNodeClient says so",
     load: () => import("./cert.ts"),
+  },
+  {
+    name: "config",
+    summary: "Say whether a configuration can be used, and what it amounts to",
+    synopsis: `holdfast config validate [FILE] [options]
+holdfast config show [FILE] [--effective] [options]
+holdfast config migrate [FILE]`,
+    flags: CONFIG_FLAGS,
+    words: ["validate", "show", "migrate"],
+    note: "changes nothing; what --effective prints is a configuration again",
+    load: () => import("./config.ts"),
+  },
+  {
+    name: "health",
+    summary: "Ask the running daemon whether it is fit, for scripts and updaters",
+    synopsis: "holdfast health [--ota] [--wait DURATION] [options]",
+    flags: HEALTH_FLAGS,
+    note: "exit code 0 well, 1 not",
+    load: () => import("./health.ts"),
+  },
+  {
+    name: "bugreport",
+    summary: "Pack what helps to understand a fault, and nothing that is secret",
+    synopsis: "holdfast bugreport [--preview] [--output-file FILE] [options]",
+    flags: BUGREPORT_FLAGS,
+    note: "at most 2 MB; names are replaced unless --names is given",
+    load: () => import("./bugreport.ts"),
   },
   {
     name: "guard",

@@ -63,7 +63,12 @@ export const RUN_FLAGS = {
 } as const satisfies FlagTable;
 
 /** `holdfast status` */
-export const STATUS_FLAGS = { output: OUTPUT_JSON, ...PLACES } as const satisfies FlagTable;
+export const STATUS_FLAGS = {
+  output: OUTPUT_JSON,
+  watch: { type: "boolean", short: "w", about: "show it anew every two seconds" },
+  schema: { type: "boolean", about: "print the JSON Schema of -o json, and nothing else" },
+  ...PLACES,
+} as const satisfies FlagTable;
 
 /** `holdfast check` */
 export const CHECK_FLAGS = { output: OUTPUT_JSON, kubeconfig: KUBECONFIG, ...PLACES } as const satisfies FlagTable;
@@ -80,6 +85,38 @@ export const REHEARSE_FLAGS = {
   for: { type: "string", value: "DURATION", about: "how long, from 1s to 1h: 30s, 10m" },
   force: { type: "boolean", about: "cut although pods would be lost, or the control plane may evict them" },
   output: OUTPUT_JSON,
+  ...PLACES,
+} as const satisfies FlagTable;
+
+/** `holdfast config` */
+export const CONFIG_FLAGS = {
+  effective: { type: "boolean", about: "of show: everything that holds, defaults included, and who said it" },
+  kubeconfig: KUBECONFIG,
+  "state-dir": PLACES["state-dir"],
+  config: PLACES.config,
+} as const satisfies FlagTable;
+
+/** `holdfast health` */
+export const HEALTH_FLAGS = {
+  ota: { type: "boolean", about: "well only when the node's own object comes back through Holdfast" },
+  wait: { type: "string", value: "DURATION", about: "how long to wait for it", otherwise: "0s" },
+  kubeconfig: KUBECONFIG,
+  "state-dir": PLACES["state-dir"],
+  config: PLACES.config,
+} as const satisfies FlagTable;
+
+/** `holdfast bugreport` */
+export const BUGREPORT_FLAGS = {
+  preview: { type: "boolean", about: "print all that would be in it, and write nothing" },
+  "output-file": {
+    type: "string",
+    value: "FILE",
+    about: "where it goes",
+    otherwise: "holdfast-bugreport-TIME.tar.gz, here",
+    path: "file",
+  },
+  names: { type: "boolean", about: "keep the names of pods, namespaces, nodes and servers" },
+  kubeconfig: KUBECONFIG,
   ...PLACES,
 } as const satisfies FlagTable;
 

@@ -7,11 +7,13 @@
 
 import { formatDuration, formatSize } from "../base/units.ts";
 import { coverageWords, gapWords } from "../health/coverage-report.ts";
-import type { StatusReport } from "../health/status-report.ts";
+import { statusReportSchema, type StatusReport } from "../health/status-report.ts";
 import { STATUS_FLAGS } from "./flag-table.ts";
 import { readFlags, UsageError } from "./flags.ts";
-import { reachDaemon } from "./reach.ts";
-import { jsonText, print, short, table } from "./terminal.ts";
+import { jsonSchemaOf } from "./json-schema.ts";
+import { findDaemon, reachDaemon, sorry, type PlaceFlags, type Reached } from "./reach.ts";
+import { jsonText, print, short, table, wrapped } from "./terminal.ts";
+import { withIsoTimes } from "./times.ts";
 import { counted, scopeName, shortPrincipal } from "./words.ts";
 
 const DAY_MS = 86_400_000;
@@ -24,46 +26,99 @@ export async function command(args: readonly string[]): Promise<number> {
   if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
   if (values.output !== undefined && values.output !== "json")
     throw new UsageError(`Unknown output '${values.output}'; expected json`);
+  if (values.schema === true) {
+    print(JSON.stringify(jsonSchemaOf(statusReportSchema, "holdfast status -o json"), undefined, 2));
+    return 0;
+  }
+  const isJson = values.output === "json";
+  if (values.watch === true) return watchStatus(values, isJson);
   const daemon = await reachDaemon(values, "holdfast status");
   if (daemon === undefined) return 1;
-  print(values.output === "json" ? jsonText(daemon.document) : prose(daemon.report));
-  return daemon.report.link.state === "online" && daemon.report.conditions.length === 0 ? 0 : 3;
+  print(isJson ? jsonText(withIsoTimes(daemon.document)) : prose(daemon.report, terminalWidth()));
+  return exitCodeOf(daemon);
 }
 
-/** The report for people. */
-export function prose(report: StatusReport): string {
-  const { link, scopes, store, conditions, nowMs } = report;
+/** How often it is looked. */
+const WATCH_EVERY_MS = 2_000;
+const CLEAR = "\u001b[H\u001b[2J\u001b[3J";
+
+/** Shows it anew every two seconds, until Ctrl-C; a daemon that is away is waited for. On a pipe a document or a first line each time. */
+async function watchStatus(values: PlaceFlags, isJson: boolean): Promise<number> {
+  const isScreen = process.stdout.isTTY && !isJson;
+  for (;;) {
+    const found = await findDaemon(values, "holdfast status --watch");
+    if ("problem" in found) {
+      if (!isScreen) return sorry("holdfast status", found);
+      print(`${CLEAR}${wrapped(`${found.problem}; ${found.next}`, terminalWidth())}`);
+    } else if (isJson) print(JSON.stringify(withIsoTimes(found.document)));
+    else if (isScreen) print(`${CLEAR}${prose(found.report, terminalWidth())}`);
+    else print(firstLine(found.report));
+    await Bun.sleep(WATCH_EVERY_MS);
+  }
+}
+
+/** Of a terminal, at most 100: longer lines are hard to read. A pipe has none. */
+function terminalWidth(): number {
+  return process.stdout.isTTY ? Math.min(100, process.stdout.columns) : Infinity;
+}
+
+function exitCodeOf({ report: { link, conditions } }: Reached): number {
+  return link.state === "online" && conditions.length === 0 ? 0 : 3;
+}
+
+/** The report for people. @param width no line is wider. */
+export function prose(report: StatusReport, width = Infinity): string {
+  const { conditions, nowMs, scopes } = report;
   const ago = (ms: number | undefined) =>
     ms === undefined || ms === 0 ? "never" : `${formatDuration(nowMs - ms)} ago`;
+  const fit = (block: string) =>
+    block
+      .split("\n")
+      .map((line) => wrapped(line, width))
+      .join("\n");
   const blocks = [
-    firstLine(report),
-    horizonLines(report),
-    conditionsTable(conditions, ago),
-    coverageTable(report),
-    table(
-      ["API SERVER", "RTT", "LAST CONTACT", "LAST ERROR"],
-      link.servers.map(({ url, rttMs, lastContactMs, lastError }) => [
-        url,
-        rttMs === undefined ? "" : `${Math.round(rttMs)} ms`,
-        ago(lastContactMs),
-        lastError ?? "",
-      ]),
-    ),
-    scopesTable(scopes, ago),
-    sharingLine(report),
-    offlineLine(report),
-    clientsTable(report),
-    table(
-      ["CERTIFICATE", "SUBJECT", "ENDS"],
-      report.certificates.map(({ name, subject, notAfterMs }) => [
-        name,
-        subject,
-        notAfterMs < nowMs ? `EXPIRED ${ago(notAfterMs)}` : `in ${Math.floor((notAfterMs - nowMs) / DAY_MS)} days`,
-      ]),
-    ),
-    `Store: ${store.mode === "disk" ? store.path : `IN MEMORY (${store.reason})`}, ${formatSize(store.sizeBytes)}, ${store.objects} objects, ${store.responses} answers, ${store.quarantined} damaged, sealing key from ${store.sealing}`,
+    fit(firstLine(report)),
+    fit(horizonLines(report)),
+    fit(conditionsTable(conditions, ago)),
+    coverageTable(report, width),
+    serversTable(report, ago, width),
+    scopesTable(scopes, ago, width),
+    fit(sharingLine(report)),
+    fit(offlineLine(report)),
+    clientsTable(report, width),
+    certificatesTable(report, ago, width),
+    fit(storeLine(report)),
   ];
   return blocks.filter((block) => block !== "").join("\n\n");
+}
+
+function serversTable({ link }: StatusReport, ago: Ago, width: number): string {
+  return table(
+    ["API SERVER", "RTT", "LAST CONTACT", "LAST ERROR"],
+    link.servers.map(({ url, rttMs, lastContactMs, lastError }) => [
+      url,
+      rttMs === undefined ? "" : `${Math.round(rttMs)} ms`,
+      ago(lastContactMs),
+      lastError ?? "",
+    ]),
+    width,
+  );
+}
+
+function certificatesTable({ certificates, nowMs }: StatusReport, ago: Ago, width: number): string {
+  return table(
+    ["CERTIFICATE", "SUBJECT", "ENDS"],
+    certificates.map(({ name, subject, notAfterMs }) => [
+      name,
+      subject,
+      notAfterMs < nowMs ? `EXPIRED ${ago(notAfterMs)}` : `in ${Math.floor((notAfterMs - nowMs) / DAY_MS)} days`,
+    ]),
+    width,
+  );
+}
+
+function storeLine({ store }: StatusReport): string {
+  return `Store: ${store.mode === "disk" ? store.path : `IN MEMORY (${store.reason})`}, ${formatSize(store.sizeBytes)}, ${store.objects} objects, ${store.responses} answers, ${store.quarantined} damaged, sealing key from ${store.sealing}`;
 }
 
 /** How long one may walk away, and what else ends. */
@@ -97,7 +152,7 @@ function conditionsTable(conditions: StatusReport["conditions"], ago: Ago): stri
     .join("\n");
 }
 
-function scopesTable(scopes: StatusReport["scopes"], ago: Ago): string {
+function scopesTable(scopes: StatusReport["scopes"], ago: Ago, width: number): string {
   if (scopes.length === 0) return "Nothing has been asked for yet.";
   return table(
     ["RESOURCE", "NAMESPACE", "CALLER", "STATE", "ITEMS", "SIZE", "WATCHES", "LAST CONTACT"],
@@ -111,6 +166,7 @@ function scopesTable(scopes: StatusReport["scopes"], ago: Ago): string {
       String(scope.watchers),
       ago(scope.lastContactMs),
     ]),
+    width,
   );
 }
 
@@ -132,7 +188,7 @@ function firstLine({ link, scopes, coverage, certificates, requests, conditions,
 }
 
 /** The pods that do not come back, or may not, after a restart while cut; none where all do. */
-export function coverageTable({ coverage }: Pick<StatusReport, "coverage">): string {
+export function coverageTable({ coverage }: Pick<StatusReport, "coverage">, width = Infinity): string {
   const pods = coverage?.pods.filter(({ comesBack }) => comesBack !== "yes") ?? [];
   if (pods.length === 0) return "";
   return table(
@@ -142,6 +198,7 @@ export function coverageTable({ coverage }: Pick<StatusReport, "coverage">): str
       comesBack,
       [...missing, ...unknown].map(gapWords).join(", "),
     ]),
+    width,
   );
 }
 
@@ -165,7 +222,7 @@ function offlineLine({ offline }: StatusReport): string {
 }
 
 /** Who asks, and how much is kept for them. */
-function clientsTable({ scopes }: StatusReport): string {
+function clientsTable({ scopes }: StatusReport, width: number): string {
   const clients = new Map<string, { scopes: number; watchers: number }>();
   for (const { principal, watchers } of scopes) {
     const client = clients.get(principal) ?? { scopes: 0, watchers: 0 };
@@ -179,5 +236,6 @@ function clientsTable({ scopes }: StatusReport): string {
       String(client.scopes),
       String(client.watchers),
     ]),
+    width,
   );
 }

@@ -56,18 +56,41 @@ export function short(text: string, most = MAX_CELL): string {
   return cutText(text, most).replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "?");
 }
 
-/** A table with aligned columns. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/** No column is made narrower than this to fit. */
+const MIN_COLUMN = 4;
+
+/** A table with aligned columns. @param width of the terminal: the widest columns give way, cuts are marked. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[], width = Infinity): string {
   const cells = [head, ...rows.map((row) => row.map((cell) => short(cell)))];
   const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
+  const total = () => widths.reduce((sum, one) => sum + one + 2, -2);
+  while (total() > width) {
+    const widest = widths.indexOf(Math.max(...widths));
+    if (widths[widest]! <= MIN_COLUMN) break;
+    widths[widest]!--;
+  }
   return cells
     .map((row) =>
       row
-        .map((cell, column) => cell.padEnd(widths[column]!))
+        .map((cell, column) => cutText(cell, widths[column]!).padEnd(widths[column]!))
         .join("  ")
         .trimEnd(),
     )
     .join("\n");
+}
+
+/** A line broken between words so that none is wider than the terminal; what follows is set in. */
+export function wrapped(line: string, width: number): string {
+  const lines: string[] = [];
+  let rest = line;
+  const indent = `${/^ */.exec(line)![0]}  `;
+  while (rest.length > width) {
+    const at = rest.lastIndexOf(" ", width);
+    const end = at > indent.length ? at : width;
+    lines.push(rest.slice(0, end));
+    rest = indent + rest.slice(end).trimStart();
+  }
+  return [...lines, rest].join("\n");
 }
 
 /** JSON for people and programs; no text in it is longer than its bound. */

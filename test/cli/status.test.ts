@@ -97,12 +97,118 @@ test("status exits 0 online, 3 offline, 3 with a condition", async () => {
   expect(await holdfast("status", "--admin-socket", odd.path)).toMatchObject({ code: 3 });
 });
 
-test("status -o json prints the report whole, and what a newer daemon adds to it", async () => {
+test("status -o json prints the report whole with ISO times beside its moments, and what a newer daemon adds to it", async () => {
   using running = await daemon({ ...report(), tunnel: { state: "open" } } as Partial<StatusReport>);
   const { code, stdout } = await holdfast("status", "-o", "json", "--state-dir", running.stateDir);
   expect(code).toBe(0);
-  expect(JSON.parse(stdout)).toEqual({ ...report(), tunnel: { state: "open" } });
+  const printed = JSON.parse(stdout);
+  expect(printed).toMatchObject({ ...report(), tunnel: { state: "open" } });
+  expect(printed.now).toBe(new Date(nowMs).toISOString());
+  expect(printed.link.servers[0].lastContact).toBe(new Date(nowMs - 2_000).toISOString());
+  // Never is no moment.
+  expect(printed.scopes[2]).not.toHaveProperty("lastContact");
 });
+
+test("the schema that status prints holds for what it prints, and for nothing that lacks a field", async () => {
+  const { stdout, code } = await holdfast("status", "--schema");
+  expect(code).toBe(0);
+  const schema = JSON.parse(stdout);
+  using running = await daemon();
+  const printed = JSON.parse((await holdfast("status", "-o", "json", "--state-dir", running.stateDir)).stdout);
+  expect(misfits(schema, printed)).toEqual([]);
+  const { link: _, ...less } = printed;
+  expect(misfits(schema, less)).toEqual(["$.link is missing"]);
+  expect(misfits(schema, { ...printed, version: 1 })).toEqual(["$.version is no string"]);
+  expect(misfits(schema, { ...printed, link: { ...printed.link, state: "well" } })).toEqual([
+    "$.link.state is none of its words",
+  ]);
+  expect(schema.properties.link.properties.since).toEqual({ type: "string", format: "date-time" });
+});
+
+/** Where a document does not fit a schema, by as much of JSON Schema as ours are made of. */
+function misfits(schema: any, value: any, at = "$"): string[] {
+  if (schema.const !== undefined) return value === schema.const ? [] : [`${at} is not ${schema.const}`];
+  if (schema.enum !== undefined) return schema.enum.includes(value) ? [] : [`${at} is none of its words`];
+  if (schema.type === "array")
+    return value.flatMap((one: unknown, index: number) => misfits(schema.items, one, `${at}[${index}]`));
+  if (schema.type !== "object") return typeof value === schema.type ? [] : [`${at} is no ${schema.type}`];
+  return [
+    ...schema.required
+      .filter((name: string) => !Object.hasOwn(value, name))
+      .map((name: string) => `${at}.${name} is missing`),
+    ...Object.entries(value).flatMap(([name, held]) =>
+      schema.properties[name] === undefined ? [] : misfits(schema.properties[name], held, `${at}.${name}`),
+    ),
+  ];
+}
+
+test("in a terminal no line is wider than it, and nothing is lost but by a mark", () => {
+  const coverage = {
+    apiVersion: "holdfast.dev/v1alpha1",
+    kind: "Coverage",
+    atMs: 0,
+    node: [],
+    imagesFrom: "",
+    pods: [
+      {
+        namespace: "monitoring",
+        name: "a-very-long-name-of-a-pod-that-somebody-gave-it-0123456789",
+        uid: "u",
+        comesBack: "no",
+        missing: [{ kind: "image", name: `registry.example.com/${"x".repeat(120)}:1`, why: "not on this machine" }],
+        unknown: [],
+      },
+    ],
+  } as const satisfies StatusReport["coverage"] & object;
+  const conditions = [{ type: "T", reason: "R", message: "word ".repeat(60), next: "See: something" }];
+  for (const width of [60, 80, 100]) {
+    const lines = prose(report({ coverage: coverage as never, conditions }), width).split("\n");
+    expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(width);
+    expect(lines.join(" ").split("word").length).toBe(61);
+  }
+});
+
+test("--watch on a pipe tells the first line again and again, and ends when nobody reads", async () => {
+  using running = await daemon();
+  const main = join(import.meta.dir, "..", "..", "src", "main.ts");
+  const child = Bun.spawn([process.execPath, main, "status", "--watch", "--state-dir", running.stateDir], {
+    stdout: "pipe",
+  });
+  let text = "";
+  for await (const part of child.stdout) {
+    text += Buffer.from(part).toString();
+    if (text.split("\n").length > 2) break;
+  }
+  expect(
+    text
+      .split("\n")
+      .slice(0, 2)
+      .every((line) => line.startsWith("ONLINE 3h12m")),
+  ).toBe(true);
+  child.kill("SIGINT");
+  await child.exited;
+}, 10_000);
+
+test.skipIf(Bun.which("script") === null)(
+  "--watch on a terminal clears it each time, and keeps to its width",
+  async () => {
+    using running = await daemon();
+    const main = join(import.meta.dir, "..", "..", "src", "main.ts");
+    const line = `stty cols 90 rows 40; exec ${process.execPath} ${main} status --watch --state-dir ${running.stateDir}`;
+    const child = Bun.spawn(["script", "-qfec", line, "/dev/null"], { stdout: "pipe", stdin: "pipe" });
+    let text = "";
+    for await (const part of child.stdout) {
+      text += Buffer.from(part).toString();
+      if (text.split("\u001b[H").length > 2) break;
+    }
+    const [, first = ""] = text.split("\u001b[H\u001b[2J\u001b[3J");
+    expect(first).toStartWith("ONLINE 3h12m");
+    expect(Math.max(...first.split("\r\n").map(({ length }) => length))).toBeLessThanOrEqual(90);
+    child.kill("SIGKILL");
+    await child.exited;
+  },
+  10_000,
+);
 
 test("status finds the socket by the configuration", async () => {
   using running = await daemon();
