@@ -39,6 +39,8 @@ export interface KubernetesOptions {
   readonly userAgent: string;
   /** Of single objects. Default 10 s. */
   readonly timeoutMs?: number;
+  /** What collections are asked for as; default whole objects in JSON. */
+  readonly accept?: string;
   /** Default 90 s: a bookmark comes every minute or so. */
   readonly watchSilenceMs?: number;
   /** Called whenever the API server has proved that it is there: an answer below 500, or bytes of a watch. */
@@ -79,6 +81,10 @@ export interface Sent {
   readonly accept?: string;
   readonly signal: AbortSignal;
 }
+
+/** Names, labels and annotations alone: for what is followed and is large. */
+export const METADATA_ONLY =
+  "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /** Asks an API server. Opens nothing until asked. */
 export function collections(options: KubernetesOptions): Collections {
@@ -142,7 +148,8 @@ class FetchedCollections implements Collections {
   }
 
   #send(sent: Sent): Promise<Response> {
-    return sendTo(this.options, sent);
+    const { accept } = this.options;
+    return sendTo(this.options, { ...sent, ...(accept === undefined ? {} : { accept }) });
   }
 }
 

@@ -11,6 +11,9 @@ import type { Socket, SocketHandler } from "bun";
 import { Outbox } from "../http1/outbox.ts";
 import type { MuxStream, StreamEvents } from "./stream.ts";
 
+/** What a pipe asks of its stream. */
+export type PipeStream = Pick<MuxStream, "id" | "write" | "end" | "reset" | "resetAfterwards" | "consumed">;
+
 /** What a pipe has carried. */
 export interface PipeReport {
   readonly streamId: number;
@@ -29,11 +32,14 @@ export interface PipeParts {
   readonly onClosed: (pipe: Pipe, report: PipeReport) => void;
 }
 
+/** What came before a break has left within this time, or never. */
+const PARTING_MS = 5_000;
+
 /** A joint. */
 export class Pipe implements StreamEvents {
   readonly #openedMs: number;
   #movedMs: number;
-  #stream: MuxStream | undefined;
+  #stream: PipeStream | undefined;
   #socket: Socket<Pipe> | undefined;
   #bytesIn = 0;
   #bytesOut = 0;
@@ -45,6 +51,8 @@ export class Pipe implements StreamEvents {
   #hasEnded = false;
   #isSocketGone = false;
   #isStreamDone = false;
+  /** Broken, but for what waits. */
+  #isBreaking = false;
   #isClosed = false;
   readonly #outbox = new Outbox({ write: (bytes) => this.#socket?.write(bytes) ?? 0 }, () => this.#emptied());
 
@@ -57,8 +65,13 @@ export class Pipe implements StreamEvents {
     return this.#movedMs;
   }
 
+  /** The connection has taken all that came from the stream. */
+  get isEmpty(): boolean {
+    return this.#outbox.isEmpty;
+  }
+
   /** The stream's side. */
-  joinStream(stream: MuxStream): this {
+  joinStream(stream: PipeStream): this {
     this.#stream = stream;
     return this;
   }
@@ -100,7 +113,10 @@ export class Pipe implements StreamEvents {
   }
 
   onBroken(): void {
-    this.#close("broken");
+    if (this.#isClosed || this.#outbox.isEmpty || this.#socket === undefined) return this.#close("broken");
+    // What came before the break is the connection's, if it takes it soon.
+    this.#isBreaking = true;
+    setTimeout(() => this.#close("broken"), PARTING_MS).unref();
   }
 
   onDone(): void {
@@ -129,10 +145,18 @@ export class Pipe implements StreamEvents {
     this.#stream?.end();
   }
 
-  /** The connection is gone. The runtime tells no end to whoever has shut his own side: gone is then ended. */
-  closed(): void {
+  /**
+   * The connection is gone. The runtime tells no end to whoever has shut his own side: gone is then ended.
+   *
+   * @param isReset by its other end.
+   */
+  closed(isReset: boolean): void {
     if (this.#isClosed || this.#isSocketGone) return;
-    if (!this.#isShut && !this.#hasEnded) return this.breakOff("broken");
+    if (this.#isBreaking) return this.#close("broken");
+    if (!this.#hasEnded && (isReset || !this.#isShut)) {
+      this.#stream?.resetAfterwards();
+      return this.#close("broken");
+    }
     this.#isSocketGone = true;
     this.#outbox.close();
     this.#emptied();
@@ -144,7 +168,8 @@ export class Pipe implements StreamEvents {
     const bytes = this.#unconsumed;
     this.#unconsumed = 0;
     if (bytes > 0) this.#stream?.consumed(bytes);
-    this.#endWhenEmpty();
+    if (this.#isBreaking) this.#close("broken");
+    else this.#endWhenEmpty();
   }
 
   #endWhenEmpty(): void {
@@ -176,7 +201,7 @@ export function pipeHandlers(open: (socket: Socket<Pipe>) => void): SocketHandle
     data: (socket, bytes) => socket.data?.received(bytes),
     drain: (socket) => socket.data?.drained(),
     end: (socket) => socket.data?.ended(),
-    close: (socket) => socket.data?.closed(),
-    error: (socket) => socket.data?.closed(),
+    close: (socket, error) => socket.data?.closed(error !== undefined),
+    error: (socket) => socket.data?.closed(true),
   } as SocketHandler<Pipe>;
 }

@@ -59,6 +59,7 @@ export class MuxStream {
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #isEnding = false;
+  #isBreaking = false;
   #hasEnded = false;
   #isEndedThere = false;
   #isGone = false;
@@ -103,10 +104,16 @@ export class MuxStream {
     if (this.#queuedBytes === 0) this.#sayEnd();
   }
 
-  /** Breaks it off, both ways. */
+  /** Breaks it off, both ways, at once. */
   reset(): void {
     if (this.#isGone) return;
     this.parts.reset(this);
+  }
+
+  /** Breaks it off once what waits has gone: as a TCP connection that was reset still gives what it had received. */
+  resetAfterwards(): void {
+    if (this.#queuedBytes === 0) return this.reset();
+    this.#isEnding = this.#isBreaking = true;
   }
 
   /** So many of the bytes that came have left; as much is granted anew, in large pieces. */
@@ -189,7 +196,8 @@ export class MuxStream {
     this.parts.held(-sent);
     if (this.#queuedBytes > 0) return this.#sendWindow > 0;
     this.events.onWritable();
-    if (this.#isEnding && this.#queuedBytes === 0) this.#sayEnd();
+    if (this.#isBreaking) this.reset();
+    else if (this.#isEnding && this.#queuedBytes === 0) this.#sayEnd();
     return false;
   }
 
