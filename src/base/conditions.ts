@@ -30,6 +30,7 @@ export const CONDITION_TYPES = {
   ClockBehind: "the clock shows a time that has been already",
   FileUnusable: "a followed file has new content that cannot be used; the former stands",
   StorageFrozen: "the API server answers, its storage does not",
+  TunnelDown: "no gateway takes the node's tunnel in: kubectl logs and exec do not reach its pods",
   ScopePassedThrough: "a list is too large to be kept",
   QuotaReached: "the store's quota makes copies give way",
   AgentWritesDropped: "writes of node agents made while cut could not go up",

@@ -11,6 +11,7 @@ import {
   CHECK_FLAGS,
   CONFIG_FLAGS,
   DEMO_FLAGS,
+  GATEWAY_FLAGS,
   GET_FLAGS,
   GUARD_FLAGS,
   HEALTH_FLAGS,
@@ -157,6 +158,13 @@ holdfast guard explain NODE|NAMESPACE/POD [-o json] [--kubeconfig FILE] [--names
     flags: GUARD_FLAGS,
     words: ["explain"],
     load: () => import("./guard.ts"),
+  },
+  {
+    name: "gateway",
+    summary: "Take in nodes that dial out, and give the API server a way to them",
+    synopsis: "holdfast gateway --names NAMES [--mode service|port] [options]",
+    flags: GATEWAY_FLAGS,
+    load: () => import("./gateway.ts"),
   },
   {
     name: "manifests",

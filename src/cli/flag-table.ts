@@ -182,6 +182,62 @@ export const GUARD_FLAGS = {
   output: { ...OUTPUT_JSON, about: "of explain, for programs" },
 } as const satisfies FlagTable;
 
+/** `holdfast gateway` */
+export const GATEWAY_FLAGS = {
+  kubeconfig: { ...KUBECONFIG, otherwise: "the pod's service account" },
+  namespace: { type: "string", value: "NAME", about: "where its own objects are", otherwise: "holdfast-system" },
+  names: {
+    type: "string",
+    value: "NAMES",
+    about: "by comma: the host names and addresses by which nodes dial it; a proof for another name counts for nothing",
+  },
+  listen: { type: "string", value: "ADDRESS:PORT", about: "for nodes, TLS", otherwise: "0.0.0.0:8443" },
+  "listen-plain": {
+    type: "string",
+    value: "ADDRESS:PORT",
+    about: "for nodes behind a balancer that ends TLS; not to be reached by anybody else",
+  },
+  "tls-cert-file": { type: "string", value: "FILE", about: "serving certificate for --listen", path: "file" },
+  "tls-key-file": { type: "string", value: "FILE", about: "its key", path: "file" },
+  "client-ca-file": {
+    type: "string",
+    value: "FILE",
+    about: "CA of the nodes' certificates",
+    otherwise: "what the API server publishes of itself",
+    path: "file",
+  },
+  mode: {
+    type: "string",
+    value: "MODE",
+    about: "service: a ClusterIP for each node; port: one address, a port for each node",
+    otherwise: "service",
+    choices: ["service", "port"],
+  },
+  address: {
+    type: "string",
+    value: "ADDRESS",
+    about: "of mode port: where the API server dials all replicas alike",
+    otherwise: "each replica's own",
+  },
+  "pod-ip": { type: "string", value: "ADDRESS", about: "this replica's own address", otherwise: "POD_IP" },
+  "door-address": {
+    type: "string",
+    value: "ADDRESS",
+    about: "on which the nodes' ports are opened",
+    otherwise: "the replica's own",
+  },
+  "handover-port": { type: "string", value: "PORT", about: "from other replicas", otherwise: "8444" },
+  ports: { type: "string", value: "FIRST-LAST", about: "given to nodes", otherwise: "20000-29999" },
+  nodes: { type: "string", value: "SELECTOR", about: "labels of nodes that may have a tunnel", otherwise: "all" },
+  "allow-from": { type: "string", value: "RANGES", about: "by comma: addresses that may dial nodes, ADDRESS/BITS" },
+  "health-listen": {
+    type: "string",
+    value: "ADDRESS:PORT",
+    about: "/livez, /readyz, /metrics",
+    otherwise: "0.0.0.0:10445",
+  },
+} as const satisfies FlagTable;
+
 /** `holdfast manifests` */
 export const MANIFESTS_FLAGS = {
   "policies-only": { type: "boolean", about: "nothing but the policies and their parameters: no pod of ours runs" },

@@ -85,6 +85,7 @@ export function prose(report: StatusReport, width = Infinity): string {
     scopesTable(scopes, ago, width),
     fit(sharingLine(report)),
     fit(offlineLine(report)),
+    fit(tunnelLine(report)),
     clientsTable(report, width),
     certificatesTable(report, ago, width),
     fit(storeLine(report)),
@@ -115,6 +116,17 @@ function certificatesTable({ certificates, nowMs }: StatusReport, ago: Ago, widt
     ]),
     width,
   );
+}
+
+/** Where the API server reaches this node. */
+export function tunnelLine({ tunnel, nowMs }: Pick<StatusReport, "tunnel" | "nowMs">): string {
+  if (tunnel === undefined) return "";
+  const { state, gateway, sinceMs, place, streams, roundTripMs, problem } = tunnel;
+  const since = formatDuration(nowMs - sinceMs);
+  if (state === "connecting")
+    return `Tunnel: DOWN for ${since}, trying ${short(gateway)}${problem === undefined ? "" : `: ${short(problem, MAX_WORDS)}`}`;
+  const trip = roundTripMs === undefined ? "" : `, ${roundTripMs} ms away`;
+  return `Tunnel: open for ${since} to ${short(gateway)}${trip}; the API server dials ${place ?? "nowhere yet"}; ${counted(streams, "stream")} now`;
 }
 
 function storeLine({ store }: StatusReport): string {

@@ -21,6 +21,7 @@ import { socketPath, stateDirOf, withoutBlanks } from "./places.ts";
 import { proxyForServer } from "./proxy-url.ts";
 import { DEFAULT_NODE_AGENTS, limitsOf, limitsSchema, type FileConfig, type Limits } from "./schema.ts";
 import { checkProxies, serversOf } from "./servers.ts";
+import { tunnelOf, type TunnelConfig } from "./tunnel.ts";
 
 /** Everything `run` needs, checked and resolved. */
 export interface Config {
@@ -44,6 +45,8 @@ export interface Config {
   readonly limits: Limits;
   /** Every file that may be replaced while we run. */
   readonly followed: readonly FollowedState[];
+  /** Where the tunnel leads; undefined: there is none. */
+  readonly tunnel?: TunnelConfig;
   /** Whether the guard may ask if a neighbour is heard; see `witness/witness.ts`. */
   readonly isWitness: boolean;
 }
@@ -88,18 +91,13 @@ export function loadConfig(
   const kubeconfig = loadKubeconfig(kubeconfigPathOf(flags, env, file), { clock, log });
   const warnings = [...kubeconfig.warnings];
   const stateDir = stateDirOf(flags.stateDir, env, file);
-  const listen = listenAddresses(
-    flags.listen ?? env["HOLDFAST_LISTEN"]?.split(",") ?? [file.listen ?? "127.0.0.1:10268"].flat(),
-  );
-  const healthListen = healthAddress(
-    flags.healthListen ?? env["HOLDFAST_HEALTH_LISTEN"] ?? file.healthListen ?? "127.0.0.1:10267",
-    listen,
-  );
+  const { listen, healthListen } = addressesOf(flags, env, file);
   const servers = serversOf(kubeconfig.server, env["HOLDFAST_SERVERS"]?.split(",") ?? file.servers ?? [], listen);
   const proxyFor = proxyForServer(kubeconfig.proxyUrl, env);
   checkProxies(servers, proxyFor);
   const clients = clientsOf(file.clients ?? [], { clock, log }, warnings);
   const clientCa = clientCaOf(flags, env, file, { clock, log });
+  const { tunnel, followed } = tunnelOf({ file, env, kubeconfig, clock, log });
   const config: Config = {
     upstream: {
       servers,
@@ -113,6 +111,7 @@ export function loadConfig(
     stateDir,
     adminSocketPath: socketPath(stateDir, env["HOLDFAST_ADMIN_SOCKET"] ?? file.adminSocket, warnings),
     isWitness: file.witness ?? true,
+    ...(tunnel === undefined ? {} : { tunnel }),
     clientCaPem: clientCa === undefined ? kubeconfig.caPem : () => clientCa.read(),
     clients: clients.map(({ name, kubeconfig: { credential } }) => ({ name, credential })),
     nodeAgents: file.nodeAgents ?? DEFAULT_NODE_AGENTS,
@@ -122,10 +121,22 @@ export function loadConfig(
       kubeconfig.followed,
       ...(clientCa === undefined ? [] : [clientCa]),
       ...clients.map((client) => client.kubeconfig.followed),
+      ...followed,
     ],
     limits: limitsOf({ ...file.limits, ...limitsOfEnv(env) }),
   };
   return { config, warnings };
+}
+
+function addressesOf(flags: ConfigFlags, env: Env, file: FileConfig): Pick<Config, "listen" | "healthListen"> {
+  const listen = listenAddresses(
+    flags.listen ?? env["HOLDFAST_LISTEN"]?.split(",") ?? [file.listen ?? "127.0.0.1:10268"].flat(),
+  );
+  const healthListen = healthAddress(
+    flags.healthListen ?? env["HOLDFAST_HEALTH_LISTEN"] ?? file.healthListen ?? "127.0.0.1:10267",
+    listen,
+  );
+  return { listen, healthListen };
 }
 
 function kubeconfigPathOf(flags: ConfigFlags, env: Env, file: FileConfig): string {

@@ -11,7 +11,10 @@ import type { FileConfig, Limits } from "./schema.ts";
 export type Source = "flag" | "environment" | "file" | "default";
 
 /** A whole file, in the order of the README. Only paths and names stand in it: no credential does. */
-export function effectiveFile(config: Config, { kubeconfig, clientCAFile, clients = [] }: FileConfig): FileConfig {
+export function effectiveFile(
+  config: Config,
+  { kubeconfig, clientCAFile, clients = [], tunnel }: FileConfig,
+): FileConfig {
   const { upstream, listen, healthListen, stateDir, adminSocketPath, isWitness } = config;
   const place = ({ host, port }: { readonly host: string; readonly port: number }) =>
     `${host.includes(":") ? `[${host}]` : host}:${port}`;
@@ -26,12 +29,20 @@ export function effectiveFile(config: Config, { kubeconfig, clientCAFile, client
     ...(clientCAFile === undefined ? {} : { clientCAFile }),
     ...(adminSocketPath === undefined ? {} : { adminSocket: adminSocketPath }),
     witness: isWitness,
+    tunnel: tunnelText(config, tunnel),
     clients,
     nodeAgents: [...config.nodeAgents],
     expiredTokensFor: [...config.expiredTokensFor],
     certificates: { rotateNodeClient: config.rotatesNodeClient },
     limits: limitsText(config.limits) as unknown as NonNullable<FileConfig["limits"]>,
   };
+}
+
+function tunnelText({ tunnel }: Config, said: FileConfig["tunnel"]): NonNullable<FileConfig["tunnel"]> {
+  if (tunnel === undefined) return "off";
+  const caFile = said === "off" ? undefined : said?.caFile;
+  const gateways = tunnel.gateways.map((gateway) => gateway.replace(/^https:/, "wss:"));
+  return { gateways, ...(caFile === undefined ? {} : { caFile }) };
 }
 
 /** The bounds as a file writes them: "5m", "128Mi". */

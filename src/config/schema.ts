@@ -101,6 +101,12 @@ export const clientSchema = v.strictObject({ name: v.string(), kubeconfig: v.str
 /** Fields of `certificates`. */
 export const certificatesSchema = v.strictObject({ rotateNodeClient: v.optional(v.boolean()) });
 
+/** `tunnel`: a word, or where it leads. */
+const tunnelSchema = v.union([
+  v.literal("off"),
+  v.strictObject({ gateways: v.pipe(v.array(v.string()), v.minLength(1)), caFile: v.optional(v.string()) }),
+]);
+
 /** The file. */
 export const fileSchema = v.strictObject({
   apiVersion: v.literal("holdfast.dev/v1alpha1"),
@@ -113,6 +119,7 @@ export const fileSchema = v.strictObject({
   clientCAFile: optionalText,
   adminSocket: optionalText,
   witness: v.optional(v.boolean()),
+  tunnel: v.optional(tunnelSchema),
   clients: v.optional(v.array(clientSchema)),
   nodeAgents: serviceAccounts,
   expiredTokensFor: serviceAccounts,

@@ -29,6 +29,7 @@ import { buildNode, type NodeParts } from "./node.ts";
 import { Parts } from "./part.ts";
 import { buildRehearsals } from "./rehearsal.ts";
 import { openState, statePart } from "./state.ts";
+import { buildTunnel } from "./tunnel.ts";
 import { buildUplink } from "./uplink.ts";
 import { buildWitness } from "./witness.ts";
 
@@ -70,7 +71,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     onAnswered: (code, principal, info) => rehearsals.answered(code, principal, info),
   });
   const certificates = buildCertificates(ground, over.uplink, front.listeners);
-  const status = statusOf(ground, over, front, certificates);
+  const tunnel = buildTunnel(ground, over);
+  const status = statusOf(ground, over, front, certificates, tunnel);
   const parts = new Parts();
   const health = new Health(ground, parts, status);
   watchConditions(ground, over, front);
@@ -86,6 +88,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(filesPart(ground, over.uplink, front.listeners));
   parts.add(certificates);
   parts.add(buildWitness(ground, over));
+  parts.add(tunnel);
   parts.add(coverage);
   parts.add(adminPart(ground, status, { scopes: over.copies.scopes, coverage, rehearsals }, certificates));
   const { ended } = await parts.start(options.signal);

@@ -14,6 +14,7 @@ import type { Ground } from "./ground.ts";
 import { horizonOf } from "./horizon.ts";
 import type { Part, Parts } from "./part.ts";
 import type { Rehearsals } from "./rehearsal.ts";
+import type { Tunnel } from "./tunnel.ts";
 import { reportStatus } from "./report.ts";
 
 /** The health listener, with the checks of all parts. */
@@ -108,6 +109,7 @@ export function statusOf(
   over: FrontGround,
   front: Front,
   { renewal }: Certificates,
+  tunnel: Tunnel,
 ): () => StatusReport {
   const { uplink, copies, node } = over;
   const horizon = () =>
@@ -121,6 +123,7 @@ export function statusOf(
       serving: front.listeners.serving,
       localCa: front.listeners.local?.authority.certPem,
       renewal,
+      tunnel: tunnel.state(),
       horizon,
       offline: {
         overlays: node.overlays.size,

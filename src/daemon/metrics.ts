@@ -65,6 +65,15 @@ export class DaemonMetrics {
     "holdfast_refusals_standing",
     "Refusals of callers that withhold something kept and are looked at again.",
   );
+  readonly #tunnelStreams = this.registry.counter(
+    "holdfast_tunnel_streams_total",
+    "Connections that came through the tunnel to kubelet, by how they ended.",
+    { end: ["ended", "broken", "idle", "unreachable"] },
+  );
+  readonly #tunnelBytes = this.registry.counter("holdfast_tunnel_bytes_total", "Bytes through the tunnel.", {
+    direction: ["to kubelet", "from kubelet"],
+  });
+  readonly #tunnelOpen = this.registry.gauge("holdfast_tunnel_open", "1 while the tunnel to a gateway stands.");
   readonly #isUp = this.registry.gauge("holdfast_upstream_up", "1 while the API server can be reached.");
   readonly #changes = this.registry.counter(
     "holdfast_upstream_changes_total",
@@ -133,8 +142,16 @@ export class DaemonMetrics {
     this.#changes.add();
   }
 
+  /** A connection through the tunnel is over. */
+  tunnelStream(toKubelet: number, fromKubelet: number, end: string): void {
+    this.#tunnelStreams.add({ end });
+    this.#tunnelBytes.add({ direction: "to kubelet" }, toKubelet);
+    this.#tunnelBytes.add({ direction: "from kubelet" }, fromKubelet);
+  }
+
   /** Brings gauges up to date. */
-  refresh({ link, scopes, store, certificates, offline, conditions }: StatusReport): void {
+  refresh({ link, scopes, store, certificates, offline, conditions, tunnel }: StatusReport): void {
+    this.#tunnelOpen.set(tunnel?.state === "open" ? 1 : 0);
     this.#overlays.set(offline?.overlays ?? 0);
     this.#eventsWaiting.set(offline?.eventsWaiting ?? 0);
     this.#expiredTokens.set(offline?.expiredTokensServed ?? 0);

@@ -27,6 +27,7 @@ export interface StatusSources extends Ground {
   readonly offline: NonNullable<StatusReport["offline"]>;
   /** Who renews a certificate, and when. */
   readonly renewal: (name: string) => Pick<StatusReport["certificates"][number], "renewAtMs" | "renewedBy">;
+  readonly tunnel: StatusReport["tunnel"];
   readonly horizon: () => NonNullable<StatusReport["horizon"]>;
 }
 
@@ -71,6 +72,7 @@ export function reportStatus(sources: StatusSources): StatusReport {
       ...sources.renewal(name),
     })),
     horizon: sources.horizon(),
+    ...(sources.tunnel === undefined ? {} : { tunnel: sources.tunnel }),
     requests: { ...metrics.counts },
     sharedBytes: sharing.bytes,
     offline: sources.offline,

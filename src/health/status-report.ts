@@ -85,6 +85,22 @@ export const statusReportSchema = v.object({
   ),
   /** Which pods would come back; absent where nobody could look in time. */
   coverage: v.optional(coverageSchema),
+  /** The tunnel; absent where there is to be none. */
+  tunnel: v.optional(
+    v.object({
+      state: v.picklist(["connecting", "open"]),
+      /** It leads to, or the last one tried. */
+      gateway: v.string(),
+      sinceMs: v.number(),
+      /** Where the API server dials this node: ADDRESS:PORT. */
+      place: v.optional(v.string()),
+      /** Connections to kubelet under way. */
+      streams: v.number(),
+      roundTripMs: v.optional(v.number()),
+      /** Why it does not stand. */
+      problem: v.optional(v.string()),
+    }),
+  ),
   requests: v.object({ forwarded: v.number(), servedFromCache: v.number(), refusedWrites: v.number() }),
   /** Bytes of lists and events that came from another scope instead of the API server since start, uncompressed. */
   sharedBytes: v.optional(v.number()),

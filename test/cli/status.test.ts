@@ -98,11 +98,11 @@ test("status exits 0 online, 3 offline, 3 with a condition", async () => {
 });
 
 test("status -o json prints the report whole with ISO times beside its moments, and what a newer daemon adds to it", async () => {
-  using running = await daemon({ ...report(), tunnel: { state: "open" } } as Partial<StatusReport>);
+  using running = await daemon({ ...report(), weather: { state: "open" } } as Partial<StatusReport>);
   const { code, stdout } = await holdfast("status", "-o", "json", "--state-dir", running.stateDir);
   expect(code).toBe(0);
   const printed = JSON.parse(stdout);
-  expect(printed).toMatchObject({ ...report(), tunnel: { state: "open" } });
+  expect(printed).toMatchObject({ ...report(), weather: { state: "open" } });
   expect(printed.now).toBe(new Date(nowMs).toISOString());
   expect(printed.link.servers[0].lastContact).toBe(new Date(nowMs - 2_000).toISOString());
   // Never is no moment.
