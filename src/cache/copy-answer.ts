@@ -22,10 +22,27 @@ import { expired } from "../kube/status-error.ts";
 import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
 import type { Part } from "./containment.ts";
 import { withNewer } from "./known-newer.ts";
+import type { OwnWrites } from "./own-writes.ts";
+import { withOwnWrites } from "./own-write-view.ts";
 import { Encoder, type Frame, type FrameSink, type ObjectFrame, type WatchSink } from "./frames.ts";
 import type { WatchRequest } from "./local-watches.ts";
 import type { Scope } from "./scope.ts";
 import { AheadSink, type OnShown, type Shown } from "./shown-ahead.ts";
+
+/** What a caller knows of a resource from elsewhere. */
+export interface CallerKnows {
+  /** Its other copies. */
+  readonly siblings: () => Iterable<Scope>;
+  readonly writes: OwnWrites | undefined;
+}
+
+/** How a view is read. */
+export interface Reading {
+  /** The API server was asked and has not answered, whatever the copy's watch says. Default false. */
+  readonly isInstead?: boolean;
+  /** As the rows stand: nothing newer belongs to that moment. Default false. */
+  readonly isExact?: boolean;
+}
 
 /** An answer from a copy. */
 export class CopyAnswer {
@@ -38,8 +55,8 @@ export class CopyAnswer {
     /** What is asked for. */
     readonly identity: ScopeIdentity = scope.identity,
     part?: Part,
-    /** The caller's copies of that resource; none where it is not a client that asks. */
-    private readonly siblings?: () => Iterable<Scope>,
+    /** What else the caller knows of that resource; undefined where it is not a client that asks. */
+    private readonly caller?: CallerKnows,
   ) {
     this.#part = part?.selects === undefined && part?.form === undefined ? undefined : part;
   }
@@ -61,28 +78,31 @@ export class CopyAnswer {
   }
 
   /** A frozen view of what is served; undefined once the copy is gone. */
-  snapshot(): ScopeSnapshot | undefined {
+  snapshot({ isInstead = false, isExact = false }: Reading = {}): ScopeSnapshot | undefined {
     this.expectWatch();
     const whole = this.scope.snapshot();
     if (whole === undefined) return undefined;
-    const newest = this.#newest(whole);
+    const newest = isExact ? whole : this.#newest(whole, isInstead);
     return this.#part === undefined ? newest : new PartSnapshot(newest, this.#part);
   }
 
   /** A live copy knows everything itself. @param onShown told of what is shown ahead of it. */
-  #newest(view: ScopeSnapshot, onShown: OnShown = () => {}): ScopeSnapshot {
-    const { scope, siblings } = this;
-    if (siblings === undefined || scope.state === "live") return view;
-    return withNewer(view, scope, siblings(), (key, shown) => {
+  #newest(view: ScopeSnapshot, isInstead = false, onShown: OnShown = () => {}): ScopeSnapshot {
+    const { caller, scope } = this;
+    const isLive = scope.state === "live";
+    if (caller === undefined || (isLive && !isInstead)) return view;
+    const told: OnShown = (key, shown) => {
       scope.watches.showedAhead(key, shown);
       onShown(key, shown);
-    });
+    };
+    const newest = isLive ? view : withNewer(view, scope, caller.siblings(), told);
+    return caller.writes === undefined ? newest : withOwnWrites(caller.writes, newest, scope, told);
   }
 
   /** What a client was shown before a restart nobody remembers: it counts as shown what it would be shown now. */
   #noteAhead(at: string): void {
-    const { scope, siblings } = this;
-    const isUnknown = siblings !== undefined && scope.state !== "live" && scope.watches.isFromBefore(at);
+    const { caller, scope } = this;
+    const isUnknown = caller !== undefined && scope.state !== "live" && scope.watches.isFromBefore(at);
     using rows = isUnknown ? scope.rows() : undefined;
     if (rows !== undefined) for (const _ of this.#newest(rows).items());
   }
@@ -118,9 +138,9 @@ export class CopyAnswer {
     const isResume = !request.sendInitialEvents && at !== "" && at !== "0";
     if (isResume) this.#noteAhead(at);
     const shown = new Map<string, Shown>();
-    const over = (view: ScopeSnapshot) => this.#newest(view, (key, one) => shown.set(key, one));
+    const over = (view: ScopeSnapshot) => this.#newest(view, false, (key, one) => shown.set(key, one));
     const opened = (form: { readonly codec: Codec; readonly shape: Shape }) => {
-      if (this.siblings === undefined) return open(form);
+      if (this.caller === undefined) return open(form);
       if (isResume) for (const [key, one] of scope.watches.shownAfter(at)) shown.set(key, one);
       return new AheadSink(open(form), shown);
     };

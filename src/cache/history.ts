@@ -88,7 +88,11 @@ export class History {
 
   /** What whoever stands at this moment may have been shown that is newer. */
   *shownAfter(at: string): Iterable<[string, Shown]> {
-    for (const [key, shown] of this.#shownAhead) if (compareResourceVersions(shown.at, at) > 0) yield [key, shown];
+    for (const [key, shown] of this.#shownAhead) {
+      const order = compareResourceVersions(shown.at, at);
+      // What its caller deleted goes at a later moment than the rows'.
+      if (order > 0 || (order === 0 && shown.goneUid !== undefined)) yield [key, shown];
+    }
   }
 
   /** Nobody goes on from before the floor. */

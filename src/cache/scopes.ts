@@ -10,7 +10,8 @@ import type { Representation } from "../kube/representation.ts";
 import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import { identityText, type ListedState, type ScopeIdentity } from "../store/contract.ts";
 import { coversObject, partOf } from "./containment.ts";
-import { CopyAnswer } from "./copy-answer.ts";
+import { CopyAnswer, type CallerKnows } from "./copy-answer.ts";
+import type { OwnWrites } from "./own-writes.ts";
 import { Scope } from "./scope.ts";
 import type { ScopeParts } from "./scope-parts.ts";
 
@@ -39,6 +40,8 @@ export interface ScopesOptions {
   readonly maxScopes: number;
   /** Our own node's principal. */
   readonly ownPrincipal?: () => string | undefined;
+  /** What callers wrote themselves. */
+  readonly writes?: OwnWrites;
 }
 
 /** Scopes that wait for their first list. */
@@ -159,18 +162,18 @@ export class Scopes {
     if (listed === undefined) return undefined;
     for (const wanted of forms) {
       const part = partOf({ identity, listed }, asked, wanted);
-      if (part !== undefined) return new CopyAnswer(scope, asked, part, () => this.#siblings(asked));
+      if (part !== undefined) return new CopyAnswer(scope, asked, part, this.#knownBy(asked));
     }
     return undefined;
   }
 
   /** A scope as its own caller asks for it. */
   wholeOf(scope: Scope): CopyAnswer {
-    return new CopyAnswer(scope, scope.identity, undefined, () => this.#siblings(scope.identity));
+    return new CopyAnswer(scope, scope.identity, undefined, this.#knownBy(scope.identity));
   }
 
-  #siblings({ principal, group, version, resource }: ScopeIdentity): Iterable<Scope> {
-    return this.of(principal, group, version, resource);
+  #knownBy({ principal, group, version, resource }: ScopeIdentity): CallerKnows {
+    return { siblings: () => this.of(principal, group, version, resource), writes: this.options.writes };
   }
 
   /** Whether a copy that is newer than the object, and would hold it, holds it no more. */

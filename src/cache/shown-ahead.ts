@@ -11,6 +11,8 @@
  *                          anything of a at 120 or later   yes
  *   a gone at 120          ADDED, MODIFIED a at 110   no
  *                          DELETED a at 115   yes: to whoever was not shown it
+ *   a (uid 1) deleted by   MODIFIED a (uid 1)   no: when it went nobody said
+ *   this caller            DELETED a (uid 1), anything of a (uid 2)   yes
  *
  * A list that replaces the rows tells how it differs from them, and not from
  * what was shown: whoever was shown more lists again (410).
@@ -29,6 +31,8 @@ import type { Frame, FrameSink } from "./frames.ts";
 export interface Shown {
   readonly at: string;
   readonly uid: string | undefined;
+  /** The object that its caller deleted at a moment that nobody said; `at` is where the rows stood then. */
+  readonly goneUid?: string;
 }
 
 /** Takes note of what is shown, by the object's key. */
@@ -47,7 +51,9 @@ export class AheadSink implements FrameSink {
   }
 
   isAheadOf(at: string): boolean {
-    for (const shown of this.shown.values()) if (compareResourceVersions(shown.at, at) > 0) return true;
+    // What was deleted is missing in the list too.
+    for (const { at: shownAt, goneUid } of this.shown.values())
+      if (goneUid === undefined && compareResourceVersions(shownAt, at) > 0) return true;
     return false;
   }
 
@@ -67,8 +73,9 @@ export class AheadSink implements FrameSink {
 
   #isToTell(frame: Frame): boolean {
     if (frame.type === "BOOKMARK") return true;
-    const { namespace, name, resourceVersion } = frame.item.meta;
+    const { namespace, name, resourceVersion, uid } = frame.item.meta;
     const shown = this.shown.get(objectKey(namespace, name));
+    if (shown?.goneUid !== undefined) return frame.type === "DELETED" || uid !== shown.goneUid;
     if (shown === undefined || compareResourceVersions(resourceVersion, shown.at) >= 0) return true;
     return frame.type === "DELETED" && shown.uid === undefined;
   }

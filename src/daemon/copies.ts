@@ -4,6 +4,7 @@
 
 import type { Finding } from "../base/conditions.ts";
 import { Quota } from "../cache/quota.ts";
+import { OwnWrites } from "../cache/own-writes.ts";
 import type { ScopeParts } from "../cache/scope-parts.ts";
 import { Scopes } from "../cache/scopes.ts";
 import { SharingSource } from "../cache/sharing.ts";
@@ -21,6 +22,7 @@ export interface Copies {
   readonly scopes: Scopes;
   readonly sharing: SharingSource;
   readonly refusals: Refusals;
+  readonly writes: OwnWrites;
   readonly part: Part;
 }
 
@@ -50,7 +52,9 @@ export function buildCopies(ground: Ground, uplink: Uplink, orders: ScopeOrders)
     log,
     onBytes: (bytes) => metrics.shared(bytes),
   });
-  const scopes = new Scopes(
+  const { retentionMs } = config.limits;
+  const writes = new OwnWrites({ store, clock, retentionMs, copiesOf: (...of) => scopes.of(...of) });
+  const scopes: Scopes = new Scopes(
     {
       ...orders,
       store,
@@ -65,7 +69,8 @@ export function buildCopies(ground: Ground, uplink: Uplink, orders: ScopeOrders)
       onRefused: (identity, status) => refusals.scopeRefused(identity, status),
     },
     {
-      retentionMs: config.limits.retentionMs,
+      retentionMs,
+      writes,
       maxScopes: MAX_SCOPES,
       ownPrincipal: () => nodeOf(config.upstream.credential)?.principal,
     },
@@ -82,7 +87,7 @@ export function buildCopies(ground: Ground, uplink: Uplink, orders: ScopeOrders)
       scopes.close();
     },
   };
-  return { scopes, sharing, refusals, part };
+  return { scopes, sharing, refusals, writes, part };
 }
 
 /** Beyond its quota the store asks who is to make room. */

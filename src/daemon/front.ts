@@ -16,7 +16,6 @@ import { Gets } from "../front/gets.ts";
 import { Lessons } from "../front/lessons.ts";
 import { Lists } from "../front/lists.ts";
 import type { RequestInfo } from "../front/request-info.ts";
-import { OwnWrites } from "../front/own-writes.ts";
 import { Recordings } from "../front/recordings.ts";
 import { CopyServer } from "../front/serve.ts";
 import type { Callers } from "./callers.ts";
@@ -130,9 +129,9 @@ function buildRecordings({ clock, store }: Ground, overlays: FrontGround["node"]
 
 /** Builds it. */
 export function buildFront(ground: Ground, over: FrontGround): Front {
-  const { config, clock, log, metrics, random, store } = ground;
+  const { config, clock, log, metrics, random } = ground;
   const { upstream, link, onFailure, sources, storage } = over.uplink;
-  const { scopes, sharing, refusals } = over.copies;
+  const { scopes, sharing, refusals, writes } = over.copies;
   const { reconnect, overlays } = over.node;
   const count = (what: "forwarded" | "servedFromCache" | "refusedWrites") => metrics.request(what);
   const forwarder = new Forwarder(
@@ -147,7 +146,6 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     clock,
   );
   const recordings = buildRecordings(ground, overlays);
-  const writes = new OwnWrites({ store, scopes, clock, retentionMs: config.limits.retentionMs });
   const rights = buildRights(ground, over.uplink);
   refusals.onTaken((principal) => writes.forget(principal));
   const copies = new CopyServer(scopes, recordings, writes, clock, random, count);

@@ -20,7 +20,7 @@ import { UpstreamRefusedError } from "../uplink/scope-source.ts";
 import { CallerTap } from "./caller-tap.ts";
 import type { Exchange } from "./exchange.ts";
 import type { AnswerTap } from "./forward.ts";
-import type { OwnWrites } from "./own-writes.ts";
+import type { OwnWrites } from "../cache/own-writes.ts";
 import type { Recordings } from "./recordings.ts";
 import type { RequestInfo } from "./request-info.ts";
 import { objectAsked, type CopyServer } from "./serve.ts";

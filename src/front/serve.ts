@@ -17,13 +17,12 @@ import { StatusError, badRequest, expired, resourceVersionTooLarge, unavailable 
 import type { ListedState, ScopeIdentity, StoredResponse } from "../store/contract.ts";
 import { breakOff, writePieces } from "./answer.ts";
 import type { Exchange } from "./exchange.ts";
-import { withOwnWrites } from "./own-write-view.ts";
 import { agedResponse, agedRow, agedSnapshot, copyHeaders } from "./as-of-now.ts";
-import type { OwnWrites, WrittenWhere } from "./own-writes.ts";
+import type { OwnWrites, WrittenWhere } from "../cache/own-writes.ts";
 import { askedFor } from "./words.ts";
 import type { Recordings } from "./recordings.ts";
 import { isGoneBy, metaOfAnswer, newest, wasSeenGone, type Told } from "./told.ts";
-import type { Written } from "./written.ts";
+import type { Written } from "../cache/written.ts";
 import type { Caller } from "../callers/identify.ts";
 import { flag, type RequestInfo } from "./request-info.ts";
 
@@ -72,20 +71,13 @@ export class CopyServer {
    * @throws {StatusError} 410, 504 or 503 as the copy cannot answer what was asked.
    */
   async list(exchange: Exchange, info: RequestInfo, answer: CopyAnswer, isInstead = false): Promise<void> {
-    using rows = answer.snapshot();
+    using rows = answer.snapshot({ isInstead, isExact: isExactList(info) });
     if (rows === undefined) throw unavailable(`Cannot ${askedFor(info)}: its copy was given up just now`);
     const { listed } = rows;
     checkListOptions(info, listed.resourceVersion);
     this.count("servedFromCache");
     const codec = answer.codec(listed);
-    const isMostRecent = (info.query.get("resourceVersion") ?? "") === "";
-    const written =
-      isMostRecent && (isInstead || answer.scope.state !== "live")
-        ? withOwnWrites(this.writes, answer.identity, rows, codec, (key, shown) =>
-            answer.scope.watches.showedAhead(key, shown),
-          )
-        : rows;
-    const snapshot = agedSnapshot(written, this.clock.nowMs());
+    const snapshot = agedSnapshot(rows, this.clock.nowMs());
     const { response } = exchange;
     response.writeHead(200, {
       "Content-Type": typeFor(exchange, codec),
@@ -291,6 +283,14 @@ function typeFor(exchange: Exchange, { contentType }: Codec): string {
     : contentType;
 }
 
+/** Whether a list is of just one moment. */
+function isExactList({ query }: Pick<RequestInfo, "query">): boolean {
+  const resourceVersion = query.get("resourceVersion") ?? "";
+  const match = query.get("resourceVersionMatch") ?? "";
+  if (resourceVersion === "" || resourceVersion === "0") return false;
+  return match === "Exact" || (match === "" && (query.get("limit") ?? "0") !== "0");
+}
+
 /** Holds a list's options against the resourceVersion that is kept. */
 function checkListOptions({ query }: RequestInfo, held: string): void {
   const resourceVersion = query.get("resourceVersion") ?? "";
@@ -312,8 +312,7 @@ function checkListOptions({ query }: RequestInfo, held: string): void {
   if (!/^[1-9][0-9]*$/.test(resourceVersion))
     throw badRequest(`Invalid value: "${resourceVersion.slice(0, 64)}": resourceVersion is not a decimal number`);
   const order = compareResourceVersions(resourceVersion, held);
-  const isExact = match === "Exact" || (match === "" && (query.get("limit") ?? "0") !== "0");
-  if (isExact && order < 0) throw expired(`too old resource version: ${resourceVersion} (${held})`);
+  if (isExactList({ query }) && order < 0) throw expired(`too old resource version: ${resourceVersion} (${held})`);
   if (order > 0) throw resourceVersionTooLarge(resourceVersion, held);
 }
 

@@ -15,8 +15,8 @@ import type { Scopes } from "../cache/scopes.ts";
 import { readAnsweredObject } from "../kube/answered-object.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { StoredResponse } from "../store/contract.ts";
-import type { WrittenWhere } from "./own-writes.ts";
-import type { Written } from "./written.ts";
+import type { WrittenWhere } from "../cache/own-writes.ts";
+import type { Written } from "../cache/written.ts";
 
 /** Something that this caller was told of an object, and how to tell it again. */
 export interface Told {

@@ -6,7 +6,7 @@
 import type { Word } from "../kube/whose-word.ts";
 import type { UpstreamHeaders } from "../uplink/upstream-answer.ts";
 import type { AnswerTap } from "./forward.ts";
-import { MAX_WRITTEN_BYTES } from "./own-writes.ts";
+import { MAX_WRITTEN_BYTES } from "../cache/own-writes.ts";
 import type { RequestInfo } from "./request-info.ts";
 import { decodeBody } from "./serve.ts";
 

@@ -12,6 +12,7 @@ import { configMap, startEdge, type Edge } from "../support/edge.ts";
 
 const LIST = "/api/v1/namespaces/shop/configmaps";
 const ALL = "/api/v1/configmaps";
+const STREAM = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
 const JSON_TYPE = { "Content-Type": "application/json" };
 const MERGE = { "Content-Type": "application/merge-patch+json" };
 
@@ -125,16 +126,69 @@ describe("a list read before the write, when nobody follows it any more", () => 
     expect(await names(client, LIST)).toEqual(["c", "d", "e", "g"]);
   });
 
-  test("as an informer asks for it, it is the list as it stands: its watch must not see an object go back", async () => {
-    await using apiServer = await startApiServer({ objects: [configMap("b", { x: "1" })] });
-    await using edge = await startEdge({ apiServer });
-    const { body } = await edge.client.get(LIST);
-    await asleep(edge);
-    await create(edge.client, configMap("a"));
-    await cut(apiServer, edge);
-    expect((await edge.client.get(`${LIST}?resourceVersion=0`)).body.equals(body)).toBe(true);
-    expect(await names(edge.client, LIST)).toEqual(["a", "b"]);
-  });
+  test.each(["?resourceVersion=0", "?resourceVersion=1", "stream"])(
+    "as an informer asks for it (%s), it has the caller's writes in it too",
+    async (asked) => {
+      await using apiServer = await startApiServer({ objects: [configMap("b", { x: "1" }), configMap("gone")] });
+      await using edge = await startEdge({ apiServer });
+      const { client } = edge;
+      const before = await client.get(LIST);
+      await asleep(edge);
+      await create(client, configMap("a"));
+      await patch(client, "b", { data: { x: "2" } });
+      await client.request("DELETE", `${LIST}/gone`);
+      await cut(apiServer, edge);
+      if (asked === "stream") {
+        const watch = await client.watch(`${LIST}?${STREAM}`);
+        await watch.until((events) => events.length === 3);
+        expect(
+          watch.events.map(({ type, object }) => `${type} ${object.metadata.name ?? ""} ${object.data?.x ?? ""}`),
+        ).toEqual(["ADDED a ", "ADDED b 2", "BOOKMARK  "]);
+        watch.close();
+      } else {
+        expect(await names(client, `${LIST}${asked}`)).toEqual(["a", "b"]);
+      }
+      // Exactly that moment is the copy as it stood.
+      const { resourceVersion } = before.json().metadata;
+      const exact = await client.get(`${LIST}?resourceVersion=${resourceVersion}&resourceVersionMatch=Exact`);
+      expect(exact.body.equals(before.body)).toBe(true);
+    },
+  );
+
+  test.each(["a watch from its list", "its streaming list", "a watch from its list, after a restart"])(
+    "at the return %s is told nothing that it has passed, and nothing of what it deleted",
+    async (way) => {
+      const doomed = { ...configMap("gone"), metadata: { name: "gone", namespace: "shop" } };
+      await using apiServer = await startApiServer({ objects: [configMap("b", { x: "1" }), doomed] });
+      await using edge = await startEdge({ apiServer });
+      const { client } = edge;
+      await client.get(LIST);
+      await asleep(edge);
+      apiServer.put(configMap("b", { x: "2" }));
+      apiServer.put(configMap("gone", { x: "2" }));
+      const written = (await patch(client, "b", { data: { x: "3" } })).json();
+      await client.request("DELETE", `${LIST}/gone`);
+      await cut(apiServer, edge);
+      const list = (await client.get(`${LIST}?resourceVersion=0`)).json();
+      expect(list.items.map(({ metadata }: any) => metadata.name)).toEqual(["b"]);
+      if (way.endsWith("restart")) await edge.restart();
+      const from = way.endsWith("streaming list") ? STREAM : `watch=1&resourceVersion=${list.metadata.resourceVersion}`;
+      const watch = await edge.client.watch(`${LIST}?${from}`);
+      await apiServer.heal();
+      apiServer.put(configMap("last"));
+      await watch.until((events) => events.some(({ object }) => object.metadata.name === "last"));
+      const told = watch.events.filter(({ type }) => type !== "BOOKMARK");
+      expect(told.map(({ type, object }) => `${type} ${object.metadata.name} ${object.data?.x ?? ""}`)).toEqual([
+        ...(way.endsWith("streaming list") ? ["ADDED b 3"] : []),
+        // The very event of what was shown comes: of another client nobody knows that it was.
+        "MODIFIED b 3",
+        "DELETED gone 2",
+        "ADDED last ",
+      ]);
+      expect(told[0]!.object.metadata.resourceVersion).toBe(written.metadata.resourceVersion);
+      watch.close();
+    },
+  );
 
   test("what was shown of it is not taken back at the return by what came before it", async () => {
     await using apiServer = await startApiServer({ objects: [configMap("b", { x: "1" })] });
@@ -179,9 +233,7 @@ describe("a list read before the write, when nobody follows it any more", () => 
 test("of a write that a followed copy has brought nothing is written to disk", async () => {
   await using apiServer = await startApiServer({ objects: [configMap("b", { x: "1" })] });
   await using edge = await startEdge({ apiServer });
-  const watch = await edge.client.watch(
-    `${LIST}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true`,
-  );
+  const watch = await edge.client.watch(`${LIST}?${STREAM}`);
   await watch.until((events) => events.length === 2);
   await patch(edge.client, "b", { data: { x: "2" } });
   await watch.until((events) => events.length === 3);

@@ -3,51 +3,62 @@
  * and without what the caller deleted.
  */
 
-import { formatOf } from "../cache/containment.ts";
-import type { OnShown } from "../cache/shown-ahead.ts";
 import { asListItem } from "../kube/answered-object.ts";
-import type { Codec, Item } from "../kube/codec.ts";
+import type { Item } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { objectKey } from "../kube/resource-path.ts";
 import { selectionOf } from "../kube/selectors.ts";
-import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
+import type { ListedState, ScopeSnapshot } from "../store/contract.ts";
+import { formatOf } from "./containment.ts";
 import { objectOf, type OwnWrites } from "./own-writes.ts";
+import type { Scope } from "./scope.ts";
+import type { OnShown } from "./shown-ahead.ts";
+
+/** Why a row is left out. */
+interface Gone {
+  /** "" for whichever object has the name. */
+  readonly uid: string;
+  /** The write after which it is not selected any more; undefined for one that was deleted. */
+  readonly at?: string;
+}
 
 /**
- * The rows with the writes in their places; the snapshot itself when there are none.
+ * A view with the writes in their places; itself when there are none.
  *
+ * @param view of `scope`; disposed of with the result.
  * @param onShown told of all that is shown newer than the rows: no watch from there may take it back.
  */
-export function withOwnWrites(
-  writes: OwnWrites,
-  identity: ScopeIdentity,
-  snapshot: ScopeSnapshot,
-  codec: Codec,
-  onShown: OnShown = () => {},
-): ScopeSnapshot {
-  const { principal, group, version, resource } = identity;
-  const selection = selectionOf(identity);
-  const format = formatOf(codec);
+export function withOwnWrites(writes: OwnWrites, view: ScopeSnapshot, scope: Scope, onShown: OnShown): ScopeSnapshot {
+  const { principal, group, version, resource } = scope.identity;
+  const selection = selectionOf(scope.identity);
+  const format = formatOf(scope.codec(view.listed));
+  const rowsAt = scope.listed?.resourceVersion ?? "";
   const put = new Map<string, Item>();
-  const gone = new Map<string, string>();
+  const gone = new Map<string, Gone>();
   for (const write of writes.of(principal, group, version, resource)) {
     const key = objectKey(write.namespace, write.name);
     if (write.isGone) {
       // Without a uid only time tells whether a row of that name is the one that went.
-      if (write.uid !== "" || snapshot.listed.lastContactMs <= write.atMs) gone.set(key, write.uid);
+      if (write.uid !== "" || view.listed.lastContactMs <= write.atMs) gone.set(key, { uid: write.uid });
       continue;
     }
-    if (compareResourceVersions(write.resourceVersion, snapshot.listed.resourceVersion) <= 0) continue;
+    if (!isInNamespace(write, scope) || compareResourceVersions(write.resourceVersion, rowsAt) <= 0) continue;
     const object = objectOf(write);
     if (object === undefined || object.format !== format || selection === undefined) continue;
-    const item = asListItem(object, snapshot.listed.shape);
+    const item = asListItem(object, view.listed.shape);
     if (item === undefined) continue;
     const isSelected = selection.matches(item, format);
     if (isSelected) put.set(key, item);
-    else gone.set(key, "");
+    else gone.set(key, { uid: "", at: write.resourceVersion });
     onShown(key, { at: write.resourceVersion, uid: isSelected ? item.meta.uid : undefined });
   }
-  return put.size + gone.size === 0 ? snapshot : new WrittenSnapshot(snapshot, put, gone);
+  return put.size + gone.size === 0
+    ? view
+    : new WrittenSnapshot(view, put, gone, (key, uid) => onShown(key, { at: rowsAt, uid: undefined, goneUid: uid }));
+}
+
+function isInNamespace({ namespace }: { readonly namespace: string }, { identity }: Scope): boolean {
+  return identity.namespace === "" || identity.namespace === namespace;
 }
 
 class WrittenSnapshot implements ScopeSnapshot {
@@ -56,7 +67,8 @@ class WrittenSnapshot implements ScopeSnapshot {
   constructor(
     private readonly rows: ScopeSnapshot,
     private readonly put: ReadonlyMap<string, Item>,
-    private readonly gone: ReadonlyMap<string, string>,
+    private readonly gone: ReadonlyMap<string, Gone>,
+    private readonly onDeleted: (key: string, uid: string) => void,
   ) {}
 
   get listed(): ListedState {
@@ -90,8 +102,11 @@ class WrittenSnapshot implements ScopeSnapshot {
   }
 
   #isGone(key: string, { meta }: Item): boolean {
-    const uid = this.gone.get(key);
-    return uid !== undefined && (uid === "" || uid === meta.uid);
+    const gone = this.gone.get(key);
+    if (gone === undefined || (gone.uid !== "" && gone.uid !== meta.uid)) return false;
+    if (gone.at !== undefined) return compareResourceVersions(meta.resourceVersion, gone.at) <= 0;
+    this.onDeleted(key, meta.uid);
+    return true;
   }
 }
 

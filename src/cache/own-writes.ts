@@ -7,10 +7,11 @@
  * beside the copies, and held against them when they are read while cut:
  *
  *   GET                    the newest item wins, wherever it stands
- *   list, most recent      the copy with the caller's newer writes in it
- *   list, any or not older the copy as it stands: whoever asks so goes on to
- *                          watch from it, and must not see an object go back
- *   deleted                out of GET and the most recent list, by its uid
+ *   list, streaming list   the copy with the caller's newer writes in it; a watch
+ *                          that goes on from there does not take them back
+ *                          (shown-ahead.ts)
+ *   exact list             the copy as it stood
+ *   deleted                out of all of them, by its uid
  *
  * The rows of a copy stay what the API server said. A write is kept in memory
  * and goes to disk at a cut, at the end of the process, or when no copy has
@@ -21,17 +22,22 @@
  */
 
 import type { Clock } from "../base/clock.ts";
-import type { Scopes } from "../cache/scopes.ts";
 import { readAnsweredObject, type AnsweredObject } from "../kube/answered-object.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { objectKey } from "../kube/resource-path.ts";
-import type { Store } from "../store/contract.ts";
+import type { ListedState, ScopeIdentity, Store } from "../store/contract.ts";
 import { readWritten, type Written, writtenBytes } from "./written.ts";
 
 /** What own writes are kept with. */
 export interface OwnWriteParts {
   readonly store: Store;
-  readonly scopes: Pick<Scopes, "of">;
+  /** A caller's copies of a resource. */
+  readonly copiesOf: (
+    principal: string,
+    group: string,
+    version: string,
+    resource: string,
+  ) => Iterable<{ readonly identity: ScopeIdentity; readonly listed: ListedState | undefined }>;
   readonly clock: Clock;
   readonly retentionMs: number;
 }
@@ -110,14 +116,15 @@ export class OwnWrites {
     return this.#writes.get(keyOf(where));
   }
 
-  /** What this caller wrote of a resource, in no order. */
+  /** What this caller wrote of a resource and none of its copies has brought, in no order. */
   *of(principal: string, group: string, version: string, resource: string): Iterable<Written> {
     for (const write of this.#writes.values())
       if (
         write.principal === principal &&
         write.group === group &&
         write.version === version &&
-        write.resource === resource
+        write.resource === resource &&
+        !this.#isBrought(write)
       )
         yield write;
   }
@@ -177,7 +184,7 @@ export class OwnWrites {
   /** A copy of the caller in whole objects has come past it: what it says is newer, and kept. */
   #isBrought({ principal, group, version, resource, namespace, resourceVersion, isGone }: Written): boolean {
     if (isGone) return false;
-    for (const { identity, listed } of this.parts.scopes.of(principal, group, version, resource)) {
+    for (const { identity, listed } of this.parts.copiesOf(principal, group, version, resource)) {
       if (identity.fieldSelector !== "" || identity.labelSelector !== "") continue;
       if (identity.namespace !== "" && identity.namespace !== namespace) continue;
       if (listed === undefined || listed.shape.listKind === "Table") continue;
