@@ -47,10 +47,11 @@ export async function listedFirst(scope: Scope, follower: Follower): Promise<voi
   try {
     await follower.firstList();
   } catch (error) {
-    // Another list of it has come meanwhile, in the place of this one.
-    if (scope.listed !== undefined) return;
-    if (error instanceof UnreachableError || error instanceof CopyDroppedError || error instanceof StoppedError)
+    if (error instanceof UnreachableError || error instanceof CopyDroppedError || error instanceof StoppedError) {
+      // Another list of it has come meanwhile, in the place of this one.
+      if (scope.listed !== undefined) return;
       throw neverObserved(identity, error);
+    }
     if (!(error instanceof MalformedError)) throw error;
     throw unavailable(`Cannot list ${identity.resource}: the API server's answer is not a whole list`, {
       cause: error,

@@ -41,21 +41,17 @@ import type { ListedState, ScopeIdentity, Store } from "../store/contract.ts";
 import type { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import type { UpstreamCredential } from "../uplink/upstream.ts";
 import { RefusalLooks, type LookedAt } from "./refusal-looks.ts";
-import {
-  collectionText,
-  isWithin,
-  nothingStanding,
-  objectOf,
-  readStanding,
-  standingBytes,
-  type AskedObject,
-  type Standing,
-} from "./standing.ts";
+import { collectionText, isWithin, objectOf, type AskedObject } from "./standing.ts";
+import { KEYS, StandingBook } from "./standing-book.ts";
 import { askOthers, statusOfList } from "./taken-back.ts";
 
 /** What is kept for callers, as far as a refusal concerns it. */
 export interface KeptCopies {
-  all(): Iterable<{ readonly identity: ScopeIdentity; readonly listed: ListedState | undefined }>;
+  all(): Iterable<{
+    readonly identity: ScopeIdentity;
+    readonly listed: ListedState | undefined;
+    readonly isWithheld: boolean;
+  }>;
   withhold(principal: string, matches: (identity: ScopeIdentity) => boolean, status: StatusFields): boolean;
   release(principal: string, matches: (identity: ScopeIdentity) => boolean): void;
   forget(principal: string, matches: (identity: ScopeIdentity) => boolean): void;
@@ -79,18 +75,15 @@ export interface RefusalParts {
   readonly log: Log;
 }
 
-const VALUE_PREFIX = "refusals/";
-const MAX_PRINCIPALS = 1_024;
+const MAX_REFUSED = 1_024;
 const MAX_OBJECTS = 512;
 const MAX_COLLECTIONS = 128;
 const LOOK_DEADLINE_MS = 5_000;
-/** How a refusal is named where it is looked at again: what kind it is, then which. */
-const KEYS = { whole: "w", collection: "c", object: "o", gone: "g" } as const;
 const REASONS: Readonly<Record<number, string>> = { 401: "Unauthorized", 403: "Forbidden", 404: "NotFound" };
 
 /** Remembers refusals and draws their consequences. */
 export class Refusals {
-  #standing = new Map<string, Standing>();
+  readonly #book: StandingBook;
   #doubting = new Map<string, Promise<void>>();
   readonly #looks: RefusalLooks;
   /** Refused credentials, to ask with whether they still are. */
@@ -98,30 +91,27 @@ export class Refusals {
   #takenListeners = new Set<(principal: string) => void>();
 
   constructor(private readonly parts: RefusalParts) {
-    for (const name of parts.store.valueNames(VALUE_PREFIX)) {
-      const read = readStanding(parts.store.getValue(name));
-      if (read !== undefined) this.#standing.set(name.slice(VALUE_PREFIX.length), read);
-    }
+    // Refusals are forgotten with all that they keep from being read.
+    this.#book = new StandingBook(parts, (principal) => parts.scopes.forget(principal, () => true));
     this.#looks = new RefusalLooks({
       ...parts,
-      standing: (principal) => this.#keysOf(principal),
+      standing: (principal) => this.#book.keysOf(principal),
       ask: (principal, key) => this.#ask(principal, key),
       lift: (principal, key) => this.#lift(principal, key),
       believe: (principal, key) => this.#believe(principal, key),
     });
-    for (const principal of this.#standing.keys()) this.#looks.begin(principal);
-    this.#count();
+    for (const principal of this.#book.principals()) this.#looks.begin(principal);
   }
 
   /** Whether this answers no get: refused, and not allowed since. */
   isRefused(principal: string, info: AskedObject): boolean {
-    const standing = this.#standing.get(principal);
+    const standing = this.#book.find(principal);
     return standing !== undefined && (standing.whole !== undefined || standing.objects.has(objectOf(info)));
   }
 
   /** A recording of this counts only if it is younger, ms since the epoch. */
   doubtedAtMs(principal: string, { canonicalPath, resource }: AskedObject): number {
-    const standing = this.#standing.get(principal);
+    const standing = this.#book.find(principal);
     if (standing === undefined) return 0;
     const { doubtedAtMs, collections, objects, gone } = standing;
     const goneAtMs = gone.get(canonicalPath) ?? 0;
@@ -139,21 +129,26 @@ export class Refusals {
 
   /** The API server answered a get with the object. */
   allowed(principal: string, info: AskedObject): void {
-    const standing = this.#standing.get(principal);
+    const standing = this.#book.find(principal);
     const isLifted = standing?.objects.delete(objectOf(info)) === true;
-    if (standing?.gone.delete(info.canonicalPath) === true || isLifted) this.#save(principal);
+    if (standing?.gone.delete(info.canonicalPath) === true || isLifted) this.#book.save(principal);
   }
 
   /** The API server answered a request of this caller with what it asked for: its credential counts. */
   accepted(principal: string): void {
-    const standing = this.#standing.get(principal);
-    if (standing === undefined) return;
+    if (this.#book.find(principal) === undefined) return;
     this.#looks.hasten(principal);
-    if (standing.whole === undefined) return;
+    this.known(principal);
+  }
+
+  /** The API server said no to what this caller asked, and not to who asks: its credential counts. */
+  known(principal: string): void {
+    const standing = this.#book.find(principal);
+    if (standing?.whole === undefined) return;
     standing.whole = undefined;
     this.#refused.delete(principal);
     this.#release(principal, () => true);
-    this.#save(principal);
+    this.#book.save(principal);
   }
 
   /**
@@ -164,14 +159,14 @@ export class Refusals {
    */
   async objectRefused(principal: string, info: AskedObject, isKept: boolean): Promise<void> {
     if (!isKept || this.isRefused(principal, info) || this.#isOurs(principal)) return;
-    const standing = this.#of(principal);
+    const standing = this.#book.of(principal);
     if (standing.objects.size >= MAX_OBJECTS) {
       // More than can be remembered: then nothing is left that could answer them.
       this.parts.scopes.forget(principal, () => true);
       standing.objects.clear();
     }
     standing.objects.set(objectOf(info), { path: info.canonicalPath, sinceMs: this.parts.clock.nowMs() });
-    this.#save(principal);
+    this.#book.save(principal);
     await this.#doubt(principal);
     this.#looks.begin(principal);
   }
@@ -179,11 +174,11 @@ export class Refusals {
   /** A get was answered with 404. @param isRecorded whether a recording would have answered it. */
   objectGone(principal: string, { canonicalPath }: AskedObject, isRecorded: boolean): void {
     if (!isRecorded) return;
-    const { gone } = this.#of(principal);
+    const { gone } = this.#book.of(principal);
     if (gone.has(canonicalPath)) return;
     if (gone.size >= MAX_OBJECTS) this.#takeGone(principal, gone.keys().next().value!);
     gone.set(canonicalPath, this.parts.clock.nowMs());
-    this.#save(principal);
+    this.#book.save(principal);
     this.#looks.begin(principal);
   }
 
@@ -198,10 +193,11 @@ export class Refusals {
     // The node's own lists go on; one of a single object is taken from it as its pod goes.
     if (status === 403 && isOurs && !/(^|,)metadata\.name=/.test(identity.fieldSelector)) return;
     const wasAllowed = this.parts.scopes.withhold(principal, (other) => isWithin(identity, other), words(status));
-    if (!wasAllowed) return void (await this.#doubting.get(principal));
-    this.#stands(identity);
-    if (status === 403 && !isOurs) await this.#doubt(principal);
+    if (wasAllowed) this.#stands(identity);
+    this.#standsToo(identity);
     this.#looks.begin(principal);
+    if (!wasAllowed) return void (await this.#doubting.get(principal));
+    if (status === 403 && !isOurs) await this.#doubt(principal);
   }
 
   /** A scope's own list or watch was refused; it has withheld itself. */
@@ -209,20 +205,22 @@ export class Refusals {
     const { principal } = identity;
     const credential = this.parts.source.credentialOf(principal);
     if (status === 401) return credential === undefined ? undefined : this.credentialRefused(principal, credential);
+    this.known(principal);
     this.parts.scopes.withhold(principal, (other) => isWithin(identity, other), words(status));
     this.#stands(identity);
+    this.#standsToo(identity);
     if (status === 403 && !this.#isOurs(principal)) void this.#doubt(principal);
     this.#looks.begin(principal);
   }
 
   /** The API server does not know this caller's credential any more: all is withheld. */
   credentialRefused(principal: string, credential: UpstreamCredential): void {
-    const standing = this.#of(principal);
+    const standing = this.#book.of(principal);
     standing.whole ??= this.parts.clock.nowMs();
-    if (this.#refused.size >= MAX_PRINCIPALS) this.#refused.delete(this.#refused.keys().next().value!);
+    if (this.#refused.size >= MAX_REFUSED) this.#refused.delete(this.#refused.keys().next().value!);
     this.#refused.set(principal, credential);
     this.parts.scopes.withhold(principal, () => true, words(401));
-    this.#save(principal);
+    this.#book.save(principal);
     this.#looks.begin(principal);
   }
 
@@ -232,13 +230,19 @@ export class Refusals {
   }
 
   #stands({ principal, ...identity }: ScopeIdentity): void {
-    const { collections } = this.#of(principal);
+    const { collections } = this.#book.of(principal);
     const text = collectionText(identity);
     if (collections.has(text)) return;
     // The oldest stays withheld all the same, until its client is allowed to list it again.
     if (collections.size >= MAX_COLLECTIONS) collections.delete(collections.keys().next().value!);
     collections.set(text, { identity, sinceMs: this.parts.clock.nowMs() });
-    this.#save(principal);
+    this.#book.save(principal);
+  }
+
+  /** What it withholds, or another did before, is looked at for itself: a yes to a part, or the end of another refusal, is no yes to this. */
+  #standsToo(identity: ScopeIdentity): void {
+    for (const { identity: other, isWithheld } of this.parts.scopes.all())
+      if (isWithheld && other.principal === identity.principal && isWithin(identity, other)) this.#stands(other);
   }
 
   /** Something was taken back: asks what else was. */
@@ -256,17 +260,6 @@ export class Refusals {
 
   // ---- looking again ----
 
-  #keysOf(principal: string): string[] {
-    const standing = this.#standing.get(principal);
-    if (standing === undefined) return [];
-    if (standing.whole !== undefined) return [KEYS.whole];
-    return [
-      ...[...standing.collections.keys()].map((text) => KEYS.collection + text),
-      ...[...standing.objects].filter(([, { path }]) => path !== "").map(([object]) => KEYS.object + object),
-      ...[...standing.gone.keys()].map((path) => KEYS.gone + path),
-    ];
-  }
-
   async #ask(principal: string, key: string): Promise<LookedAt> {
     const { clock, source, statusOf, knows } = this.parts;
     const rest = key.slice(1);
@@ -276,7 +269,7 @@ export class Refusals {
       return isKnown === undefined ? undefined : isKnown ? "allowed" : "refused";
     }
     if (key.startsWith(KEYS.collection)) {
-      const identity = this.#of(principal).collections.get(rest)?.identity;
+      const identity = this.#book.of(principal).collections.get(rest)?.identity;
       if (identity === undefined) return undefined;
       return wordOf(
         await statusOfList(source, { principal, ...identity }, abortsAfter(clock, LOOK_DEADLINE_MS)),
@@ -284,13 +277,13 @@ export class Refusals {
       );
     }
     const credential = source.credentialOf(principal);
-    const path = key.startsWith(KEYS.gone) ? rest : this.#of(principal).objects.get(rest)?.path;
+    const path = key.startsWith(KEYS.gone) ? rest : this.#book.of(principal).objects.get(rest)?.path;
     if (credential === undefined || path === undefined) return undefined;
     return wordOf(await statusOf(path, credential), key.startsWith(KEYS.gone) ? [404] : [403, 404]);
   }
 
   #lift(principal: string, key: string): void {
-    const standing = this.#of(principal);
+    const standing = this.#book.of(principal);
     const rest = key.slice(1);
     if (key === KEYS.whole) return this.accepted(principal);
     if (key.startsWith(KEYS.collection)) {
@@ -299,14 +292,14 @@ export class Refusals {
       if (identity !== undefined) this.#release(principal, (other) => isWithin({ principal, ...identity }, other));
     } else if (key.startsWith(KEYS.object)) standing.objects.delete(rest);
     else standing.gone.delete(rest);
-    this.#save(principal);
+    this.#book.save(principal);
   }
 
   /** It has stood: what it withheld is taken away. */
   #believe(principal: string, key: string): void {
     if (key === KEYS.whole) return this.#takeAll(principal);
     const { log, scopes, store } = this.parts;
-    const standing = this.#of(principal);
+    const standing = this.#book.of(principal);
     const rest = key.slice(1);
     if (key.startsWith(KEYS.collection)) {
       const refused = standing.collections.get(rest);
@@ -322,17 +315,17 @@ export class Refusals {
       standing.objects.set(rest, { path: "", sinceMs });
       store.deleteResponsesForPath(principal, path);
     } else this.#takeGone(principal, rest);
-    this.#save(principal);
+    this.#book.save(principal);
   }
 
   #takeGone(principal: string, path: string): void {
-    this.#of(principal).gone.delete(path);
+    this.#book.of(principal).gone.delete(path);
     this.parts.store.deleteResponsesForPath(principal, path);
   }
 
   /** What another refusal that stands withholds stays withheld. */
   #release(principal: string, matches: (identity: ScopeIdentity) => boolean): void {
-    const standing = this.#of(principal);
+    const standing = this.#book.of(principal);
     if (standing.whole !== undefined) return;
     const others = [...standing.collections.values()].map(({ identity }) => ({ principal, ...identity }));
     this.parts.scopes.release(
@@ -345,44 +338,12 @@ export class Refusals {
     this.parts.log.info("a caller's credential has stayed refused: what was withheld is gone");
     this.parts.scopes.forget(principal, () => true);
     for (const taken of this.#takenListeners) taken(principal);
-    this.#standing.delete(principal);
     this.#refused.delete(principal);
-    this.parts.store.deleteValue(VALUE_PREFIX + principal);
-    this.#count();
+    this.#book.forget(principal);
   }
-
-  // ---- memory ----
 
   #isOurs(principal: string): boolean {
     return this.parts.source.credentialOf(principal)?.id === "own";
-  }
-
-  #of(principal: string): Standing {
-    let standing = this.#standing.get(principal);
-    if (standing === undefined) {
-      if (this.#standing.size >= MAX_PRINCIPALS) this.#giveUp(this.#standing.keys().next().value!);
-      this.#standing.set(principal, (standing = nothingStanding()));
-    }
-    return standing;
-  }
-
-  /** Refusals are forgotten with all that they keep from being read. */
-  #giveUp(principal: string): void {
-    this.parts.scopes.forget(principal, () => true);
-    this.#standing.delete(principal);
-    this.parts.store.deleteValue(VALUE_PREFIX + principal);
-    this.#count();
-  }
-
-  #save(principal: string): void {
-    this.parts.store.putValue(VALUE_PREFIX + principal, standingBytes(this.#of(principal)));
-    this.#count();
-  }
-
-  #count(): void {
-    let standing = 0;
-    for (const principal of this.#standing.keys()) standing += this.#keysOf(principal).length;
-    this.parts.onCount(standing);
   }
 }
 

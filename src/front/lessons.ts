@@ -72,6 +72,7 @@ export class Lessons {
           undefined,
       onRefused: async (status) => {
         if (status === 401) return this.refused(401, caller, undefined);
+        refusals.known(caller.principal);
         const isKept = copies.kept(exchange, info, caller, isObject) !== undefined;
         await refusals.objectRefused(caller.principal, info, isKept);
       },
@@ -119,6 +120,7 @@ export class Lessons {
     const { gate, log, refusals, rights } = this.parts;
     rights.refused(caller);
     if (status !== 401) {
+      refusals.known(caller.principal);
       if (identity !== undefined && !caller.isStranger) await refusals.collectionRefused(identity, status);
       return;
     }

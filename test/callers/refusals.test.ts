@@ -201,6 +201,54 @@ describe("an API server that has only just started", () => {
   );
 });
 
+test.each([
+  ["a list", LIST],
+  ["a watch", `${LIST}?watch=true&resourceVersion=0`],
+  ["a get", `${LIST}/a`],
+])(
+  "a right taken back while the credential was refused too, noticed by %s, is no right when the credential counts again",
+  async (_, noticing) => {
+    await using world = await start();
+    world.allow(() => true);
+    expect(await world.read(LIST, `${LIST}/a`, OTHER)).toEqual([200, 200, 200]);
+    const isRefused = ({ path }: { readonly path: string }) => path.startsWith("/api/");
+    world.apiServer.nextStatus({ code: 401 }, isRefused, Number.POSITIVE_INFINITY);
+    world.apiServer.endWatches();
+    await eventually(
+      () => world.read(LIST, OTHER),
+      (seen) => seen.every((code) => code === 401),
+    );
+    world.allow(({ resource }) => resource !== "configmaps");
+    await world.heal();
+    expect(await world.read(noticing)).toEqual([403]);
+    expect(await world.read(OTHER)).toEqual([200]);
+    await world.cut();
+    expect(await world.read(noticing, OTHER)).toEqual([503, 200]);
+  },
+);
+
+test.each([["too", [ONE, LIST]] as const, ["not asked about", [ONE]] as const])(
+  "a whole that is refused with its part (%s) is not given back by the end of the part's refusal",
+  async (_, asked) => {
+    await using world = await start();
+    world.allow(() => true);
+    expect(await world.read(LIST, ONE)).toEqual([200, 200]);
+    world.allow(({ resource }) => resource !== "configmaps");
+    // Nobody follows the whole, which would hear of it for itself.
+    await world.edge.restart();
+    expect(await world.read(...asked)).toEqual(asked.map(() => 403));
+    const standing = await world.metric("holdfast_refusals_standing");
+    world.allow(({ name, resource }) => resource !== "configmaps" || name === "a");
+    await eventually(async () => {
+      world.clock.forward(61_000);
+      return (await world.metric("holdfast_refusals_standing")) === standing - 1;
+    });
+    expect(await world.read(ONE)).toEqual([200]);
+    await world.cut();
+    expect(await world.read(LIST, ONE)).toEqual([503, 200]);
+  },
+);
+
 describe("a refusal that lasts", () => {
   test("takes away all that it withheld, once the API server has been ready for a while; over a restart too", async () => {
     await using world = await start();
