@@ -236,6 +236,7 @@ test.each([["too", [ONE, LIST]] as const, ["not asked about", [ONE]] as const])(
     world.allow(({ resource }) => resource !== "configmaps");
     // Nobody follows the whole, which would hear of it for itself.
     await world.edge.restart();
+    await world.heal();
     expect(await world.read(...asked)).toEqual(asked.map(() => 403));
     const standing = await world.metric("holdfast_refusals_standing");
     world.allow(({ name, resource }) => resource !== "configmaps" || name === "a");
