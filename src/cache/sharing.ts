@@ -10,11 +10,12 @@
  * What lies within what containment.ts says; who may be a base, bases.ts; when
  * a scope is moved to one and when one is opened, base-review.ts. Here stands
  * who may be answered so: a caller that has proven (permissions.ts) that it may
- * list or watch as much. A proof is renewed every ten minutes while it is used,
- * and at once when any request of that caller is refused; without a verdict
- * three renewals a minute apart are waited for, so that a shared watch ends
- * thirteen minutes after the last proof at the latest, and at once when the
- * caller's credential is gone. Then the API server has the last word.
+ * list or watch as much. A proof is renewed when it is five minutes old, and at
+ * once when any request of that caller is refused; without a verdict three
+ * renewals half a minute apart are waited for, so that a shared watch ends
+ * seven minutes after the last proof at the latest (the API server's own, as
+ * clients ask for them, after five to ten), and at once when the caller's
+ * credential is gone. Then the API server has the last word.
  *
  * Whenever anything is in doubt (the base ended, cannot tell from a moment,
  * was listed anew with other bounds, the proof is gone) the scope's watch ends
@@ -24,7 +25,7 @@
 
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
-import { Permissions, PROOF_MS, type AccessReviewer, type Permission, type ReadVerb } from "../callers/permissions.ts";
+import { Permissions, type AccessReviewer, type Permission, type ReadVerb } from "../callers/permissions.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
 import {
   UnreachableError,
@@ -50,8 +51,9 @@ const BASE_PATIENCE_MS = 5_000;
 const REACH_PATIENCE_MS = 500;
 /** A watch of the base is renewed after an hour; it costs nothing upstream. */
 const SHARED_WATCH_MS = 3_600_000;
-/** Renewals of a proof without a verdict, a minute apart, before sharing ends. */
+/** Renewals of a proof without a verdict, so far apart, before sharing ends. */
 const MAX_SILENT_RENEWALS = 3;
+const SILENT_RENEWAL_MS = 30_000;
 
 /** What sharing needs. */
 export interface SharingParts {
@@ -319,7 +321,9 @@ export class SharingSource implements ScopeSource {
     feeding.endShared = cut;
     const isCurrent = () => feeding.endShared === cut;
     const renew = (silences: number) => {
-      cancelProof = this.parts.clock.after(silences === 0 ? PROOF_MS : PROOF_MS / 10, () => {
+      // Counted from the proof and not from here: it may be as old as proofs are believed.
+      const believedMs = this.#permissions.believedForMs(scope.identity.principal, "watch", scope.identity);
+      cancelProof = this.parts.clock.after(silences === 0 ? believedMs : SILENT_RENEWAL_MS, () => {
         if (!isCurrent()) return;
         if (!this.#bases.pays(base)) return cut();
         void this.#proveAgain(scope, feeding, silences).then(

@@ -7,9 +7,9 @@
  * answer to a list with selectors proves nothing about one without: since 1.34
  * authorizers look at selectors.
  *
- * Proofs are kept in memory only. They are believed for ten minutes, about as
- * long as the API server lets an open watch run before it asks again; after a
- * restart a new one costs one small request, and one from before would not be
+ * Proofs are kept in memory only. They are believed for five minutes, no longer
+ * than the API server lets a client's open watch run before it asks again
+ * (client-go asks for 5 to 10); after a restart a new one costs one small request, and one from before would not be
  * believed anyway.
  *
  * Source: k8s.io/api authorization/v1; KEP-4601.
@@ -49,7 +49,7 @@ interface Verdict {
 }
 
 /** How long a proof is believed. */
-export const PROOF_MS = 600_000;
+export const PROOF_MS = 300_000;
 /** A refusal is respected for an hour. */
 const DENIAL_MS = 3_600_000;
 /** Without a verdict it is asked again after a minute at the earliest. */
@@ -79,6 +79,15 @@ export class Permissions {
     if (this.#valid(keyOf(principal, verb, { ...collection, namespace: "" }))?.isAllowed === true) return "proven";
     const verdict = this.#valid(keyOf(principal, verb, collection));
     return verdict === undefined ? "unknown" : verdict.isAllowed ? "proven" : "denied";
+  }
+
+  /** For how long what is proven is still believed, in ms; 0 for what is not. */
+  believedForMs(principal: string, verb: ReadVerb, collection: Collection): number {
+    const nowMs = this.clock.monotonicMs();
+    const proofs = [collection, { ...collection, namespace: "" }]
+      .map((of) => this.#valid(keyOf(principal, verb, of)))
+      .filter((verdict) => verdict?.isAllowed === true);
+    return Math.max(0, ...proofs.map((verdict) => verdict!.atMs + PROOF_MS - nowMs));
   }
 
   /** What is known, or what the API server says now. */

@@ -3,6 +3,7 @@ import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-se
 import { protobufCodec } from "../../src/kube/protobuf-codec.ts";
 import { Client, eventually, type JsonEvent, type OpenWatch } from "../support/client.ts";
 import { startEdge, type Edge } from "../support/edge.ts";
+import { ShiftedClock } from "../support/shifted-clock.ts";
 
 const SERVICES = "/api/v1/services";
 const SLICES = "/apis/discovery.k8s.io/v1/endpointslices";
@@ -293,6 +294,41 @@ describe("permission", () => {
     await allAgree(apiServer, rest);
     for (const { watch } of rest) watch.close();
   });
+
+  test.each([
+    ["the API server says so, five minutes after its last yes", true],
+    ["it says nothing, less than seven minutes after its last yes", false],
+  ] as const)(
+    "taken back without a word, an open watch that another feeds ends when %s",
+    async (_, answers) => {
+      const clock = new ShiftedClock();
+      await using apiServer = await startApiServer({ objects: OBJECTS, tokens: TOKENS });
+      await using edge = await startEdge({ apiServer, clock });
+      const followers = await followAll(edge, apiServer);
+      const proxy = followers[2]!;
+      const opened = watchesOf(apiServer);
+      const reviews = () => apiServer.count({ resource: "selfsubjectaccessreviews" });
+      const { authorize } = rbac((user, resource) => user !== "kube-proxy" || resource !== "services");
+      apiServer.authorize = authorize as typeof apiServer.authorize;
+      if (!answers)
+        apiServer.nextStatus({ code: 500 }, { resource: "selfsubjectaccessreviews" }, Number.POSITIVE_INFINITY);
+      clock.forward(298_000);
+      expect(proxy.watch.isOpen).toBe(true);
+      const asked = reviews();
+      clock.forward(3_000);
+      await eventually(() => reviews() > asked);
+      for (let seconds = 305; !answers && seconds < 420 && proxy.watch.isOpen; seconds += 5) {
+        clock.forward(5_000);
+        await fetch(`${edge.healthUrl}/healthz`);
+      }
+      await proxy.watch.until((events) => events.at(-1)?.type === "ERROR");
+      expect(proxy.watch.events.at(-1)!.object.code).toBe(403);
+      // Its own watch asked the API server, and that was the word.
+      expect(watchesOf(apiServer)).toBeGreaterThan(opened);
+      for (const { watch } of followers) watch.close();
+    },
+    30_000,
+  );
 
   test("who was never allowed gets nothing of what another follows, online or cut", async () => {
     await using apiServer = await startApiServer({
