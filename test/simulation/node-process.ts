@@ -550,9 +550,8 @@ export class NodeProcess {
     const controller = new AbortController();
     const lost = Promise.withResolvers<undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
-    const isPatient = isWrite && this.link.state !== "starting";
     const cancelImpatience = this.#clock.after(this.link.patienceMs, () => {
-      if (isPatient || !canServe()) return;
+      if ((isWrite && this.link.state !== "starting") || !canServe()) return;
       this.link.suspect();
       lost.resolve(undefined);
     });

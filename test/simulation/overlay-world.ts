@@ -338,10 +338,13 @@ class OverlayWorld {
     const note = `agent-${++this.#mark}`;
     const process = this.#process;
     const target = { resource: "pods", namespace, name, uid } as const;
+    // The cloud may have gone on before the answer is here.
+    let revision = 0;
     const apply = () => {
       const known = this.#find("pods", namespace, name);
       if (known?.uid !== uid) return { status: 409, text: '{"kind":"Status","code":409}' };
       this.#server.write("pods", namespace, name, fieldsOf(known, note));
+      ({ revision } = this.#server);
       return { status: 200, text: this.#server.get(this.#pods.identity, namespace, name)! };
     };
     const noted = this.#checks.notes.get(uid) ?? { said: new Set(), standing: undefined, standingSince: 0 };
@@ -352,10 +355,7 @@ class OverlayWorld {
       (here) => {
         this.#count(here === undefined ? "agent: forwarded" : "agent: overlaid");
         this.#say(() => `the agent noted ${note} of ${namespace}/${name} ${here === undefined ? "up" : "here"}`);
-        if (here === undefined) {
-          const { revision } = this.#server;
-          return void this.#agentSaid.set(uid, { note, row: revision, since: revision });
-        }
+        if (here === undefined) return void this.#agentSaid.set(uid, { note, row: revision, since: revision });
         const { object, row } = here;
         // What it said before and has not gone up yet was of an older row: who changed the note since is not overruled.
         const before = this.#agentSaid.get(uid);
