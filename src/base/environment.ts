@@ -7,8 +7,9 @@
  *                                    read by `config/proxy-url.ts`, and taken away before anything is asked
  *
  * A core dump would hold keys and tokens: nothing of the process's own memory
- * goes into one. The runtime has no call for the limit and for "dumpable"; the
- * unit sets the first, the kernel's filter makes both needless.
+ * goes into one. The runtime has no call for the limit and for "dumpable" where
+ * it runs without its compiler; the unit sets the first, the kernel's filter
+ * makes both needless.
  */
 
 import { writeFileSync } from "node:fs";

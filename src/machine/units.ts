@@ -140,7 +140,8 @@ MemoryMax=${MEMORY_MAX[profile]}
 OOMScoreAdjust=-900
 TasksMax=256
 LimitNOFILE=65536
-LimitCORE=0
+# Not 0: where dumps go to a program, only 1 keeps the kernel from starting it (fs/coredump.c).
+LimitCORE=1
 
 ${SANDBOX}
 ${profile === "small" ? "MemoryDenyWriteExecute=yes\n" : ""}

