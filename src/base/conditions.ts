@@ -33,6 +33,8 @@ export const CONDITION_TYPES = {
   TunnelDown: "no gateway takes the node's tunnel in: kubectl logs and exec do not reach its pods",
   ScopePassedThrough: "a list is too large to be kept",
   QuotaReached: "the store's quota makes copies give way",
+  NodeNotRestored: "the node reads at its place in the tunnel, not as its kubelet wrote it",
+  PlaceContested: "the addresses under which the node is shown do not stay",
   AgentWritesDropped: "writes of node agents made while cut could not go up",
 } as const;
 

@@ -11,6 +11,7 @@ import { systemClock } from "../base/clock.ts";
 import { jsonLog } from "../base/log.ts";
 import { clientSubjectOf, isNode } from "../certificates/client-request.ts";
 import type { Credential } from "../kube/credential.ts";
+import { placeAt, type Place } from "../kube/place.ts";
 import { healthAddress, listenAddresses, type ListenAddress } from "./address.ts";
 import { followCaFile } from "./client-ca.ts";
 import { expectedOf, fileOf, type Env } from "./config-file.ts";
@@ -42,6 +43,8 @@ export interface Config {
   readonly expiredTokensFor: readonly string[];
   /** Whether the node's client certificate is ours to renew; else whoever writes the kubeconfig's files renews it. */
   readonly rotatesNodeClient: boolean;
+  /** Where the API server reaches this node's kubelet by other means than a tunnel of ours; undefined: where kubelet says. */
+  readonly place: Place | undefined;
   readonly limits: Limits;
   /** Every file that may be replaced while we run. */
   readonly followed: readonly FollowedState[];
@@ -114,8 +117,8 @@ export function loadConfig(
     ...(tunnel === undefined ? {} : { tunnel }),
     clientCaPem: clientCa === undefined ? kubeconfig.caPem : () => clientCa.read(),
     clients: clients.map(({ name, kubeconfig: { credential } }) => ({ name, credential })),
-    nodeAgents: file.nodeAgents ?? DEFAULT_NODE_AGENTS,
-    expiredTokensFor: file.expiredTokensFor ?? [],
+    ...accountsOf(file),
+    place: placeOf(file),
     rotatesNodeClient: rotatesNodeClient(file, kubeconfig.credential),
     followed: [
       kubeconfig.followed,
@@ -153,6 +156,14 @@ function rotatesNodeClient({ certificates }: FileConfig, credential: Credential)
   throw new ConfigError(
     'Cannot use certificates.rotateNodeClient: the kubeconfig holds no client certificate of a node ("system:node:NAME" in "system:nodes"), and no other is renewed by itself',
   );
+}
+
+function accountsOf(file: FileConfig): Pick<Config, "nodeAgents" | "expiredTokensFor"> {
+  return { nodeAgents: file.nodeAgents ?? DEFAULT_NODE_AGENTS, expiredTokensFor: file.expiredTokensFor ?? [] };
+}
+
+function placeOf({ place }: FileConfig): Place | undefined {
+  return place === undefined ? undefined : placeAt(place.hosts, place.port);
 }
 
 /** HOLDFAST_LINGER, HOLDFAST_SCOPE_MAX_ITEMS and so on, for each of `limits`. */

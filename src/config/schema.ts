@@ -107,6 +107,28 @@ const tunnelSchema = v.union([
   v.strictObject({ gateways: v.pipe(v.array(v.string()), v.minLength(1)), caFile: v.optional(v.string()) }),
 ]);
 
+/** As Kubernetes names ports. */
+const port = v.pipe(
+  v.number(),
+  v.check((value) => Number.isInteger(value) && value >= 1 && value <= 65_535, "a port, 1 to 65535"),
+);
+const HOST = /^(?=.{1,253}$)[0-9A-Za-z]([-.:0-9A-Za-z]*[0-9A-Za-z])?$/;
+const MAX_HOSTS = 8;
+
+/** Fields of `place`. */
+export const placeSchema = v.strictObject({
+  hosts: v.pipe(
+    v.array(
+      v.pipe(
+        v.string(),
+        v.check((text) => HOST.test(text), 'an address or a DNS name without a port, such as "203.0.113.7"'),
+      ),
+    ),
+    v.check((hosts) => hosts.length >= 1 && hosts.length <= MAX_HOSTS, `a list of 1 to ${MAX_HOSTS}`),
+  ),
+  port,
+});
+
 /** The file. */
 export const fileSchema = v.strictObject({
   apiVersion: v.literal("holdfast.dev/v1alpha1"),
@@ -124,6 +146,7 @@ export const fileSchema = v.strictObject({
   nodeAgents: serviceAccounts,
   expiredTokensFor: serviceAccounts,
   certificates: v.optional(certificatesSchema),
+  place: v.optional(placeSchema),
   limits: v.optional(limitsSchema),
 });
 

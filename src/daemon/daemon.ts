@@ -28,6 +28,7 @@ import { DaemonMetrics } from "./metrics.ts";
 import { buildNode, type NodeParts } from "./node.ts";
 import { Parts } from "./part.ts";
 import { buildRehearsals } from "./rehearsal.ts";
+import { placePart } from "./place.ts";
 import { openState, statePart } from "./state.ts";
 import { buildTunnel } from "./tunnel.ts";
 import { buildUplink } from "./uplink.ts";
@@ -83,6 +84,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(over.node.part);
   parts.add(over.callers.part);
   parts.add(over.uplink.part);
+  parts.add(placePart(ground, over.uplink, over.node));
   parts.add(certificatePart(ground, over));
   for (const part of front.parts) parts.add(part);
   parts.add(filesPart(ground, over.uplink, front.listeners));

@@ -5,6 +5,7 @@
 import { upstreamCredential } from "../callers/identify.ts";
 import { ForeignAnswers } from "../uplink/foreign-answers.ts";
 import { Gate } from "../uplink/gate.ts";
+import type { NodePlace } from "../uplink/node-place.ts";
 import { Link } from "../uplink/link.ts";
 import { Storage } from "../uplink/storage.ts";
 import { ScopeUpstream } from "../uplink/scope-upstream.ts";
@@ -13,6 +14,7 @@ import { Upstream, type UpstreamCredential } from "../uplink/upstream.ts";
 import { askStorage, probe } from "./asking.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
+import { buildNodePlace } from "./place.ts";
 import { clusterFinding, clusterOf } from "./state.ts";
 
 /** How each API server answered last. */
@@ -25,6 +27,8 @@ export interface Uplink {
   readonly storage: Storage;
   /** Shuts the way up for a rehearsal. */
   readonly gate: Gate;
+  /** Where this node is shown. */
+  readonly place: NodePlace;
   readonly sources: ScopeUpstream;
   readonly servers: Servers;
   /** Our own credential, as its files hold it now. */
@@ -46,8 +50,8 @@ export function buildUplink(ground: Ground): Uplink {
     record.failed(server, reason);
     link.failed();
   };
-  const gate = new Gate();
-  const upstream: Upstream = buildUpstream(ground, record, { onFailure, link: () => link, gate });
+  const [gate, place] = [new Gate(), buildNodePlace(ground)];
+  const upstream: Upstream = buildUpstream(ground, { gate, place }, { record, onFailure, link: () => link });
   let isRefused = false;
   const link: Link = new Link({
     clock,
@@ -74,19 +78,9 @@ export function buildUplink(ground: Ground): Uplink {
   conditions.watch("WrongCluster", () => clusterFinding(store));
   conditions.watch("StorageFrozen", () => storage.finding());
   const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect(), clock);
-  const { servers } = record;
-  return {
-    upstream,
-    link,
-    storage,
-    gate,
-    sources,
-    servers,
-    ownCredential,
-    isRefused: () => isRefused,
-    onFailure,
-    part: linkPart(link, signal),
-  };
+  const part = linkPart(link, signal);
+  const asking = { upstream, link, storage, gate, place, sources, servers: record.servers, ownCredential };
+  return { ...asking, isRefused: () => isRefused, onFailure, part };
 }
 
 function linkPart(link: Link, signal: AbortSignal): Part {
@@ -99,8 +93,8 @@ function linkPart(link: Link, signal: AbortSignal): Part {
 
 function buildUpstream(
   { config, clock, conditions, metrics, send }: Ground,
-  record: ServerRecord,
-  { onFailure, link, gate }: Pick<Uplink, "onFailure" | "gate"> & { readonly link: () => Link },
+  { gate, place }: Pick<Uplink, "gate" | "place">,
+  { record, onFailure, link }: { record: ServerRecord; onFailure: Uplink["onFailure"]; link: () => Link },
 ): Upstream {
   const foreign = new ForeignAnswers(clock);
   conditions.watch("ForeignAnswer", () => foreign.finding());
@@ -109,6 +103,7 @@ function buildUpstream(
     gate,
     ...config.upstream,
     ...(send === undefined ? {} : { send }),
+    place,
     onAnswer(server) {
       record.answered(server);
       link().heard();

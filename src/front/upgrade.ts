@@ -18,6 +18,7 @@ import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { whoseWord } from "../kube/whose-word.ts";
 import { statusBody } from "../kube/status.ts";
+import { badRequest } from "../kube/status-error.ts";
 import { dial } from "../uplink/dial.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Caller } from "../callers/identify.ts";
@@ -49,6 +50,7 @@ const KEEPALIVE_MS = 30_000;
  * Opens the way to the API server and joins it with the client's stream.
  *
  * @param early bytes the client sent behind the request's head.
+ * @throws {StatusError} 400 for a watch of nodes whose events would have to be changed.
  * @throws {UnreachableError} {UpstreamRefusedError} {UnsaidError} before a byte was written to the client.
  */
 export async function tunnelUpgrade(
@@ -59,6 +61,10 @@ export async function tunnelUpgrade(
   early: Uint8Array,
 ): Promise<void> {
   const { server } = parts.upstream;
+  if (parts.upstream.mayChange(exchange.method, exchange.target))
+    throw badRequest(
+      "Cannot watch nodes over WebSocket: this node is shown where a tunnel ends; watch it without an upgrade",
+    );
   const failed = (error: unknown) => {
     parts.onFailure(server, reasonOf(error));
     return new UnreachableError(`Cannot reach the API server: ${reasonOf(error)}`, { cause: error });

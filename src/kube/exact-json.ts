@@ -172,12 +172,8 @@ function putParts(
   parts.forEach((part, index) => {
     if (!("after" in part)) return;
     const previous = parts[index - 1];
-    if (!isFirst)
-      pieces.push(
-        previous !== undefined && "after" in previous
-          ? bytes.subarray(previous.valueEnd, part.start)
-          : encoder.encode(","),
-      );
+    // Behind one that goes, too: what stood between them is the comma, and the layout around it.
+    if (!isFirst) pieces.push(bytes.subarray(previous!.valueEnd, part.start));
     isFirst = false;
     pieces.push(bytes.subarray(part.start, part.valueStart));
     put(pieces, bytes, part.valueStart, part.valueEnd, part.before, part.after);

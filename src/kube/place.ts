@@ -9,6 +9,8 @@
  * No place is no tunnel: the true addresses stand.
  */
 
+import { isIP } from "node:net";
+
 /** An entry of `status.addresses`. */
 export interface NodeAddress {
   /** As Kubernetes names them: Hostname, InternalDNS, InternalIP, ExternalDNS, ExternalIP. */
@@ -42,4 +44,21 @@ export function isSamePlace(one: Place | undefined, other: Place | undefined): b
       return twin.type === type && twin.address === address;
     })
   );
+}
+
+const TYPES = ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"] as const;
+
+/**
+ * The place that these hosts are, under every type that an API server may
+ * prefer: the default asks for Hostname first, and takes what stands there
+ * whether or not it is a name.
+ *
+ * @param hosts addresses or DNS names, the first one to be tried first; a name stands under no type of addresses.
+ */
+export function placeAt(hosts: readonly string[], port: number): Place {
+  const isAddress = (host: string) => isIP(host) !== 0;
+  const addresses = TYPES.flatMap((type) =>
+    hosts.filter((host) => isAddress(host) || !type.endsWith("IP")).map((address) => ({ type, address })),
+  );
+  return { addresses, port };
 }

@@ -20,6 +20,7 @@ import type { Clock } from "../base/clock.ts";
 import { askedForm } from "../kube/whose-word.ts";
 import type { ExactClient } from "./exact-client.ts";
 import type { Gate } from "./gate.ts";
+import type { NodePlace } from "./node-place.ts";
 import { Pool } from "./pool.ts";
 import { ForeignAnswerError, UnreachableError } from "./scope-source.ts";
 import { admitted, type UpstreamAnswer, type UpstreamResponse } from "./upstream-answer.ts";
@@ -68,6 +69,8 @@ export interface UpstreamOptions {
   readonly onWaiting: () => void;
   /** Shut, nothing goes up. */
   readonly gate?: Gate;
+  /** Where this node is shown: what is said of it goes up and comes down through there. */
+  readonly place?: Pick<NodePlace, "up" | "down" | "concerns">;
   /** In the place of the network: for the simulation. */
   readonly send?: (server: string, request: UpstreamRequest) => Promise<UpstreamResponse>;
 }
@@ -117,6 +120,16 @@ export class Upstream {
    * @throws {UnreachableError} when no API server answered, or the signal aborted.
    */
   async request(request: UpstreamRequest): Promise<UpstreamAnswer> {
+    const { place } = this.options;
+    return place === undefined ? this.#asked(request) : place.down(request, await this.#asked(place.up(request)));
+  }
+
+  /** Whether an answer to that may have to be changed: it must come through `request`. */
+  mayChange(method: string, target: string): boolean {
+    return this.options.place?.concerns(method, target) === true;
+  }
+
+  async #asked(request: UpstreamRequest): Promise<UpstreamAnswer> {
     const { servers } = this.options;
     const attempts = request.mayRetry === true ? servers.length : 1;
     const asked = askedForm(request.method, request.target);

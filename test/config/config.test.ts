@@ -105,6 +105,16 @@ test("with a kubeconfig alone, everything else has its default", () => {
   expect(config.clientCaPem()).toBe(authority.certPem);
 });
 
+test("a place is its hosts under every type of address, a name under no type of IPs", () => {
+  const { kubeconfig, config: write } = files();
+  const path = write(`place: {hosts: [gw.example, 203.0.113.7], port: 31250}\n`);
+  const { config } = loadConfig({ kubeconfig, config: path }, {});
+  const hosts = (type: string) => config.place!.addresses.filter((one) => one.type === type).map((one) => one.address);
+  expect(config.place!.port).toBe(31250);
+  expect(hosts("Hostname")).toEqual(["gw.example", "203.0.113.7"]);
+  expect(hosts("InternalIP")).toEqual(["203.0.113.7"]);
+});
+
 test("a flag wins over the environment, that over the file, that over the default; blank variables count as unset", () => {
   const { kubeconfig, config: write, dir } = files();
   const config = write(
@@ -211,6 +221,21 @@ const broken: [string, string, string][] = [
     "more service accounts than are looked through",
     `${head}nodeAgents: [${Array(65).fill("system:serviceaccount:a:b").join(", ")}]\n`,
     ':3: field "nodeAgents": expected a list of 64 at most, found a list',
+  ],
+  [
+    "a place that is a URL",
+    `${head}place: {hosts: ["https://gw.example"], port: 10250}\n`,
+    ':3: field "place.hosts[0]": expected an address or a DNS name without a port, such as "203.0.113.7", found "https://gw.example"',
+  ],
+  [
+    "a place nowhere",
+    `${head}place: {hosts: [], port: 10250}\n`,
+    ':3: field "place.hosts": expected a list of 1 to 8, found a list',
+  ],
+  [
+    "a port that is none",
+    `${head}place: {hosts: [gw.example], port: 70000}\n`,
+    ':3: field "place.port": expected a port, 1 to 65535, found 70000',
   ],
   ["a number for text", `${head}stateDir: 7\n`, ':3: field "stateDir": expected text, found 7'],
   [

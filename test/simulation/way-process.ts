@@ -408,6 +408,7 @@ function configOf(limits: WayParts["limits"]): Config {
     nodeAgents: [],
     expiredTokensFor: [],
     rotatesNodeClient: false,
+    place: undefined,
     limits: { retentionMs: 7 * 86_400_000, leaseIntervalMs: 0, podSecretsMs: 86_400_000, ...limits },
     followed: [],
     isWitness: false,

@@ -1,0 +1,82 @@
+/**
+ * Where this node is shown, kept true: by the place of the configuration, or by
+ * what a tunnel's agent hands to `uplink.place`.
+ */
+
+import { PlaceKeeper } from "../node/place-keeper.ts";
+import { nodeOf } from "../node/own-node.ts";
+import { NodePlace, type Correction } from "../uplink/node-place.ts";
+import type { Ground } from "./ground.ts";
+import type { NodeParts } from "./node.ts";
+import type { Part } from "./part.ts";
+import type { Uplink } from "./uplink.ts";
+
+const WRITE_DEADLINE_MS = 10_000;
+
+/** What cannot be restored stands as a condition until the daemon starts anew: who read it may have kept it. */
+export function buildNodePlace({ config, conditions }: Ground): NodePlace {
+  const own = config.upstream.credential;
+  let known: { readonly certPem: string; readonly name: string | undefined } | undefined;
+  const nodeName = () => {
+    if (own.kind !== "certificate") return undefined;
+    const { certPem } = own.read();
+    if (known?.certPem !== certPem) known = { certPem, name: nodeOf(own)?.name };
+    return known.name;
+  };
+  return new NodePlace(nodeName, (why) =>
+    conditions.raise("NodeNotRestored", {
+      reason: "PassedOnAsItCame",
+      message: `A client of this node was told its place for its address: ${why}`,
+      next: "Ask for the node as JSON or protobuf; kubectl get node NAME -o yaml does",
+    }),
+  );
+}
+
+/** Shows the node where it is configured to be, and puts right what is astray. */
+export function placePart(ground: Ground, uplink: Uplink, node: NodeParts): Part {
+  const { clock, conditions, config, log, signal } = ground;
+  const keeper = new PlaceKeeper({
+    place: uplink.place,
+    link: uplink.link,
+    clock,
+    log,
+    mayWrite: node.asked.mayWrite,
+    write: (correction, writeSignal) => writeStatus(uplink, correction, writeSignal),
+    onContested: (finding) =>
+      finding === undefined ? conditions.clear("PlaceContested") : conditions.raise("PlaceContested", finding),
+  });
+  return {
+    name: "place",
+    start() {
+      const { place } = config;
+      if (place !== undefined) uplink.place.follow({ current: () => place, onChange: () => () => {} });
+      keeper.start(signal);
+    },
+    drain: () => keeper.stop(),
+  };
+}
+
+async function writeStatus(
+  { upstream, ownCredential }: Uplink,
+  { target, contentType, body }: Correction,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  try {
+    const response = await upstream.request({
+      method: "PATCH",
+      target,
+      headers: [
+        ["Content-Type", contentType],
+        ["Accept", "application/json"],
+        ["Accept-Encoding", "identity"],
+      ],
+      body: new Uint8Array(Buffer.from(body)),
+      credential: ownCredential(),
+      signal: AbortSignal.any([signal, AbortSignal.timeout(WRITE_DEADLINE_MS)]),
+    });
+    await response.bytes();
+    return response.status;
+  } catch {
+    return undefined;
+  }
+}
