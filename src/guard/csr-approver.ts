@@ -32,7 +32,7 @@ import {
 } from "./csr-rules.ts";
 import { describe } from "../cluster/follow.ts";
 import type { Happenings } from "./happenings.ts";
-import type { TakenBy, TakenNames } from "./taken-names.ts";
+import type { Names, TakenNames } from "./taken-names.ts";
 
 /** What approves, and by what. */
 export interface ApproverOptions {
@@ -84,6 +84,8 @@ const nodeSchema = reads<V1Node>()(
   }),
 );
 
+const NOWHERE: ReadonlySet<string> = new Set();
+
 /** A request that may be approved. */
 interface Fit {
   /** "USE NODE". */
@@ -129,7 +131,7 @@ export class CsrApprover {
     if (open.length === 0) return;
     this.#rounds += 1;
     const pauses = this.#pauses(requests);
-    let taken: Promise<TakenBy> | undefined;
+    let taken: Promise<Names> | undefined;
     const fit = new Map<string, Fit>();
     for (const request of open) {
       if (fit.size >= MOST_APPROVED) break;
@@ -157,7 +159,7 @@ export class CsrApprover {
   async #judge(
     request: Request,
     pauses: ReadonlyMap<string, number>,
-    taken: () => Promise<TakenBy>,
+    taken: () => Promise<Names>,
   ): Promise<Fit | undefined> {
     const { metadata, spec } = request;
     const use = useOf(spec.signerName)!;
@@ -166,11 +168,13 @@ export class CsrApprover {
     const nodeName = nodeNamed(asked);
     const isServing = use === "serving" && nodeName !== undefined;
     const key = `${use} ${nodeName}`;
+    const names = isServing ? await taken() : undefined;
     const pending = whyPending({
       spec: { ...spec, use, expirationSeconds: spec.expirationSeconds ?? undefined },
       asked,
       node: isServing ? await this.#node(nodeName) : undefined,
-      takenBy: isServing ? await taken() : () => undefined,
+      takenBy: names?.takenBy ?? (() => undefined),
+      place: nodeName === undefined ? NOWHERE : (names?.placeOf(nodeName) ?? NOWHERE),
       notBeforeMs: this.options.claims.isClaimed(key, metadata.uid) ? Number.POSITIVE_INFINITY : pauses.get(key),
       nowMs: this.options.clock.nowMs(),
     });

@@ -5,7 +5,8 @@
  *
  *   kubernetes.io/kube-apiserver-client-kubelet   a node's identity: O=system:nodes, CN=system:node:NAME, no other name;
  *                                                 asked by that node, or with a bootstrap token bound to it
- *   kubernetes.io/kubelet-serving                 the same subject with the node's addresses; asked by that node
+ *   kubernetes.io/kubelet-serving                 the same subject with the node's addresses, and those of its place
+ *                                                 at our gateway; asked by that node
  *
  * What does not fit is left as it is, never denied: another approver or a
  * person may know more. A bootstrap token is bound by a group of its own,
@@ -96,6 +97,8 @@ export interface Case {
   readonly node: AddressedNode | undefined;
   /** For serving certificates. */
   readonly takenBy: TakenBy;
+  /** For serving certificates: where the gateway takes connections for this node, by value. */
+  readonly place: ReadonlySet<string>;
   /** Until when this node gets no other certificate of this signer, ms since the epoch; undefined: it had none lately. */
   readonly notBeforeMs: number | undefined;
   readonly nowMs: number;
@@ -194,7 +197,7 @@ function clientNameFault({ extensions }: AskedCertificate): Pending | undefined 
   return extensions.length === 0 ? undefined : pending("names", "expected no names beside the subject");
 }
 
-function servingNameFault({ asked, node, takenBy }: Case, nodeName: string): Pending | undefined {
+function servingNameFault({ asked, node, takenBy, place }: Case, nodeName: string): Pending | undefined {
   const { dnsNames, ipAddresses, emails, uris } = asked;
   if (emails.length + uris.length > 0) return pending("names", "expected DNS names and addresses only");
   const names = [...dnsNames, ...ipAddresses];
@@ -212,9 +215,12 @@ function servingNameFault({ asked, node, takenBy }: Case, nodeName: string): Pen
       `${name} is known as ${taken.whose}, whatever stands in status.addresses of the node ${nodeName}${more}`,
     );
   }
-  const held = new Set(node.addresses.map(byValue));
+  const held = new Set([...node.addresses.map(byValue), ...place]);
   if (!names.every((one) => held.has(byValue(one))))
-    return pending("address", `expected only what stands in status.addresses of the node ${nodeName}`);
+    return pending(
+      "address",
+      `expected only what stands in status.addresses of the node ${nodeName}, or its place at the gateway`,
+    );
   return dnsNames.every((name) => NODE_NAME.test(name.toLowerCase()))
     ? undefined
     : pending("names", "expected plain DNS names, without wildcards");

@@ -70,11 +70,13 @@ function truthOf(ground: GuardGround, whenLeading: WhenLeading): Promise<void>[]
 }
 
 function approverOf(ground: GuardGround): CsrApprover {
-  const { target, view, api, client, clock, log, metrics, happenings, leader } = ground;
+  const { target, view, api, client, clock, log, metrics, happenings, leader, namespace } = ground;
   const taken = new TakenNames({
     client,
     clock,
     nodes: () => view.everyFacts(),
+    namespace,
+    readConfigMap: (inNamespace, name) => api.readConfigMap(inNamespace, name),
     apiServerNames: () => apiServerNames(target),
   });
   return new CsrApprover({

@@ -16,6 +16,7 @@ import type {
   V1ServiceAccount,
 } from "@kubernetes/client-node";
 import { PARAMETERS_NAME } from "../guard/names.ts";
+import { PORTS_NAME } from "../kube/tunnel-names.ts";
 import { sent, type Wire } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
 import type { ManifestOptions } from "./options.ts";
@@ -41,7 +42,7 @@ export function access(options: ManifestOptions): KubernetesObject[] {
     }),
     clusterRole(clusterRules(options)),
     clusterBinding(namespace),
-    ...within(namespace, OWN_RULES),
+    ...within(namespace, options.approvesCsrs ? [...OWN_RULES, GATEWAY_RULE] : OWN_RULES),
     ...within("kube-node-lease", [{ apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: READ }]),
     // Where the API server's own addresses stand, which no kubelet may claim.
     ...(options.approvesCsrs
@@ -73,6 +74,9 @@ const OWN_RULES: readonly Rule[] = [
   { apiGroups: [""], resources: ["secrets"], verbs: ["create"] },
   { apiGroups: [""], resources: ["secrets"], resourceNames: [CERTIFICATE_SECRET], verbs: ["get", "update", "patch"] },
 ];
+
+/** Which nodes have a place at the gateway, by a port. */
+const GATEWAY_RULE: Rule = { apiGroups: [""], resources: ["configmaps"], resourceNames: [PORTS_NAME], verbs: ["get"] };
 
 function clusterRules({ approvesCsrs, usesCertManager }: ManifestOptions): Rule[] {
   const configurations = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];

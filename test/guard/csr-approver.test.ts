@@ -5,6 +5,13 @@ import { beforeEach, describe, expect, test } from "bun:test";
 import { silentLog } from "../../src/base/log.ts";
 import { Metrics } from "../../src/base/metrics.ts";
 import { createAuthority, issueClientCertificate } from "../../src/certificates/authority.ts";
+import {
+  ADDRESSES_ANNOTATION,
+  NODE_ANNOTATION,
+  PLACE_LABELS,
+  placeNameOf,
+  PORTS_NAME,
+} from "../../src/kube/tunnel-names.ts";
 import { readCertificateRequest } from "../../src/certificates/certificate-request.ts";
 import { ApiError } from "../../src/cluster/api.ts";
 import { Claims } from "../../src/guard/claims.ts";
@@ -124,6 +131,11 @@ function* nodes() {
 /** In the certificate that the API server serves. */
 const API_SERVER = ["kubernetes", "api.example.com", "192.168.1.50", "fd00::50", "cp-1", "192.168.1.101"];
 
+function takenFrom(client: MemoryApi) {
+  const { readConfigMap } = client;
+  return { client, clock, nodes, namespace: "holdfast-system", readConfigMap, apiServerNames: async () => API_SERVER };
+}
+
 /** Leads, and lets others approve only what is claimed. */
 function alone(): Claims {
   return new Claims({ term: 1, isLeader: true, found: () => undefined, annotate: () => Promise.resolve(true) }, clock);
@@ -148,7 +160,7 @@ function begin(): void {
     log: silentLog,
     metrics,
     happenings,
-    taken: new TakenNames({ client: api, clock, nodes, apiServerNames: async () => API_SERVER }),
+    taken: new TakenNames(takenFrom(api)),
     claims: alone(),
     isLeader: () => true,
     read: readCertificateRequest,
@@ -421,7 +433,7 @@ test("a leader that is cut off with an approval on its way, and the next one, ap
     });
     void leader.run();
     const claims = new Claims(leader, clock);
-    const taken = new TakenNames({ client, clock, nodes, apiServerNames: async () => API_SERVER });
+    const taken = new TakenNames(takenFrom(client));
     const options = {
       api: client,
       client,
@@ -463,6 +475,74 @@ test("a leader that is cut off with an approval on its way, and the next one, ap
   expect(["one", "two"].map(isApproved)).toEqual([true, false]);
   stop.abort();
   await clock.pass(10_000);
+});
+
+describe("a node's place at the gateway", () => {
+  const PLACE = ip(10, 96, 7, 7);
+  const ask = (...names: Buffer[]) => judged(serving(names));
+  const placeService = (more: { name?: string; namespace?: string; node?: string; labels?: object } = {}) => {
+    const { node = "gw-1", name = placeNameOf(node), namespace = "holdfast-system", labels = PLACE_LABELS } = more;
+    const metadata = { namespace, labels, annotations: { [NODE_ANNOTATION]: node } };
+    api.put(`/api/v1/namespaces/${namespace}/services/${name}`, { metadata, spec: { clusterIPs: ["10.96.7.7"] } });
+  };
+  const ports = (data: Record<string, string>, namespace = "holdfast-system") =>
+    api.put(`/api/v1/namespaces/${namespace}/configmaps/${PORTS_NAME}`, {
+      metadata: { annotations: { [ADDRESSES_ANNOTATION]: "203.0.113.7, gw.example" } },
+      data,
+    });
+
+  test("in its Service is certified beside its own addresses, before and after its status shows it", async () => {
+    placeService();
+    expect(await ask(ip(192, 168, 1, 7), PLACE)).toBe(true);
+  });
+
+  test("is not another node's", async () => {
+    placeService({ node: "gw-2" });
+    expect(await ask(PLACE)).toBe(false);
+    expect(left("reserved-address")).toBe(true);
+  });
+
+  test("is not believed because a status says so", async () => {
+    const path = "/api/v1/nodes/gw-1";
+    const node = api.objects.get(path) as unknown as NodeObject;
+    const addresses = [...(node.status?.addresses ?? []), { type: "InternalIP", address: "10.96.7.7" }];
+    api.put(path, { ...(node as object), status: { addresses } });
+    placeService({ node: "gw-2" });
+    expect(await ask(PLACE)).toBe(false);
+  });
+
+  test.each([
+    ["a Service in another namespace", { namespace: "shop" }],
+    ["a Service of another name", { name: "tunnel-mine" }],
+    ["a Service without its labels", { labels: {} }],
+  ])("is not %s", async (_name, more) => {
+    placeService(more);
+    expect(await ask(PLACE)).toBe(false);
+    expect(left("reserved-address")).toBe(true);
+  });
+
+  test("by a port is the gateway's address, for a node that has a port there", async () => {
+    ports({ "20017": "gw-1" });
+    expect(await ask(ip(203, 0, 113, 7), dns("gw.example"))).toBe(true);
+  });
+
+  test.each([
+    ["a node without a port", { "20017": "gw-2" }, "holdfast-system"],
+    ["a ConfigMap of another namespace", { "20017": "gw-1" }, "shop"],
+  ])("by a port is nothing for %s", async (_name, data, namespace) => {
+    ports(data, namespace);
+    expect(await ask(ip(203, 0, 113, 7))).toBe(false);
+    expect(left("address")).toBe(true);
+  });
+
+  test("is never the API server's address", async () => {
+    api.put(`/api/v1/namespaces/holdfast-system/configmaps/${PORTS_NAME}`, {
+      metadata: { annotations: { [ADDRESSES_ANNOTATION]: "192.168.1.50" } },
+      data: { "20017": "gw-1" },
+    });
+    expect(await ask(ip(192, 168, 1, 50))).toBe(false);
+    expect(left("reserved-address")).toBe(true);
+  });
 });
 
 test("a flood of unfit requests, first by name, stands in nobody's way", async () => {
