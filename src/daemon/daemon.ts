@@ -84,7 +84,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(over.node.part);
   parts.add(over.callers.part);
   parts.add(over.uplink.part);
-  parts.add(placePart(ground, over.uplink, over.node));
+  parts.add(placePart(ground, over.uplink, over.node, tunnel.source));
   parts.add(certificatePart(ground, over));
   for (const part of front.parts) parts.add(part);
   parts.add(filesPart(ground, over.uplink, front.listeners));

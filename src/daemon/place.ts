@@ -1,8 +1,9 @@
 /**
- * Where this node is shown, kept true: by the place of the configuration, or by
- * what a tunnel's agent hands to `uplink.place`.
+ * Where this node is shown, kept true: where the tunnel ends, or else at the
+ * place of the configuration.
  */
 
+import type { PlaceSource } from "../kube/place.ts";
 import { PlaceKeeper } from "../node/place-keeper.ts";
 import { nodeOf } from "../node/own-node.ts";
 import { NodePlace, type Correction } from "../uplink/node-place.ts";
@@ -33,7 +34,7 @@ export function buildNodePlace({ config, conditions }: Ground): NodePlace {
 }
 
 /** Shows the node where it is configured to be, and puts right what is astray. */
-export function placePart(ground: Ground, uplink: Uplink, node: NodeParts): Part {
+export function placePart(ground: Ground, uplink: Uplink, node: NodeParts, tunnel: PlaceSource | undefined): Part {
   const { clock, conditions, config, log, signal } = ground;
   const keeper = new PlaceKeeper({
     place: uplink.place,
@@ -49,7 +50,8 @@ export function placePart(ground: Ground, uplink: Uplink, node: NodeParts): Part
     name: "place",
     start() {
       const { place } = config;
-      if (place !== undefined) uplink.place.follow({ current: () => place, onChange: () => () => {} });
+      const source = tunnel ?? (place === undefined ? undefined : { current: () => place, onChange: () => () => {} });
+      if (source !== undefined) uplink.place.follow(source);
       keeper.start(signal);
     },
     drain: () => keeper.stop(),
