@@ -120,8 +120,9 @@ StartLimitIntervalSec=0
 Type=exec
 ExecStart=${binary} run
 # Started means: the admin socket answers. Kubelet waits for that, ten seconds at most.
-ExecStartPost=-/bin/sh -c 'n=0; while [ $$n -lt 40 ]; do ${binary} status >/dev/null 2>&1; [ $$? -eq 1 ] || exit 0; sleep 0.2; n=$$((n+1)); done'
-TimeoutStartSec=30
+ExecStartPost=-/bin/sh -c 'read -r now _ < /proc/uptime; end=$$(($\${now%%%%.*} + 10)); while [ $\${now%%%%.*} -lt $$end ]; do ${binary} status >/dev/null 2>&1; [ $$? -eq 1 ] || exit 0; sleep 0.2; read -r now _ < /proc/uptime; done'
+# Beyond that and one slow look: a small machine starts this program in seconds while all else starts too.
+TimeoutStartSec=90
 Restart=always
 RestartSec=1
 TimeoutStopSec=15

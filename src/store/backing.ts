@@ -289,6 +289,7 @@ export class Backing {
       isOwn: this.parts.isOwn,
       log,
       maxBytes,
+      nowMs: clock.nowMs(),
       stamp: new Date(clock.nowMs()).toISOString().replaceAll(/[:.]/g, "-"),
     };
   }

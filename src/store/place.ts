@@ -3,7 +3,8 @@
  *
  * Start-up always succeeds. A file that is no database of ours, is damaged, or
  * was written by a newer program is set aside under another name; whatever of
- * a damaged one can be believed moves to the empty file in its place. When the
+ * a damaged one can be believed moves to the empty file in its place, and after
+ * a rollback the copy from before the upgrade takes it (former.ts). When the
  * folder cannot be written, the same file lives on a tmpfs until the disk is
  * back, bounded, for there it takes memory.
  */
@@ -26,6 +27,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Log } from "../base/log.ts";
+import { keepFormer, takeUpFormer } from "./former.ts";
 import { ForeignKeyError, takeSums } from "./resum.ts";
 import { salvage, type Belonging, type Salvaged } from "./salvage.ts";
 import { NewerSchemaError, SCHEMA_VERSION, checkSchema, migrate, pragma } from "./schema.ts";
@@ -69,6 +71,7 @@ export interface PlaceOptions extends Belonging {
   readonly log: Log;
   /** Distinguishes files set aside; sorts by time. */
   readonly stamp: string;
+  readonly nowMs: number;
   readonly maxBytes: number;
   /** Why the folder must not be written, if so. */
   readonly obstacle?: string | undefined;
@@ -98,6 +101,7 @@ function openOnDisk(options: PlaceOptions): Place {
   if (!existsSync(path)) takeUpOwn(path, sealer);
   try {
     if (existsSync(path) && !statSync(path).isFile()) throw new Error("not a file");
+    keepFormer(path, options.nowMs, options.log);
     return { ...openFile(path, sealer), quarantined: 0 };
   } catch (error) {
     if (isDiskTrouble(error)) throw error;
@@ -132,12 +136,14 @@ function replaceFile(path: string, error: unknown, options: PlaceOptions): Place
   const { log, stamp, maxBytes, sealer } = options;
   const isNewer = error instanceof NewerSchemaError;
   const aside = setAside(path, isNewer ? `schema-${error.version}` : `${DAMAGED}${stamp}`);
+  const isTakenUp = isNewer && takeUpFormer(path);
   const opened = openFile(path, sealer);
   const saved = isNewer ? undefined : salvageFile(aside, opened.database, maxBytes, options);
   log.warn("database set aside", {
     reason: (error as Error).message,
     as: basename(aside),
     scopesSaved: saved?.rows.size ?? 0,
+    isTakenUp,
   });
   return { ...opened, quarantined: isNewer ? 0 : 1 };
 }

@@ -11,6 +11,7 @@ import {
   rmSync,
   statSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -117,6 +118,34 @@ describe("a start", () => {
     copyFileSync(join(bench.dir, "cache.db.schema-7"), bench.file);
     bench.spoil(`PRAGMA user_version = ${SCHEMA_VERSION}`);
     expect(bench.open().copies()).toHaveLength(2);
+  });
+
+  test("after a rollback takes up the copy from before the upgrade, and the newer file waits beside it", () => {
+    using bench = new Bench();
+    const { pods } = filled(bench);
+    // As the newer program leaves it (test/store/sums.test.ts), and then its own format.
+    copyFileSync(bench.file, `${bench.file}.schema-${SCHEMA_VERSION}`);
+    bench.spoil(`PRAGMA user_version = ${SCHEMA_VERSION + 1}`);
+    const newer = readFileSync(bench.file);
+    const store = bench.open();
+    expect(contentOf(keptIn(store, pods))).toHaveLength(400);
+    expect(store.status()).toMatchObject({ mode: "disk", quarantined: 0 });
+    expect(aside(bench)).toEqual([`cache.db.schema-${SCHEMA_VERSION + 1}`]);
+    expect(readFileSync(`${bench.file}.schema-${SCHEMA_VERSION + 1}`).equals(newer)).toBe(true);
+  });
+
+  test("keeps two files of other formats, and none that is older than a month", () => {
+    using bench = new Bench();
+    filled(bench);
+    for (const version of [7, 8, 9]) {
+      writeFileSync(`${bench.file}.schema-${version}`, "");
+      utimesSync(`${bench.file}.schema-${version}`, version, bench.clock.nowMs() / 1_000 - version);
+    }
+    bench.open().close();
+    expect(aside(bench)).toEqual(["cache.db.schema-7", "cache.db.schema-8"]);
+    bench.clock.pass(31 * 86_400_000);
+    bench.open().close();
+    expect(aside(bench)).toEqual([]);
   });
 
   test("after random pages were overwritten serves nothing that was not written", () => {
