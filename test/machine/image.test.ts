@@ -20,6 +20,7 @@ import { dirname, join } from "node:path";
 import { needsOf } from "../../src/base/elf.ts";
 import { RootTree } from "../../src/machine/image/root-tree.ts";
 import { holdfast } from "../cli/holdfast.ts";
+import { executable } from "./executable.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "holdfast-image-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -32,8 +33,8 @@ const config = join(folder, "config.yaml");
 const foreign = join(folder, "holdfast-foreign");
 
 beforeAll(() => {
-  writeFileSync(binary, executable(MACHINE));
-  writeFileSync(foreign, executable(MACHINE === 62 ? 183 : 62));
+  writeFileSync(binary, executable(OWN));
+  writeFileSync(foreign, executable(OWN === "amd64" ? "arm64" : "amd64"));
   writeFileSync(
     config,
     "apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\nkubeconfig: /etc/kubernetes/kubelet.conf\n",
@@ -44,44 +45,11 @@ function realEnv(): string {
   return Bun.which("env")!;
 }
 
-const MACHINE = process.arch === "x64" ? 62 : 183;
-
-/** The frame of an executable as the compiler makes ours; nobody starts it. */
-function executable(machine: number, isStripped = false): Buffer {
-  const bytes = Buffer.alloc(1_024);
-  const loader = machine === 62 ? "/lib64/ld-linux-x86-64.so.2" : "/lib/ld-linux-aarch64.so.1";
-  Buffer.of(0x7f, 0x45, 0x4c, 0x46, 2, 1).copy(bytes);
-  bytes.writeUInt16LE(machine, 18);
-  const [programs, sections, address] = [64, 512, 0x6a22000n];
-  bytes.writeBigUInt64LE(BigInt(programs), 32);
-  bytes.writeBigUInt64LE(BigInt(sections), 40);
-  for (const [at, value] of [
-    [54, 56],
-    [56, 1],
-    [58, 64],
-    [60, 3],
-    [62, 2],
-  ] as const)
-    bytes.writeUInt16LE(value, at);
-  bytes.writeUInt32LE(3, programs);
-  bytes.writeBigUInt64LE(128n, programs + 8);
-  bytes.write(`${loader}\0`, 128);
-  if (!isStripped) bytes.writeBigUInt64LE(address, 200);
-  bytes.write("\0.bun\0", 256);
-  for (const [index, name, at, offset] of [
-    [1, 1, address, 320n],
-    [2, 0, 0n, 256n],
-  ] as const) {
-    bytes.writeUInt32LE(name, sections + index * 64);
-    bytes.writeBigUInt64LE(at, sections + index * 64 + 16);
-    bytes.writeBigUInt64LE(offset, sections + index * 64 + 24);
-  }
-  return bytes;
-}
+const OWN = process.arch === "x64" ? "amd64" : "arm64";
 
 function stripped(): string {
   const path = join(folder, "holdfast-stripped");
-  writeFileSync(path, executable(MACHINE, true));
+  writeFileSync(path, executable(OWN, true));
   return path;
 }
 
