@@ -168,8 +168,9 @@ holdfast guard explain NODE|NAMESPACE/POD [-o json] [--kubeconfig FILE] [--names
   },
   {
     name: "manifests",
-    summary: "Print the guard's Kubernetes objects",
+    summary: "Print the guard's or the gateway's Kubernetes objects",
     synopsis: `holdfast manifests [--policies-only] [options] | kubectl apply -f -
+holdfast manifests --gateway --names NAMES [options] | kubectl apply -f -
 holdfast manifests --format kustomize|helm --output-dir DIR [options]`,
     flags: MANIFESTS_FLAGS,
     note: "a chart takes these from its values; Kubernetes 1.30 or newer",

@@ -240,6 +240,16 @@ export const GATEWAY_FLAGS = {
 
 /** `holdfast manifests` */
 export const MANIFESTS_FLAGS = {
+  gateway: { type: "boolean", about: "the tunnels' gateway instead of the guard" },
+  names: { type: "string", value: "NAMES", about: "of the gateway: by comma, how nodes dial it" },
+  mode: {
+    type: "string",
+    value: "MODE",
+    about: "of the gateway: service or port",
+    otherwise: "service",
+    choices: ["service", "port"],
+  },
+  nodes: { type: "string", value: "SELECTOR", about: "of the gateway: labels of nodes that may have a tunnel" },
   "policies-only": { type: "boolean", about: "nothing but the policies and their parameters: no pod of ours runs" },
   bound: { type: "string", value: "DURATION", about: "how long a silent node is held; 0 for ever", otherwise: "0" },
   controllers: { type: "string", value: "NAMES", about: "more users, by comma, judged like the node controller" },

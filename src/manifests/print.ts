@@ -8,14 +8,11 @@
  * prints for the same choice.
  */
 
-import { stringify } from "yaml";
 import { DEFAULT_PARAMETERS } from "../guard/parameters.ts";
+import { chart, documents, kustomization, yaml, type FileTree } from "./forms.ts";
 import { FILES, manifests } from "./manifests.ts";
 import type { KubernetesObject } from "./object.ts";
-import { defaultOptions, MINIMUM_KUBERNETES, type ManifestOptions } from "./options.ts";
-
-/** Files by their path below the output folder. */
-export type FileTree = ReadonlyMap<string, string>;
+import { defaultOptions, type ManifestOptions } from "./options.ts";
 
 /** One stream, in the order of application. */
 export function asYaml(options: ManifestOptions): string {
@@ -25,19 +22,7 @@ export function asYaml(options: ManifestOptions): string {
 
 /** A base: the same objects in files, and their list. */
 export function asKustomize(options: ManifestOptions): FileTree {
-  const files = manifests(options);
-  const present = FILES.filter((file) => files[file].length > 0);
-  return new Map([
-    [
-      "kustomization.yaml",
-      yaml({
-        apiVersion: "kustomize.config.k8s.io/v1beta1",
-        kind: "Kustomization",
-        resources: present.map((file) => `${file}.yaml`),
-      }),
-    ],
-    ...present.map((file) => [`${file}.yaml`, documents(files[file])] as const),
-  ]);
+  return kustomization(FILES, manifests(options));
 }
 
 /**
@@ -66,19 +51,7 @@ export function asHelm(version: string): FileTree {
     ] as const;
   });
   return new Map([
-    [
-      "Chart.yaml",
-      yaml({
-        apiVersion: "v2",
-        name: "holdfast-guard",
-        description: "A cut node keeps its pods",
-        type: "application",
-        // A program that was not built yet has no number.
-        version: /^[0-9]/.test(version) ? version : `0.0.0-${version}`,
-        appVersion: version,
-        kubeVersion: `>=${MINIMUM_KUBERNETES}.0-0`,
-      }),
-    ],
+    ["Chart.yaml", chart("holdfast-guard", "A cut node keeps its pods", version)],
     ["values.yaml", yaml(values(version))],
     ["values.schema.json", `${JSON.stringify(valuesSchema(), null, 2)}\n`],
     ...templates,
@@ -212,14 +185,6 @@ function valuesSchema() {
       global: { type: "object" },
     },
   };
-}
-
-function documents(objects: readonly KubernetesObject[]): string {
-  return objects.map((object) => `---\n${yaml(object)}`).join("");
-}
-
-function yaml(value: object): string {
-  return stringify(value, { lineWidth: 0, aliasDuplicateObjects: false });
 }
 
 function identity({ kind, metadata: { name, namespace = "" } }: KubernetesObject): string {

@@ -206,7 +206,7 @@ function affinity() {
 }
 
 /** Mounted by hand, so that it is short-lived and nothing else is. */
-function tokenVolume() {
+export function tokenVolume() {
   return sent<V1Volume>()({
     name: "token",
     projected: {

@@ -3,7 +3,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { FileTree } from "../../src/manifests/print.ts";
+import type { FileTree } from "../../src/manifests/forms.ts";
 
 /** Writes a tree of files. */
 export function writeTree(directory: string, files: FileTree): void {
