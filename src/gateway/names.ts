@@ -25,6 +25,9 @@ export const HOLDER_ANNOTATION = "holdfast.dev/tunnel-holder";
 /** Annotation of an EndpointSlice: where that replica takes connections that came to another one. */
 export const HANDOVER_ANNOTATION = "holdfast.dev/tunnel-handover";
 
+/** Annotation of the ports' ConfigMap: the addresses at which nodes are dialled in mode `port`, by comma. */
+export const ADDRESSES_ANNOTATION = "holdfast.dev/tunnel-addresses";
+
 /** Kubelet's own port, which a place in mode `service` keeps. */
 export const KUBELET_PORT = 10_250;
 

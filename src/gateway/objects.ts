@@ -12,10 +12,9 @@
  * once more changes nothing and creates what somebody deleted.
  */
 
-import type { V1ConfigMap, V1EndpointSlice, V1Node, V1Service } from "@kubernetes/client-node";
+import type { V1EndpointSlice, V1Node, V1Service } from "@kubernetes/client-node";
 import { isIPv6 } from "node:net";
 import * as v from "valibot";
-import { ApiError } from "../cluster/api.ts";
 import { sendTo, type KubernetesTarget } from "../cluster/kubernetes.ts";
 import { reads, sent } from "../kube/wire.ts";
 import {
@@ -27,8 +26,8 @@ import {
   NODE_ANNOTATION,
   PLACE_LABELS,
   placeNameOf,
-  PORTS_NAME,
 } from "./names.ts";
+import { PortBook } from "./port-book.ts";
 
 /** A node as the API server knows it. */
 export interface KnownNode {
@@ -48,28 +47,10 @@ export interface Holder {
   readonly handover: string;
 }
 
-/** No port is left in the range. */
-export class NoPortLeftError extends ApiError {
-  constructor(first: number, last: number) {
-    super(
-      `Cannot give a node a port: all of ${first} to ${last} are taken; widen the range with --ports`,
-      507,
-      "NoPort",
-    );
-  }
-}
-
 const TIMEOUT_MS = 10_000;
-const TRIES = 10;
 
 const nodesSchema = reads<{ items: V1Node[] }>()(
   v.object({ items: v.nullish(v.array(v.object({ metadata: v.object({ name: v.string(), uid: v.string() }) })), []) }),
-);
-const portsSchema = reads<V1ConfigMap>()(
-  v.object({
-    metadata: v.object({ resourceVersion: v.string() }),
-    data: v.nullish(v.record(v.string(), v.string()), {}),
-  }),
 );
 const serviceSchema = reads<V1Service>()(
   v.object({ spec: v.object({ clusterIP: v.optional(v.string()), clusterIPs: v.optional(v.array(v.string())) }) }),
@@ -100,6 +81,8 @@ export function holderOf(slice: unknown): { readonly nodeName: string; readonly 
 
 /** Reads and writes them. */
 export class GatewayObjects {
+  readonly ports: PortBook;
+
   constructor(
     private readonly options: {
       readonly target: KubernetesTarget;
@@ -109,7 +92,16 @@ export class GatewayObjects {
       readonly nodeSelector: string;
       readonly ports: { readonly first: number; readonly last: number };
     },
-  ) {}
+  ) {
+    this.ports = new PortBook({
+      ...options.ports,
+      ask: (method, name, body, accept) =>
+        this.#ask(method, this.#path("v1", "configmaps", name), body, {
+          ...(method === "PATCH" ? { contentType: "application/merge-patch+json" } : {}),
+          ...(accept === undefined ? {} : { accept }),
+        }),
+    });
+  }
 
   /** Where all of them are followed. */
   get slicesPath(): string {
@@ -135,37 +127,6 @@ export class GatewayObjects {
     );
     const found = list.items?.[0]?.metadata;
     return found === undefined ? undefined : { name: found.name, uid: found.uid };
-  }
-
-  /** All ports that are given, by node. @throws {ApiError} */
-  async readPorts(): Promise<ReadonlyMap<string, number>> {
-    const { data } = await this.#portsObject();
-    return new Map(Object.entries(data ?? {}).map(([port, node]) => [node, Number(port)]));
-  }
-
-  /**
-   * The port of a node: the one it had, or a free one from now on. One of
-   * several replicas is first; the others read again.
-   *
-   * @throws {ApiError}
-   */
-  async givePort(nodeName: string): Promise<number> {
-    const { first, last } = this.options.ports;
-    for (let attempt = 1; ; attempt++) {
-      const { metadata, data } = await this.#portsObject();
-      const taken = data ?? {};
-      const own = Object.keys(taken).find((port) => taken[port] === nodeName);
-      if (own !== undefined) return Number(own);
-      const port = freePort(taken, first, last);
-      if (port === undefined) throw new NoPortLeftError(first, last);
-      const patch = { metadata: { resourceVersion: metadata.resourceVersion }, data: { [String(port)]: nodeName } };
-      try {
-        await this.#ask("PATCH", this.#path("v1", "configmaps", PORTS_NAME), patch, "application/merge-patch+json");
-        return port;
-      } catch (error) {
-        if (!(error instanceof ApiError && error.isConflict) || attempt >= TRIES) throw error;
-      }
-    }
   }
 
   /** Says who holds a node's tunnel. @throws {ApiError} */
@@ -201,40 +162,20 @@ export class GatewayObjects {
     return spec.clusterIPs ?? (spec.clusterIP === undefined ? [] : [spec.clusterIP]);
   }
 
-  /** Made by whoever is first; everybody reads it. */
-  async #portsObject(): Promise<v.InferOutput<typeof portsSchema>> {
-    const path = this.#path("v1", "configmaps", PORTS_NAME);
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return v.parse(portsSchema, await this.#ask("GET", path));
-      } catch (error) {
-        if (!(error instanceof ApiError && error.status === 404) || attempt >= TRIES) throw error;
-      }
-      const object = sent<V1ConfigMap>()({
-        apiVersion: "v1",
-        kind: "ConfigMap",
-        metadata: { name: PORTS_NAME, labels: { ...PLACE_LABELS, "app.kubernetes.io/component": "gateway" } },
-      });
-      await this.#ask("POST", this.#path("v1", "configmaps"), object).catch((error: unknown) => {
-        if (!(error instanceof ApiError && error.isConflict)) throw error;
-      });
-    }
-  }
-
   #apply(path: string, object: object): Promise<unknown> {
     const query = `fieldManager=${FIELD_MANAGER}&force=true`;
-    return this.#ask("PATCH", `${path}?${query}`, object, "application/apply-patch+yaml");
+    return this.#ask("PATCH", `${path}?${query}`, object, { contentType: "application/apply-patch+yaml" });
   }
 
-  async #ask(method: string, path: string, body?: object, contentType?: string): Promise<unknown> {
-    const response = await sendTo(this.options, {
-      method,
-      path,
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-      ...(body === undefined ? {} : { body }),
-      ...(contentType === undefined ? {} : { contentType }),
-    });
-    return await response.json();
+  async #ask(
+    method: string,
+    path: string,
+    body?: object,
+    how: { readonly contentType?: string; readonly accept?: string } = {},
+  ): Promise<unknown> {
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const sending = { method, path, signal, ...(body === undefined ? {} : { body }), ...how };
+    return await (await sendTo(this.options, sending)).json();
   }
 
   #path(groupVersion: string, resource: string, name?: string): string {
@@ -253,15 +194,4 @@ function placeObject(node: KnownNode, namespace: string) {
       ownerReferences: [{ apiVersion: "v1", kind: "Node", name: node.name, uid: node.uid }],
     },
   };
-}
-
-/** By chance, so that replicas that ask at once seldom want the same. */
-function freePort(taken: Readonly<Record<string, string>>, first: number, last: number): number | undefined {
-  const count = last - first + 1;
-  const start = Math.floor(Math.random() * count);
-  for (let step = 0; step < count; step++) {
-    const port = first + ((start + step) % count);
-    if (taken[String(port)] === undefined) return port;
-  }
-  return undefined;
 }

@@ -47,6 +47,7 @@ export class Tunnels {
   readonly #held = new Map<string, Held>();
   /** What a node's Service answers to, by the node's UID: asked once. */
   readonly #clusterAddresses = new Map<string, readonly string[]>();
+  #published: Promise<void> | undefined;
   readonly #admitted;
 
   constructor(private readonly parts: TunnelParts) {
@@ -126,12 +127,13 @@ export class Tunnels {
         message: "there is no such node, or it has no label that lets it have a tunnel",
       };
     const known = this.parts.holderOf(nodeName);
-    const port = known?.port ?? (await objects.givePort(nodeName));
+    const port = known?.port ?? (await objects.ports.give(nodeName));
     doors.open(nodeName, port);
     const before = this.#held.get(nodeName);
     this.#held.set(nodeName, { tunnel, uid: node.uid });
     before?.tunnel.close("Replaced");
     try {
+      if (mode.kind === "port") await this.#publish(mode.address);
       const place = mode.kind === "service" ? await this.#servicePlace(node, port) : placeAt([mode.address], port);
       const holder = { ...self(), port };
       const isSaid =
@@ -141,6 +143,17 @@ export class Tunnels {
     } catch (error) {
       log.warn("tunnel not opened", { node: nodeName });
       this.gone(nodeName, tunnel);
+      throw error;
+    }
+  }
+
+  /** Once: it stays the same as long as this replica lives. */
+  async #publish(address: string): Promise<void> {
+    this.#published ??= this.parts.objects.ports.publish(address);
+    try {
+      await this.#published;
+    } catch (error) {
+      this.#published = undefined;
       throw error;
     }
   }

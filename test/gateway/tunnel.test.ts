@@ -43,6 +43,10 @@ test("a node keeps its port at every replica and after every restart", async () 
   const other = await world.startAgent([first.url], { node: "edge-2" });
   const [place, elsewhere] = [await agent.place(), await other.place()];
   expect(place.port).not.toBe(elsewhere.port);
+  const ports = world.api.object("ConfigMap", "holdfast-system", "holdfast-gateway-ports") as any;
+  expect(ports.data).toEqual({ [place.port]: "edge-1", [elsewhere.port]: "edge-2" });
+  // For the approver of kubelets' serving certificates.
+  expect(ports.metadata.annotations["holdfast.dev/tunnel-addresses"]).toBe(first.host);
   agent.stop();
   await first.stop();
   const second = await world.startGateway();

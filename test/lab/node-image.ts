@@ -11,7 +11,7 @@ export const IMAGE = "docker.io/local/app:1";
 export const NEXT_IMAGE = "docker.io/local/app:2";
 
 const SHELL_WORDS = [
-  ..."sh sleep cat echo seq date ls mkdir touch test hostname env".split(" "),
+  ..."sh sleep cat echo seq date ls mkdir touch test true tar hostname env".split(" "),
   ..."httpd nc nslookup kill printf".split(" "),
 ];
 const FOLDERS = ["bin", "tmp", "etc", "proc", "sys", "dev", "www"];

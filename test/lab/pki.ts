@@ -30,6 +30,13 @@ export class Pki {
   key(name: string): string {
     return join(this.directory, `${name}.key`);
   }
+
+  /** Mints one more serving certificate. @param addresses that it names. @returns where it lies. */
+  serving(name: string, addresses: readonly string[]): { readonly certificate: string; readonly key: string } {
+    const alternativeNames = addresses.map((address) => `IP:${address}`);
+    mintLeaf(this, { name, subject: `/CN=${name}`, usage: "serverAuth", alternativeNames });
+    return { certificate: this.certificate(name), key: this.key(name) };
+  }
 }
 
 /**
