@@ -3,8 +3,8 @@
  */
 
 import * as v from "valibot";
+import { NODE_ANNOTATION } from "../kube/tunnel-names.ts";
 import { holderOf, type Holder, type KnownNode } from "./objects.ts";
-import { NODE_ANNOTATION } from "./names.ts";
 
 /** Who is told. */
 export interface ViewEvents {

@@ -17,16 +17,8 @@ import { isIPv6 } from "node:net";
 import * as v from "valibot";
 import { sendTo, type KubernetesTarget } from "../cluster/kubernetes.ts";
 import { reads, sent } from "../kube/wire.ts";
-import {
-  FIELD_MANAGER,
-  GATEWAY_NAME,
-  HANDOVER_ANNOTATION,
-  HOLDER_ANNOTATION,
-  KUBELET_PORT,
-  NODE_ANNOTATION,
-  PLACE_LABELS,
-  placeNameOf,
-} from "./names.ts";
+import { NODE_ANNOTATION, PLACE_LABELS, placeNameOf } from "../kube/tunnel-names.ts";
+import { FIELD_MANAGER, GATEWAY_NAME, HANDOVER_ANNOTATION, HOLDER_ANNOTATION, KUBELET_PORT } from "./names.ts";
 import { PortBook } from "./port-book.ts";
 
 /** A node as the API server knows it. */

@@ -14,7 +14,7 @@ import type { V1ConfigMap } from "@kubernetes/client-node";
 import * as v from "valibot";
 import { ApiError } from "../cluster/api.ts";
 import { reads, sent } from "../kube/wire.ts";
-import { ADDRESSES_ANNOTATION, PLACE_LABELS, PORTS_NAME } from "./names.ts";
+import { ADDRESSES_ANNOTATION, PLACE_LABELS, PORTS_NAME } from "../kube/tunnel-names.ts";
 
 /** How the ConfigMap is asked for. */
 export interface PortBookParts {

@@ -11,7 +11,7 @@
 import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
 import { ApiError } from "../cluster/api.ts";
-import type { NodeAddress, Place } from "../kube/place.ts";
+import { placeAt, type Place } from "../kube/place.ts";
 import type { Admission, AgentTunnel } from "./agent-connection.ts";
 import { GatewayListenError } from "./agents.ts";
 import { KUBELET_PORT } from "./names.ts";
@@ -168,17 +168,6 @@ export class Tunnels {
     }
     return placeAt(addresses, KUBELET_PORT);
   }
-}
-
-const TYPES = ["InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS"] as const;
-
-/** Under every type: which of them the API server dials is a flag of its own. */
-function placeAt(hosts: readonly string[], port: number): Place {
-  const addresses: NodeAddress[] = TYPES.flatMap((type) => {
-    const given = type === "InternalIP" || type === "ExternalIP" ? hosts : hosts.slice(0, 1);
-    return given.map((address) => ({ type, address }));
-  });
-  return { addresses, port };
 }
 
 function placeText(place: Place | undefined): string {

@@ -22,7 +22,8 @@ import type {
   V1Service,
   V1ServiceAccount,
 } from "@kubernetes/client-node";
-import { GATEWAY_NAME, PORTS_NAME } from "../gateway/names.ts";
+import { GATEWAY_NAME } from "../gateway/names.ts";
+import { PORTS_NAME } from "../kube/tunnel-names.ts";
 import { sent, type Wire } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
 import { tokenVolume } from "./workload.ts";

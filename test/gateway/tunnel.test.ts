@@ -207,7 +207,7 @@ test("a place of all replicas: what comes to one that does not hold the node is 
 
 test("mode service: the place is the Service's ClusterIP and kubelet's own port, the slice leads to the holder", async () => {
   await using world = await TunnelWorld.start();
-  const { placeNameOf } = await import("../../src/gateway/names.ts");
+  const { placeNameOf } = await import("../../src/kube/tunnel-names.ts");
   const name = placeNameOf("edge-1");
   // The stand-in hands out no ClusterIPs.
   world.api.put({

@@ -32,7 +32,6 @@ export interface LabGateway {
 
 export class TunnelWorld implements AsyncDisposable {
   readonly gateways: LabGateway[] = [];
-  private placed = "";
 
   private constructor(
     readonly world: World,
@@ -49,14 +48,16 @@ export class TunnelWorld implements AsyncDisposable {
     let node: LabNode | undefined;
     try {
       await world.createNamespace(SHOP);
-      node = await LabNode.start(world);
       const gateways = await startGateways(world);
       const agent = await startAgent(world, gateways);
+      node = await LabNode.start(world, {
+        kubeconfig: world.proxyKubeconfig(agent.stateDir, world.certificateOf("node")),
+      });
+      behindNat(world);
       const whole = new TunnelWorld(world, node, agent);
       whole.gateways.push(...gateways);
       await whole.startTalker();
-      behindNat(world);
-      await whole.showPlace();
+      await whole.placed();
       return whole;
     } catch (error) {
       await node?.[Symbol.asyncDispose]();
@@ -87,27 +88,18 @@ export class TunnelWorld implements AsyncDisposable {
     return await until("the tunnel has a place", () => lastPlace(this.agent), 20_000);
   }
 
-  /**
-   * The node's status says the tunnel's place, and goes on saying so whatever
-   * kubelet writes: a policy of this test stands where Holdfast's own rewriting
-   * stands for a kubelet that goes through it.
-   */
-  async showPlace(): Promise<void> {
-    const place = await this.place();
-    if (place === this.placed) return;
-    const [, address = "", port = ""] = /^(.*):(\d+)$/.exec(place) ?? [];
-    await this.world.apply(...placePolicy(address, Number(port)));
-    const touch = ["patch", "node", NODE_NAME, "--subresource=status", "--type=merge"];
-    await until("the node shows its place", async () => {
-      await this.world.inCloud([
-        ...touch,
-        "-p",
-        JSON.stringify({ metadata: { annotations: { touched: `${Date.now()}` } } }),
-      ]);
-      const path = "jsonpath={.status.addresses[0].address}:{.status.daemonEndpoints.kubeletEndpoint.Port}";
-      return (await this.world.inCloud(["get", "node", NODE_NAME, "-o", path])) === place;
-    });
-    this.placed = place;
+  /** Waits until the API server has the tunnel's place for the node's address. */
+  async placed(): Promise<void> {
+    const path = "jsonpath={.status.addresses[*].address} {.status.daemonEndpoints.kubeletEndpoint.Port}";
+    await until(
+      "the node is shown at its place",
+      async () => {
+        const [, address = "", port = ""] = /^(.*):(\d+)$/.exec(await this.place()) ?? [];
+        const shown = (await this.world.inCloud(["get", "node", NODE_NAME, "-o", path])).split(" ");
+        return shown.includes(address) && shown.at(-1) === port;
+      },
+      40_000,
+    );
   }
 
   /** Waits until kubectl reaches the talker. @returns how long that took, in milliseconds. */
@@ -311,37 +303,4 @@ function behindNat(world: World): void {
     stderr: "pipe",
   });
   if (!done.success) throw new Error(`Cannot make a NAT: ${done.stderr.toString()}`);
-}
-
-function placePolicy(address: string, port: number): object[] {
-  const apiVersion = "admissionregistration.k8s.io/v1";
-  const metadata = { name: "lab-tunnel-place" };
-  const expression = `[
-    JSONPatch{op: "add", path: "/status/addresses", value: [
-      Object.status.addresses{type: "InternalIP", address: "${address}"},
-      Object.status.addresses{type: "Hostname", address: "${address}"}
-    ]},
-    JSONPatch{op: "add", path: "/status/daemonEndpoints", value: Object.status.daemonEndpoints{
-      kubeletEndpoint: Object.status.daemonEndpoints.kubeletEndpoint{Port: ${port}}
-    }}
-  ]`;
-  return [
-    {
-      apiVersion,
-      kind: "MutatingAdmissionPolicy",
-      metadata,
-      spec: {
-        failurePolicy: "Fail",
-        reinvocationPolicy: "Never",
-        matchConstraints: {
-          resourceRules: [
-            { apiGroups: [""], apiVersions: ["v1"], operations: ["UPDATE"], resources: ["nodes/status"] },
-          ],
-        },
-        matchConditions: [{ name: "the-node", expression: `object.metadata.name == "${NODE_NAME}"` }],
-        mutations: [{ patchType: "JSONPatch", jsonPatch: { expression } }],
-      },
-    },
-    { apiVersion, kind: "MutatingAdmissionPolicyBinding", metadata, spec: { policyName: metadata.name } },
-  ];
 }
