@@ -5,14 +5,14 @@
 
 import type { PlaceSource } from "../kube/place.ts";
 import { PlaceKeeper } from "../node/place-keeper.ts";
-import { nodeOf } from "../node/own-node.ts";
+import { askSmall, nodeOf } from "../node/own-node.ts";
 import { NodePlace, type Correction } from "../uplink/node-place.ts";
 import type { Ground } from "./ground.ts";
 import type { NodeParts } from "./node.ts";
 import type { Part } from "./part.ts";
 import type { Uplink } from "./uplink.ts";
 
-const WRITE_DEADLINE_MS = 10_000;
+const DEADLINE_MS = 10_000;
 
 /** What cannot be restored stands as a condition until the daemon starts anew: who read it may have kept it. */
 export function buildNodePlace({ config, conditions }: Ground): NodePlace {
@@ -42,7 +42,9 @@ export function placePart(ground: Ground, uplink: Uplink, node: NodeParts, tunne
     clock,
     log,
     mayWrite: node.asked.mayWrite,
-    write: (correction, writeSignal) => writeStatus(uplink, correction, writeSignal),
+    read: async (readSignal) => void (await ask(uplink, { method: "GET", target: uplink.place.target }, readSignal)),
+    write: ({ target, contentType, body }, writeSignal) =>
+      ask(uplink, { method: "PATCH", target, contentType, body }, writeSignal),
     onContested: (finding) =>
       finding === undefined ? conditions.clear("PlaceContested") : conditions.raise("PlaceContested", finding),
   });
@@ -58,26 +60,15 @@ export function placePart(ground: Ground, uplink: Uplink, node: NodeParts, tunne
   };
 }
 
-async function writeStatus(
+/** @returns the answer's status; undefined when nobody answered. */
+async function ask(
   { upstream, ownCredential }: Uplink,
-  { target, contentType, body }: Correction,
+  request: { readonly method: string } & Pick<Correction, "target"> & Partial<Correction>,
   signal: AbortSignal,
 ): Promise<number | undefined> {
   try {
-    const response = await upstream.request({
-      method: "PATCH",
-      target,
-      headers: [
-        ["Content-Type", contentType],
-        ["Accept", "application/json"],
-        ["Accept-Encoding", "identity"],
-      ],
-      body: new Uint8Array(Buffer.from(body)),
-      credential: ownCredential(),
-      signal: AbortSignal.any([signal, AbortSignal.timeout(WRITE_DEADLINE_MS)]),
-    });
-    await response.bytes();
-    return response.status;
+    const asked = { ...request, accept: "application/json" };
+    return (await askSmall(upstream, asked, ownCredential(), DEADLINE_MS, signal)).status;
   } catch {
     return undefined;
   }

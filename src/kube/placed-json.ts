@@ -32,6 +32,8 @@ export interface Lens {
   readonly name: string;
   /** What is shown of it as it comes; undefined: it is as its kubelet wrote it. */
   shownOf(node: SeenNode): Shown | undefined;
+  /** Metadata alone says that it is shown. */
+  heardOf(): void;
   /** What was shown last; for rows that bring no object. */
   lastShown(): Shown | undefined;
 }
@@ -91,11 +93,12 @@ function restored(value: Json, lens: Lens): Json {
 function restoredObject(object: JsonFields, lens: Lens): JsonFields {
   if (nameOf(object) !== lens.name) return object;
   const node = seenIn(object);
-  if (!isFields(object["status"]))
+  if (!isFields(object["status"])) {
     // Metadata alone; an annotation that cannot be read is nobody's to take away.
-    return node.annotation === undefined || readAnnotation(node.annotation) === undefined
-      ? object
-      : edited(object, { annotation: null });
+    if (node.annotation === undefined || readAnnotation(node.annotation) === undefined) return object;
+    lens.heardOf();
+    return edited(object, { annotation: null });
+  }
   const shown = lens.shownOf(node);
   if (shown === undefined) return object;
   return edited(object, {

@@ -66,10 +66,11 @@ function restoredNode(content: Uint8Array, lens: Lens, kind: string): Uint8Array
   if (kind !== "Node" && kind !== "PartialObjectMetadata") return content;
   const node = seenIn(content);
   if (node.name !== lens.name) return content;
-  if (kind !== "Node")
-    return node.annotation === undefined || readAnnotation(node.annotation) === undefined
-      ? content
-      : edited(content, { annotation: null });
+  if (kind !== "Node") {
+    if (node.annotation === undefined || readAnnotation(node.annotation) === undefined) return content;
+    lens.heardOf();
+    return edited(content, { annotation: null });
+  }
   const shown = lens.shownOf(node);
   if (shown === undefined) return content;
   return edited(content, {

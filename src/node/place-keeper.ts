@@ -7,6 +7,7 @@
  * where it is to be shown on its way up (`uplink/node-place.ts`).
  *
  *   the place is another, or gone             a moment later: several changes are one write
+ *   nobody has read the node since our start  it is read, where it is shown or is to be
  *   the link is back                          behind the order of the return
  *   the write was refused, or did not help    later and later: somebody else writes there too
  *
@@ -21,12 +22,14 @@ import type { Correction, NodePlace } from "../uplink/node-place.ts";
 
 /** What it is built over. */
 export interface PlaceKeeperParts {
-  readonly place: Pick<NodePlace, "isAstray" | "correction" | "onChange">;
+  readonly place: Pick<NodePlace, "isAstray" | "needsLook" | "correction" | "onChange">;
   readonly link: { readonly isOnline: () => boolean; onChange(listener: (isOnline: boolean) => void): () => void };
   readonly clock: Clock;
   readonly log: Log;
   /** Resolves when the node's writes may go up. */
   readonly mayWrite: () => Promise<void>;
+  /** Reads the node, which says where it stands; fails silently. */
+  readonly read: (signal: AbortSignal) => Promise<void>;
   /** @returns the answer's status; undefined when nobody answered. */
   readonly write: (correction: Correction, signal: AbortSignal) => Promise<number | undefined>;
   /** Somebody else writes addresses too; undefined: no more. */
@@ -70,7 +73,8 @@ export class PlaceKeeper {
 
   #look(signal: AbortSignal): void {
     const { place, link, clock } = this.parts;
-    if (this.#isWriting || this.#cancel !== undefined || signal.aborted || !link.isOnline() || !place.isAstray) return;
+    if (this.#isWriting || this.#cancel !== undefined || signal.aborted || !link.isOnline()) return;
+    if (!place.isAstray && !place.needsLook) return;
     this.#cancel = clock.after(this.#pauseMs(), () => {
       this.#cancel = undefined;
       void this.#write(signal);
@@ -96,6 +100,7 @@ export class PlaceKeeper {
     this.#isWriting = true;
     try {
       await this.parts.mayWrite();
+      if (place.needsLook && !(await this.#seen(signal))) return;
       const correction = place.correction();
       if (correction === undefined || signal.aborted || !this.parts.link.isOnline()) return;
       this.#writes++;
@@ -108,6 +113,17 @@ export class PlaceKeeper {
       this.#isWriting = false;
       this.#look(signal);
     }
+  }
+
+  /** Kubelet goes on from what it has read before our start, so that it may be minutes until anybody asks. */
+  async #seen(signal: AbortSignal): Promise<boolean> {
+    const { place, clock } = this.parts;
+    await this.parts.read(signal);
+    if (!place.needsLook) return true;
+    // No node, or no answer: its next reader is heard, and so is the next change.
+    this.#writes++;
+    this.#lastWriteMs = clock.monotonicMs();
+    return false;
   }
 }
 

@@ -62,6 +62,8 @@ interface AskedNodes {
 export class NodePlace implements Restorer {
   #source: PlaceSource | undefined;
   #known: Known | undefined;
+  /** Metadata has said that the node is shown, before it was seen itself. */
+  #isHeardOf = false;
   #listeners = new Set<() => void>();
 
   /**
@@ -95,6 +97,14 @@ export class NodePlace implements Restorer {
     return this.#known?.truth;
   }
 
+  /** Every host at which kubelet is dialled, the place's among them; undefined while one of both is not known that should be. */
+  hosts(): readonly string[] | undefined {
+    const truth = this.truth();
+    if (truth === undefined || truth.addresses.length === 0) return undefined;
+    if (this.#source !== undefined && this.#place === undefined) return undefined;
+    return shownAs(truth, this.#place).addresses.map(({ address }) => address);
+  }
+
   /** Whether the node, as the API server has it, stands where it should not. */
   get isAstray(): boolean {
     const known = this.#known;
@@ -102,6 +112,16 @@ export class NodePlace implements Restorer {
     const { where, annotation } = showing(known.truth, this.#place);
     if (where === undefined) return known.shown !== undefined;
     return known.annotation !== annotation || !isSameWhere(known.now, where);
+  }
+
+  /** Whether the node has to be asked for: nobody has read it yet, and it is shown or is to be. */
+  get needsLook(): boolean {
+    return this.#known === undefined && this.name !== "" && (this.#isHeardOf || this.#place !== undefined);
+  }
+
+  /** Where the node itself is asked for. */
+  get target(): string {
+    return `/api/v1/nodes/${encodeURIComponent(this.name)}`;
   }
 
   /** Calls when the place is another, or the node was seen. @returns what ends that. */
@@ -119,7 +139,7 @@ export class NodePlace implements Restorer {
       daemonEndpoints: { kubeletEndpoint: { Port: truth.port } },
     };
     return {
-      target: `/api/v1/nodes/${encodeURIComponent(this.name)}/status`,
+      target: `${this.target}/status`,
       contentType: "application/strategic-merge-patch+json",
       body: JSON.stringify({ metadata: { uid, resourceVersion }, status }),
     };
@@ -135,6 +155,12 @@ export class NodePlace implements Restorer {
       this.#tell();
     }
     return shown;
+  }
+
+  heardOf(): void {
+    if (this.#isHeardOf) return;
+    this.#isHeardOf = true;
+    this.#tell();
   }
 
   lastShown(): Shown | undefined {

@@ -37,6 +37,7 @@ const places: fc.Arbitrary<Place> = fc.record({ addresses: addresses(1), port: f
 const lens: Lens = {
   name: NAME,
   shownOf: ({ annotation }) => (annotation === undefined ? undefined : readAnnotation(annotation)),
+  heardOf() {},
   lastShown: () => undefined,
 };
 const show = (place: Place) => (node: SeenNode) => showing(node.now, place);

@@ -10,6 +10,7 @@ import { silentLog } from "../../src/base/log.ts";
 import { startApiServer } from "../../src/demo/api-server/api-server.ts";
 import { placeAt, type Place, type PlaceSource } from "../../src/kube/place.ts";
 import { PLACE_ANNOTATION } from "../../src/kube/placed-node.ts";
+import { askNode } from "../../src/node/own-node.ts";
 import { PlaceKeeper } from "../../src/node/place-keeper.ts";
 import { NodePlace } from "../../src/uplink/node-place.ts";
 import { Upstream } from "../../src/uplink/upstream.ts";
@@ -39,17 +40,16 @@ class Source implements PlaceSource {
   }
 }
 
-async function world() {
-  const apiServer = await startApiServer({
-    objects: [
-      {
-        kind: "Node",
-        apiVersion: "v1",
-        metadata: { name: NAME },
-        status: { addresses: TRUE, daemonEndpoints: { kubeletEndpoint: { Port: 10250 } } },
-      },
-    ],
-  });
+const BARE = {
+  kind: "Node",
+  apiVersion: "v1",
+  metadata: { name: NAME },
+  status: { addresses: TRUE, daemonEndpoints: { kubeletEndpoint: { Port: 10250 } } },
+};
+
+/** @param node as the API server has it. */
+async function world(node: any = BARE) {
+  const apiServer = await startApiServer({ objects: [node] });
   const pair = apiServer.cluster.clientCertificate(`system:node:${NAME}`, ["system:nodes"]);
   const credential = { id: "own", certificate: { certPem: pair.cert, keyPem: pair.key } };
   const nodePlace = new NodePlace(
@@ -101,11 +101,12 @@ async function world() {
     clock,
     log: silentLog,
     mayWrite: async () => {},
+    read: async () => void (await ask("GET", NODE).catch(() => {})),
     async write({ target, body, contentType }) {
       writes.push(clock.monotonicMs());
       const { status } = await ask("PATCH", target, body, contentType).catch(() => ({ status: undefined }));
       undo?.();
-      if (undo !== undefined) await ask("GET", NODE);
+      if (undo !== undefined) await ask("GET", NODE).catch(() => {});
       return status;
     },
     onContested: (finding) => void findings.push(finding),
@@ -121,6 +122,7 @@ async function world() {
     findings,
     held,
     ask,
+    askMetadata: () => askNode(upstream, credential, NAME, stop.signal),
     read: async () => (await ask("GET", NODE)).object,
     setOnline(wanted: boolean) {
       isOnline = wanted;
@@ -162,6 +164,18 @@ test("a place that comes, moves and goes is one write each, and reads stay as th
   }
   expect(w.held().metadata.annotations?.[PLACE_ANNOTATION]).toBeUndefined();
   expect(w.held().status.daemonEndpoints.kubeletEndpoint.Port).toBe(10250);
+});
+
+test("a node that nobody has read since our start is looked at, where it is to be shown or says that it is", async () => {
+  await using w = await world();
+  w.source.move(placeAt(["10.96.7.7"], 10250));
+  await w.written(1);
+  await eventually(() => w.first() === "10.96.7.7");
+  await using later = await world(w.held());
+  // As at every return: who asks for the metadata alone asks whether the node is there.
+  await later.askMetadata();
+  await later.written(1);
+  await eventually(() => later.first() === "192.168.1.5");
 });
 
 test("several changes at once are one write", async () => {

@@ -25,6 +25,7 @@ function restorer(): Restorer & { readonly failures: string[] } {
     name: NAME,
     failures,
     shownOf: ({ annotation }) => (annotation === undefined ? undefined : readAnnotation(annotation)),
+    heardOf() {},
     lastShown: () => undefined,
     failed: (why) => void failures.push(why),
   };

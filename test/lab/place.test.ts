@@ -1,0 +1,181 @@
+/**
+ * A node shown at a place: a real API server with its own preference of
+ * addresses, a real kubelet behind Holdfast, and a TCP pipe where the place is.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { PLACE_ANNOTATION } from "../../src/kube/placed-node.ts";
+import { LabNode } from "./node.ts";
+import { IMAGE } from "./node-image.ts";
+import { type LabProcess, until } from "./processes.ts";
+import { titled, whyWithoutNode } from "./requirements.ts";
+import { type Holdfast, NODE_NAME, startWorld, type World } from "./world.ts";
+
+const NAMESPACE = "shop";
+const PORT = 31250;
+
+describe.skipIf(whyWithoutNode !== undefined)(titled("a node shown at a place", whyWithoutNode), () => {
+  let world: World;
+  let node: LabNode;
+  let holdfast: Holdfast;
+  let pipe: LabProcess;
+  let kubeconfig: string;
+
+  beforeAll(async () => {
+    // As a stock API server without kubeadm: Hostname first, which nobody resolves here.
+    const preference = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP";
+    world = await startWorld({
+      apiServerArguments: [`--kubelet-preferred-address-types=${preference}`, "--kubelet-certificate-authority="],
+    });
+    await world.createNamespace(NAMESPACE);
+    const { cloudAddress, edgeAddress } = world.network;
+    const script = new URL("pipe.ts", import.meta.url).pathname;
+    const arguments_ = [cloudAddress, String(PORT), edgeAddress, "10250"];
+    pipe = world.startCloudProgram("pipe", [process.execPath, script, ...arguments_]);
+    await until("the pipe stands", () => pipe.log.includes("ready"));
+    holdfast = await world.startHoldfast({ args: ["--config", configured(world, cloudAddress)] });
+    kubeconfig = world.proxyKubeconfig(holdfast.stateDir, world.certificateOf("node"));
+    node = await LabNode.start(world, { kubeconfig });
+    await startPod(world);
+  }, 240_000);
+  afterAll(async () => {
+    await node?.[Symbol.asyncDispose]();
+    await world?.[Symbol.asyncDispose]();
+  });
+
+  const inCloud = async () => JSON.parse(await world.inCloud(["get", "node", NODE_NAME, "-o", "json"]));
+  const atEdge = async () =>
+    JSON.parse((await world.kubectl(["get", "node", NODE_NAME, "-o", "json"], { kubeconfig })).stdout);
+  const connections = () => pipe.log.split("connection ").length - 1;
+  const trueAddresses = () => [
+    { type: "InternalIP", address: world.network.edgeAddress },
+    { type: "Hostname", address: NODE_NAME },
+  ];
+
+  test("the API server shows the place, everybody at the edge what kubelet wrote", async () => {
+    const { cloudAddress } = world.network;
+    const [cloud, edge] = [await inCloud(), await atEdge()];
+    expect(cloud.status.addresses).toEqual([
+      { type: "Hostname", address: cloudAddress },
+      { type: "InternalIP", address: cloudAddress },
+      ...trueAddresses(),
+    ]);
+    expect(cloud.status.daemonEndpoints.kubeletEndpoint.Port).toBe(PORT);
+    expect(edge.status.addresses).toEqual(trueAddresses());
+    const { [PLACE_ANNOTATION]: annotation, ...annotations } = cloud.metadata.annotations;
+    expect(JSON.parse(annotation)).toMatchObject({ addresses: trueAddresses(), port: 10250 });
+    expect(edge).toEqual({
+      ...cloud,
+      metadata: { ...cloud.metadata, annotations },
+      status: {
+        ...cloud.status,
+        addresses: trueAddresses(),
+        daemonEndpoints: { kubeletEndpoint: { Port: 10250 } },
+      },
+    });
+    const wide = await world.kubectl(["get", "node", NODE_NAME, "-o", "wide"], { kubeconfig });
+    expect(wide.stdout).toContain(world.network.edgeAddress);
+    expect(wide.stdout).not.toContain(cloudAddress);
+    expect(await world.inCloud(["get", "node", NODE_NAME, "-o", "wide"])).toContain(cloudAddress);
+    const pod = JSON.parse(await world.inCloud(["get", "pod", "talker", "-n", NAMESPACE, "-o", "json"]));
+    expect([pod.status.hostIP, pod.status.podIP]).toEqual([world.network.edgeAddress, world.network.edgeAddress]);
+  });
+
+  test("logs, exec, port-forward and the stats behind top arrive by the place", async () => {
+    const before = connections();
+    expect(await world.inCloud(["logs", "talker", "-n", NAMESPACE])).toContain("line 0");
+    expect(await world.inCloud(["exec", "talker", "-n", NAMESPACE, "--", "echo", "spoken"])).toBe("spoken\n");
+    const stats = JSON.parse(await world.inCloud(["get", "--raw", `/api/v1/nodes/${NODE_NAME}/proxy/stats/summary`]));
+    expect(stats.node.nodeName).toBe(NODE_NAME);
+    const forward = world.startKubectlInCloud(["port-forward", "talker", "-n", NAMESPACE, ":10248"]);
+    let said = "";
+    void (async () => {
+      for await (const chunk of forward.stdout) said += new TextDecoder().decode(chunk);
+    })();
+    const port = await until("port-forward listens", () => /127\.0\.0\.1:(\d+)/.exec(said)?.[1]);
+    // Kubelet's own health port, in the network that the pod shares.
+    expect(await world.fetchInCloud(`http://127.0.0.1:${port}/healthz`)).toBe("ok");
+    await forward.stop();
+    expect(connections() - before).toBeGreaterThanOrEqual(3);
+  });
+
+  test("kubelet restarted, with the API server's node as it is, writes nothing back", async () => {
+    await node.stopKubelet();
+    node.startKubelet(kubeconfig);
+    const since = Date.now();
+    const heard = (one: any) =>
+      one.status.conditions.some(
+        ({ type, lastHeartbeatTime }: any) => type === "Ready" && Date.parse(lastHeartbeatTime) > since,
+      );
+    await until("kubelet has written its status", async () => heard(await inCloud()), 60_000);
+    expect((await inCloud()).status.addresses[0].address).toBe(world.network.cloudAddress);
+    expect((await atEdge()).status.addresses).toEqual(trueAddresses());
+  });
+
+  test("without the place the true addresses are shown again, by one write", async () => {
+    await holdfast.stop();
+    holdfast = await world.startHoldfast({ stateDir: holdfast.stateDir });
+    const shown = await until("the true addresses are shown", async () => {
+      const one = await inCloud();
+      return one.status.addresses.length === 2 ? one : undefined;
+    });
+    expect(shown.status.addresses).toEqual(trueAddresses());
+    expect(shown.status.daemonEndpoints.kubeletEndpoint.Port).toBe(10250);
+    expect(shown.metadata.annotations[PLACE_ANNOTATION]).toBeUndefined();
+  });
+
+  test("a kubelet that goes on without Holdfast writes its own addresses itself", async () => {
+    await holdfast.stop();
+    const { cloudAddress } = world.network;
+    holdfast = await world.startHoldfast({
+      stateDir: holdfast.stateDir,
+      args: ["--config", configured(world, cloudAddress)],
+    });
+    await until("the place is shown", async () => (await inCloud()).status.addresses.length === 4);
+    await holdfast.stop();
+    await node.stopKubelet();
+    node.startKubelet(world.nodeKubeconfig);
+    const shown = await until(
+      "kubelet has written its addresses",
+      async () => {
+        const one = await inCloud();
+        return one.status.addresses.length === 2 ? one : undefined;
+      },
+      60_000,
+    );
+    expect(shown.status.addresses).toEqual(trueAddresses());
+    expect(shown.status.daemonEndpoints.kubeletEndpoint.Port).toBe(10250);
+  });
+});
+
+function configured(world: World, host: string): string {
+  const path = join(world.directory, "place.yaml");
+  const head = "apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\n";
+  writeFileSync(path, `${head}place: {hosts: [${host}], port: ${PORT}}\n`);
+  return path;
+}
+
+/** A pod that says "line N" twice a second. */
+async function startPod(world: World): Promise<void> {
+  const command = ["sh", "-c", 'i=0; while true; do echo "line $i"; i=$((i+1)); sleep 0.5; done'];
+  await world.apply({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "talker", namespace: NAMESPACE },
+    spec: {
+      nodeName: NODE_NAME,
+      hostNetwork: true,
+      automountServiceAccountToken: false,
+      terminationGracePeriodSeconds: 0,
+      tolerations: [{ operator: "Exists" }],
+      containers: [{ name: "app", image: IMAGE, imagePullPolicy: "Never", command }],
+    },
+  });
+  await until(
+    "the pod runs",
+    async () =>
+      (await world.inCloud(["get", "pod", "talker", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}"])) === "Running",
+    90_000,
+  );
+}
