@@ -6,6 +6,7 @@
  * wants to be told at once.
  */
 
+import type { Ending } from "../base/cancel.ts";
 import { MalformedError, type StatusFields } from "../kube/codec.ts";
 import { PROTOBUF_TYPE } from "../kube/representation.ts";
 import { statusBody } from "../kube/status.ts";
@@ -88,7 +89,7 @@ export async function writePieces(
 }
 
 /** Resolves when the client takes more, or is gone. */
-export async function drained(response: Exchange["response"], signal: AbortSignal): Promise<void> {
+export async function drained(response: Exchange["response"], signal: Ending): Promise<void> {
   if (signal.aborted || !response.writableNeedDrain) return;
   const { promise, resolve } = Promise.withResolvers<void>();
   const done = () => resolve();

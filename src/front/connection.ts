@@ -15,9 +15,9 @@
 import { Outbox } from "../http1/outbox.ts";
 import { HeadError, readRequestHead, type RequestHead } from "../http1/request-head.ts";
 import type { Peer } from "../callers/identify.ts";
-import { exchangeOf, type Exchange } from "./exchange.ts";
-import { Reply, reasonPhrase } from "./reply.ts";
-import { RequestBody } from "./request-body.ts";
+import { ClientExchange, type Exchange } from "./exchange.ts";
+import { Reply, reasonPhrase, type ReplyWay } from "./reply.ts";
+import { NO_BODY, RequestBody } from "./request-body.ts";
 import { UpgradedStream } from "./upgraded-stream.ts";
 
 /** The raw socket under a connection. */
@@ -72,13 +72,21 @@ export class Connection {
   #scanned = 0;
   #body: RequestBody | undefined;
   #reply: Reply | undefined;
-  #exchange: ExchangeEnd | undefined;
+  #exchange: ClientExchange | undefined;
   #upgraded: UpgradedStream | undefined;
   #keepsAlive = true;
   #endsWhenEmpty = false;
   #lingered = 0;
   #movedMs: number;
   readonly #outbox: Outbox;
+  /** One answer follows another: what they need of their connection is the same. */
+  readonly #way: ReplyWay = {
+    write: (bytes) => this.#write(bytes),
+    isWritable: () => this.#outbox.isEmpty,
+    done: () => this.#answered(),
+    breakOff: () => this.terminate(),
+    keepsAlive: () => this.#keepsAlive && this.#body?.isWhole === true,
+  };
 
   constructor(
     private readonly socket: RawSocket,
@@ -148,7 +156,7 @@ export class Connection {
     this.#state = "closed";
     this.#outbox.close();
     this.#body?.fail(new Error("client went away"));
-    this.#exchange?.abort();
+    this.#exchange?.leave();
     this.#reply?.drained();
     this.#upgraded?.gone();
     this.onClosed(this);
@@ -221,32 +229,26 @@ export class Connection {
     this.#enter("answering");
     this.#keepsAlive = block.keepAlive ?? minor === 1;
     if (block.isUpgrade && minor === 1 && block.length <= 0 && !block.isChunked) return this.#upgrade(head, rest);
-    const body = new RequestBody(block, {
+    const hasBody = block.isChunked || block.length > 0;
+    const body = hasBody ? this.#bodyOf(head) : NO_BODY;
+    this.#body = body;
+    const unread = hasBody ? this.#feed(body, rest) : rest;
+    if ((this.#state as string) === "closed") return;
+    if (unread.length > 0) this.#keep(unread);
+    const reply = new Reply(this.#way, { isHead: head.method === "HEAD", isOld: minor === 0 });
+    this.#reply = reply;
+    const exchange = new ClientExchange(head, this.#peer!, body, reply);
+    this.#exchange = exchange;
+    this.parts.onRequest(exchange);
+  }
+
+  #bodyOf({ block, minor }: RequestHead): RequestBody {
+    const body: RequestBody = new RequestBody(block, {
       pause: () => this.socket.pause(),
       resume: () => this.socket.resume(),
       begin: () => block.expectsContinue && minor === 1 && !body.isWhole && this.#outbox.write(CONTINUE),
     });
-    this.#body = body;
-    const unread = body.isWhole ? rest : this.#feed(body, rest);
-    if ((this.#state as string) === "closed") return;
-    if (unread.length > 0) this.#keep(unread);
-    const reply = new Reply(
-      {
-        write: (bytes) => this.#write(bytes),
-        isWritable: () => this.#outbox.isEmpty,
-        done: () => this.#answered(),
-        breakOff: () => this.terminate(),
-      },
-      {
-        isHead: head.method === "HEAD",
-        isOld: minor === 0,
-        keepsAlive: () => this.#keepsAlive && body.isWhole,
-      },
-    );
-    this.#reply = reply;
-    const { exchange, abort } = exchangeOf(head, this.#peer!, body, reply);
-    this.#exchange = { abort };
-    this.parts.onRequest(exchange);
+    return body;
   }
 
   #upgrade(head: RequestHead, early: Buffer): void {
@@ -257,10 +259,9 @@ export class Connection {
       () => this.terminate(),
     );
     this.#upgraded = stream;
-    const nothing = new RequestBody(head.block, { pause() {}, resume() {}, begin() {} });
-    const reply = new Reply(NOWHERE, { isHead: false, isOld: false, keepsAlive: () => false });
-    const { exchange, abort } = exchangeOf(head, this.#peer!, nothing, reply);
-    this.#exchange = { abort };
+    const reply = new Reply(NOWHERE, { isHead: false, isOld: false });
+    const exchange = new ClientExchange(head, this.#peer!, NO_BODY, reply);
+    this.#exchange = exchange;
     this.parts.onUpgrade(exchange, stream, Buffer.from(early));
   }
 
@@ -350,10 +351,12 @@ export class Connection {
   }
 }
 
-interface ExchangeEnd {
-  abort(): void;
-}
-
 const EMPTY = Buffer.alloc(0);
 /** An upgraded connection has no answer of its own: what is said goes through its stream. */
-const NOWHERE = { write: () => false, isWritable: () => true, done() {}, breakOff() {} };
+const NOWHERE: ReplyWay = {
+  write: () => false,
+  isWritable: () => true,
+  done() {},
+  breakOff() {},
+  keepsAlive: () => false,
+};

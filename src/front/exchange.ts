@@ -2,8 +2,10 @@
  * One request and its answer on their way through Holdfast.
  */
 
+import { Cancel, type Ending } from "../base/cancel.ts";
+import { Remembered } from "../base/remembered.ts";
 import type { Peer } from "../callers/identify.ts";
-import type { RequestHead } from "../http1/request-head.ts";
+import type { HeaderBlock, RequestHead } from "../http1/request-head.ts";
 import { acceptedRepresentations, type Representation } from "../kube/representation.ts";
 import type { Reply } from "./reply.ts";
 import type { RequestBody } from "./request-body.ts";
@@ -24,63 +26,56 @@ export interface Exchange {
   readonly body: RequestBody;
   readonly response: Reply;
   /** Aborts when the client goes away. */
-  readonly signal: AbortSignal;
+  readonly signal: Ending;
   /** What the client accepts, best first. */
   readonly accepted: readonly Representation[];
 }
 
-const MAX_REMEMBERED_ACCEPTS = 64;
-const remembered = new Map<string, readonly Representation[]>();
+const accepts = new Remembered<readonly Representation[]>(64, 1_024);
 
-/** Clients send the same few Accept headers again and again. */
-function acceptedOf(accept: string): readonly Representation[] {
-  let accepted = remembered.get(accept);
-  if (accepted === undefined) {
-    accepted = acceptedRepresentations(accept);
-    if (remembered.size >= MAX_REMEMBERED_ACCEPTS) remembered.clear();
-    remembered.set(accept, accepted);
+/** A client's request, put together from what its connection has read. */
+export class ClientExchange implements Exchange {
+  readonly method: string;
+  readonly target: string;
+  readonly headers: HeaderBlock["headers"];
+  readonly bodyLength: number;
+  readonly #block: HeaderBlock;
+  /** Made when somebody asks for it: most answers are out before anybody could go away. */
+  #cancel: Cancel | undefined;
+  #isGone = false;
+
+  constructor(
+    { method, target, block }: RequestHead,
+    readonly socket: Peer,
+    readonly body: RequestBody,
+    readonly response: Reply,
+  ) {
+    this.method = method;
+    this.target = target;
+    this.headers = block.headers;
+    this.bodyLength = block.isChunked ? -1 : Math.max(0, block.length);
+    this.#block = block;
   }
-  return accepted;
-}
 
-/**
- * Puts a request together.
- *
- * @returns the exchange, and what tells it that its client is gone.
- */
-export function exchangeOf(
-  { method, target, block }: RequestHead,
-  socket: Peer,
-  body: RequestBody,
-  response: Reply,
-): { readonly exchange: Exchange; readonly abort: () => void } {
-  // Made when somebody asks for it: most answers are out before anybody could go away.
-  let controller: AbortController | undefined;
-  let isGone = false;
-  let accepted: readonly Representation[] | undefined;
-  const exchange: Exchange = {
-    method,
-    target,
-    headers: block.headers,
-    header: (name) => block.byName.get(name),
-    socket,
-    bodyLength: block.isChunked ? -1 : Math.max(0, block.length),
-    body,
-    response,
-    get signal() {
-      if (controller === undefined) {
-        controller = new AbortController();
-        if (isGone) controller.abort(new Error("client went away"));
-      }
-      return controller.signal;
-    },
-    get accepted() {
-      return (accepted ??= acceptedOf(block.byName.get("accept") ?? ""));
-    },
-  };
-  const abort = () => {
-    isGone = true;
-    controller?.abort(new Error("client went away"));
-  };
-  return { exchange, abort };
+  header(name: string): string | undefined {
+    return this.#block.byName.get(name);
+  }
+
+  get signal(): Ending {
+    if (this.#cancel === undefined) {
+      this.#cancel = new Cancel();
+      if (this.#isGone) this.#cancel.cancel(new Error("client went away"));
+    }
+    return this.#cancel;
+  }
+
+  get accepted(): readonly Representation[] {
+    return accepts.of(this.header("accept") ?? "", acceptedRepresentations);
+  }
+
+  /** The client is gone. */
+  leave(): void {
+    this.#isGone = true;
+    this.#cancel?.cancel(new Error("client went away"));
+  }
 }

@@ -8,16 +8,20 @@
  * copy is the answer.
  */
 
+import { Cancel } from "../base/cancel.ts";
 import type { Clock } from "../base/clock.ts";
+import { Deadlines } from "../base/deadlines.ts";
 import { StatusError, unavailable } from "../kube/status-error.ts";
 import type { Word } from "../kube/whose-word.ts";
 import { ForeignAnswerError, UnreachableError } from "../uplink/scope-source.ts";
 import { breakOff, drained } from "./answer.ts";
+import { requestHeaders, responseHeaders } from "./passed-headers.ts";
+import { sentBody, type SentBody } from "./sent-body.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Caller } from "../callers/identify.ts";
-import type { Link } from "../uplink/link.ts";
+import { PATIENCE_MS, type Link } from "../uplink/link.ts";
 import type { Storage } from "../uplink/storage.ts";
-import type { Upstream } from "../uplink/upstream.ts";
+import type { Upstream, UpstreamRequest } from "../uplink/upstream.ts";
 import type { UpstreamAnswer, UpstreamHeaders } from "../uplink/upstream-answer.ts";
 
 /** An answer from what is kept, found and ready to be given. */
@@ -64,11 +68,11 @@ export interface ForwardOptions {
   /** Replaces the caller's Accept. */
   readonly accept?: string;
   /** The request's body, when it was read already. */
-  readonly sent?: RequestBody;
+  readonly sent?: SentBody;
   /** A write whose answer may be a long list. */
   readonly hasLongAnswer?: boolean;
   /** The request in words, for who gets no answer. */
-  readonly words?: RefusalWords;
+  readonly words?: () => RefusalWords;
 }
 
 /** What a person reads when there is no answer. */
@@ -81,26 +85,16 @@ export interface RefusalWords {
   readonly instead?: () => string;
 }
 
-/** Headers that belong to one connection (RFC 9110 section 7.6.1); those named in Connection join them. */
-const HOP_BY_HOP: ReadonlySet<string> = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "http2-settings",
-]);
-const BUFFERED_BODY_BYTES = 1024 * 1024;
 /** What storage does not answer now it will hardly answer within this. */
 const SILENT_PATIENCE_MS = 300;
 const SMALL_ANSWER_BYTES = 256 * 1024;
+/** How long one waits for an answer while nothing is amiss; any other patience has a timer of its own. */
+const USUAL_PATIENCE_MS = PATIENCE_MS.normal;
 
 /** Forwards requests. */
 export class Forwarder {
+  readonly #usual: Deadlines;
+
   constructor(
     private readonly upstream: Upstream,
     private readonly link: Link,
@@ -108,7 +102,9 @@ export class Forwarder {
     private readonly access: OwnAccess,
     private readonly storage: Pick<Storage, "isSilent" | "suspect">,
     private readonly clock: Clock,
-  ) {}
+  ) {
+    this.#usual = new Deadlines(clock, USUAL_PATIENCE_MS);
+  }
 
   /** Answers the exchange from the API server, or from the fallback, or throws what becomes a Status. */
   async forward(exchange: Exchange, caller: Caller, options: ForwardOptions = {}): Promise<void> {
@@ -122,30 +118,33 @@ export class Forwarder {
     const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
     const atOnce = isWrite && this.storage.isSilent && fallback?.givesWay !== "loss" ? fallback?.find() : undefined;
     if (atOnce !== undefined) return atOnce();
-    const controller = new AbortController();
-    const giveUp = () => controller.abort(new Error("client went away"));
-    exchange.signal.addEventListener("abort", giveUp, { once: true });
-    if (exchange.signal.aborted) giveUp();
+    const asking = new Cancel();
+    const { signal } = exchange;
+    const giveUp = () => asking.cancel(new Error("client went away"));
+    signal.addEventListener("abort", giveUp, { once: true });
+    if (signal.aborted) giveUp();
     try {
-      const response = await this.#head(exchange, caller, options, controller);
+      const response = await this.#head(exchange, caller, options, asking);
       if (typeof response === "function") return await response();
       const isRefused = response.status === 401 && response.word === "refusal" && caller.isOwn;
       if (isRefused) this.access.refused();
-      const kept = isRefused || (await this.#isFailure(response, fallback)) ? fallback?.find() : undefined;
+      const isFailure = isRefused || (response.status >= 500 && (await this.#standsInFor(fallback)));
+      const kept = isFailure ? fallback?.find() : undefined;
       if (kept !== undefined) {
-        controller.abort(new Error("answered from the copy"));
+        asking.cancel(new Error("answered from the copy"));
         return await kept();
       }
       this.count("forwarded");
-      await this.#answer(exchange, response, options.tap, controller);
+      const answering = this.#answer(exchange, response, options.tap, asking);
+      if (answering !== undefined) await answering;
     } finally {
-      exchange.signal.removeEventListener("abort", giveUp);
+      signal.removeEventListener("abort", giveUp);
     }
   }
 
   /** Whether a 5xx is one that the fallback stands in for. */
-  async #isFailure({ status }: UpstreamAnswer, fallback: Fallback | undefined): Promise<boolean> {
-    if (status < 500 || fallback === undefined || fallback.givesWay === "loss") return false;
+  async #standsInFor(fallback: Fallback | undefined): Promise<boolean> {
+    if (fallback === undefined || fallback.givesWay === "loss") return false;
     const verdict = this.storage.suspect();
     return fallback.givesWay === undefined || (await verdict);
   }
@@ -155,41 +154,28 @@ export class Forwarder {
     exchange: Exchange,
     caller: Caller,
     options: ForwardOptions,
-    controller: AbortController,
+    asking: Cancel,
   ): Promise<UpstreamAnswer | KeptAnswer> {
     const { fallback } = options;
-    const isRead = exchange.method === "GET" || exchange.method === "HEAD";
-    const lost = Promise.withResolvers<KeptAnswer | undefined>();
-    const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(undefined));
-    const impatience =
-      fallback === undefined
-        ? undefined
-        : this.clock.after(this.#patienceMs(), () => void this.#outOfPatience(fallback, lost.resolve));
+    // The answer, what stands in for it, or undefined for a lost link: whichever is first.
+    const first = Promise.withResolvers<UpstreamAnswer | KeptAnswer | undefined>();
+    const stopListening = this.link.onChange((isOnline) => isOnline || first.resolve(undefined));
+    const impatience = fallback === undefined ? undefined : this.#loosePatience(fallback, first.resolve);
     try {
-      const asking = this.upstream.request({
-        method: exchange.method,
-        target: exchange.target,
-        headers: requestHeaders(exchange, options.accept),
-        ...(options.sent ?? (await requestBody(exchange))),
-        credential: caller.credential,
-        signal: controller.signal,
-        mayRetry: isRead,
-        ...(options.hasLongAnswer === true ? { hasLongAnswer: true } : {}),
-      });
-      asking.catch(() => {});
-      const response = await Promise.race([asking, lost.promise]);
+      const sent = options.sent ?? sentBody(exchange);
+      const request = this.#requestOf(exchange, caller, options, asking);
+      const { body } = sent instanceof Promise ? await sent : sent;
+      this.upstream.request(body === undefined ? request : { ...request, body }).then(first.resolve, first.reject);
+      const response = await first.promise;
       if (response !== undefined && typeof response !== "function") return response;
-      controller.abort(new Error("link lost"));
+      asking.cancel(new Error("link lost"));
       if (response !== undefined) return response;
     } catch (error) {
       if (!(error instanceof UnreachableError) || exchange.signal.aborted) throw error;
       const kept = fallback?.find();
       if (kept === undefined) throw this.#offline(exchange, options.words, error);
       // One connection broke, the link did not: what was laid over a copy now would be taken off by no return.
-      if (
-        fallback?.givesWay !== undefined &&
-        (await Promise.race([this.link.standsAfterFailure(), lost.promise])) === true
-      )
+      if (fallback?.givesWay !== undefined && (await this.#standsAfterFailure()))
         throw this.#offline(exchange, options.words, error);
       return kept;
     } finally {
@@ -199,6 +185,36 @@ export class Forwarder {
     const kept = fallback?.find();
     if (kept === undefined) throw this.#offline(exchange, options.words);
     return kept;
+  }
+
+  #requestOf(exchange: Exchange, { credential }: Caller, options: ForwardOptions, asking: Cancel): UpstreamRequest {
+    const { method, target } = exchange;
+    return {
+      method,
+      target,
+      headers: requestHeaders(exchange, options.accept),
+      credential,
+      signal: asking,
+      mayRetry: method === "GET" || method === "HEAD",
+      hasLongAnswer: options.hasLongAnswer === true,
+    };
+  }
+
+  /** Whether the link stands though a connection broke; false at once when it is lost meanwhile. */
+  async #standsAfterFailure(): Promise<boolean> {
+    const lost = Promise.withResolvers<boolean>();
+    const stopListening = this.link.onChange((isOnline) => isOnline || lost.resolve(false));
+    try {
+      return await Promise.race([this.link.standsAfterFailure(), lost.promise]);
+    } finally {
+      stopListening();
+    }
+  }
+
+  #loosePatience(fallback: Fallback, giveUp: (kept: KeptAnswer) => void): () => void {
+    const patienceMs = this.#patienceMs();
+    const task = () => void this.#outOfPatience(fallback, giveUp);
+    return patienceMs === USUAL_PATIENCE_MS ? this.#usual.begin(task) : this.clock.after(patienceMs, task);
   }
 
   #patienceMs(): number {
@@ -217,14 +233,31 @@ export class Forwarder {
     if (givesWay === undefined || isStarting || (await verdict)) giveUp(kept);
   }
 
-  async #answer(
+  /** @returns undefined when the answer is out already. */
+  #answer(
     exchange: Exchange,
     upstream: UpstreamAnswer,
     tap: AnswerTap | undefined,
-    controller: AbortController,
+    asking: Cancel,
+  ): Promise<void> | undefined {
+    const listening = tap?.head(upstream.status, upstream.headers, upstream.word) === true ? tap : undefined;
+    const { whole } = upstream;
+    if (whole === undefined || exchange.method === "HEAD")
+      return this.#answerAsItComes(exchange, upstream, listening, asking);
+    listening?.chunk(whole);
+    const learning = listening?.end();
+    if (learning === undefined) answerWhole(exchange, upstream, whole);
+    else return learning.then(() => answerWhole(exchange, upstream, whole));
+    return undefined;
+  }
+
+  async #answerAsItComes(
+    exchange: Exchange,
+    upstream: UpstreamAnswer,
+    listening: AnswerTap | undefined,
+    asking: Cancel,
   ): Promise<void> {
     const { response } = exchange;
-    const listening = tap?.head(upstream.status, upstream.headers, upstream.word) === true ? tap : undefined;
     response.writeHead(upstream.status, responseHeaders(upstream.headers));
     if (upstream.body === null || exchange.method === "HEAD") {
       response.end();
@@ -234,7 +267,7 @@ export class Forwarder {
     const stopListening =
       listening === undefined
         ? () => {}
-        : this.link.onChange((isOnline) => isOnline || controller.abort(new Error("link lost")));
+        : this.link.onChange((isOnline) => isOnline || asking.cancel(new Error("link lost")));
     const length = upstream.headers.get("content-length");
     if (length !== null && Number(length) <= SMALL_ANSWER_BYTES)
       return this.#answerSmall(exchange, upstream, Number(length), listening).finally(stopListening);
@@ -281,8 +314,9 @@ export class Forwarder {
     exchange.response.end(body);
   }
 
-  #offline(exchange: Exchange, words: RefusalWords | undefined, cause: unknown = this.link.failure): StatusError {
+  #offline(exchange: Exchange, say: (() => RefusalWords) | undefined, cause: unknown = this.link.failure): StatusError {
     const isRead = exchange.method === "GET" || exchange.method === "HEAD";
+    const words = say?.();
     const why = cause instanceof ForeignAnswerError ? cause.message : "the API server cannot be reached";
     const asked = words?.asked ?? (isRead ? "read" : "write");
     if (isRead) {
@@ -299,74 +333,9 @@ export class Forwarder {
   }
 }
 
-/** The caller's headers as they go up. */
-export function requestHeaders(exchange: Exchange, accept?: string): [string, string][] {
-  const dropped = namedInConnection(exchange.header("connection"));
-  const headers: [string, string][] = [];
-  let hasEncoding = false;
-  for (const [name, value] of exchange.headers) {
-    const lower = name.toLowerCase();
-    if (HOP_BY_HOP.has(lower) || NOT_PASSED.has(lower) || dropped?.has(lower) === true) continue;
-    if (accept !== undefined && lower === "accept") continue;
-    if (lower === "accept-encoding") hasEncoding = true;
-    headers.push([name, value]);
-  }
-  if (accept !== undefined) headers.push(["Accept", accept]);
-  // Left out, fetch would ask for gzip, br and zstd on the caller's behalf.
-  if (!hasEncoding) headers.push(["Accept-Encoding", "identity"]);
-  return headers;
-}
-
-/** Set anew for the way up: the host is another, the length follows from the body, the credential from the caller. */
-const NOT_PASSED: ReadonlySet<string> = new Set(["host", "content-length", "expect", "authorization"]);
-
-function namedInConnection(value: string | null | undefined): ReadonlySet<string> | undefined {
-  if (value === undefined || value === null || value === "" || value.toLowerCase() === "keep-alive") return undefined;
-  return new Set(value.split(",").map((name) => name.trim().toLowerCase()));
-}
-
-/** The answer's headers as they go down: less what belongs to one connection, names as they came. */
-function responseHeaders(headers: UpstreamHeaders): Record<string, string | string[]> {
-  const dropped = namedInConnection(headers.get("connection"));
-  const kept = headers.toJSON();
-  for (const name in kept) {
-    const lower = name.toLowerCase();
-    if (HOP_BY_HOP.has(lower) || dropped?.has(lower) === true) delete kept[name];
-  }
-  return kept;
-}
-
-/** A request's body: none, whole, or as it comes. */
-export interface RequestBody {
-  readonly body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
-}
-
-/** A small body in one piece with its exact length; a large one as it comes. */
-export async function requestBody({ body, bodyLength, method }: Exchange): Promise<RequestBody> {
-  if (bodyLength === 0)
-    return method === "POST" || method === "PUT" || method === "PATCH" ? { body: new Uint8Array(0) } : {};
-  const iterator = body[Symbol.asyncIterator]();
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for (;;) {
-    const { done, value } = await iterator.next();
-    if (done === true) return { body: new Uint8Array(Buffer.concat(parts)) };
-    parts.push(value);
-    size += value.length;
-    if (size > BUFFERED_BODY_BYTES) break;
-  }
-  return {
-    body: new ReadableStream<Uint8Array>({
-      async pull(controller) {
-        const first = parts.shift();
-        if (first !== undefined) return controller.enqueue(first);
-        const { done, value } = await iterator.next();
-        if (done === true) controller.close();
-        else controller.enqueue(value);
-      },
-      async cancel() {
-        await iterator.return?.();
-      },
-    }),
-  };
+/** Gives an answer that is here; as it came, where nothing in it belongs to its connection. */
+function answerWhole({ response }: Exchange, { status, headers, plain }: UpstreamAnswer, body: Uint8Array): void {
+  if (plain !== undefined) return response.pass(plain);
+  response.writeHead(status, responseHeaders(headers));
+  response.end(body);
 }

@@ -56,7 +56,7 @@ export class Gets {
       ...(isObject && prefersJson(info, exchange.accepted) && exchange.accepted[0]?.format === "protobuf"
         ? { accept: "application/json" }
         : {}),
-      words: wordsFor(info, caller, scopes),
+      words: () => wordsFor(info, caller, scopes),
       tap: lessons.tap(caller, () => lessons.ofObject(exchange, info, caller, isObject)),
       fallback: { find: kept },
     });

@@ -68,8 +68,7 @@ export class Lessons {
       keep: (answer) => recordings.keep(exchange, info, caller.principal, answer),
       isKept: () =>
         isObject &&
-        copies.findObject({ ...exchange, accepted: best }, info, caller, (scope) => scope.state === "live") !==
-          undefined,
+        copies.findObject({ accepted: best }, info, caller, (scope) => scope.state === "live") !== undefined,
       onRefused: async (status) => {
         if (status === 401) return this.refused(401, caller, undefined);
         refusals.known(caller.principal);

@@ -121,7 +121,7 @@ export class Lists {
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
-      words: wordsFor(info, caller, this.parts.scopes),
+      words: () => wordsFor(info, caller, this.parts.scopes),
       tap: this.parts.lessons.tap(caller, listTap, () => isWatch || rights.heard(caller, "list", identity)),
       fallback: { find },
     });
@@ -170,6 +170,6 @@ export class Lists {
   /** To the API server and back, whoever asks: nothing of the answer is kept. */
   #forwardUnkept(exchange: Exchange, info: RequestInfo, caller: Entered, ended?: () => void): Promise<void> {
     ended?.();
-    return this.parts.forwarder.forward(exchange, caller, { words: wordsFor(info, caller, this.parts.scopes) });
+    return this.parts.forwarder.forward(exchange, caller, { words: () => wordsFor(info, caller, this.parts.scopes) });
   }
 }

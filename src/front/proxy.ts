@@ -159,7 +159,7 @@ export class Proxy {
         return forwarder.forward(exchange, caller, {
           tap: lessons.tap(caller, () => lessons.ofWrite(info, caller)),
           hasLongAnswer: info.verb === "deletecollection",
-          words: wordsFor(info, caller, scopes),
+          words: () => wordsFor(info, caller, scopes),
         });
       case "recorded":
         return gets.get(exchange, info, caller, way.isObject);

@@ -8,6 +8,7 @@
  */
 
 import { chunkOf, LAST_CHUNK } from "../http1/chunked.ts";
+import type { PlainAnswer } from "../http1/response-head.ts";
 
 /** What an answer needs of its connection. */
 export interface ReplyWay {
@@ -19,6 +20,8 @@ export interface ReplyWay {
   done(): void;
   /** Ends the connection at once, so that the client sees the answer is not whole. */
   breakOff(): void;
+  /** Whether another request may follow; decided anew until the head is out. */
+  keepsAlive(): boolean;
 }
 
 /** How the request wants to be answered. */
@@ -26,8 +29,6 @@ export interface ReplyTerms {
   readonly isHead: boolean;
   /** HTTP/1.0: no chunks. */
   readonly isOld: boolean;
-  /** Whether another request may follow; decided anew until the head is out. */
-  readonly keepsAlive: () => boolean;
 }
 
 /** Header values as they are handed in. */
@@ -43,8 +44,8 @@ export class Reply {
   #hasBody = true;
   #isFramed = false;
   #isDestroyed = false;
-  #drains = new Set<() => void>();
-  #once = new Set<() => void>();
+  #drains: Set<() => void> | undefined;
+  #once: Set<() => void> | undefined;
 
   /** As sent, or as it will be. */
   statusCode = 200;
@@ -73,6 +74,21 @@ export class Reply {
       if (lower === "content-length") this.#isFramed = true;
       return lower !== "connection" && lower !== "transfer-encoding";
     });
+  }
+
+  /** The whole answer as it came, in one piece. @throws {Error} when a head was set already. */
+  pass({ status, bytes, headEnd }: PlainAnswer): void {
+    if (this.headersSent) throw new Error("Cannot set an answer's head twice");
+    const { isHead, isOld } = this.terms;
+    this.headersSent = true;
+    this.writableEnded = true;
+    this.statusCode = status;
+    if (isHead || isOld || !this.way.keepsAlive()) {
+      const option = this.way.keepsAlive() ? KEEP_ALIVE : CLOSE;
+      const head = [bytes.subarray(0, headEnd), option];
+      this.way.write(Buffer.concat(isHead ? [...head, LINE_END] : [...head, bytes.subarray(headEnd)]));
+    } else this.way.write(bytes);
+    this.way.done();
   }
 
   /** Sends the head now. */
@@ -108,23 +124,23 @@ export class Reply {
   }
 
   on(_event: "drain", listener: () => void): void {
-    this.#drains.add(listener);
+    (this.#drains ??= new Set()).add(listener);
   }
 
   once(_event: "drain", listener: () => void): void {
-    this.#once.add(listener);
+    (this.#once ??= new Set()).add(listener);
   }
 
   off(_event: "drain", listener: () => void): void {
-    this.#drains.delete(listener);
-    this.#once.delete(listener);
+    this.#drains?.delete(listener);
+    this.#once?.delete(listener);
   }
 
   /** For the connection: everything that waited has gone. */
   drained(): void {
-    const once = [...this.#once];
-    this.#once.clear();
-    for (const listener of [...once, ...this.#drains]) listener();
+    const once = this.#once;
+    this.#once = undefined;
+    for (const listener of [...(once ?? []), ...(this.#drains ?? [])]) listener();
   }
 
   /** A small answer is one write; a long one is not copied for its head's sake. */
@@ -147,13 +163,16 @@ export class Reply {
       }
     }
     const isOpenEnded = this.#hasBody && !this.#isFramed && length === undefined && this.terms.isOld;
-    if (isOpenEnded || !this.terms.keepsAlive()) head += "Connection: close\r\n";
+    if (isOpenEnded || !this.way.keepsAlive()) head += "Connection: close\r\n";
     else if (this.terms.isOld) head += "Connection: keep-alive\r\n";
     return Buffer.from(`${head}\r\n`, "latin1");
   }
 }
 
 const EMPTY = new Uint8Array(0);
+const LINE_END = Buffer.from("\r\n");
+const KEEP_ALIVE = Buffer.from("Connection: keep-alive\r\n");
+const CLOSE = Buffer.from("Connection: close\r\n");
 
 /** Status line and header lines, without the empty one. @throws {TypeError} for a value that would begin a line of its own. */
 function headText(status: number, headers: ReplyHeaders, isKept: (lowerName: string) => boolean): string {

@@ -32,7 +32,7 @@ export class RequestBody implements AsyncIterable<Uint8Array> {
   #wake: (() => void) | undefined;
 
   constructor(
-    { length, isChunked }: HeaderBlock,
+    { length, isChunked }: Pick<HeaderBlock, "length" | "isChunked">,
     private readonly flow: BodyFlow,
   ) {
     this.#left = Math.max(0, length);
@@ -121,3 +121,6 @@ export class RequestBody implements AsyncIterable<Uint8Array> {
     this.#wake = undefined;
   }
 }
+
+/** The body of a request without one: nothing is to come, and nothing of it can change. */
+export const NO_BODY = new RequestBody({ length: 0, isChunked: false }, { pause() {}, resume() {}, begin() {} });

@@ -12,6 +12,7 @@
  * tokens are no callers of their own.
  */
 
+import type { Ending } from "../base/cancel.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Entered } from "../callers/gate.ts";
 import { StatusError } from "../kube/status-error.ts";
@@ -63,7 +64,7 @@ export class Seats {
   take(
     caller: Entered,
     info: RequestInfo,
-    client: { readonly signal: AbortSignal },
+    client: { readonly signal: Ending },
   ): Promise<() => void> | (() => void) | undefined {
     if (caller.nodeName !== undefined || caller.isOwn) return undefined;
     if (info.verb === "watch" || LONG_SUBRESOURCES.has(info.subresource)) return undefined;
@@ -93,7 +94,7 @@ export class Seats {
     };
   }
 
-  async #wait(name: string, line: Line, signal: AbortSignal): Promise<() => void> {
+  async #wait(name: string, line: Line, signal: Ending): Promise<() => void> {
     const { promise, resolve, reject } = Promise.withResolvers<() => void>();
     const one: Waiting = { begin: resolve };
     line.waiting.add(one);

@@ -140,7 +140,7 @@ export class CopyServer {
 
   /** One object from a scope, if it is kept and what is kept is not older than asked. */
   findObject(
-    exchange: Exchange,
+    exchange: Pick<Exchange, "accepted">,
     info: RequestInfo,
     caller: Caller,
     isUsable: (scope: Scope) => boolean,

@@ -14,6 +14,8 @@
  * request. No regular expressions: heads come from strangers, and often.
  */
 
+import { Remembered } from "../base/remembered.ts";
+
 /** A head that is refused; the connection ends with it. */
 export class HeadError extends Error {
   override readonly name = "HeadError";
@@ -56,8 +58,6 @@ export interface RequestHead {
 /** More header lines than this are refused. */
 const MAX_LINES = 256;
 const MAX_METHOD = 20;
-const MAX_REMEMBERED = 64;
-const MAX_REMEMBERED_LENGTH = 8_192;
 const MAX_LENGTH_DIGITS = 15;
 
 /** RFC 9110 section 5.6.2, by character code. */
@@ -65,7 +65,7 @@ const IS_TOKEN = new Uint8Array(128);
 for (const char of "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
   IS_TOKEN[char.charCodeAt(0)] = 1;
 
-const remembered = new Map<string, HeaderBlock>();
+const remembered = new Remembered<HeaderBlock>(64, 8_192);
 
 /**
  * Reads a head.
@@ -85,7 +85,7 @@ export function readRequestHead(text: string): RequestHead {
   const target = text.slice(first + 1, last);
   if (!isVisible(target)) throw new HeadError(400, "malformed request target");
   const minor = minorOf(text.slice(last + 1, end));
-  const block = blockOf(text.slice(end + 2));
+  const block = remembered.of(text.slice(end + 2), readBlock);
   if (minor === 1 && !block.byName.has("host")) throw new HeadError(400, "missing required Host header");
   if (minor === 0 && block.isChunked) throw new HeadError(400, "HTTP/1.0 knows no chunks");
   return { method, target, minor, block };
@@ -96,17 +96,6 @@ function minorOf(version: string): number {
   if (version === "HTTP/1.0") return 0;
   if (version.startsWith("HTTP/") && version.length === 8) throw new HeadError(505, "HTTP version not supported");
   throw new HeadError(400, "malformed HTTP version");
-}
-
-function blockOf(text: string): HeaderBlock {
-  const known = remembered.get(text);
-  if (known !== undefined) return known;
-  const block = readBlock(text);
-  if (text.length <= MAX_REMEMBERED_LENGTH) {
-    if (remembered.size >= MAX_REMEMBERED) remembered.clear();
-    remembered.set(text, block);
-  }
-  return block;
 }
 
 interface Framing {

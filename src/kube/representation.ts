@@ -13,6 +13,7 @@
  * `;as=KIND;v=VERSION;g=meta.k8s.io`.
  */
 
+import { Remembered } from "../base/remembered.ts";
 import type { Codec } from "./codec.ts";
 import { jsonCodec } from "./json-codec.ts";
 import { protobufCodec } from "./protobuf-codec.ts";
@@ -60,8 +61,10 @@ export function acceptedRepresentations(accept: string | undefined): readonly Re
 
 /** Whether YAML is what the client wants before anything else. */
 export function prefersYaml(accept: string | undefined): boolean {
-  return accept !== undefined && clausesOf(accept)[0]?.mediaType === YAML;
+  return accept !== undefined && yamlFirst.of(accept, (text) => clausesOf(text)[0]?.mediaType === YAML);
 }
+
+const yamlFirst = new Remembered<boolean>(64, 1_024);
 
 /**
  * The forms in which an object's recorded answer can be read by this client, best first.
@@ -204,5 +207,11 @@ export function codecFor(contentType: string): Codec | undefined {
 
 /** A Content-Type without its parameters, in lower case: "application/json" for "application/json; charset=utf-8". */
 export function mediaType(contentType: string): string {
+  return mediaTypes.of(contentType, readMediaType);
+}
+
+const mediaTypes = new Remembered<string>(64, 256);
+
+function readMediaType(contentType: string): string {
   return contentType.split(";", 1)[0]!.trim().toLowerCase();
 }

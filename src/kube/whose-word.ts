@@ -22,6 +22,7 @@
  * not_found_handler.go; kube-openapi handler3 (redirects to the current hash).
  */
 
+import { Remembered } from "../base/remembered.ts";
 import { MalformedError } from "./codec.ts";
 import { BACKSLASH, CLOSE_BRACE, CLOSE_BRACKET, OPEN_BRACE, OPEN_BRACKET, QUOTE, isWhitespace } from "./json-scan.ts";
 import { MAGIC, readTypeMeta, readVarint } from "./protobuf-wire.ts";
@@ -65,8 +66,18 @@ const DISCOVERY_KINDS: ReadonlySet<string> = new Set([
 ]);
 const FREE: AskedForm = { form: "free" };
 
+const remembered = new Remembered<AskedForm>(256, 1_024);
+
 /** What kind of answer a request asks for; `target` is path and query. */
 export function askedForm(method: string, target: string): AskedForm {
+  return method === "GET" ? remembered.of(target, formOfGet) : formAsked(method, target);
+}
+
+function formOfGet(target: string): AskedForm {
+  return formAsked("GET", target);
+}
+
+function formAsked(method: string, target: string): AskedForm {
   const mark = target.indexOf("?");
   const path = mark < 0 ? target : target.slice(0, mark);
   const [, root, ...segments] = path.split("/");
@@ -123,7 +134,8 @@ export function whoseWord(asked: AskedForm, answer: AnswerStart): Word | undefin
   if (asked.form === "watch" && status === 200) return isKubernetesType(type) ? "answer" : "foreign";
   if (asked.form === "free" && status < 300) return isSigned || type !== "text/html" ? "unsaid" : "foreign";
   const isEnough = isWhole || start.length >= TELLING_BYTES;
-  const told = read(start, type);
+  // An object says what it is in its first line; a megabyte of it need not be walked for that.
+  const told = read(start, type, asked.form === "object" && status < 300);
   if (told === undefined) return passed;
   if (told.isOpen && !isEnough && !isTold(asked, told, status)) return undefined;
   if (status >= 400) {
@@ -156,14 +168,17 @@ const NOTHING_YET: Told = {
   isOpen: true,
 };
 
-/** @returns undefined for bytes that are nothing an API server writes. */
-function read(start: Uint8Array, type: string): Told | undefined {
+/**
+ * @param stopsAtKind kind and apiVersion tell all: what stands behind them is not looked at.
+ * @returns undefined for bytes that are nothing an API server writes.
+ */
+function read(start: Uint8Array, type: string, stopsAtKind = false): Told | undefined {
   if (start.length === 0) return NOTHING_YET;
   if (start[0] === MAGIC[0]) return readProtobuf(start);
   if (type === "application/yaml") return readYaml(start);
   if (type === "application/cbor") return readCbor(start);
   if (type.includes("proto-openapi")) return { ...NOTHING_YET, members: new Set(["openapi"]), isOpen: false };
-  return readJson(start);
+  return readJson(start, stopsAtKind);
 }
 
 /** TypeMeta is the envelope's first field. */
@@ -210,14 +225,11 @@ function readCbor(start: Uint8Array): Told | undefined {
 }
 
 /** Walks the top level of a JSON object that may end anywhere. */
-function readJson(start: Uint8Array): Told | undefined {
-  const members = new Map<string, string | undefined>();
-  const told = (isOpen: boolean): Told => ({
-    kind: members.get("kind"),
-    apiVersion: members.get("apiVersion"),
-    members: new Set(members.keys()),
-    isOpen,
-  });
+function readJson(start: Uint8Array, stopsAtKind: boolean): Told | undefined {
+  const members = new Set<string>();
+  let kind: string | undefined;
+  let apiVersion: string | undefined;
+  const told = (isOpen: boolean): Told => ({ kind, apiVersion, members, isOpen });
   let i = skipSpace(start, 0);
   if (i >= start.length) return NOTHING_YET;
   if (start[i] !== OPEN_BRACE) return undefined;
@@ -228,10 +240,18 @@ function readJson(start: Uint8Array): Told | undefined {
     const valueStart = skipSpace(start, skipSpace(start, keyEnd) + 1);
     if (keyEnd < 0 || valueStart >= start.length) return told(true);
     const valueEnd = valueEndOf(start, valueStart);
+    const name = textOf(start, i + 1, keyEnd - 1);
     const isText = valueEnd > 0 && start[valueStart] === QUOTE;
-    members.set(textOf(start, i + 1, keyEnd - 1), isText ? textOf(start, valueStart + 1, valueEnd - 1) : undefined);
+    members.add(name);
+    if (name === "kind" || name === "apiVersion") {
+      const value = isText ? textOf(start, valueStart + 1, valueEnd - 1) : undefined;
+      if (name === "kind") kind = value;
+      else apiVersion = value;
+      if (stopsAtKind && kind !== undefined && apiVersion !== undefined) return told(true);
+    }
     if (valueEnd < 0) return told(true);
-    i = skipSpace(start, skipSpace(start, valueEnd) + (start[skipSpace(start, valueEnd)] === 0x2c ? 1 : 0));
+    const next = skipSpace(start, valueEnd);
+    i = skipSpace(start, next + (start[next] === 0x2c ? 1 : 0));
   }
   return told(i >= start.length);
 }
@@ -286,8 +306,12 @@ function mayRedirect({ form }: AskedForm): boolean {
   return form === "free" || form === "openapi";
 }
 
+const KUBERNETES_TYPES: ReadonlySet<string> = new Set(
+  ["json", "yaml", "cbor", "cbor-seq", "vnd.kubernetes.protobuf"].map((name) => `application/${name}`),
+);
+
 function isKubernetesType(type: string): boolean {
-  return /^application\/(json|yaml|cbor|cbor-seq|vnd\.kubernetes\.protobuf)$/.test(type);
+  return KUBERNETES_TYPES.has(type);
 }
 
 function fits(asked: AskedForm, told: Told, type: string): boolean {

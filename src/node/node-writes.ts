@@ -21,7 +21,8 @@ import { mediaType } from "../kube/representation.ts";
 import type { Caller } from "../callers/identify.ts";
 import type { ReviewMemory } from "../callers/review-memory.ts";
 import type { Exchange } from "../front/exchange.ts";
-import { requestBody, type AnswerTap, type Fallback, type Forwarder } from "../front/forward.ts";
+import type { AnswerTap, Fallback, Forwarder } from "../front/forward.ts";
+import { sentBody } from "../front/sent-body.ts";
 import type { NodeWrite } from "../front/node-write.ts";
 import type { RequestInfo } from "../front/request-info.ts";
 import { refusalWords } from "../front/words.ts";
@@ -66,9 +67,9 @@ export class NodeWrites {
     kind: NodeWrite,
     passing: AnswerTap,
   ): Promise<void> {
-    const sent = await requestBody(exchange);
+    const sent = await sentBody(exchange);
     const body = sent.body ?? new Uint8Array(0);
-    const words = refusalWords(info);
+    const words = () => refusalWords(info);
     if (!(body instanceof Uint8Array))
       return this.parts.forwarder.forward(exchange, caller, { sent, tap: passing, words });
     const contentType = mediaType(exchange.header("content-type") ?? "");

@@ -6,6 +6,8 @@
  * otherwise goes on to its end. Everything above learns of it as of any cut.
  */
 
+import { signalOf, type Ending } from "../base/cancel.ts";
+
 /** Shut or open; open at first. */
 export class Gate {
   #shut = false;
@@ -29,8 +31,8 @@ export class Gate {
   }
 
   /** What ends a watch: its own signal, or the gate. */
-  watchSignal(own: AbortSignal): AbortSignal {
-    return AbortSignal.any([own, this.#watches.signal]);
+  watchSignal(own: Ending): AbortSignal {
+    return AbortSignal.any([signalOf(own), this.#watches.signal]);
   }
 
   /** @throws {Error} while it is shut. */

@@ -14,23 +14,16 @@
 
 import type { Socket } from "bun";
 import { isIP } from "node:net";
+import type { Ending } from "../base/cancel.ts";
 import type { Clock } from "../base/clock.ts";
+import { Deadlines } from "../base/deadlines.ts";
 import { passedThrough } from "../base/memory.ts";
 import { ChunkedReader, chunkOf, LAST_CHUNK } from "../http1/chunked.ts";
 import { Outbox } from "../http1/outbox.ts";
 import { readResponseHead, type ResponseHead } from "../http1/response-head.ts";
-import { RawAnswer } from "./raw-answer.ts";
+import { headText, isStream, type PoolRequest } from "./pool-request.ts";
+import { RawAnswer, type AnswerFlow } from "./raw-answer.ts";
 import type { TlsMaterial } from "./upstream.ts";
-
-/** A request as it goes out. */
-export interface PoolRequest {
-  readonly method: string;
-  readonly target: string;
-  /** As they are to be sent, without Host and what frames the body; a name that is there twice is sent twice. */
-  readonly headers: readonly (readonly [string, string])[];
-  readonly body?: Uint8Array | AsyncIterable<Uint8Array>;
-  readonly signal: AbortSignal;
-}
 
 /** Where a pool's connections lead. */
 export interface PoolTarget {
@@ -55,8 +48,10 @@ export class Pool {
   readonly #hostHeader: string;
   #idle: PoolConnection[] = [];
   #isLeft = false;
+  readonly #rests: Deadlines;
 
   constructor(private readonly target: PoolTarget) {
+    this.#rests = new Deadlines(target.clock, IDLE_MS);
     const url = new URL(target.server);
     this.#hostHeader = url.host;
     this.#place = {
@@ -77,33 +72,31 @@ export class Pool {
    * @param isAlone on a new connection, closed afterwards.
    * @throws {Error} when there was no head, or the signal aborted.
    */
-  async request(request: PoolRequest, isAlone = false): Promise<RawAnswer> {
+  request(request: PoolRequest, isAlone = false): Promise<RawAnswer> {
     const kept = isAlone ? undefined : this.#idle.pop();
-    if (kept !== undefined) {
-      try {
-        return await kept.send(request, this.#hostHeader);
-      } catch (error) {
-        const isRead = request.method === "GET" || request.method === "HEAD";
-        const mayRepeat = isRead && !isStream(request.body) && !request.signal.aborted;
-        if (!mayRepeat || !(error instanceof ConnectionGoneError)) throw error;
-      }
-    }
+    if (kept === undefined) return this.#requestAnew(request, isAlone);
+    const isRead = request.method === "GET" || request.method === "HEAD";
+    const again = isRead && !isStream(request.body) ? () => this.#requestAnew(request, false) : undefined;
+    return kept.send(request, this.#hostHeader, again);
+  }
+
+  async #requestAnew(request: PoolRequest, isAlone: boolean): Promise<RawAnswer> {
     const connection = await this.#open(request.signal, isAlone);
     return connection.send(request, this.#hostHeader);
   }
 
-  async #open(signal: AbortSignal, isAlone: boolean): Promise<PoolConnection> {
+  async #open(signal: Ending, isAlone: boolean): Promise<PoolConnection> {
     const { tls, clock } = this.target;
     const { host, port } = this.#place;
     const serverName = tls.serverName ?? (isIP(host) === 0 ? host : undefined);
-    const connection = new PoolConnection(clock, (free) => !isAlone && this.#keep(free));
+    const connection = new PoolConnection((free) => !isAlone && this.#keep(free));
     const cancelDeadline = clock.after(CONNECT_DEADLINE_MS, () =>
       connection.broke(new Error("no connection within 10 s")),
     );
     const onAbort = () => connection.broke(signal.reason as Error);
     signal.addEventListener("abort", onAbort, { once: true });
     try {
-      signal.throwIfAborted();
+      if (signal.aborted) throw signal.reason;
       const opening = Bun.connect<PoolConnection>({
         hostname: host,
         port,
@@ -130,17 +123,12 @@ export class Pool {
   #keep(connection: PoolConnection): boolean {
     if (this.#isLeft || this.#idle.length >= MAX_IDLE) return false;
     this.#idle.push(connection);
-    connection.rest(IDLE_MS, () => {
+    connection.rest(this.#rests, () => {
       const at = this.#idle.indexOf(connection);
       if (at >= 0) this.#idle.splice(at, 1);
     });
     return true;
   }
-}
-
-/** A kept connection was closed before a byte of the answer came. */
-class ConnectionGoneError extends Error {
-  override readonly name = "ConnectionGoneError";
 }
 
 /** One connection; at most one request at a time. */
@@ -150,9 +138,10 @@ class PoolConnection {
   #outbox: Outbox | undefined;
   #onEmpty: (() => void) | undefined;
   #isClosed = false;
-  #uses = 0;
   /** What a request waits for: its answer's head. */
   #head: PromiseWithResolvers<RawAnswer> | undefined;
+  /** Sends the request once more, should a kept connection prove dead before a byte of the answer came. */
+  #again: (() => Promise<RawAnswer>) | undefined;
   #isHeadRequest = false;
   #unread: Buffer = EMPTY;
   #hasByte = false;
@@ -163,13 +152,16 @@ class PoolConnection {
   #untilClose = false;
   /** The request's body is still on its way. */
   #isSending = false;
+  #signal: Ending | undefined;
   #stopListening: (() => void) | undefined;
   #endRest: (() => void) | undefined;
+  readonly #flow: AnswerFlow = {
+    pause: () => this.#socket?.pause(),
+    resume: () => this.#socket?.resume(),
+    cancel: () => this.close(),
+  };
 
-  constructor(
-    private readonly clock: Clock,
-    private readonly onFree: (connection: PoolConnection) => boolean,
-  ) {
+  constructor(private readonly onFree: (connection: PoolConnection) => boolean) {
     this.#secured.promise.catch(() => {});
   }
 
@@ -179,8 +171,8 @@ class PoolConnection {
   }
 
   /** Waits for the next request; is closed after a while. @param onGone it is not to be used any more. */
-  rest(idleMs: number, onGone: () => void): void {
-    const cancel = this.clock.after(idleMs, () => this.close());
+  rest(deadlines: Deadlines, onGone: () => void): void {
+    const cancel = deadlines.begin(() => this.close());
     this.#endRest = () => {
       this.#endRest = undefined;
       cancel();
@@ -188,13 +180,15 @@ class PoolConnection {
     };
   }
 
-  send(request: PoolRequest, hostHeader: string): Promise<RawAnswer> {
+  /** @param again where the request may be sent twice. */
+  send(request: PoolRequest, hostHeader: string, again?: () => Promise<RawAnswer>): Promise<RawAnswer> {
     this.#endRest?.();
     const { method, signal, body } = request;
     const head = Promise.withResolvers<RawAnswer>();
-    if (this.#isClosed) return Promise.reject(new ConnectionGoneError("the connection was closed"));
+    if (this.#isClosed) return again?.() ?? Promise.reject(new Error("the connection was closed"));
     this.#head = head;
-    this.#uses++;
+    this.#again = again;
+    this.#signal = signal;
     this.#hasByte = false;
     this.#isHeadRequest = method === "HEAD";
     const onAbort = () => this.broke((signal.reason as Error | undefined) ?? new Error("aborted"));
@@ -270,6 +264,9 @@ class PoolConnection {
     } catch (error) {
       return this.broke(error as Error);
     }
+    const { frame } = head;
+    if (frame.kind === "length" && frame.bytes > 0 && frame.bytes === all.length - end - 4)
+      return this.#arrived(head, all, end + 4);
     const rest = all.subarray(end + 4);
     if (head.status === 101) return this.broke(new Error("the API server changed the protocol unasked"));
     if (head.status < 200) return rest.length === 0 ? undefined : this.received(rest);
@@ -279,11 +276,12 @@ class PoolConnection {
 
   broke(error: Error): void {
     if (this.#isClosed) return;
-    const isStale = this.#uses > 1 && !this.#hasByte && this.#head !== undefined;
+    const isStale = this.#again !== undefined && !this.#hasByte && this.#signal?.aborted !== true;
     this.#finish();
-    const failure = isStale && !isAbort(error) ? new ConnectionGoneError(error.message, { cause: error }) : error;
-    this.#secured.reject(failure);
-    this.#head?.reject(failure);
+    this.#secured.reject(error);
+    if (isStale) this.#head?.resolve(this.#again!());
+    else this.#head?.reject(error);
+    this.#head = undefined;
     this.#answer?.fail(error);
     this.#socket?.terminate();
   }
@@ -314,20 +312,24 @@ class PoolConnection {
 
   // ---- the answer's body ----
 
-  #begin({ status, fields, keepsAlive, frame }: ResponseHead): void {
-    this.#keepsAlive = keepsAlive;
+  #begin(head: ResponseHead): void {
+    const { frame } = head;
+    this.#keepsAlive = head.keepsAlive;
     this.#untilClose = frame.kind === "close";
     this.#chunked = frame.kind === "chunked" ? new ChunkedReader() : undefined;
     this.#left = frame.kind === "length" ? frame.bytes : 0;
-    const answer = new RawAnswer(status, fields, frame.kind !== "none", {
-      pause: () => this.#socket?.pause(),
-      resume: () => this.#socket?.resume(),
-      cancel: () => this.close(),
-    });
-    this.#answer = answer;
-    const head = this.#head!;
+    this.#answer = new RawAnswer(head, this.#flow);
+    const waiting = this.#head!;
     this.#head = undefined;
-    head.resolve(answer);
+    waiting.resolve(this.#answer);
+  }
+
+  /** Head and body came at once and nothing else: the usual small answer. */
+  #arrived(head: ResponseHead, all: Buffer, bodyAt: number): void {
+    this.#begin(head);
+    const answer = this.#answer!;
+    answer.arrive(Buffer.from(all), bodyAt);
+    this.#whole(answer, false);
   }
 
   #body(bytes: Buffer): void {
@@ -374,20 +376,3 @@ const HANDLERS: Bun.SocketHandler<PoolConnection> = {
   error: (socket: Socket<PoolConnection>, error: Error) => socket.data.broke(error),
   connectError: (socket: Socket<PoolConnection>, error: Error) => socket.data.broke(error),
 } as Bun.SocketHandler<PoolConnection>;
-
-function isStream(body: PoolRequest["body"]): body is AsyncIterable<Uint8Array> {
-  return body !== undefined && !(body instanceof Uint8Array);
-}
-
-function isAbort(error: unknown): boolean {
-  return (error as { name?: string } | undefined)?.name === "AbortError";
-}
-
-/** The body's frame is said outright, also for a DELETE's. */
-function headText({ method, target, headers, body }: PoolRequest, hostHeader: string): string {
-  let text = `${method} ${target} HTTP/1.1\r\nHost: ${hostHeader}\r\n`;
-  for (const [name, value] of headers) text += `${name}: ${value}\r\n`;
-  if (isStream(body)) text += "Transfer-Encoding: chunked\r\n";
-  else if (body !== undefined) text += `Content-Length: ${body.length}\r\n`;
-  return `${text}\r\n`;
-}

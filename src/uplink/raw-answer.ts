@@ -6,6 +6,7 @@
  * is often whole with its head: then nothing waits and nothing is woken.
  */
 
+import type { PlainAnswer, ResponseHead } from "../http1/response-head.ts";
 import type { UpstreamBody, UpstreamHeaders, UpstreamResponse } from "./upstream-answer.ts";
 
 /** What an answer needs of its connection. */
@@ -21,7 +22,9 @@ const MAX_WAITING_BYTES = 256 * 1024;
 
 /** One answer. */
 export class RawAnswer implements UpstreamResponse, UpstreamBody {
+  readonly status: number;
   readonly headers: UpstreamHeaders;
+  #plain: PlainAnswer | undefined;
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
   #isWhole = false;
@@ -30,17 +33,32 @@ export class RawAnswer implements UpstreamResponse, UpstreamBody {
   #wake: (() => void) | undefined;
 
   constructor(
-    readonly status: number,
-    readonly fields: readonly (readonly [string, string])[],
-    private readonly hasBody: boolean,
+    private readonly head: ResponseHead,
     private readonly flow: AnswerFlow,
   ) {
-    this.headers = new RawHeaders(fields);
+    this.status = head.status;
+    this.headers = new RawHeaders(head);
   }
 
   /** null where the answer cannot have one. */
   get body(): UpstreamBody | null {
-    return this.hasBody ? this : null;
+    return this.head.frame.kind === "none" ? null : this;
+  }
+
+  /** All of the body, when it is here in one piece and nobody has read of it. */
+  get whole(): Uint8Array | undefined {
+    return this.#isWhole && this.#error === undefined && this.#waiting.length === 1 ? this.#waiting[0] : undefined;
+  }
+
+  get plain(): PlainAnswer | undefined {
+    return this.#plain;
+  }
+
+  /** For the connection: head and body in one piece, which is the answer's own from now on. @param bodyAt where the body begins. */
+  arrive(bytes: Buffer, bodyAt: number): void {
+    this.#waiting.push(bytes.subarray(bodyAt));
+    this.#waitingBytes = bytes.length - bodyAt;
+    if (this.head.isPlain) this.#plain = { status: this.status, bytes, headEnd: bodyAt - 2 };
   }
 
   /** For the connection: bytes of the body; a view, copied here. */
@@ -124,20 +142,20 @@ export class RawAnswer implements UpstreamResponse, UpstreamBody {
 
 /** Header lines as they came, with the look-up of the runtime's `Headers`. */
 class RawHeaders implements UpstreamHeaders {
-  constructor(private readonly fields: readonly (readonly [string, string])[]) {}
+  constructor(private readonly head: ResponseHead) {}
 
   get(name: string): string | null {
+    const { fields, names } = this.head;
     const lower = name.toLowerCase();
     let found: string | null = null;
-    for (const [field, value] of this.fields)
-      if (field.length === lower.length && field.toLowerCase() === lower)
-        found = found === null ? value : `${found}, ${value}`;
+    for (let i = 0; i < names.length; i++)
+      if (names[i] === lower) found = found === null ? fields[i]![1] : `${found}, ${fields[i]![1]}`;
     return found;
   }
 
   toJSON(): Record<string, string | string[]> {
     const all: Record<string, string | string[]> = {};
-    for (const [name, value] of this.fields) {
+    for (const [name, value] of this.head.fields) {
       const known = all[name];
       all[name] = known === undefined ? value : [...(Array.isArray(known) ? known : [known]), value];
     }

@@ -8,6 +8,7 @@
  * ourselves for our own node.
  */
 
+import type { PlainAnswer } from "../http1/response-head.ts";
 import { TELLING_BYTES, whoseWord, type AskedForm, type Word } from "../kube/whose-word.ts";
 import { ForeignAnswerError, UnreachableError } from "./scope-source.ts";
 
@@ -35,6 +36,10 @@ export interface UpstreamResponse {
   readonly headers: UpstreamHeaders;
   /** null where the answer cannot have one. */
   readonly body: UpstreamBody | null;
+  /** All of the body, where it is here already. */
+  readonly whole?: Uint8Array | undefined;
+  /** The answer as it came, where it may be passed on like that. */
+  readonly plain?: PlainAnswer | undefined;
   bytes(): Promise<Uint8Array>;
 }
 
@@ -46,6 +51,10 @@ export interface UpstreamAnswer {
   readonly word: Exclude<Word, "foreign">;
   /** As it came, not decoded; null for none. May be read once, this or `bytes` or `text`. */
   readonly body: UpstreamBody | null;
+  /** All of the body, where it is here already. */
+  readonly whole?: Uint8Array | undefined;
+  /** The answer as it came, where it may be passed on like that; whoever changes anything leaves it out. */
+  readonly plain?: PlainAnswer | undefined;
   bytes(): Promise<Uint8Array>;
   text(): Promise<string>;
 }
@@ -61,20 +70,39 @@ const ZIPPED_BYTES = 2_048;
  * @throws {ForeignAnswerError} when it is not the API server's.
  * @throws {UnreachableError} when it breaks off before it has told.
  */
-export async function admitted(response: UpstreamResponse, asked: AskedForm, isHead: boolean): Promise<UpstreamAnswer> {
-  const { status, headers } = response;
-  const head = { status, header: (name: string) => headers.get(name) };
+export function admitted(
+  response: UpstreamResponse,
+  asked: AskedForm,
+  isHead: boolean,
+): UpstreamAnswer | Promise<UpstreamAnswer> {
   const body = isHead ? null : response.body;
-  const atOnce = whoseWord(asked, { ...head, start: NOTHING, isWhole: body === null });
+  const whole = body === null ? undefined : response.whole;
+  if (whole !== undefined) return judgedWhole(response, asked, whole);
+  const atOnce = whoseWord(asked, { ...headOf(response), start: NOTHING, isWhole: body === null });
   if (atOnce !== undefined) return new Answer(known(atOnce, response), response, body);
+  return admittedLater(response, asked);
+}
+
+function headOf({ status, headers }: UpstreamResponse): { status: number; header(name: string): string | null } {
+  return { status, header: (name: string) => headers.get(name) };
+}
+
+function judgedWhole(response: UpstreamResponse, asked: AskedForm, bytes: Uint8Array): UpstreamAnswer {
+  const start = uncoded(bytes, response.headers);
+  const word = whoseWord(asked, { ...headOf(response), start, isWhole: true });
+  return new WholeAnswer(known(word, response), response, bytes);
+}
+
+async function admittedLater(response: UpstreamResponse, asked: AskedForm): Promise<UpstreamAnswer> {
+  const { headers } = response;
+  const head = headOf(response);
   const length = Number(headers.get("content-length") ?? Number.POSITIVE_INFINITY);
   if (length <= SMALL_BYTES) {
     const bytes = await response.bytes();
     if (bytes.length !== length) throw new UnreachableError("The API server's answer broke off");
-    const word = whoseWord(asked, { ...head, start: plain(bytes, headers), isWhole: true });
-    return new WholeAnswer(known(word, response), response, bytes);
+    return judgedWhole(response, asked, bytes);
   }
-  const reader = body!.getReader();
+  const reader = response.body!.getReader();
   let seen: Uint8Array = NOTHING;
   let judgeAt = 0;
   for (;;) {
@@ -84,7 +112,7 @@ export async function admitted(response: UpstreamResponse, asked: AskedForm, isH
     // Judged again when as much has come once more: bytes that trickle in must not cost their square.
     if (!isWhole && seen.length < judgeAt) continue;
     judgeAt = 2 * seen.length;
-    const word = whoseWord(asked, { ...head, start: plain(seen, headers), isWhole });
+    const word = whoseWord(asked, { ...head, start: uncoded(seen, headers), isWhole });
     if (word === undefined) continue;
     if (word === "foreign") void reader.cancel().catch(() => {});
     return new Answer(known(word, response), response, rest(seen, reader, done));
@@ -103,7 +131,7 @@ function known(word: Word | undefined, { status, headers, body }: UpstreamRespon
 }
 
 /** What a body's first bytes say when they are not compressed; of an encoding that nobody asked for, nothing. */
-function plain(bytes: Uint8Array, headers: UpstreamHeaders): Uint8Array {
+function uncoded(bytes: Uint8Array, headers: UpstreamHeaders): Uint8Array {
   const encoding = headers.get("content-encoding");
   if (encoding === null || encoding === "identity" || bytes.length === 0) return bytes;
   if (encoding !== "gzip") return NOTHING;
@@ -178,7 +206,7 @@ class WholeAnswer implements UpstreamAnswer {
   constructor(
     readonly word: UpstreamAnswer["word"],
     private readonly response: UpstreamResponse,
-    private readonly whole: Uint8Array,
+    readonly whole: Uint8Array,
   ) {}
 
   get status(): number {
@@ -187,6 +215,10 @@ class WholeAnswer implements UpstreamAnswer {
 
   get headers(): UpstreamHeaders {
     return this.response.headers;
+  }
+
+  get plain(): PlainAnswer | undefined {
+    return this.response.plain;
   }
 
   get body(): UpstreamBody {

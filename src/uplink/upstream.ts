@@ -16,7 +16,9 @@
  * are left behind for new ones: the old may be held open by nobody.
  */
 
+import { signalOf, type Ending } from "../base/cancel.ts";
 import type { Clock } from "../base/clock.ts";
+import { Deadlines } from "../base/deadlines.ts";
 import { askedForm } from "../kube/whose-word.ts";
 import type { ExactClient } from "./exact-client.ts";
 import type { Gate } from "./gate.ts";
@@ -41,7 +43,7 @@ export interface UpstreamRequest {
   readonly headers: readonly (readonly [string, string])[];
   readonly body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
   readonly credential: UpstreamCredential;
-  readonly signal: AbortSignal;
+  readonly signal: Ending;
   /** Its answer never ends by itself. */
   readonly isWatch?: boolean;
   /** May be sent to another API server when one does not answer: only for reads. */
@@ -94,8 +96,12 @@ export class Upstream {
   /** For each TLS configuration and server. */
   #exactClients = new Map<TlsMaterial, Map<string, ExactClient>>();
   #pools = new Map<TlsMaterial, Map<string, Pool>>();
+  #ca = { pem: "", generation: 0, text: "" };
+  readonly #waiting: Deadlines;
 
-  constructor(private readonly options: UpstreamOptions) {}
+  constructor(private readonly options: UpstreamOptions) {
+    this.#waiting = new Deadlines(options.clock, HEAD_PATIENCE_MS);
+  }
 
   /** The API server that is asked first. */
   get server(): string {
@@ -138,8 +144,9 @@ export class Upstream {
       const index = this.#preferred;
       const server = servers[index]!;
       try {
-        const response = await this.#send(server, request);
-        const answer = await admitted(response, asked, request.method === "HEAD");
+        const response = await this.#sendInTime(server, request);
+        const judged = admitted(response, asked, request.method === "HEAD");
+        const answer = judged instanceof Promise ? await judged : judged;
         // Unsigned and saying nothing, it may be anybody's.
         if (answer.word !== "unsaid" || answer.headers.get("audit-id") !== null) this.options.onAnswer(server);
         return answer;
@@ -159,8 +166,7 @@ export class Upstream {
   tlsFor(credential: UpstreamCredential): TlsMaterial {
     const known = this.#tls.get(credential.certificate === undefined ? "" : credential.id);
     const { tlsServerName } = this.options;
-    // fetch keeps a pool for each different TLS configuration; a blank line more is a new pool.
-    const ca = this.options.caPem() + "\n".repeat(this.#generation % 64);
+    const ca = this.#caText();
     if (known !== undefined && known.cert === credential.certificate?.certPem && known.ca === ca) return known;
     if (known !== undefined) this.#leave(known);
     const made: TlsMaterial = {
@@ -174,6 +180,15 @@ export class Upstream {
     return made;
   }
 
+  /** fetch keeps a pool for each different TLS configuration; a blank line more is a new pool. */
+  #caText(): string {
+    const pem = this.options.caPem();
+    const generation = this.#generation % 64;
+    if (this.#ca.pem !== pem || this.#ca.generation !== generation)
+      this.#ca = { pem, generation, text: pem + "\n".repeat(generation) };
+    return this.#ca.text;
+  }
+
   /** A certificate or a CA has been renewed: what is under way on the old goes on to its end. */
   #leave(tls: TlsMaterial): void {
     for (const client of this.#exactClients.get(tls)?.values() ?? []) client.leaveBehind();
@@ -182,30 +197,44 @@ export class Upstream {
     this.#pools.delete(tls);
   }
 
-  async #send(server: string, asked: UpstreamRequest): Promise<UpstreamResponse> {
+  async #sendInTime(server: string, asked: UpstreamRequest): Promise<UpstreamResponse> {
     const { gate } = this.options;
     gate?.pass();
     const isCuttable = gate !== undefined && asked.isWatch === true;
     const request = isCuttable ? { ...asked, signal: gate.watchSignal(asked.signal) } : asked;
-    const cancelWaiting = this.options.clock.after(HEAD_PATIENCE_MS, this.options.onWaiting);
+    const cancelWaiting = this.#waiting.begin(this.options.onWaiting);
     try {
-      if (this.options.send !== undefined) return await this.options.send(server, request);
-      if (this.options.proxyFor(server) !== undefined) return await this.#sendThroughProxy(server, request);
-      if (isForHttp2(request) && this.#isHttp2.get(server) !== false && survivesFetch(server, request)) {
-        try {
-          return await this.#fetch(server, request, "http2");
-        } catch (error) {
-          if ((error as { code?: string }).code !== "HTTP2Unsupported") throw error;
-          this.#isHttp2.set(server, false);
-        }
-      }
-      return await this.#poolFor(server, request).request(
-        { ...request, headers: headersOf(request) },
-        request.isProbe === true,
-      );
+      return await this.#send(server, request);
     } finally {
       cancelWaiting();
     }
+  }
+
+  #send(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
+    if (this.options.send !== undefined) return this.options.send(server, request);
+    if (this.options.proxyFor(server) !== undefined) return this.#sendThroughProxy(server, request);
+    if (isForHttp2(request) && this.#isHttp2.get(server) !== false && survivesFetch(server, request))
+      return this.#sendOverHttp2(server, request);
+    return this.#sendOverPool(server, request);
+  }
+
+  async #sendOverHttp2(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
+    try {
+      return await this.#fetch(server, request, "http2");
+    } catch (error) {
+      if ((error as { code?: string }).code !== "HTTP2Unsupported") throw error;
+      this.#isHttp2.set(server, false);
+      return this.#sendOverPool(server, request);
+    }
+  }
+
+  #sendOverPool(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
+    const { method, target, headers, credential, body, signal } = request;
+    const { authorization } = credential;
+    return this.#poolFor(server, request).request(
+      { method, target, headers, authorization, body, signal },
+      request.isProbe === true,
+    );
   }
 
   /**
@@ -241,7 +270,7 @@ export class Upstream {
       protocol,
       tls: this.tlsFor(request.credential),
       ...(proxy === undefined ? {} : { proxy }),
-      signal: request.signal,
+      signal: signalOf(request.signal),
     } as RequestInit) as Promise<Response & UpstreamResponse>;
   }
 
@@ -254,7 +283,9 @@ export class Upstream {
     let client = clients.get(server);
     if (client === undefined)
       clients.set(server, (client = new ExactClient({ server, tls, proxy: this.options.proxyFor(server) })));
-    return client.request({ ...request, headers: headersOf(request) }) as Promise<Response & UpstreamResponse>;
+    return client.request({ ...request, headers: headersOf(request), signal: signalOf(request.signal) }) as Promise<
+      Response & UpstreamResponse
+    >;
   }
 }
 

@@ -10,6 +10,7 @@
  * is held back or lost with it, never reordered.
  */
 
+import type { Ending } from "../../src/base/cancel.ts";
 import type { WireAnswer } from "../../src/uplink/read-answer.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { eventOf, type ApiServer } from "./api-server.ts";
@@ -227,7 +228,7 @@ export class Network {
   }
 
   /** A probe of the link, over a connection of its own. */
-  probe(signal: AbortSignal): Promise<void> {
+  probe(signal: Ending): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const connection = this.#connect(signal, reject);
     connection?.send(this.latencyMs * 2, resolve);
@@ -238,7 +239,7 @@ export class Network {
     identity: ScopeIdentity,
     page: { readonly limit: number; readonly continueToken: string },
     notOlderThan: string,
-    signal: AbortSignal,
+    signal: Ending,
   ): Promise<WireAnswer> {
     return this.#ask(identity, signal, (connection, body) => {
       if (Number(notOlderThan) > this.server.revision) return { status: 504, text: TOO_LARGE };
@@ -261,7 +262,7 @@ export class Network {
     });
   }
 
-  get(identity: ScopeIdentity, namespace: string, name: string, signal: AbortSignal): Promise<WireAnswer> {
+  get(identity: ScopeIdentity, namespace: string, name: string, signal: Ending): Promise<WireAnswer> {
     const answer = () => {
       const text = this.server.get(identity, namespace, name);
       return text === undefined ? { status: 404, text: NOT_FOUND } : { status: 200, text };
@@ -273,17 +274,12 @@ export class Network {
   write(
     identity: ScopeIdentity,
     apply: () => { readonly status: number; readonly text: string },
-    signal: AbortSignal,
+    signal: Ending,
   ): Promise<WireAnswer> {
     return this.#ask(identity, signal, apply, () => {});
   }
 
-  watch(
-    identity: ScopeIdentity,
-    resourceVersion: string,
-    timeoutSeconds: number,
-    signal: AbortSignal,
-  ): Promise<WireAnswer> {
+  watch(identity: ScopeIdentity, resourceVersion: string, timeoutSeconds: number, signal: Ending): Promise<WireAnswer> {
     return this.#ask(identity, signal, (connection, body) => {
       const from = Number(resourceVersion);
       if (from < this.server.windowFloor) {
@@ -334,7 +330,7 @@ export class Network {
     if (at < text.length) connection.send(this.latencyMs, () => body.push(text.slice(at)));
   }
 
-  #connect(signal: AbortSignal, onBroken: (error: Error) => void): Connection | undefined {
+  #connect(signal: Ending, onBroken: (error: Error) => void): Connection | undefined {
     if (signal.aborted) {
       onBroken(this.unreachable("aborted"));
       return undefined;
@@ -351,7 +347,7 @@ export class Network {
 
   #ask(
     identity: ScopeIdentity,
-    signal: AbortSignal,
+    signal: Ending,
     answer: (connection: Connection, body: Body) => Reply,
     onHead: OnHead = this.onHead,
   ): Promise<WireAnswer> {

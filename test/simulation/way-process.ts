@@ -7,6 +7,7 @@
  * checks hold it to the same promises.
  */
 
+import { signalOf } from "../../src/base/cancel.ts";
 import type { Clock } from "../../src/base/clock.ts";
 import { Conditions } from "../../src/base/conditions.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -19,7 +20,7 @@ import type { Config } from "../../src/config/config.ts";
 import type { Ground } from "../../src/daemon/ground.ts";
 import { DaemonMetrics } from "../../src/daemon/metrics.ts";
 import { mintCluster } from "../../src/demo/api-server/mint.ts";
-import { exchangeOf, type Exchange } from "../../src/front/exchange.ts";
+import { ClientExchange, type Exchange } from "../../src/front/exchange.ts";
 import type { Reply, ReplyHeaders } from "../../src/front/reply.ts";
 import { RequestBody } from "../../src/front/request-body.ts";
 import { readRequestHead } from "../../src/http1/request-head.ts";
@@ -113,7 +114,7 @@ export class WayProcess {
       // Certificates are not this world's.
       renewals: undefined as never,
       send: (_server, request) => {
-        const signal = AbortSignal.any([request.signal, this.#gone.signal]);
+        const signal = AbortSignal.any([signalOf(request.signal), this.#gone.signal]);
         return this.#whileAlive(parts.wire.send({ ...request, signal }));
       },
     };
@@ -231,7 +232,7 @@ export class WayProcess {
     const requestBody = new RequestBody(head.block, { pause() {}, resume() {}, begin() {} });
     if (body !== "") requestBody.push(Buffer.from(body));
     const peer = { authorized: false, authorizationError: undefined, getPeerCertificate: () => undefined };
-    const { exchange, abort } = exchangeOf(head, peer, requestBody, reply as unknown as Reply);
+    const exchange = new ClientExchange(head, peer, requestBody, reply as unknown as Reply);
     this.#pending.set(reject, this.parts.clock.monotonicMs());
     this.#replies.add(reply);
     void reply.isOver.then(() => {
@@ -243,7 +244,7 @@ export class WayProcess {
     this.#proxy.handle(exchange).catch((error: unknown) => this.#isAlive && this.parts.onInternalError(error));
     return () => {
       reply.leave();
-      abort();
+      exchange.leave();
     };
   }
 

@@ -7,6 +7,7 @@
  * callers may come whom it does not know.
  */
 
+import type { Ending } from "../../src/base/cancel.ts";
 import type { UpstreamBody, UpstreamResponse } from "../../src/uplink/upstream-answer.ts";
 import type { UpstreamRequest } from "../../src/uplink/upstream.ts";
 import type { WireAnswer } from "../../src/uplink/read-answer.ts";
@@ -103,7 +104,7 @@ export class Wire {
   }
 
   /** @returns false when the API server's own patience ended. */
-  #frozen(signal: AbortSignal): Promise<boolean> {
+  #frozen(signal: Ending): Promise<boolean> {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     const go = () => resolve(true);
     this.network.clock.after(REQUEST_TIMEOUT_MS, () => this.#thawed.delete(go) && resolve(false));
@@ -145,7 +146,7 @@ export class Wire {
     return this.network.list(collection, page, query.get("resourceVersion") ?? "", signal);
   }
 
-  async #review(asked: Asked, signal: AbortSignal): Promise<WireAnswer> {
+  async #review(asked: Asked, signal: Ending): Promise<WireAnswer> {
     const { resource } = JSON.parse(asked.body).spec.resourceAttributes as { resource: string };
     let isAllowed = false;
     const apply = () => {
@@ -160,11 +161,7 @@ export class Wire {
     return answer;
   }
 
-  #say(
-    _asked: Asked,
-    reply: { readonly status: number; readonly text: string },
-    signal: AbortSignal,
-  ): Promise<WireAnswer> {
+  #say(_asked: Asked, reply: { readonly status: number; readonly text: string }, signal: Ending): Promise<WireAnswer> {
     return this.network.write(NOWHERE, () => reply, signal);
   }
 }

@@ -3,7 +3,8 @@ import * as net from "node:net";
 import * as tls from "node:tls";
 import { systemClock } from "../../src/base/clock.ts";
 import { mintCluster } from "../../src/demo/api-server/mint.ts";
-import { Pool, type PoolRequest } from "../../src/uplink/pool.ts";
+import { Pool } from "../../src/uplink/pool.ts";
+import type { PoolRequest } from "../../src/uplink/pool-request.ts";
 import type { RawAnswer } from "../../src/uplink/raw-answer.ts";
 import { eventually } from "../support/client.ts";
 
