@@ -43,6 +43,7 @@ const MAX_PRINCIPALS = 4_096;
 export class Gate {
   /** Admitted ones, the one that spoke last at the end. */
   readonly #admitted: Set<string>;
+  readonly #entered = new WeakMap<Caller, Entered>();
 
   constructor(private readonly parts: GateParts) {
     this.#admitted = new Set(parts.known);
@@ -53,16 +54,31 @@ export class Gate {
    *
    * @throws {StatusError} 401, 403, 400 as identification says.
    */
-  async enter(presented: Presented): Promise<Entered> {
-    const { identifier, serviceAccounts, sources } = this.parts;
+  enter(presented: Presented): Entered | Promise<Entered> {
+    const { identifier, serviceAccounts } = this.parts;
     const bearer = identifier.bearerOf(presented);
     // A pod's new token is looked at before it counts.
     if (bearer !== undefined && !serviceAccounts.isSettled(bearer.token, bearer.credential))
-      await serviceAccounts.settle(bearer.token, bearer.credential);
+      return serviceAccounts.settle(bearer.token, bearer.credential).then(() => this.#identified(presented));
+    return this.#identified(presented);
+  }
+
+  #identified(presented: Presented): Entered {
+    const { identifier, sources } = this.parts;
     const caller = identifier.identify(presented);
+    const known = this.#entered.get(caller);
+    if (known !== undefined) {
+      sources.remember(known.principal, known.credential);
+      return known;
+    }
     const isStranger = !caller.isVouched && !this.#admitted.has(caller.principal);
-    if (!isStranger && !caller.isImpersonating) sources.remember(caller.principal, caller.credential);
-    return { ...caller, isStranger };
+    const entered = { ...caller, isStranger };
+    if (!isStranger && !caller.isImpersonating) {
+      sources.remember(caller.principal, caller.credential);
+      // The holder of a certificate is the same for all requests of a connection.
+      if (caller.isVouched) this.#entered.set(caller, entered);
+    }
+    return entered;
   }
 
   /** The API server has answered this caller with what it asked for. */

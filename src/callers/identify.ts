@@ -81,6 +81,19 @@ interface PeerSubject extends Subject {
   readonly notAfterMs: number;
   /** Accepted though its dates do not hold by our clock. */
   readonly isTimeless: boolean;
+  /** Who it was the last time, with which credential. */
+  caller: Caller | undefined;
+}
+
+/** What a header block says of its sender; clients send the same block again and again. */
+interface Marks {
+  readonly isImpersonating: boolean;
+  /** Found in it: the name of a header that only a front proxy may set. */
+  readonly frontProxyHeader: string | undefined;
+  readonly hasSeveralAuthorizations: boolean;
+  readonly token: string | undefined;
+  /** The token's, before anybody has judged it. */
+  credential: UpstreamCredential | undefined;
 }
 
 const MAX_REMEMBERED_TOKENS = 1024;
@@ -91,6 +104,7 @@ const TIME_ERRORS: ReadonlySet<string> = new Set(["CERT_NOT_YET_VALID", "CERT_HA
 export class Identifier {
   #byToken = new Map<string, UpstreamCredential>();
   #bySocket = new WeakMap<object, PeerSubject>();
+  #marks = new WeakMap<Presented["headers"], Marks>();
   #ownCredential: UpstreamCredential | undefined;
   /** When the certificates of those who came end, by name. */
   #ends = new Map<string, number>();
@@ -109,25 +123,17 @@ export class Identifier {
    *   certificate that cannot be passed on, 400 for contradicting headers.
    */
   identify(presented: Presented): Caller {
-    let isImpersonating = false;
-    let authorizations = 0;
-    for (const [name] of presented.headers) {
-      const lower = name.toLowerCase().replaceAll("_", "-");
-      if (lower.startsWith("x-remote-"))
-        throw badRequest(`The header ${name} is not accepted: only the API server's own front proxy may set it`);
-      if (lower.startsWith("impersonate-")) isImpersonating = true;
-      if (lower === "authorization" && ++authorizations > 1) throw badRequest("More than one Authorization header");
-    }
+    const { isImpersonating, frontProxyHeader, hasSeveralAuthorizations } = this.#marksOf(presented);
+    if (frontProxyHeader !== undefined)
+      throw badRequest(
+        `The header ${frontProxyHeader} is not accepted: only the API server's own front proxy may set it`,
+      );
+    if (hasSeveralAuthorizations) throw badRequest("More than one Authorization header");
     const certificate = this.#certificate(presented);
     const authorization = presented.header("authorization");
     const mapped = certificate === undefined ? undefined : this.#credentialFor(certificate);
-    if (certificate !== undefined && mapped !== undefined) {
-      const isOwn = mapped.id === "own";
-      const nodeName = isOwn && !isImpersonating ? nodeNameOf(certificate) : undefined;
-      const { principal } = certificate;
-      return { principal, credential: mapped, isOwn, isVouched: true, nodeName, isImpersonating };
-    }
-    if (authorization !== undefined) return { ...this.#byAuthorization(authorization), isImpersonating };
+    if (certificate !== undefined && mapped !== undefined) return callerOf(certificate, mapped, isImpersonating);
+    if (authorization !== undefined) return { ...this.#byAuthorization(presented), isImpersonating };
     if (certificate !== undefined) {
       throw new StatusError({
         code: 403,
@@ -153,14 +159,16 @@ export class Identifier {
 
   /** The credential in a Bearer header, before anybody has judged it; undefined without one. */
   bearerOf(presented: Presented): { readonly token: string; readonly credential: UpstreamCredential } | undefined {
-    const [, token] = BEARER.exec(presented.header("authorization") ?? "") ?? [];
-    return token === undefined ? undefined : { token, credential: this.#tokenCredential(token) };
+    const marks = this.#marksOf(presented);
+    if (marks.token === undefined) return undefined;
+    marks.credential ??= this.#tokenCredential(marks.token);
+    return marks as { readonly token: string; readonly credential: UpstreamCredential };
   }
 
-  #byAuthorization(authorization: string): Omit<Caller, "isImpersonating"> {
-    const [, token] = BEARER.exec(authorization) ?? [];
-    if (token === undefined) throw unauthorized();
-    const credential = this.#tokenCredential(token);
+  #byAuthorization(presented: Presented): Omit<Caller, "isImpersonating"> {
+    const bearer = this.bearerOf(presented);
+    if (bearer === undefined) throw unauthorized();
+    const { token, credential } = bearer;
     if (this.parts.isRefused(credential.id)) throw unauthorized();
     const account = this.parts.serviceAccountOf(token);
     return {
@@ -170,6 +178,12 @@ export class Identifier {
       isVouched: account !== undefined,
       nodeName: undefined,
     };
+  }
+
+  #marksOf(presented: Presented): Marks {
+    let marks = this.#marks.get(presented.headers);
+    if (marks === undefined) this.#marks.set(presented.headers, (marks = readMarks(presented)));
+    return marks;
   }
 
   #tokenCredential(token: string): UpstreamCredential {
@@ -189,7 +203,7 @@ export class Identifier {
       if (!socket.authorized && !isTimeless) return undefined;
       const read = peerSubject(socket.getPeerCertificate());
       if (read === undefined) return undefined;
-      subject = { ...read, isTimeless };
+      subject = { ...read, isTimeless, caller: undefined };
       this.#bySocket.set(socket, subject);
       if (this.#ends.size < MAX_SUBJECTS || this.#ends.has(subject.name))
         this.#ends.set(subject.name, subject.notAfterMs);
@@ -242,16 +256,46 @@ export class Identifier {
       if (this.#subjects.size >= MAX_SUBJECTS) this.#subjects.clear();
       this.#subjects.set(certPem, (mine = this.readSubject(certPem)));
     }
-    const groups = new Set(mine.groups);
-    const asked = new Set(subject.groups);
-    return mine.name === subject.name && groups.size === asked.size && [...groups].every((group) => asked.has(group));
+    return mine.name === subject.name && haveSame(mine.groups, subject.groups);
   }
+}
+
+function haveSame(groups: readonly string[], others: readonly string[]): boolean {
+  if (groups.length === 1 && others.length === 1) return groups[0] === others[0];
+  const asked = new Set(others);
+  return new Set(groups).size === asked.size && groups.every((group) => asked.has(group));
 }
 
 /** The token in an Authorization header. */
 const BEARER = /^Bearer +([^\s]+)$/i;
 
-function peerSubject(peer: PeerCertificate | undefined): Omit<PeerSubject, "isTimeless"> | undefined {
+function readMarks(presented: Presented): Marks {
+  let isImpersonating = false;
+  let frontProxyHeader: string | undefined;
+  let authorizations = 0;
+  for (const [name] of presented.headers) {
+    const lower = name.toLowerCase().replaceAll("_", "-");
+    if (lower.startsWith("x-remote-")) frontProxyHeader ??= name;
+    if (lower.startsWith("impersonate-")) isImpersonating = true;
+    if (lower === "authorization") authorizations++;
+  }
+  const [, token] = BEARER.exec(presented.header("authorization") ?? "") ?? [];
+  const hasSeveralAuthorizations = authorizations > 1;
+  return { isImpersonating, frontProxyHeader, hasSeveralAuthorizations, token, credential: undefined };
+}
+
+/** The holder of a certificate; of a connection's earlier request, if nothing has changed. */
+function callerOf(subject: PeerSubject, credential: UpstreamCredential, isImpersonating: boolean): Caller {
+  const { caller, principal } = subject;
+  if (caller !== undefined && caller.credential === credential && !isImpersonating) return caller;
+  const isOwn = credential.id === "own";
+  const nodeName = isOwn && !isImpersonating ? nodeNameOf(subject) : undefined;
+  const made = { principal, credential, isOwn, isVouched: true, nodeName, isImpersonating };
+  if (!isImpersonating) subject.caller = made;
+  return made;
+}
+
+function peerSubject(peer: PeerCertificate | undefined): Omit<PeerSubject, "isTimeless" | "caller"> | undefined {
   if (peer?.subject === undefined || peer.valid_to === undefined) return undefined;
   const { CN, O } = peer.subject as unknown as { CN?: string | string[]; O?: string | string[] };
   // Of several the last one counts, as in Go: the API server must take the bearer for the same user.

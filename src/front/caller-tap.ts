@@ -34,6 +34,15 @@ export class CallerTap implements AnswerTap {
     return this.#inner?.head(status, headers, word) === true;
   }
 
+  /** Of a stranger nothing is learned before its answer has come. */
+  get takesWhole(): boolean {
+    return this.#inner?.takesWhole === true;
+  }
+
+  whole(bytes: Uint8Array): void {
+    this.#inner?.whole?.(bytes);
+  }
+
   chunk(bytes: Uint8Array): void {
     this.#inner?.chunk(bytes);
   }

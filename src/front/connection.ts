@@ -123,7 +123,7 @@ export class Connection {
     this.#enter("idle");
   }
 
-  /** Bytes came; a view, copied where it is kept. */
+  /** Bytes came, which are ours from now on. */
   received(bytes: Buffer): void {
     if (this.#state === "closed") return;
     if (this.#upgraded !== undefined) return this.#upgraded.received(bytes);
@@ -208,7 +208,7 @@ export class Connection {
       if (all.includes(BARE_END, Math.max(0, this.#scanned - 1)))
         return this.#refuse(new HeadError(400, "lines end with CRLF"));
       this.#scanned = all.length;
-      this.#unread = Buffer.from(all);
+      this.#unread = all;
       if (this.#state !== "head") this.#enter("head");
       return;
     }
@@ -280,7 +280,7 @@ export class Connection {
 
   /** Sent ahead of the last answer's end: waits, and more than one head's worth is not taken from the socket. */
   #keep(bytes: Buffer): void {
-    this.#unread = this.#unread.length === 0 ? Buffer.from(bytes) : Buffer.concat([this.#unread, bytes]);
+    this.#unread = this.#unread.length === 0 ? bytes : Buffer.concat([this.#unread, bytes]);
     if (this.#unread.length > MAX_HEAD_BYTES.stranger) this.socket.pause();
   }
 

@@ -11,6 +11,7 @@
 import { Cancel } from "../base/cancel.ts";
 import type { Clock } from "../base/clock.ts";
 import { Deadlines } from "../base/deadlines.ts";
+import { Race } from "../base/race.ts";
 import { StatusError, unavailable } from "../kube/status-error.ts";
 import type { Word } from "../kube/whose-word.ts";
 import { ForeignAnswerError, UnreachableError } from "../uplink/scope-source.ts";
@@ -50,6 +51,10 @@ export interface AnswerTap {
   chunk(bytes: Uint8Array): void;
   /** The body came whole; the client's answer ends when this resolves. */
   end(): Promise<void> | void;
+  /** Whether an answer, and no refusal, may be shown to `whole` in the place of `chunk` and `end`; now, that is before its head. */
+  readonly takesWhole: boolean;
+  /** All of the body. */
+  whole?(bytes: Uint8Array): void;
   /** It did not. */
   abort(): void;
 }
@@ -125,6 +130,7 @@ export class Forwarder {
     if (signal.aborted) giveUp();
     try {
       const response = await this.#head(exchange, caller, options, asking);
+      if (response === "given") return;
       if (typeof response === "function") return await response();
       const isRefused = response.status === 401 && response.word === "refusal" && caller.isOwn;
       if (isRefused) this.access.refused();
@@ -155,18 +161,21 @@ export class Forwarder {
     caller: Caller,
     options: ForwardOptions,
     asking: Cancel,
-  ): Promise<UpstreamAnswer | KeptAnswer> {
+  ): Promise<UpstreamAnswer | KeptAnswer | "given"> {
     const { fallback } = options;
-    // The answer, what stands in for it, or undefined for a lost link: whichever is first.
-    const first = Promise.withResolvers<UpstreamAnswer | KeptAnswer | undefined>();
-    const stopListening = this.link.onChange((isOnline) => isOnline || first.resolve(undefined));
-    const impatience = fallback === undefined ? undefined : this.#loosePatience(fallback, first.resolve);
+    const race = new Race<UpstreamAnswer | KeptAnswer | undefined>();
+    const stopListening = this.link.onChange((isOnline) => isOnline || race.win(undefined));
+    const impatience = fallback === undefined ? undefined : this.#loosePatience(fallback, (kept) => race.win(kept));
+    let isGiven = false;
+    const atOnce = (answer: UpstreamAnswer) =>
+      !race.isOver && (isGiven = this.#giveAtOnce(exchange, answer, options.tap, race));
     try {
       const sent = options.sent ?? sentBody(exchange);
-      const request = this.#requestOf(exchange, caller, options, asking);
       const { body } = sent instanceof Promise ? await sent : sent;
-      this.upstream.request(body === undefined ? request : { ...request, body }).then(first.resolve, first.reject);
-      const response = await first.promise;
+      const request = this.#requestOf(exchange, caller, options, asking);
+      race.enter(this.upstream.request(body === undefined ? { ...request, atOnce } : { ...request, body }));
+      const response = await race.over;
+      if (isGiven) return "given";
       if (response !== undefined && typeof response !== "function") return response;
       asking.cancel(new Error("link lost"));
       if (response !== undefined) return response;
@@ -231,6 +240,25 @@ export class Forwarder {
     this.link.suspect();
     const verdict = this.storage.suspect();
     if (givesWay === undefined || isStarting || (await verdict)) giveUp(kept);
+  }
+
+  /** Gives the usual answer to a read in the turn in which it came, without a copy. @returns whether it was given. */
+  #giveAtOnce(
+    exchange: Exchange,
+    { status, headers, word, plain, whole }: UpstreamAnswer,
+    tap: AnswerTap | undefined,
+    race: { lose(error: unknown): void },
+  ): boolean {
+    if (plain === undefined || whole === undefined || (tap !== undefined && !tap.takesWhole) || exchange.signal.aborted)
+      return false;
+    try {
+      this.count("forwarded");
+      if (tap?.head(status, headers, word) === true) tap.whole!(whole);
+      exchange.response.pass(plain);
+    } catch (error) {
+      race.lose(error);
+    }
+    return true;
   }
 
   /** @returns undefined when the answer is out already. */

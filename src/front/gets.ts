@@ -41,7 +41,7 @@ export class Gets {
   constructor(private readonly parts: GetParts) {}
 
   /** @param isObject false for discovery and the like. */
-  async get(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): Promise<void> {
+  get(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): Promise<void> | void {
     const { copies, forwarder, lessons, refusals, rights, scopes } = this.parts;
     const kept = () =>
       refusals.isRefused(caller.principal, info)

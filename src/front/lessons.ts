@@ -43,7 +43,10 @@ export interface LessonParts {
 /** Draws them. */
 export class Lessons {
   /** After the client has its answer: what is learned from it must not cost it a millisecond. */
-  readonly #later = (task: () => void): void => void this.parts.clock.after(0, task);
+  readonly #later = (task: () => void): void => {
+    if (this.#waiting.push(task) === 1) this.parts.clock.after(0, () => this.#learn());
+  };
+  #waiting: (() => void)[] = [];
 
   constructor(private readonly parts: LessonParts) {}
 
@@ -59,6 +62,12 @@ export class Lessons {
     return new CallerTap(onAccepted, onRefused, make);
   }
 
+  #learn(): void {
+    const tasks = this.#waiting;
+    this.#waiting = [];
+    for (const task of tasks) task();
+  }
+
   /** From the answer to a GET of an object or a document. */
   ofObject(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): RecordTap {
     const { copies, recordings, refusals, rights, writes } = this.parts;
@@ -66,6 +75,7 @@ export class Lessons {
     return new RecordTap({
       later: this.#later,
       keep: (answer) => recordings.keep(exchange, info, caller.principal, answer),
+      isSame: (answer, encoding) => encoding === null && recordings.isSame(exchange, caller.principal, answer),
       isKept: () =>
         isObject &&
         copies.findObject({ accepted: best }, info, caller, (scope) => scope.state === "live") !== undefined,

@@ -95,7 +95,8 @@ export class Proxy {
           message: "Holdfast is stopping; try again",
           retryAfterSeconds: 1,
         });
-      const caller = await this.parts.gate.enter(exchange);
+      const entering = this.parts.gate.enter(exchange);
+      const caller = entering instanceof Promise ? await entering : entering;
       const info = requestInfo(exchange.method, exchange.target);
       verb = info.verb;
       if (!caller.isImpersonating && !caller.isStranger) asked = { principal: caller.principal, info };
@@ -139,28 +140,16 @@ export class Proxy {
     }
   }
 
-  async #serve(exchange: Exchange, info: RequestInfo, caller: Entered): Promise<void> {
-    const { forwarder, gets, lessons, link, lists, scopes } = this.parts;
+  #serve(exchange: Exchange, info: RequestInfo, caller: Entered): Promise<void> | void {
+    const { gets, link, lists } = this.parts;
     if (!link.isOnline() && !caller.isOwn && this.parts.haveSecretsEnded()) refuseSecrets(info);
     const isYaml = prefersYaml(exchange.header("accept"));
     const way = route(info, caller, exchange.accepted, { isPretty: isPretty(exchange, info), isYaml });
     switch (way.kind) {
       case "node-write":
-        if (WAITING_WRITES.has(way.write)) await this.parts.mayWrite();
-        return this.parts.nodeWrites.serve(
-          exchange,
-          info,
-          caller,
-          way.write,
-          lessons.tap(caller, () => lessons.ofWrite(info, caller)),
-        );
+        return this.#nodeWrite(exchange, info, caller, way.write);
       case "forward":
-        if (caller.nodeName !== undefined && info.verb !== "get") await this.parts.mayWrite();
-        return forwarder.forward(exchange, caller, {
-          tap: lessons.tap(caller, () => lessons.ofWrite(info, caller)),
-          hasLongAnswer: info.verb === "deletecollection",
-          words: () => wordsFor(info, caller, scopes),
-        });
+        return this.#forward(exchange, info, caller);
       case "recorded":
         return gets.get(exchange, info, caller, way.isObject);
       case "watch":
@@ -171,6 +160,23 @@ export class Proxy {
       case "list-forward":
         return lists.forwarded(exchange, info, caller, way);
     }
+  }
+
+  async #nodeWrite(exchange: Exchange, info: RequestInfo, caller: Entered, write: NodeWrite): Promise<void> {
+    const { lessons, nodeWrites } = this.parts;
+    if (WAITING_WRITES.has(write)) await this.parts.mayWrite();
+    const tap = lessons.tap(caller, () => lessons.ofWrite(info, caller));
+    return nodeWrites.serve(exchange, info, caller, write, tap);
+  }
+
+  async #forward(exchange: Exchange, info: RequestInfo, caller: Entered): Promise<void> {
+    const { forwarder, lessons, scopes } = this.parts;
+    if (caller.nodeName !== undefined && info.verb !== "get") await this.parts.mayWrite();
+    return forwarder.forward(exchange, caller, {
+      tap: lessons.tap(caller, () => lessons.ofWrite(info, caller)),
+      hasLongAnswer: info.verb === "deletecollection",
+      words: () => wordsFor(info, caller, scopes),
+    });
   }
 }
 

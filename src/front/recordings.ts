@@ -30,8 +30,14 @@ const SECRET_RESOURCES: ReadonlySet<string> = new Set(["secrets"]);
 const NOT_IN_NAME: ReadonlySet<string> = new Set(["resourceVersion", "timeout", "pretty"]);
 const JSON_TYPE = "application/json";
 
+/** What was kept last is remembered as it came: nearly every answer is the same again, and need not be copied and read for that. */
+const MAX_REMEMBERED = 64;
+const MAX_REMEMBERED_BYTES = 16 * 1024;
+
 /** Records answers and finds them. */
 export class Recordings {
+  readonly #last = new Map<string, { readonly key: ResponseKey; readonly response: StoredResponse }>();
+
   constructor(
     private readonly store: Store,
     private readonly nowMs: () => number,
@@ -71,13 +77,32 @@ export class Recordings {
       info.resource === "" ? documentOf(exchange, contentType) : formOf(contentType, body),
     );
     const isSecret = SECRET_RESOURCES.has(info.resource);
-    this.store.putResponse(key, { status: 200, headers, body, storedAtMs: this.nowMs() }, { isSecret });
+    const response = { status: 200, headers, body, storedAtMs: this.nowMs() };
+    this.store.putResponse(key, response, { isSecret });
+    if (isSecret || body.length > MAX_REMEMBERED_BYTES) return;
+    if (this.#last.size >= MAX_REMEMBERED) this.#last.clear();
+    this.#last.set(nameOf(exchange, principal), { key, response });
+  }
+
+  /** Whether this is what was kept last of the same request: then it is kept anew, as said now. */
+  isSame(exchange: Exchange, principal: string, { headers, body }: Pick<StoredResponse, "headers" | "body">): boolean {
+    const last = this.#last.get(nameOf(exchange, principal));
+    if (last === undefined || Buffer.compare(last.response.body, body) !== 0) return false;
+    const known = last.response.headers;
+    for (const name in headers) if (headers[name] !== known[name]) return false;
+    for (const name in known) if (!(name in headers)) return false;
+    this.store.putResponse(last.key, { ...last.response, storedAtMs: this.nowMs() }, { isSecret: false });
+    return true;
   }
 
   /** Forgets the recordings of what this request is about, in every form. */
   forget(principal: string, info: RequestInfo): void {
     this.store.deleteResponsesForPath(principal, info.canonicalPath);
   }
+}
+
+function nameOf(exchange: Exchange, principal: string): string {
+  return `${principal}\n${exchange.target}\n${exchange.header("accept") ?? ""}`;
 }
 
 function keyOf(info: RequestInfo, principal: string, form: string): ResponseKey {

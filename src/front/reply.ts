@@ -79,15 +79,14 @@ export class Reply {
   /** The whole answer as it came, in one piece. @throws {Error} when a head was set already. */
   pass({ status, bytes, headEnd }: PlainAnswer): void {
     if (this.headersSent) throw new Error("Cannot set an answer's head twice");
-    const { isHead, isOld } = this.terms;
-    this.headersSent = true;
-    this.writableEnded = true;
+    this.headersSent = this.writableEnded = true;
     this.statusCode = status;
-    if (isHead || isOld || !this.way.keepsAlive()) {
-      const option = this.way.keepsAlive() ? KEEP_ALIVE : CLOSE;
-      const head = [bytes.subarray(0, headEnd), option];
-      this.way.write(Buffer.concat(isHead ? [...head, LINE_END] : [...head, bytes.subarray(headEnd)]));
-    } else this.way.write(bytes);
+    const keepsAlive = this.way.keepsAlive();
+    if (keepsAlive && !this.terms.isOld) this.way.write(bytes);
+    else {
+      const option = keepsAlive ? KEEP_ALIVE : CLOSE;
+      this.way.write(Buffer.concat([bytes.subarray(0, headEnd), option, bytes.subarray(headEnd)]));
+    }
     this.way.done();
   }
 
@@ -170,7 +169,6 @@ export class Reply {
 }
 
 const EMPTY = new Uint8Array(0);
-const LINE_END = Buffer.from("\r\n");
 const KEEP_ALIVE = Buffer.from("Connection: keep-alive\r\n");
 const CLOSE = Buffer.from("Connection: close\r\n");
 

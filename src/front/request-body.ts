@@ -1,7 +1,7 @@
 /**
  * A request's body at its reader's pace.
  *
- * What the socket brings is copied once and waits here; beyond a bound the
+ * What the socket brings waits here; beyond a bound the
  * socket is told to pause until somebody reads. A reader that stops early
  * leaves the rest to the connection, which drops a little of it and then ends.
  */
@@ -104,7 +104,7 @@ export class RequestBody implements AsyncIterable<Uint8Array> {
 
   #add(data: Uint8Array): void {
     if (data.length === 0 || this.#error !== undefined) return;
-    this.#waiting.push(Uint8Array.prototype.slice.call(data));
+    this.#waiting.push(data);
     this.#waitingBytes += data.length;
   }
 

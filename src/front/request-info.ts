@@ -6,6 +6,7 @@
  * Dot segments, empty segments and absolute forms are refused outright.
  */
 
+import { Remembered } from "../base/remembered.ts";
 import { canonicalFieldSelector } from "../kube/selectors.ts";
 import { badRequest } from "../kube/status-error.ts";
 
@@ -48,6 +49,17 @@ const VERBS: Readonly<Record<string, Verb>> = {
  * @throws {StatusError} 400 for targets that could mean two things.
  */
 export function requestInfo(method: string, target: string): RequestInfo {
+  return method === "GET" ? remembered.of(target, infoOfGet) : readInfo(method, target);
+}
+
+/** Of reads, which are the same again and again; what is refused is refused anew. */
+const remembered = new Remembered<RequestInfo>(128, 1_024);
+
+function infoOfGet(target: string): RequestInfo {
+  return readInfo("GET", target);
+}
+
+function readInfo(method: string, target: string): RequestInfo {
   const mark = target.indexOf("?");
   const path = mark < 0 ? target : target.slice(0, mark);
   if (!path.startsWith("/")) throw badRequest("The request target must be a path that starts with /");

@@ -49,6 +49,7 @@ class ListStart {
 
 /** Seeds a scope from a forwarded list. */
 export class ListTap implements AnswerTap {
+  readonly takesWhole = false;
   #gunzip: Gunzip | undefined;
   #unfolded: (() => void) | undefined;
   #status = 0;
@@ -132,6 +133,8 @@ const RECORDED_HEADERS = ["content-type", "etag", "vary", "cache-control", "last
 export interface RecordOptions {
   /** Keeps the answer. */
   readonly keep: (answer: Pick<StoredResponse, "headers" | "body">) => void;
+  /** The very answer that was kept last: that it was given again has been noted. */
+  readonly isSame: (answer: Pick<StoredResponse, "headers" | "body">, encoding: string | null) => boolean;
   /** A scope answers this object already: nothing needs recording. */
   readonly isKept: () => boolean;
   readonly onRefused: OnRefused;
@@ -145,6 +148,7 @@ export interface RecordOptions {
 
 /** Records a whole answer. */
 export class RecordTap implements AnswerTap {
+  readonly takesWhole = true;
   #parts: Uint8Array[] = [];
   #size = 0;
   #headers: Record<string, string> = {};
@@ -180,8 +184,19 @@ export class RecordTap implements AnswerTap {
   end(): Promise<void> | void {
     if (this.#isGivenUp) return this.#refusal;
     const parts = this.#parts;
+    const bytes = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+    if (this.options.isSame(this.#answer(bytes), this.#encoding)) return;
     // After the client has its answer: recording must not cost it a millisecond.
-    this.options.later(() => this.#record(parts.length === 1 ? parts[0]! : Buffer.concat(parts)));
+    this.options.later(() => this.#record(bytes));
+  }
+
+  whole(bytes: Uint8Array): void {
+    if (this.options.isSame(this.#answer(bytes), this.#encoding)) return;
+    this.options.later(() => this.#record(bytes));
+  }
+
+  #answer(body: Uint8Array): Pick<StoredResponse, "headers" | "body"> {
+    return { headers: this.#headers, body };
   }
 
   abort(): void {

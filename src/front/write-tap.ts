@@ -52,6 +52,11 @@ export class WriteTap implements AnswerTap {
 
   constructor(private readonly options: WriteTapOptions) {}
 
+  /** Where nothing is kept of it. */
+  get takesWhole(): boolean {
+    return this.options.onWritten === undefined;
+  }
+
   head(status: number, headers: UpstreamHeaders, word: Word): boolean {
     this.options.onStatus(status, word);
     this.#contentType = headers.get("content-type") ?? "";

@@ -35,7 +35,7 @@ export class ChunkedReader {
   /**
    * Takes bytes.
    *
-   * @param onData gets the body's bytes; views, to be copied before they are kept.
+   * @param onData gets the body's bytes, as parts of what was handed in.
    * @returns how many of the bytes belong to this body.
    * @throws {ChunkError}
    */

@@ -45,6 +45,7 @@ const MAX_LEARNED_BYTES = 64 * 1024;
 
 /** Passes an answer on and reads it when it came whole with 200 or 201. */
 export class LearningTap implements AnswerTap {
+  readonly takesWhole = false;
   #parts: Uint8Array[] | undefined;
   #size = 0;
   #contentType = "";

@@ -3,6 +3,7 @@
  */
 
 import type { Ending } from "../base/cancel.ts";
+import type { RawAnswer } from "./raw-answer.ts";
 
 /** A request as it goes out. */
 export interface PoolRequest {
@@ -14,6 +15,8 @@ export interface PoolRequest {
   readonly authorization?: string | undefined;
   readonly body?: Uint8Array | AsyncIterable<Uint8Array> | undefined;
   readonly signal: Ending;
+  /** Shown an answer that came whole, in the turn in which it came; it resolves afterwards as any other. */
+  readonly atOnce?: ((answer: RawAnswer) => void) | undefined;
 }
 
 /** Whether a body comes in pieces. */

@@ -153,6 +153,7 @@ class PoolConnection {
   /** The request's body is still on its way. */
   #isSending = false;
   #signal: Ending | undefined;
+  #atOnce: PoolRequest["atOnce"];
   #stopListening: (() => void) | undefined;
   #endRest: (() => void) | undefined;
   readonly #flow: AnswerFlow = {
@@ -189,6 +190,7 @@ class PoolConnection {
     this.#head = head;
     this.#again = again;
     this.#signal = signal;
+    this.#atOnce = request.atOnce;
     this.#hasByte = false;
     this.#isHeadRequest = method === "HEAD";
     const onAbort = () => this.broke((signal.reason as Error | undefined) ?? new Error("aborted"));
@@ -255,7 +257,7 @@ class PoolConnection {
     this.#unread = EMPTY;
     if (end < 0) {
       if (all.length > MAX_HEAD_BYTES) return this.broke(new Error("the answer's head is too long"));
-      this.#unread = Buffer.from(all);
+      this.#unread = all;
       return;
     }
     let head: ResponseHead;
@@ -326,9 +328,13 @@ class PoolConnection {
 
   /** Head and body came at once and nothing else: the usual small answer. */
   #arrived(head: ResponseHead, all: Buffer, bodyAt: number): void {
-    this.#begin(head);
-    const answer = this.#answer!;
-    answer.arrive(Buffer.from(all), bodyAt);
+    const answer = new RawAnswer(head, this.#flow);
+    answer.arrive(all, bodyAt);
+    const waiting = this.#head!;
+    this.#head = undefined;
+    this.#keepsAlive = head.keepsAlive;
+    this.#atOnce?.(answer);
+    waiting.resolve(answer);
     this.#whole(answer, false);
   }
 

@@ -7,7 +7,7 @@
  */
 
 import type { PlainAnswer, ResponseHead } from "../http1/response-head.ts";
-import type { UpstreamBody, UpstreamHeaders, UpstreamResponse } from "./upstream-answer.ts";
+import type { UpstreamAnswer, UpstreamBody, UpstreamHeaders, UpstreamResponse } from "./upstream-answer.ts";
 
 /** What an answer needs of its connection. */
 export interface AnswerFlow {
@@ -24,6 +24,7 @@ const MAX_WAITING_BYTES = 256 * 1024;
 export class RawAnswer implements UpstreamResponse, UpstreamBody {
   readonly status: number;
   readonly headers: UpstreamHeaders;
+  taken: UpstreamAnswer | undefined;
   #plain: PlainAnswer | undefined;
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
@@ -54,17 +55,18 @@ export class RawAnswer implements UpstreamResponse, UpstreamBody {
     return this.#plain;
   }
 
-  /** For the connection: head and body in one piece, which is the answer's own from now on. @param bodyAt where the body begins. */
-  arrive(bytes: Buffer, bodyAt: number): void {
-    this.#waiting.push(bytes.subarray(bodyAt));
+  /** For the connection: head and body, and nothing else. @param bodyAt where the body begins. */
+  arrive(bytes: Uint8Array, bodyAt: number): void {
+    this.#waiting = [bytes.subarray(bodyAt)];
     this.#waitingBytes = bytes.length - bodyAt;
+    this.#isWhole = true;
     if (this.head.isPlain) this.#plain = { status: this.status, bytes, headEnd: bodyAt - 2 };
   }
 
-  /** For the connection: bytes of the body; a view, copied here. */
+  /** For the connection: bytes of the body, which are the answer's own from now on. */
   push(bytes: Uint8Array): void {
     if (bytes.length === 0 || this.#error !== undefined) return;
-    this.#waiting.push(Uint8Array.prototype.slice.call(bytes));
+    this.#waiting.push(bytes);
     this.#waitingBytes += bytes.length;
     if (this.#waitingBytes > MAX_WAITING_BYTES && !this.#isPaused) {
       this.#isPaused = true;

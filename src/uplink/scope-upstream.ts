@@ -33,6 +33,7 @@ const MAX_LENT = 256;
 export class ScopeUpstream implements ScopeSource {
   /** Newest first. */
   #credentials = new Map<string, readonly UpstreamCredential[]>();
+  #spokeLast: string | undefined;
   /** Told of every yes to a list, a watch or a review. */
   onAccepted: ((principal: string) => void) | undefined;
   #lent = new Map<
@@ -50,6 +51,8 @@ export class ScopeUpstream implements ScopeSource {
   /** Remembers, in memory only, what an accepted principal's requests are made with. */
   remember(principal: string, credential: UpstreamCredential): void {
     const known = this.#credentials.get(principal) ?? [];
+    if (principal === this.#spokeLast && known[0] === credential) return;
+    this.#spokeLast = principal;
     // Who spoke last stands at the end, and ours is not counted among those that give way.
     this.#credentials.delete(principal);
     if (this.#credentials.size >= MAX_PRINCIPALS) this.#forgetOldest();

@@ -40,6 +40,8 @@ export interface UpstreamResponse {
   readonly whole?: Uint8Array | undefined;
   /** The answer as it came, where it may be passed on like that. */
   readonly plain?: PlainAnswer | undefined;
+  /** As it was judged and taken, in the turn in which it came. */
+  readonly taken?: UpstreamAnswer | undefined;
   bytes(): Promise<Uint8Array>;
 }
 
@@ -75,12 +77,22 @@ export function admitted(
   asked: AskedForm,
   isHead: boolean,
 ): UpstreamAnswer | Promise<UpstreamAnswer> {
+  if (response.taken !== undefined) return response.taken;
   const body = isHead ? null : response.body;
   const whole = body === null ? undefined : response.whole;
   if (whole !== undefined) return judgedWhole(response, asked, whole);
   const atOnce = whoseWord(asked, { ...headOf(response), start: NOTHING, isWhole: body === null });
   if (atOnce !== undefined) return new Answer(known(atOnce, response), response, body);
   return admittedLater(response, asked);
+}
+
+/** The API server's answer to the question asked, if it is here whole and is one; undefined for anything else, a refusal too. */
+export function admittedAtOnce(response: UpstreamResponse, asked: AskedForm): UpstreamAnswer | undefined {
+  const { whole } = response;
+  if (whole === undefined) return undefined;
+  const start = uncoded(whole, response.headers);
+  const word = whoseWord(asked, { ...headOf(response), start, isWhole: true });
+  return word === "answer" ? new WholeAnswer(word, response, whole) : undefined;
 }
 
 function headOf({ status, headers }: UpstreamResponse): { status: number; header(name: string): string | null } {

@@ -24,8 +24,9 @@ import type { ExactClient } from "./exact-client.ts";
 import type { Gate } from "./gate.ts";
 import type { NodePlace } from "./node-place.ts";
 import { Pool } from "./pool.ts";
+import type { RawAnswer } from "./raw-answer.ts";
 import { ForeignAnswerError, UnreachableError } from "./scope-source.ts";
-import { admitted, type UpstreamAnswer, type UpstreamResponse } from "./upstream-answer.ts";
+import { admitted, admittedAtOnce, type UpstreamAnswer, type UpstreamResponse } from "./upstream-answer.ts";
 
 /** What a request is made with. */
 export interface UpstreamCredential {
@@ -52,6 +53,12 @@ export interface UpstreamRequest {
   readonly hasLongAnswer?: boolean;
   /** A new connection, closed afterwards. */
   readonly isProbe?: boolean;
+  /**
+   * Offered an answer that came whole, in the turn in which it came.
+   *
+   * @returns whether it was taken: `request` resolves with it afterwards all the same. Must not throw.
+   */
+  readonly atOnce?: (answer: UpstreamAnswer) => boolean;
 }
 
 /** How the API servers are reached. */
@@ -231,8 +238,9 @@ export class Upstream {
   #sendOverPool(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
     const { method, target, headers, credential, body, signal } = request;
     const { authorization } = credential;
+    const atOnce = request.atOnce === undefined ? undefined : offerTo(request, request.atOnce);
     return this.#poolFor(server, request).request(
-      { method, target, headers, authorization, body, signal },
+      { method, target, headers, authorization, body, signal, atOnce },
       request.isProbe === true,
     );
   }
@@ -287,6 +295,17 @@ export class Upstream {
       Response & UpstreamResponse
     >;
   }
+}
+
+/** Offers what is known for an answer; what is none is judged again by whoever waits for it. */
+function offerTo(
+  { method, target }: UpstreamRequest,
+  take: (answer: UpstreamAnswer) => boolean,
+): (answer: RawAnswer) => void {
+  return (response) => {
+    const answer = admittedAtOnce(response, askedForm(method, target));
+    if (answer !== undefined && take(answer)) response.taken = answer;
+  };
 }
 
 function isForHttp2(request: UpstreamRequest): boolean {

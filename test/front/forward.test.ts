@@ -46,7 +46,7 @@ test("a short answer whose body does not follow its head is broken off when the 
     well,
     systemClock,
   );
-  const tap = { head: () => true, chunk() {}, end() {}, abort() {} };
+  const tap = { takesWhole: false, head: () => true, chunk() {}, end() {}, abort() {} };
   const forwarding = forwarder.forward(exchange as unknown as Exchange, { credential: {} } as Caller, { tap });
   await head.promise;
   link.turn(false);

@@ -6,6 +6,7 @@ import { mintCluster } from "../../src/demo/api-server/mint.ts";
 import type { Exchange } from "../../src/front/exchange.ts";
 import { listen, type Listener } from "../../src/front/listen.ts";
 import type { UpgradedStream } from "../../src/front/upgraded-stream.ts";
+import type { PlainAnswer } from "../../src/http1/response-head.ts";
 import { eventually } from "../support/client.ts";
 
 const cluster = mintCluster();
@@ -208,6 +209,60 @@ describe("requests on one connection", () => {
     );
     await eventually(() => client.isClosed);
     expect(client.text).toBe("");
+  });
+});
+
+/** An answer of an API server that came whole. */
+function plainAnswer(): PlainAnswer {
+  const head = "HTTP/1.1 200 OK\r\nAudit-ID: 1\r\nDate: Mon, 30 Nov 2026 03:00:00 GMT\r\nContent-Length: 2\r\n";
+  return { status: 200, bytes: Buffer.from(`${head}\r\nok`), headEnd: head.length };
+}
+
+describe("an answer that is passed on as it came", () => {
+  const { bytes, headEnd } = plainAnswer();
+  const head = Buffer.from(bytes).toString("latin1", 0, headEnd);
+
+  test.each<[string, string, string, boolean]>([
+    ["stays so for HTTP/1.1", `GET /a HTTP/1.1\r\n${HEAD}\r\n`, `${head}\r\nok`, false],
+    [
+      "says close to who wants to close",
+      `GET /a HTTP/1.1\r\n${HEAD}Connection: close\r\n\r\n`,
+      `${head}Connection: close\r\n\r\nok`,
+      true,
+    ],
+    ["says close to HTTP/1.0", "GET /a HTTP/1.0\r\n\r\n", `${head}Connection: close\r\n\r\nok`, true],
+    [
+      "says keep-alive to HTTP/1.0 that stays",
+      "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+      `${head}Connection: keep-alive\r\n\r\nok`,
+      false,
+    ],
+  ])("%s", async (_, sent, expected, isClosed) => {
+    await using served = await serve(({ response }) => response.pass(plainAnswer()));
+    using client = await connect(served.listener.port);
+    client.send(sent);
+    await eventually(() => client.text.length >= expected.length);
+    expect(client.text).toBe(expected);
+    if (isClosed) await eventually(() => client.isClosed);
+    else {
+      client.send(sent);
+      await eventually(() => client.text === expected + expected);
+    }
+  });
+
+  test("is one answer: a head cannot be set behind it", async () => {
+    const failure = Promise.withResolvers<unknown>();
+    await using served = await serve(({ response }) => {
+      response.pass(plainAnswer());
+      try {
+        response.writeHead(500);
+      } catch (error) {
+        failure.resolve(error);
+      }
+    });
+    using client = await connect(served.listener.port);
+    client.send(`GET /a HTTP/1.1\r\n${HEAD}\r\n`);
+    expect(String(await failure.promise)).toContain("twice");
   });
 });
 

@@ -350,3 +350,48 @@ describe("this runtime", () => {
     expect(Number(stdout.toString())).toBe(65_536);
   });
 });
+
+test("this runtime hands each socket handler bytes of its own: what comes next does not write over them", async () => {
+  const cluster = mintCluster();
+  const { cert, key } = cluster.servingCertificate(["127.0.0.1"]);
+  const kept: { readonly bytes: Uint8Array; readonly sum: number | bigint }[] = [];
+  const keep = (bytes: Uint8Array) => kept.push({ bytes, sum: Bun.hash(bytes) });
+  const piece = (nth: number) => Buffer.alloc(20_000, nth);
+  const server = Bun.listen<{ nth: number }>({
+    hostname: "127.0.0.1",
+    port: 0,
+    tls: { cert, key },
+    socket: {
+      binaryType: "buffer",
+      open: (socket) => void (socket.data = { nth: 0 }),
+      data(socket, bytes) {
+        keep(bytes);
+        socket.write(piece(socket.data.nth++));
+      },
+    },
+  });
+  let came = 0;
+  const open = Promise.withResolvers<void>();
+  const client = await Bun.connect({
+    hostname: "127.0.0.1",
+    port: server.port,
+    tls: { ca: cluster.ca },
+    socket: {
+      binaryType: "buffer",
+      handshake: () => open.resolve(),
+      data(_, bytes) {
+        keep(bytes);
+        came += bytes.length;
+      },
+    },
+  });
+  await open.promise;
+  for (let round = 1; round <= 40; round++) {
+    client.write(`question ${round}`);
+    await eventually(() => came === 20_000 * round);
+  }
+  client.end();
+  server.stop(true);
+  expect(kept.length).toBeGreaterThanOrEqual(80);
+  expect(kept.filter(({ bytes, sum }) => Bun.hash(bytes) !== sum)).toEqual([]);
+});

@@ -151,6 +151,28 @@ describe("an answer", () => {
   });
 });
 
+describe("an answer that comes whole", () => {
+  const body = (nth: number) => String.fromCharCode(97 + nth).repeat(4_096);
+  const served = () =>
+    scripted({ answer: (_, nth) => ({ text: `HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n${body(nth)}` }) });
+
+  test("is shown in its turn", async () => {
+    const pool = poolTo((await served()).url);
+    const taken: string[] = [];
+    await pool.request(get("/a", { atOnce: (answer) => void taken.push(Buffer.from(answer.whole!).toString()) }));
+    expect(taken).toEqual([body(0)]);
+  });
+
+  test("is its reader's own: what comes next does not write over it", async () => {
+    const apiServer = await served();
+    const pool = poolTo(apiServer.url);
+    const answers: RawAnswer[] = [];
+    for (let nth = 0; nth < 4; nth++) answers.push(await pool.request(get("/a", { atOnce: () => {} })));
+    expect(apiServer.connections).toBe(1);
+    expect(await Promise.all(answers.map(textOf))).toEqual([body(0), body(1), body(2), body(3)]);
+  });
+});
+
 describe("a kept connection that proves dead", () => {
   const dying: Script = {
     answer: (_request, nth) => (nth === 0 ? { text: OK } : { text: "", close: true }),
