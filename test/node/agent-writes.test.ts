@@ -367,7 +367,8 @@ describe("which writes of agents are taken", () => {
       ...object,
       status: { ...object.status, message: "newer" },
     }));
-    await eventually(async () => (await read(kubelet)).status.message === "newer");
+    const copied = async () => (await kubelet.get(`${POD}?resourceVersion=0`)).json();
+    await eventually(async () => (await copied()).status.message === "newer");
     await world.cut();
     expect((await read()).metadata.resourceVersion).toBe(shown.metadata.resourceVersion);
     const first = await put(withNote(await read(), "first"));
