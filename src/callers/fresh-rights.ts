@@ -75,7 +75,7 @@ export class FreshRights {
     if (isSecret(identity)) return false;
     const { clock, review } = this.parts;
     const { group, version, resource, namespace } = identity;
-    const about = `${caller.credential.id}\n${group}/${resource}`;
+    const about = `${caller.credential.id}\n${verb} ${group}/${resource}`;
     const nowMs = clock.monotonicMs();
     if (nowMs - (this.#reviewedMs.get(about) ?? Number.NEGATIVE_INFINITY) < REVIEW_EVERY_MS) return false;
     remember(this.#reviewedMs, about, nowMs);

@@ -85,6 +85,8 @@ describe("a renewed token of a pod", () => {
     await using world = await startNode();
     const { apiServer, edge } = world;
     const { version } = await follow(edge.clientWith({ token: world.token("kube-proxy-a") }));
+    // The copy's own list, if it needs one, is over when its watch is open.
+    await eventually(() => apiServer.count({ verb: "watch", resource: "services" }) > 0);
     const since = apiServer.requests.length;
 
     const renewed = edge.clientWith({ token: world.token("kube-proxy-a") });
