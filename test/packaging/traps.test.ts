@@ -126,13 +126,13 @@ describe.skipIf(!existsSync(binary))("the binary (needs dist/)", () => {
   });
 
   test.each([
-    { profile: "small", isJitOff: true },
-    { profile: "default", isJitOff: false },
-  ])("the $profile profile decides about the just-in-time compiler", async ({ profile, isJitOff }) => {
+    { profile: "small", isJitOff: true, engine: ["BUN_JSC_miniVMHeapGrowthFactor=2", "BUN_JSC_useJIT=0"] },
+    { profile: "default", isJitOff: false, engine: ["BUN_JSC_useFTLJIT=0"] },
+  ])("the $profile profile decides about the just-in-time compiler", async ({ profile, isJitOff, engine }) => {
     await using apiServer = await startApiServer();
     await using holdfast = await startBinary({ ...adminOf(apiServer), env: { HOLDFAST_PROFILE: profile } });
     const environment = readFileSync(`/proc/${holdfast.pid}/environ`, "utf8").split("\0");
-    expect(environment.includes("BUN_JSC_useJIT=0")).toBe(isJitOff);
+    expect(environment.filter((entry) => entry.startsWith("BUN_JSC_")).sort()).toEqual([...engine]);
     // Code made at run time lies in pages that may be written and executed.
     const madeCode = readFileSync(`/proc/${holdfast.pid}/maps`, "utf8").match(/ rwxp .*/g) ?? [];
     expect(madeCode.length === 0).toBe(isJitOff);
