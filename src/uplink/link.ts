@@ -41,7 +41,7 @@ const PROBE_DEADLINE_MS = { least: 2_000, first: 5_000, most: 10_000 } as const;
  * without a byte and no probe has cleared the link, or before the first
  * verdict after start, nobody should wait as long again.
  */
-export const PATIENCE_MS = { normal: 1_800, suspect: 300, starting: 100, least: 20 } as const;
+export const PATIENCE_MS = { normal: 1_450, suspect: 300, starting: 100, least: 20 } as const;
 const FLAP_WINDOW_MS = 60_000;
 
 /** The link's state machine. */
