@@ -11,6 +11,8 @@ export interface Target {
   readonly ca: string;
   readonly cert: string;
   readonly key: string;
+  /** Default true. */
+  readonly rejectUnauthorized?: boolean;
 }
 
 /** One kept connection; one request at a time. */
