@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs Holdfast on a node: the executable, verified and moved into place, its units and scripts.
 #
-#   HOLDFAST_ARTIFACT_DIR=/media/usb sh install.sh         from a folder with holdfast-linux-ARCH and its .sha256
-#   HOLDFAST_BASE_URL=https://HOST/PATH sh install.sh      from a server with the same two files
+#   HOLDFAST_ARTIFACT_DIR=/media/usb sh install.sh         from a folder: a release, or dist/ as it was built
+#   HOLDFAST_BASE_URL=https://HOST/PATH sh install.sh      from a server with a release
 #   sh install.sh --dry-run                                says what would be done
 #   sh install.sh --uninstall [--purge]                    removes what it created; --purge also what Holdfast kept
 #   sh install.sh --help
@@ -11,6 +11,11 @@
 # holdfast (a stripped one would not), never replaces what is there. A unit of the same name that was not
 # brought from here is left alone. Nothing is enabled: that does "holdfast adopt". A running daemon is
 # restarted when its executable or its unit has changed; kubelet and its pods are not.
+#
+# A release is SHA256SUMS, its signature, and the executables as .xz. The signature is checked with minisign,
+# signify or openssl, whichever is here, against the public key below, which a release's own copy of this
+# script carries. From a server nothing is taken that nobody vouches for, unless HOLDFAST_SKIP_SIGNATURE says so;
+# a folder whose files nobody signed (dist/) is taken when this script carries no key.
 set -eu
 
 HOLDFAST_BASE_URL=${HOLDFAST_BASE_URL:-}                # folder of a server; there is no public release yet, so no default
@@ -21,7 +26,10 @@ HOLDFAST_ROOT=${HOLDFAST_ROOT:-}                        # another root folder, f
 HOLDFAST_SKIP_UNITS=${HOLDFAST_SKIP_UNITS:-}            # not empty: the executable alone
 HOLDFAST_SKIP_RESTART=${HOLDFAST_SKIP_RESTART:-}        # not empty: a running daemon goes on as it is
 SYSTEMCTL=${SYSTEMCTL:-systemctl}
+HOLDFAST_SKIP_SIGNATURE=${HOLDFAST_SKIP_SIGNATURE:-}    # not empty: checksums alone, whoever made them
 DRY_RUN=${DRY_RUN:-}                                    # not empty: say what would be done
+# minisign's form, the second line of holdfast.pub; a release writes its own behind the minus.
+HOLDFAST_PUBLIC_KEY=${HOLDFAST_PUBLIC_KEY:-}
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
@@ -40,18 +48,112 @@ check_loader() {
   [ -e "$loader" ] || fail "$loader is missing: a 64-bit userland with glibc 2.17 or later is needed"
 }
 
-# get NAME FILE
+# get NAME FILE [progress]
 get() {
   if [ -n "$HOLDFAST_ARTIFACT_DIR" ]; then
     [ -r "$HOLDFAST_ARTIFACT_DIR/$1" ] || fail "\"$HOLDFAST_ARTIFACT_DIR/$1\" cannot be read"
     cat "$HOLDFAST_ARTIFACT_DIR/$1" > "$2"
   elif command -v curl > /dev/null 2>&1; then
-    curl -fsSL --retry 3 -o "$2" "$HOLDFAST_BASE_URL/$1" || fail "cannot download $HOLDFAST_BASE_URL/$1"
+    quiet=-s
+    if [ -n "${3:-}" ] && [ -t 2 ]; then quiet=-#; fi
+    curl "$quiet" -fSL --retry 3 -o "$2" "$HOLDFAST_BASE_URL/$1" || fail "cannot download $HOLDFAST_BASE_URL/$1"
   elif command -v wget > /dev/null 2>&1; then
-    wget -q -O "$2" "$HOLDFAST_BASE_URL/$1" || fail "cannot download $HOLDFAST_BASE_URL/$1"
+    quiet=-q
+    if [ -n "${3:-}" ] && [ -t 2 ]; then quiet=-nv; fi
+    wget "$quiet" -O "$2" "$HOLDFAST_BASE_URL/$1" || fail "cannot download $HOLDFAST_BASE_URL/$1"
   else
-    fail "neither curl nor wget is here: copy the two files over and set HOLDFAST_ARTIFACT_DIR"
+    fail "neither curl nor wget is here: copy the files over and set HOLDFAST_ARTIFACT_DIR"
   fi
+}
+
+# has NAME: whether the place holds this file; of a server it is asked for.
+has() {
+  if [ -n "$HOLDFAST_ARTIFACT_DIR" ]; then [ -r "$HOLDFAST_ARTIFACT_DIR/$1" ]; return; fi
+  if command -v curl > /dev/null 2>&1; then curl -fsSLI "$HOLDFAST_BASE_URL/$1" > /dev/null 2>&1; return; fi
+  if command -v wget > /dev/null 2>&1; then wget -q --spider "$HOLDFAST_BASE_URL/$1" 2> /dev/null; return; fi
+  fail "neither curl nor wget is here: copy the files over and set HOLDFAST_ARTIFACT_DIR"
+}
+
+decode() {
+  if command -v base64 > /dev/null 2>&1; then base64 -d; else openssl base64 -d -A; fi
+}
+
+# verify WORK: whether the public key vouches for WORK/sums. All three read the same two lines: Ed25519 over the file.
+verify() {
+  if command -v minisign > /dev/null 2>&1; then
+    minisign -Vq -P "$HOLDFAST_PUBLIC_KEY" -x "$1/sums.sig" -m "$1/sums" > /dev/null 2>&1
+    return
+  fi
+  for signify in signify-openbsd signify; do
+    command -v "$signify" > /dev/null 2>&1 || continue
+    printf 'untrusted comment: holdfast\n%s\n' "$HOLDFAST_PUBLIC_KEY" > "$1/key.pub"
+    head -n 2 "$1/sums.sig" > "$1/sums.signify"
+    "$signify" -Vq -p "$1/key.pub" -x "$1/sums.signify" -m "$1/sums" > /dev/null 2>&1
+    return
+  done
+  if command -v openssl > /dev/null 2>&1; then
+    # The last 32 bytes of the key behind the header of an Ed25519 key (RFC 8410), the last 64 of the signature.
+    { printf '\060\052\060\005\006\003\053\145\160\003\041\000'; printf '%s\n' "$HOLDFAST_PUBLIC_KEY" | decode | tail -c 32; } > "$1/key.der"
+    sed -n 2p "$1/sums.sig" | decode | tail -c 64 > "$1/sums.raw"
+    openssl pkeyutl -verify -pubin -keyform DER -inkey "$1/key.der" -rawin -in "$1/sums" -sigfile "$1/sums.raw" > /dev/null 2>&1
+    return
+  fi
+  fail "nothing here can check a signature: install minisign (or openssl); HOLDFAST_SKIP_SIGNATURE=1 goes by checksums alone"
+}
+
+# vouched WORK: refuses sums that nobody vouches for.
+vouched() {
+  if [ -n "$HOLDFAST_SKIP_SIGNATURE" ]; then say "the signature was not checked"; return 0; fi
+  if [ -z "$HOLDFAST_PUBLIC_KEY" ]; then
+    # What lies in a folder is as good as who brought it.
+    [ -z "$HOLDFAST_ARTIFACT_DIR" ] || return 0
+    fail "this script carries no public key: use a release's own copy, or say HOLDFAST_PUBLIC_KEY=KEY; HOLDFAST_SKIP_SIGNATURE=1 goes by checksums alone"
+  fi
+  get SHA256SUMS.minisig "$1/sums.sig"
+  verify "$1" || fail "SHA256SUMS is not signed with the public key $HOLDFAST_PUBLIC_KEY: nothing was changed"
+}
+
+# sums NAME WORK: puts what is said of the files into WORK/sums; of a folder as it was built the file's own .sha256.
+sums() {
+  if has SHA256SUMS; then
+    get SHA256SUMS "$2/sums"
+    vouched "$2"
+  elif [ -n "$HOLDFAST_PUBLIC_KEY" ] && [ -z "$HOLDFAST_SKIP_SIGNATURE" ]; then
+    fail "${HOLDFAST_ARTIFACT_DIR:-$HOLDFAST_BASE_URL} has no SHA256SUMS, and so nothing that is signed"
+  else
+    [ -n "$HOLDFAST_ARTIFACT_DIR" ] || [ -n "$HOLDFAST_SKIP_SIGNATURE" ] || vouched "$2"
+    get "$1.sha256" "$2/sums"
+  fi
+}
+
+# said_of NAME WORK: what the sums say of a file; nothing where they do not name it.
+said_of() {
+  while read -r sum file; do [ "$file" != "$1" ] || { printf '%s\n' "$sum"; break; }; done < "$2/sums"
+}
+
+# sum_of NAME WORK
+sum_of() {
+  wanted=$(said_of "$1" "$2")
+  case $wanted in *[!0-9a-f]* | '') fail "${HOLDFAST_ARTIFACT_DIR:-$HOLDFAST_BASE_URL} holds no checksum of $1" ;; esac
+  [ ${#wanted} -eq 64 ] || fail "${HOLDFAST_ARTIFACT_DIR:-$HOLDFAST_BASE_URL} holds no SHA-256 checksum of $1"
+  printf '%s\n' "$wanted"
+}
+
+# fetch NAME WORK: brings the executable to WORK/holdfast, unpacked, and checked on its way.
+fetch() {
+  if [ -n "$(said_of "$1.xz" "$2")" ]; then
+    command -v xz > /dev/null 2>&1 || fail "xz is missing: apt-get install xz-utils (or unpack $1.xz elsewhere, beside SHA256SUMS)"
+    expected=$(sum_of "$1.xz" "$2") || exit 1
+    get "$1.xz" "$2/packed" progress
+    found=$(digest "$2/packed")
+    [ "$found" = "$expected" ] || fail "checksum of $1.xz is $found, expected $expected: nothing was changed"
+    xz -dc < "$2/packed" > "$2/holdfast" || fail "$1.xz cannot be unpacked: nothing was changed"
+    rm -f "$2/packed"
+  else
+    get "$1" "$2/holdfast" progress
+  fi
+  found=$(digest "$2/holdfast")
+  [ "$found" = "$3" ] || fail "checksum of $1 is $found, expected $3: nothing was changed"
 }
 
 check_version() {
@@ -168,12 +270,14 @@ finish() {
 usage() {
   say "Installs Holdfast: the executable, its units and scripts."
   say ""
-  say "  HOLDFAST_ARTIFACT_DIR=DIR sh install.sh       from a folder with holdfast-linux-ARCH and its .sha256"
-  say "  HOLDFAST_BASE_URL=https://... sh install.sh   from a server with the same two files"
+  say "  HOLDFAST_ARTIFACT_DIR=DIR sh install.sh       from a folder: a release, or dist/ as it was built"
+  say "  HOLDFAST_BASE_URL=https://... sh install.sh   from a server with a release"
   say "  sh install.sh --dry-run                       says what would be done"
   say "  sh install.sh --uninstall [--purge]           removes what it created; --purge also what Holdfast kept"
   say ""
-  say "Also: HOLDFAST_VERSION, HOLDFAST_BIN_DIR, HOLDFAST_ROOT, HOLDFAST_SKIP_UNITS, HOLDFAST_SKIP_RESTART."
+  say "Also: HOLDFAST_VERSION (with or without v), HOLDFAST_BIN_DIR, HOLDFAST_ROOT, HOLDFAST_SKIP_UNITS,"
+  say "HOLDFAST_SKIP_RESTART, HOLDFAST_PUBLIC_KEY, HOLDFAST_SKIP_SIGNATURE."
+  say "What it created is listed in $(list_file)."
 }
 
 main() {
@@ -211,10 +315,8 @@ main() {
   trap 'rm -rf "$work"' EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  get "$name.sha256" "$work/sum"
-  wanted=$(cut -d ' ' -f 1 < "$work/sum")
-  case $wanted in *[!0-9a-f]* | '') fail "$name.sha256 holds no checksum" ;; esac
-  [ ${#wanted} -eq 64 ] || fail "$name.sha256 holds no SHA-256 checksum"
+  sums "$name" "$work"
+  wanted=$(sum_of "$name" "$work") || exit 1
   if [ -e "$target" ] && [ "$(digest "$target")" = "$wanted" ]; then
     said=$("$target" version)
     check_version "$said"
@@ -222,9 +324,7 @@ main() {
     finish "$work"
     return
   fi
-  get "$name" "$work/holdfast"
-  found=$(digest "$work/holdfast")
-  [ "$found" = "$wanted" ] || fail "checksum of $name is $found, expected $wanted: nothing was changed"
+  fetch "$name" "$work" "$wanted"
   chmod 755 "$work/holdfast"
   # Never trust the exit code: a stripped file is a bare runtime that exits 0.
   said=$("$work/holdfast" version 2> /dev/null || true)

@@ -164,7 +164,8 @@ function tryOut({ arch, emulator }: TargetRow, expected: Identity, path: string)
   return `starts under ${emulator.command}`;
 }
 
-function version(): string {
+/** As package.json says. */
+export function version(): string {
   return (JSON.parse(readFileSync(join(projectRoot, "package.json"), "utf8")) as { version: string }).version;
 }
 
@@ -175,7 +176,8 @@ function commit(): string {
   return isChanged ? `${head}-dirty` : head;
 }
 
-function commitTime(): string {
+/** When the commit was made, ISO 8601; "unknown" without git. */
+export function commitTime(): string {
   const seconds = git(["log", "-1", "--format=%ct"]);
   return seconds === undefined ? "unknown" : new Date(Number(seconds) * 1_000).toISOString();
 }

@@ -28,6 +28,14 @@ export async function command([shell, ...rest]: readonly string[], commands: rea
   return 0;
 }
 
+/** The shells it speaks to. */
+export const SHELL_NAMES: readonly string[] = Object.keys(SHELLS);
+
+/** A shell's script. @param shell of SHELL_NAMES. */
+export function completionScript(shell: string, commands: readonly CommandRow[]): string {
+  return SHELLS[shell]!(commands);
+}
+
 /** What a flag's value may be, in one word; undefined for a flag without one. */
 function kindOf({ type, choices, path }: Flag): "file" | "folder" | "unknown" | readonly string[] | undefined {
   if (type === "boolean") return undefined;
