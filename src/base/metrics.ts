@@ -43,6 +43,12 @@ export class Metric {
     this.#at(labels).value += amount;
   }
 
+  /** Brings a counter to what is counted elsewhere; one that was counted from the start anew does not run back. */
+  reach(value: number, labels: Readonly<Record<string, string>> = {}): void {
+    const series = this.#at(labels);
+    series.value = Math.max(series.value, value);
+  }
+
   /** Sets a gauge. */
   set(value: number, labels: Readonly<Record<string, string>> = {}): void {
     this.#at(labels).value = value;

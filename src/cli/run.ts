@@ -8,13 +8,14 @@
 
 import { EdgeError } from "../base/errors.ts";
 import { forgetProxies, keepMemoryOutOfCores } from "../base/environment.ts";
-import { jsonLog } from "../base/log.ts";
+import { jsonLog, LevelledLog, textLog } from "../base/log.ts";
 import { systemClock } from "../base/clock.ts";
 import { loadConfig } from "../config/config.ts";
 import { startDaemon } from "../daemon/daemon.ts";
 import { VERSION } from "../base/version.ts";
 import { RUN_FLAGS } from "./flag-table.ts";
 import { readFlags, repeated, UsageError } from "./flags.ts";
+import { reload } from "./reload.ts";
 import { onStray } from "./strays.ts";
 import { complain } from "./terminal.ts";
 import { StateFolderLockedError } from "../store/lock.ts";
@@ -23,24 +24,17 @@ import { StateFolderLockedError } from "../store/lock.ts";
 export async function command(args: readonly string[]): Promise<number> {
   const { values, positionals } = readFlags(args, RUN_FLAGS);
   if (positionals.length > 0) throw new UsageError(`Unexpected argument '${positionals[0]}'`);
-  const log = jsonLog();
+  const log = new LevelledLog(process.stderr.isTTY ? textLog() : jsonLog());
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort(new Error(signal)));
   // A broken pipe or a stray rejection must not take the node's API away.
   process.on("SIGPIPE", () => {});
   onStray((error) => log.error("unexpected", { error: describe(error) }));
   try {
-    const { config, warnings } = loadConfig(
-      {
-        kubeconfig: values.kubeconfig,
-        listen: values.listen,
-        healthListen: values["health-listen"],
-        stateDir: values["state-dir"],
-        clientCaFile: values["client-ca-file"],
-        config: values.config,
-      },
-      process.env,
-    );
+    const load = loaderOf(values);
+    const { config, warnings } = load();
+    log.level = config.logLevel;
+    process.on("SIGHUP", () => reload(log, config, () => load().config));
     for (const warning of warnings) log.warn(warning);
     // The configuration has read them; the runtime must not.
     forgetProxies(process.env);
@@ -58,6 +52,22 @@ export async function command(args: readonly string[]): Promise<number> {
     );
     return 1;
   }
+}
+
+/** Reads the configuration by the flags and the environment as they were at the start. */
+function loaderOf(
+  values: ReturnType<typeof readFlags<typeof RUN_FLAGS>>["values"],
+): () => ReturnType<typeof loadConfig> {
+  const env = { ...process.env };
+  const flags = {
+    kubeconfig: values.kubeconfig,
+    listen: values.listen,
+    healthListen: values["health-listen"],
+    stateDir: values["state-dir"],
+    clientCaFile: values["client-ca-file"],
+    config: values.config,
+  };
+  return () => loadConfig(flags, env);
 }
 
 /** An error's place and kind; its message only when it is ours, others may quote what they choked on. */

@@ -8,7 +8,7 @@
 
 import * as v from "valibot";
 import { systemClock } from "../base/clock.ts";
-import { jsonLog } from "../base/log.ts";
+import { jsonLog, LOG_LEVELS, type LogLevel } from "../base/log.ts";
 import { clientSubjectOf, isNode } from "../certificates/client-request.ts";
 import type { Credential } from "../kube/credential.ts";
 import { placeAt, type Place } from "../kube/place.ts";
@@ -50,6 +50,8 @@ export interface Config {
   readonly followed: readonly FollowedState[];
   /** Where the tunnel leads; undefined: there is none. */
   readonly tunnel?: TunnelConfig;
+  /** What is logged: this and everything more important. Default "info". */
+  readonly logLevel: LogLevel;
   /** Whether the guard may ask if a neighbour is heard; see `witness/witness.ts`. */
   readonly isWitness: boolean;
 }
@@ -114,6 +116,7 @@ export function loadConfig(
     stateDir,
     adminSocketPath: socketPath(stateDir, env["HOLDFAST_ADMIN_SOCKET"] ?? file.adminSocket, warnings),
     isWitness: file.witness ?? true,
+    logLevel: logLevelOf(env, file),
     ...(tunnel === undefined ? {} : { tunnel }),
     clientCaPem: clientCa === undefined ? kubeconfig.caPem : () => clientCa.read(),
     clients: clients.map(({ name, kubeconfig: { credential } }) => ({ name, credential })),
@@ -140,6 +143,14 @@ function addressesOf(flags: ConfigFlags, env: Env, file: FileConfig): Pick<Confi
     listen,
   );
   return { listen, healthListen };
+}
+
+function logLevelOf(env: Env, file: FileConfig): LogLevel {
+  const asked = env["HOLDFAST_LOG_LEVEL"];
+  if (asked === undefined) return file.logLevel ?? "info";
+  const level = LOG_LEVELS.find((one) => one === asked);
+  if (level !== undefined) return level;
+  throw new ConfigError(`Cannot use HOLDFAST_LOG_LEVEL: expected ${LOG_LEVELS.join(", ")}`);
 }
 
 function kubeconfigPathOf(flags: ConfigFlags, env: Env, file: FileConfig): string {

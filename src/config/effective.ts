@@ -29,6 +29,7 @@ export function effectiveFile(
     ...(clientCAFile === undefined ? {} : { clientCAFile }),
     ...(adminSocketPath === undefined ? {} : { adminSocket: adminSocketPath }),
     witness: isWitness,
+    logLevel: config.logLevel,
     tunnel: tunnelText(config, tunnel),
     clients,
     nodeAgents: [...config.nodeAgents],

@@ -141,6 +141,7 @@ export const fileSchema = v.strictObject({
   clientCAFile: optionalText,
   adminSocket: optionalText,
   witness: v.optional(v.boolean()),
+  logLevel: v.optional(v.picklist(["info", "warn", "error"])),
   tunnel: v.optional(tunnelSchema),
   clients: v.optional(v.array(clientSchema)),
   nodeAgents: serviceAccounts,

@@ -29,6 +29,7 @@ import { buildNode, type NodeParts } from "./node.ts";
 import { Parts } from "./part.ts";
 import { buildRehearsals } from "./rehearsal.ts";
 import { placePart } from "./place.ts";
+import { buildTelling } from "./telling.ts";
 import { openState, statePart } from "./state.ts";
 import { buildTunnel } from "./tunnel.ts";
 import { buildUplink } from "./uplink.ts";
@@ -73,7 +74,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   });
   const certificates = buildCertificates(ground, over.uplink, front.listeners);
   const tunnel = buildTunnel(ground, over);
-  const status = statusOf(ground, over, front, certificates, tunnel);
+  const reported = statusOf(ground, over, front, certificates, tunnel);
+  const status = () => ({ ...reported(), ...(coverage.last === undefined ? {} : { coverage: coverage.last }) });
   const parts = new Parts();
   const health = new Health(ground, parts, status);
   watchConditions(ground, over, front);
@@ -92,6 +94,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(buildWitness(ground, over));
   parts.add(tunnel);
   parts.add(coverage);
+  parts.add(buildTelling(ground, over, status));
   parts.add(adminPart(ground, status, { scopes: over.copies.scopes, coverage, rehearsals }, certificates));
   const { ended } = await parts.start(options.signal);
   log.info("serving", {

@@ -65,7 +65,7 @@ export function buildUplink(ground: Ground): Uplink {
   });
   link.onChange((isOnline) => {
     upstream.renewConnections();
-    metrics.linkChanged(isOnline);
+    metrics.linkChanged(isOnline, clock.monotonicMs());
     if (!isOnline) store.settle();
   });
   const storage = new Storage({

@@ -24,6 +24,7 @@ import { readResponseHead, type ResponseHead } from "../http1/response-head.ts";
 import { headText, isStream, type PoolRequest } from "./pool-request.ts";
 import { RawAnswer, type AnswerFlow } from "./raw-answer.ts";
 import type { TlsMaterial } from "./upstream.ts";
+import { wanBytes } from "./wan.ts";
 
 /** Where a pool's connections lead. */
 export interface PoolTarget {
@@ -201,6 +202,7 @@ class PoolConnection {
     signal.addEventListener("abort", onAbort, { once: true });
     this.#stopListening = () => signal.removeEventListener("abort", onAbort);
     const start = Buffer.from(headText(request, hostHeader), "latin1");
+    wanBytes.sent += start.length + (body instanceof Uint8Array ? body.length : 0);
     if (isStream(body)) {
       this.#outbox!.write(start);
       this.#isSending = true;
@@ -213,6 +215,7 @@ class PoolConnection {
     try {
       for await (const part of body) {
         if (this.#isClosed) return;
+        wanBytes.sent += part.length;
         if (part.length > 0 && !this.#outbox!.write(chunkOf(part))) await this.#writable();
         passedThrough(part.length);
       }
@@ -248,6 +251,7 @@ class PoolConnection {
   }
 
   received(bytes: Buffer): void {
+    wanBytes.received += bytes.length;
     if (this.#answer !== undefined) return this.#body(bytes);
     // Bytes that nobody asked for.
     if (this.#head === undefined) return this.close();

@@ -27,6 +27,7 @@ import { Pool } from "./pool.ts";
 import type { RawAnswer } from "./raw-answer.ts";
 import { ForeignAnswerError, UnreachableError } from "./scope-source.ts";
 import { admitted, admittedAtOnce, type UpstreamAnswer, type UpstreamResponse } from "./upstream-answer.ts";
+import { countedResponse, wanBytes } from "./wan.ts";
 
 /** What a request is made with. */
 export interface UpstreamCredential {
@@ -266,9 +267,11 @@ export class Upstream {
 
   #fetch(server: string, request: UpstreamRequest, protocol: "http2" | "http1.1"): Promise<UpstreamResponse> {
     const proxy = this.options.proxyFor(server);
-    return fetch(server + request.target, {
+    const headers = headersOf(request);
+    wanBytes.sent += request.method.length + request.target.length + lengthOf(headers, request.body);
+    const answer = fetch(server + request.target, {
       method: request.method,
-      headers: headersOf(request),
+      headers,
       ...(request.body === undefined ? {} : { body: request.body }),
       ...(request.body instanceof ReadableStream ? { duplex: "half" } : {}),
       redirect: "manual",
@@ -280,6 +283,7 @@ export class Upstream {
       ...(proxy === undefined ? {} : { proxy }),
       signal: signalOf(request.signal),
     } as RequestInit) as Promise<Response & UpstreamResponse>;
+    return answer.then(countedResponse);
   }
 
   /** Over node:https: byte for byte, and once. */
@@ -306,6 +310,13 @@ function offerTo(
     const answer = admittedAtOnce(response, askedForm(method, target));
     if (answer !== undefined && take(answer)) response.taken = answer;
   };
+}
+
+/** Of a head and a body that is there whole. */
+function lengthOf(headers: readonly (readonly [string, string])[], body: UpstreamRequest["body"]): number {
+  let length = body instanceof Uint8Array ? body.length : 0;
+  for (const [name, value] of headers) length += name.length + value.length + 4;
+  return length;
 }
 
 function isForHttp2(request: UpstreamRequest): boolean {

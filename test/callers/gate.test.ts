@@ -91,7 +91,7 @@ describe("a stranger", () => {
   test("whose made-up tokens list, watch and get leaves no commit, no scope and no line", async () => {
     await using world = await startNode();
     const before = {
-      commits: await world.metric("holdfast_store_commits"),
+      commits: await world.metric("holdfast_store_commits_total"),
       scopes: await world.metric("holdfast_scopes"),
     };
     const lines = world.edge.log.length;
@@ -104,7 +104,7 @@ describe("a stranger", () => {
     );
     expect([...seen]).toEqual([401]);
     expect(await world.metric("holdfast_scopes")).toBe(before.scopes);
-    expect(await world.metric("holdfast_store_commits")).toBe(before.commits);
+    expect(await world.metric("holdfast_store_commits_total")).toBe(before.commits);
     expect(world.edge.log.slice(lines)).toEqual([]);
   });
 

@@ -248,11 +248,11 @@ describe("an agent's annotation written while cut", () => {
     expect(world.edge.log.join("\n")).toContain("changed by somebody else");
     const metrics = await eventually(
       async () => await (await fetch(`${world.edge.healthUrl}/metrics`)).text(),
-      (text) => text.includes('holdfast_agent_changes{outcome="waiting"} 0'),
+      (text) => text.includes("holdfast_agent_changes_waiting 0"),
     );
     for (const line of [
-      'holdfast_agent_changes{outcome="sent"} 1',
-      'holdfast_agent_changes{outcome="dropped"} 1',
+      'holdfast_agent_changes_total{outcome="sent"} 1',
+      'holdfast_agent_changes_total{outcome="dropped"} 1',
       'holdfast_condition{type="AgentWritesDropped"} 1',
     ])
       expect(metrics).toContain(line);

@@ -412,6 +412,7 @@ function configOf(limits: WayParts["limits"]): Config {
     place: undefined,
     limits: { retentionMs: 7 * 86_400_000, leaseIntervalMs: 0, podSecretsMs: 86_400_000, ...limits },
     followed: [],
+    logLevel: "info",
     isWitness: false,
   } as Config;
 }
