@@ -12,12 +12,11 @@
  */
 
 import type { Database } from "bun:sqlite";
-import { dictionaryText } from "./dictionaries.ts";
-import { isWhole, pagesOf, placesByScan, summed, type RowPacking } from "./object-rows.ts";
 import { resumResponses } from "./responses.ts";
 import { pragma, readNumber, saveNumber } from "./schema.ts";
-import { readScopes, rowIdentityOf, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
+import { readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
 import type { Sealer } from "./seal.ts";
+import { BrokenSumError, dictionarySummedAnew, rowsSummedAnew, type SumChange } from "./summed-anew.ts";
 import { Sums } from "./sums.ts";
 import { resumValues } from "./values.ts";
 
@@ -62,48 +61,19 @@ export function takeSums(database: Database, sealer: Sealer): void {
 }
 
 /** A copy's rows, its dictionary, its head and its marks, or nothing of it. */
-function resumScope(
-  database: Database,
-  scope: StoredScope,
-  sealer: Sealer,
-  sums: { readonly from: Sums; readonly to: Sums },
-): void {
-  const { rows } = scope;
-  const packing: Omit<RowPacking, "sums"> = {
-    rows,
-    identity: rowIdentityOf(scope),
-    sealer,
-    isSealed: false,
-    dictionary: undefined,
-  };
+function resumScope(database: Database, scope: StoredScope, sealer: Sealer, sums: SumChange): void {
   const tally = { objects: 0, digest: 0 };
   const update = database.query("UPDATE objects SET checksum = ? WHERE id = ?");
-  for (const page of pagesOf(() => database, placesByScan(database, rows)))
-    for (const row of page) {
-      if (!isWhole(row, { ...packing, sums: sums.from })) throw new BrokenSumError();
-      const { checksum } = summed(row, { ...packing, sums: sums.to });
+  for (const page of rowsSummedAnew(database, scope, sealer, sums))
+    for (const { row, kept } of page) {
       tally.objects++;
-      tally.digest += checksum;
-      update.run(checksum, row.id);
+      tally.digest += kept.checksum;
+      update.run(kept.checksum, row.id);
     }
   if (tally.objects !== scope.tally.objects) throw new BrokenSumError();
-  resumDictionary(database, rows, sums);
+  const dictionary = dictionarySummedAnew(database, scope.rows, sums);
+  if (dictionary !== undefined)
+    database.query("UPDATE dictionaries SET checksum = ? WHERE rows = ?").run(dictionary.checksum, scope.rows);
   saveHead(database, sums.to, scope);
   saveMarks(database, sums.to, { ...scope, tally });
-}
-
-function resumDictionary(database: Database, rows: number, sums: { readonly from: Sums; readonly to: Sums }): void {
-  const found = database.query("SELECT checksum, value FROM dictionaries WHERE rows = ?").get(rows) as {
-    checksum: number;
-    value: Uint8Array;
-  } | null;
-  if (found === null) return;
-  if (!sums.from.holds(found.checksum, found.value, dictionaryText(rows))) throw new BrokenSumError();
-  database
-    .query("UPDATE dictionaries SET checksum = ? WHERE rows = ?")
-    .run(sums.to.of(found.value, dictionaryText(rows)), rows);
-}
-
-class BrokenSumError extends Error {
-  override readonly name = "BrokenSumError";
 }

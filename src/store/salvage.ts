@@ -8,30 +8,13 @@
  */
 
 import { SQLiteError, type Database } from "bun:sqlite";
-import { dictionaryText } from "./dictionaries.ts";
-import {
-  clearRows,
-  insertRow,
-  isWhole,
-  pagesOf,
-  placesByScan,
-  summed,
-  type RowPacking,
-  type Tally,
-} from "./object-rows.ts";
+import { clearRows, insertRow, type Tally } from "./object-rows.ts";
 import { copyResponses } from "./responses.ts";
 import { sumsOf } from "./resum.ts";
 import { readNumber, saveNumber } from "./schema.ts";
-import {
-  byDispensability,
-  insertScope,
-  readScopes,
-  rowIdentityOf,
-  saveHead,
-  saveMarks,
-  type StoredScope,
-} from "./scope-rows.ts";
+import { byDispensability, insertScope, readScopes, saveHead, saveMarks, type StoredScope } from "./scope-rows.ts";
 import type { Sealer } from "./seal.ts";
+import { BrokenSumError, dictionarySummedAnew, rowsSummedAnew, type SumChange } from "./summed-anew.ts";
 import { Sums } from "./sums.ts";
 import { valueRows, valueText } from "./values.ts";
 
@@ -56,7 +39,7 @@ interface Way {
   readonly from: Database;
   readonly to: Database;
   readonly sealer: Sealer;
-  readonly sums: { readonly from: Sums; readonly to: Sums };
+  readonly sums: SumChange;
 }
 
 /**
@@ -73,7 +56,7 @@ export function salvage(from: Database, to: Database, maxBytes: number, { sealer
     try {
       return to.transaction(task)();
     } catch (error) {
-      if (!(error instanceof DamagedError) && !(error instanceof SQLiteError)) throw error;
+      if (!(error instanceof BrokenSumError) && !(error instanceof SQLiteError)) throw error;
       // A source is read only: whatever has no room is the target.
       isFull ||= (error as SQLiteError).code === "SQLITE_FULL";
       return undefined;
@@ -98,35 +81,21 @@ export function salvage(from: Database, to: Database, maxBytes: number, { sealer
   return { rows, damaged, isFull };
 }
 
-/** @returns the bytes taken; more than `bytesLeft` means that nothing was. @throws {DamagedError} so that the transaction undoes what was begun. */
+/** @returns the bytes taken; more than `bytesLeft` means that nothing was. @throws {BrokenSumError} so that the transaction undoes what was begun. */
 function copyScope({ from, to, sealer, sums }: Way, scope: StoredScope, bytesLeft: number): number {
   const { rows } = scope;
-  const packing: Omit<RowPacking, "sums"> = {
-    rows,
-    identity: rowIdentityOf(scope),
-    sealer,
-    isSealed: false,
-    dictionary: undefined,
-  };
   const found: Tally = { objects: 0, digest: 0 };
   const tally: Tally = { objects: 0, digest: 0 };
   let bytes = 0;
-  const dictionary = from.query("SELECT checksum, value FROM dictionaries WHERE rows = ?").get(rows) as {
-    checksum: number;
-    value: Uint8Array;
-  } | null;
-  if (dictionary !== null && !sums.from.holds(dictionary.checksum, dictionary.value, dictionaryText(rows)))
-    throw new DamagedError();
-  if (dictionary !== null)
+  const dictionary = dictionarySummedAnew(from, rows, sums);
+  if (dictionary !== undefined)
     to.query("INSERT OR REPLACE INTO dictionaries (rows, checksum, value) VALUES (?, ?, ?)").run(
       rows,
-      sums.to.of(dictionary.value, dictionaryText(rows)),
+      dictionary.checksum,
       dictionary.value,
     );
-  for (const page of pagesOf(() => from, placesByScan(from, rows))) {
-    for (const row of page) {
-      if (!isWhole(row, { ...packing, sums: sums.from })) throw new DamagedError();
-      const kept = summed(row, { ...packing, sums: sums.to });
+  for (const page of rowsSummedAnew(from, scope, sealer, sums)) {
+    for (const { row, kept } of page) {
       found.objects++;
       found.digest += row.checksum;
       tally.objects++;
@@ -139,7 +108,7 @@ function copyScope({ from, to, sealer, sums }: Way, scope: StoredScope, bytesLef
       return bytes;
     }
   }
-  if (found.objects !== scope.tally.objects || found.digest !== scope.tally.digest) throw new DamagedError();
+  if (found.objects !== scope.tally.objects || found.digest !== scope.tally.digest) throw new BrokenSumError();
   saveHead(to, sums.to, scope);
   saveMarks(to, sums.to, { ...scope, tally });
   return bytes;
@@ -156,8 +125,4 @@ function copyPlain({ from, to, sums }: Way): void {
     );
   }
   for (const name of ["quarantined", "next_copy", "next_rows"]) saveNumber(to, name, readNumber(from, name));
-}
-
-class DamagedError extends Error {
-  override readonly name = "DamagedError";
 }
