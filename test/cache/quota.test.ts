@@ -6,7 +6,7 @@ import type { Scope } from "../../src/cache/scope.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 import { openStore } from "../../src/store/store.ts";
 import { Bench, item, list } from "../store/support.ts";
-import { ManualClock, ModelLink, ModelServer, Received, settle } from "../support/model.ts";
+import { ManualClock, MODEL_LIMITS, ModelLink, ModelServer, Received, settle } from "../support/model.ts";
 
 const NODE = "certificate:system:node:edge-1";
 const base: ScopeIdentity = {
@@ -36,14 +36,7 @@ function startWorld() {
       log: silentLog,
       random: () => 0.5,
       countList: () => {},
-      limits: {
-        scopeMaxItems: 1_000,
-        scopeMaxBytes: 1e9,
-        ringMaxEvents: 100,
-        ringMaxBytes: 1e6,
-        lingerMs: 300_000,
-        bookmarkIntervalMs: 45_000,
-      },
+      limits: { ...MODEL_LIMITS, scopeMaxBytes: 1e9 },
     },
     { retentionMs: 1e12, maxScopes: 1_000 },
   );

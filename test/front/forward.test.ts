@@ -8,46 +8,38 @@ import type { Link } from "../../src/uplink/link.ts";
 import type { Upstream, UpstreamRequest } from "../../src/uplink/upstream.ts";
 import { ModelLink } from "../support/model.ts";
 
-const well = { isSilent: false, suspect: async () => false };
+/** Over a link and an API server of a few lines, whose storage is well. */
+function forwarderOver(link: ModelLink, request: (asked: UpstreamRequest) => Promise<Response>): Forwarder {
+  const access = { isRefused: () => false, refused() {} };
+  const storage = { isSilent: false, suspect: async () => false };
+  const upstream = { request } as unknown as Upstream;
+  return new Forwarder(upstream, link as unknown as Link, () => {}, access, storage, systemClock);
+}
+
+/** A request without headers or body; what it is answered goes to `response`. */
+function exchangeOf(method: string, target: string, response: object = {}): Exchange {
+  const { signal } = new AbortController();
+  const exchange = { method, target, headers: [], header: () => undefined, bodyLength: 0, response, signal };
+  return exchange as unknown as Exchange;
+}
 
 test("a short answer whose body does not follow its head is broken off when the link is found dead", async () => {
   const link = new ModelLink();
-  const upstream = {
-    request: async ({ signal }: UpstreamRequest) => {
-      const body = new ReadableStream({
-        start: (controller) => signal.addEventListener("abort", () => controller.error(signal.reason)),
-      });
-      return new Response(body, { headers: { "content-type": "application/json", "content-length": "100" } });
-    },
+  const request = async ({ signal }: UpstreamRequest) => {
+    const body = new ReadableStream({
+      start: (controller) => signal.addEventListener("abort", () => controller.error(signal.reason)),
+    });
+    return new Response(body, { headers: { "content-type": "application/json", "content-length": "100" } });
   };
   const head = Promise.withResolvers<void>();
   const brokenOff = Promise.withResolvers<string>();
-  const exchange = {
-    method: "GET",
-    target: "/api/v1/namespaces/shop/configmaps/a",
-    headers: [],
-    header: () => undefined,
-    bodyLength: 0,
-    response: {
-      writeHead: () => head.resolve(),
-      destroy: () => brokenOff.resolve("broken off"),
-      end: () => brokenOff.resolve("ended"),
-    },
-    signal: new AbortController().signal,
-  };
-  const forwarder = new Forwarder(
-    upstream as unknown as Upstream,
-    link as unknown as Link,
-    () => {},
-    {
-      isRefused: () => false,
-      refused() {},
-    },
-    well,
-    systemClock,
-  );
+  const exchange = exchangeOf("GET", "/api/v1/namespaces/shop/configmaps/a", {
+    writeHead: () => head.resolve(),
+    destroy: () => brokenOff.resolve("broken off"),
+    end: () => brokenOff.resolve("ended"),
+  });
   const tap = { takesWhole: false, head: () => true, chunk() {}, end() {}, abort() {} };
-  const forwarding = forwarder.forward(exchange as unknown as Exchange, { credential: {} } as Caller, { tap });
+  const forwarding = forwarderOver(link, request).forward(exchange, { credential: {} } as Caller, { tap });
   await head.promise;
   link.turn(false);
   expect(await brokenOff.promise).toBe("broken off");
@@ -59,26 +51,8 @@ describe("a write whose connection breaks", () => {
   async function write(standsAfterFailure: () => Promise<boolean>): Promise<string | number> {
     let became: string | undefined;
     const link = Object.assign(new ModelLink(), { standsAfterFailure });
-    const upstream = { request: () => Promise.reject(new UnreachableError("reset")) };
-    const exchange = {
-      method: "PATCH",
-      target: "/api/v1/namespaces/shop/pods/web-0/status",
-      headers: [],
-      header: () => undefined,
-      bodyLength: 0,
-      signal: new AbortController().signal,
-    };
-    const forwarder = new Forwarder(
-      upstream as unknown as Upstream,
-      link as unknown as Link,
-      () => {},
-      {
-        isRefused: () => false,
-        refused() {},
-      },
-      well,
-      systemClock,
-    );
+    const exchange = exchangeOf("PATCH", "/api/v1/namespaces/shop/pods/web-0/status");
+    const forwarder = forwarderOver(link, () => Promise.reject(new UnreachableError("reset")));
     const fallback = {
       givesWay: "storage" as const,
       find: () => () => {
@@ -87,11 +61,7 @@ describe("a write whose connection breaks", () => {
     };
     try {
       const sent = { body: new Uint8Array() };
-      await forwarder.forward(
-        exchange as unknown as Exchange,
-        { credential: {} } as Caller,
-        { fallback, sent } as never,
-      );
+      await forwarder.forward(exchange, { credential: {} } as Caller, { fallback, sent });
       return became ?? "forwarded";
     } catch (error) {
       return (error as { status?: { code?: number } }).status?.code ?? String(error);

@@ -292,6 +292,16 @@ export class Received implements WatchSink {
   }
 }
 
+/** The bounds of a model's scopes. */
+export const MODEL_LIMITS: ScopeLimits = {
+  scopeMaxItems: 1_000,
+  scopeMaxBytes: 1e6,
+  ringMaxEvents: 100,
+  ringMaxBytes: 1e6,
+  lingerMs: 300_000,
+  bookmarkIntervalMs: 45_000,
+};
+
 /** Everything together. */
 export function startModel(limits: Partial<ScopeLimits> = {}) {
   const clock = new ManualClock();
@@ -306,15 +316,7 @@ export function startModel(limits: Partial<ScopeLimits> = {}) {
     log: silentLog,
     random: () => 0.5,
     countList: () => {},
-    limits: {
-      scopeMaxItems: 1_000,
-      scopeMaxBytes: 1e6,
-      ringMaxEvents: 100,
-      ringMaxBytes: 1e6,
-      lingerMs: 300_000,
-      bookmarkIntervalMs: 45_000,
-      ...limits,
-    },
+    limits: { ...MODEL_LIMITS, ...limits },
   };
   const identity: ScopeIdentity = {
     principal: "token:x",
