@@ -62,6 +62,16 @@ export const POD_NETWORK_PROGRAMS: Readonly<Record<string, string>> = {
   nft: "nftables",
 };
 
+/** What a device's image and its emulator take; the firmware is no program and comes with its own package. */
+export const DEVICE_PROGRAMS: Readonly<Record<string, string>> = {
+  "qemu-system-x86_64": "qemu-system-x86",
+  "qemu-io": "qemu-utils",
+  "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
+  mmdebstrap: "mmdebstrap",
+  mformat: "mtools",
+  sfdisk: "fdisk",
+};
+
 /** What lends one process a clock of its own. */
 export const CLOCK_PROGRAMS: Readonly<Record<string, string>> = { faketime: "faketime" };
 
@@ -75,6 +85,8 @@ export const CNI_FOLDERS = ["/usr/lib/cni", "/opt/cni/bin"];
 
 /** Finds a program of either table; CNI plugins lie outside the path. */
 export function findProgram(program: string): string | undefined {
+  // Firmware, by its path: a file that nobody executes.
+  if (program.startsWith("/")) return existsSync(program) ? program : undefined;
   return Bun.which(program, { PATH: [process.env["PATH"], ...CNI_FOLDERS].join(":") }) ?? undefined;
 }
 

@@ -22,10 +22,15 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ensureDependencies, run } from "../../scripts/setup.ts";
+import { imageCache } from "../../scripts/images/debian.ts";
+import { cachedRootfs } from "../../scripts/images/rootfs.ts";
+import { whyNotMakeable } from "../../scripts/images/tools.ts";
 import { buildPrograms, RELEASE_VARIABLES } from "./build.ts";
+import { whyNoEmulator } from "./device-vm.ts";
 import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
 import {
   CLOCK_PROGRAMS,
+  DEVICE_PROGRAMS,
   findProgram,
   LONG_VARIABLE,
   NODE_PROGRAMS,
@@ -66,16 +71,18 @@ async function main(args: readonly string[], isLong: boolean): Promise<number> {
 function setUp(isLong: boolean): void {
   ensureDependencies();
   buildPrograms(isLong);
-  if (process.env["CI"] !== undefined) installNodePackages();
+  if (process.env["CI"] !== undefined) {
+    installNodePackages();
+    makeDeviceRoot();
+  }
   if (process.env["HOLDFAST_LAB_BINARY"] !== undefined) return;
   run([process.execPath, "scripts/build-targets.ts", "--native"]);
 }
 
 /** On a machine that lives for this run only; without them the node's tests are skipped. */
 function installNodePackages(): void {
-  const missing = Object.entries({ ...NODE_PROGRAMS, ...POD_NETWORK_PROGRAMS, ...CLOCK_PROGRAMS }).filter(
-    ([program]) => findProgram(program) === undefined,
-  );
+  const programs = { ...NODE_PROGRAMS, ...POD_NETWORK_PROGRAMS, ...CLOCK_PROGRAMS, ...DEVICE_PROGRAMS };
+  const missing = Object.entries(programs).filter(([program]) => findProgram(program) === undefined);
   if (missing.length === 0 || Bun.which("apt-get") === null) return;
   const packages = [...new Set(missing.map(([, name]) => name))];
   for (const args of [["update"], ["install", "-y", "--no-install-recommends", ...packages]]) {
@@ -83,6 +90,17 @@ function installNodePackages(): void {
       env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
       stdio: ["ignore", "ignore", "inherit"],
     });
+  }
+}
+
+/** Debian's packages for the device's disk: minutes, once, before the tests' clock starts. Without it the device's tests are skipped by name. */
+function makeDeviceRoot(): void {
+  if (whyNoEmulator("amd64") !== undefined || whyNotMakeable("amd64") !== undefined) return;
+  try {
+    mkdirSync(imageCache, { recursive: true });
+    cachedRootfs(imageCache, "amd64");
+  } catch (error) {
+    console.log(`lab: no device will be tried: ${(error as Error).message}`);
   }
 }
 
