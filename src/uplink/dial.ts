@@ -43,7 +43,9 @@ export async function dial({ server, tls: material, proxy }: DialTarget): Promis
     const serverName = material.serverName ?? (net.isIP(host) === 0 ? host : undefined);
     const socket = keep(
       tls.connect({
-        ...(through === undefined ? { host, port } : { socket: through }),
+        // By the host the certificate is judged where it is an address, behind a proxy too.
+        host,
+        ...(through === undefined ? { port } : { socket: through }),
         ca: material.ca,
         ...(material.cert === undefined ? {} : { cert: material.cert, key: material.key }),
         ...(serverName === undefined ? {} : { servername: serverName }),

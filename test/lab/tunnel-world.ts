@@ -128,6 +128,7 @@ export class TunnelWorld implements AsyncDisposable {
 
   /** Connections that the gateways carry now. */
   async streams(): Promise<number> {
+    // One that a test killed carries none.
     const counts = await Promise.all(
       this.gateways.map(async (gateway) =>
         gateway.process.isRunning ? await gateway.metric("holdfast_gateway_streams") : 0,

@@ -199,6 +199,7 @@ describe.skipIf(whyWithoutNode !== undefined)(titled("kubectl through the tunnel
       expect(Date.now() - killedMs).toBeLessThan(3_000);
       await tunnel.placed();
       await tunnel.reached();
+      measured("gateway killed: kubectl exec through the other works after", seconds(Date.now() - killedMs));
       await follower.stop("SIGKILL");
       await tunnel.restartGateway(index);
     }, 90_000);
