@@ -80,7 +80,7 @@ export class LocalCertificates {
       // One that never came into office vouches for nobody: a crash between the writes of a renewal leaves it.
       this.#former = formerOf(first, others, certificatesIn(this.#crossPath));
       if (others.length !== this.#former.length)
-        keepPair(pairPaths(stateDir, "local-ca"), { certPem: this.#trusted, keyPem: known.keyPem }, log);
+        keepPair(pairPaths(stateDir, "local-ca"), { certPem: this.trusted, keyPem: known.keyPem }, log);
       const serving = readPair(pairPaths(stateDir, "serving"), log);
       this.#serving = serving !== undefined && this.#isUsable(serving) ? serving : this.#newServing();
     }
@@ -148,7 +148,7 @@ export class LocalCertificates {
       // Each step alone leaves a state that a start understands: the key, last, puts the new CA in office.
       if (isRevoked) rmSync(this.#crossPath, { force: true });
       else writeFileAtomically(this.#crossPath, former.map(({ crossPem }) => crossPem).join(""), 0o644);
-      writeFileAtomically(paths.cert, next.certPem + this.#trusted, 0o644);
+      writeFileAtomically(paths.cert, next.certPem + this.trusted, 0o644);
       writeFileAtomically(paths.key, next.keyPem, 0o600);
       writeFileAtomically(paths.cert, next.certPem + former.map(({ certPem }) => certPem).join(""), 0o644);
     } catch (error) {
@@ -168,7 +168,7 @@ export class LocalCertificates {
     if (ended < 0) return false;
     const { stateDir, log } = this.parts;
     this.#former = this.#former.slice(0, ended);
-    keepPair(pairPaths(stateDir, "local-ca"), { certPem: this.#trusted, keyPem: this.#authority.keyPem }, log);
+    keepPair(pairPaths(stateDir, "local-ca"), { certPem: this.trusted, keyPem: this.#authority.keyPem }, log);
     this.renewServing();
     return true;
   }
@@ -177,8 +177,8 @@ export class LocalCertificates {
     return join(this.parts.stateDir, "pki", "local-ca-cross.crt");
   }
 
-  /** What clients trust. */
-  get #trusted(): string {
+  /** What clients trust: the CA in office, and those before it; PEM. */
+  get trusted(): string {
     return this.#authority.certPem + this.#former.map(({ certPem }) => certPem).join("");
   }
 
