@@ -104,7 +104,7 @@ describe.skipIf(missing.length > 0)(
         expect(await booted(profile)).toEqual([
           "started: active, key from file",
           "capabilities: 0000000000000000",
-          "cores: 0 0",
+          "cores: 1 1",
           "killed: active, key from file",
           "sealed: active, key from credential",
           "left in /run: ",
