@@ -235,7 +235,7 @@ uninstall() {
   if [ ! -e "$target" ] && [ ! -e "$(list_file)" ] && [ -z "$PURGE" ]; then say "nothing to remove: $target is not there"; return; fi
   would=${DRY_RUN:+would }
   if [ -z "$DRY_RUN" ] && [ -e "$(list_file)" ]; then
-    systemd disable --now holdfast-bypass.timer holdfast.service holdfast-seal-key.service
+    systemd disable --now holdfast-bypass.timer holdfast.service holdfast-pods.service holdfast-seal-key.service
   fi
   if [ -e "$(list_file)" ]; then
     while read -r line; do
@@ -304,7 +304,7 @@ main() {
   fi
   if [ -n "$DRY_RUN" ]; then
     say "would install $name from ${HOLDFAST_ARTIFACT_DIR:-$HOLDFAST_BASE_URL} as $target"
-    [ -n "$HOLDFAST_SKIP_UNITS" ] || say "would bring its units into $HOLDFAST_ROOT/etc/systemd/system and bypass.sh into $HOLDFAST_ROOT/usr/local/lib/holdfast"
+    [ -n "$HOLDFAST_SKIP_UNITS" ] || say "would bring its units into $HOLDFAST_ROOT/etc/systemd/system and its scripts into $HOLDFAST_ROOT/usr/local/lib/holdfast"
     return
   fi
   [ ! -d "$target" ] || fail "$target is a folder"

@@ -35,6 +35,7 @@ export const CONDITION_TYPES = {
   QuotaReached: "the store's quota makes copies give way",
   NodeNotRestored: "the node reads at its place in the tunnel, not as its kubelet wrote it",
   PlaceContested: "the addresses under which the node is shown do not stay",
+  PodsCannotReach: "pods that were started here are told an address that does not lead to us",
   AgentWritesDropped: "writes of node agents made while cut could not go up",
 } as const;
 

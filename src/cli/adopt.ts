@@ -3,10 +3,10 @@
  */
 
 import { existsSync } from "node:fs";
-import { adopt, isAdopted, revert } from "../machine/adopt.ts";
+import { adopt, isAdopted, revert, type Adopted } from "../machine/adopt.ts";
 import { thisMachine } from "../machine/machine.ts";
 import { CONFIG_FILE } from "../machine/places.ts";
-import { MAY_IGNORE, preflight, type Objection } from "../machine/preflight.ts";
+import { MAY_IGNORE, POD_ACCESS, preflight, type Objection } from "../machine/preflight.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { fileOf } from "../config/config-file.ts";
 import { loadPlaces } from "../config/places.ts";
@@ -22,6 +22,7 @@ const STEPS: Readonly<Record<string, string>> = {
   daemon: "starting Holdfast",
   compare: "reading this node directly and through Holdfast",
   kubelet: "restarting kubelet, containers go on",
+  "add-ons": "waiting for kube-proxy and CoreDNS to come through Holdfast",
   judge: "waiting for kubelet's lease, the node and its pods",
   "kubelet back": "kubelet goes back its own way",
 };
@@ -55,9 +56,17 @@ export async function adoptThisNode(ignored: readonly string[], mayBeNew = false
   }
   const { objections, unit, isNew } = await preflight(node, process.getuid?.() === 0, mayBeNew);
   if (complained("adopt", objections, ignored) || unit === undefined) return 5;
-  const adopted = await adopt(node, { ...places, isNew }, unit);
-  print(`Node ${short(adopted.name)} is behind Holdfast. See: holdfast status; the way back: holdfast revert`);
+  const adopted = await adopt(node, { ...places, isNew, withoutPods: ignored.includes(POD_ACCESS) }, unit);
+  saidOfPods(adopted);
+  print(`Node ${short(adopted.node.name)} is behind Holdfast. See: holdfast status; the way back: holdfast revert`);
   return 0;
+}
+
+function saidOfPods({ led, notLed }: Adopted): void {
+  if (led.length > 0) print(`Started anew once, to come through Holdfast: ${led.join(", ")}`);
+  if (notLed === undefined) return;
+  complain(`kube-proxy and CoreDNS come through Holdfast from their next start on: ${short(notLed, 300)}`);
+  complain("Until then Services and names do not survive a reboot while cut; see: crictl ps");
 }
 
 /** Says what stands in the way. @returns whether anything does. */

@@ -279,8 +279,8 @@ export const ADOPT_FLAGS = {
     type: "string",
     multiple: true,
     value: "ID",
-    about: "pass a check: node-ready, bypass; may be repeated",
-    choices: ["node-ready", "bypass"],
+    about: "pass a check: node-ready, bypass, pod-access (pods go on their own way); may be repeated",
+    choices: ["node-ready", "bypass", "pod-access"],
   },
 } as const satisfies FlagTable;
 

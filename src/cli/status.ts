@@ -86,6 +86,7 @@ export function prose(report: StatusReport, width = Infinity): string {
     fit(sharingLine(report)),
     fit(offlineLine(report)),
     fit(tunnelLine(report)),
+    fit(podsLine(report)),
     clientsTable(report, width),
     certificatesTable(report, ago, width),
     fit(storeLine(report)),
@@ -231,6 +232,11 @@ function offlineLine({ offline }: StatusReport): string {
     expiredTokensServed === 0 ? "" : `${counted(expiredTokensServed, "expired service-account token")} handed out`,
   ].filter((part) => part !== "");
   return parts.length === 0 ? "" : `Offline: ${parts.join(", ")}`;
+}
+
+function podsLine({ podAccess }: StatusReport): string {
+  if (podAccess === undefined) return "";
+  return `Pods: pods started here come through Holdfast, at ${podAccess.server}`;
 }
 
 /** Who asks, and how much is kept for them. */

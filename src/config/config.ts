@@ -6,13 +6,14 @@
  * bound that is silently ignored shows itself months later.
  */
 
+import { isIP } from "node:net";
 import * as v from "valibot";
 import { systemClock } from "../base/clock.ts";
 import { jsonLog, LOG_LEVELS, type LogLevel } from "../base/log.ts";
 import { clientSubjectOf, isNode } from "../certificates/client-request.ts";
 import type { Credential } from "../kube/credential.ts";
 import { placeAt, type Place } from "../kube/place.ts";
-import { healthAddress, listenAddresses, type ListenAddress } from "./address.ts";
+import { healthAddress, isSameAddress, listenAddresses, parseAddress, type ListenAddress } from "./address.ts";
 import { followCaFile } from "./client-ca.ts";
 import { expectedOf, fileOf, type Env } from "./config-file.ts";
 import { ConfigError } from "./config-error.ts";
@@ -45,6 +46,8 @@ export interface Config {
   readonly rotatesNodeClient: boolean;
   /** Where the API server reaches this node's kubelet by other means than a tunnel of ours; undefined: where kubelet says. */
   readonly place: Place | undefined;
+  /** How pods that kubelet starts here come through us; undefined: not at all. */
+  readonly podAccess: PodAccessConfig | undefined;
   readonly limits: Limits;
   /** Every file that may be replaced while we run. */
   readonly followed: readonly FollowedState[];
@@ -54,6 +57,14 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** Whether the guard may ask if a neighbour is heard; see `witness/witness.ts`. */
   readonly isWitness: boolean;
+}
+
+/** Where pods come through us. */
+export interface PodAccessConfig {
+  /** The cluster address of Service default/kubernetes. */
+  readonly serviceAddress: string;
+  /** Link-local; pod-way.sh leads the Service's address there. */
+  readonly listen: ListenAddress;
 }
 
 /** How the API servers are reached. */
@@ -104,13 +115,7 @@ export function loadConfig(
   const clientCa = clientCaOf(flags, env, file, { clock, log });
   const { tunnel, followed } = tunnelOf({ file, env, kubeconfig, clock, log });
   const config: Config = {
-    upstream: {
-      servers,
-      caPem: kubeconfig.caPem,
-      ...(kubeconfig.tlsServerName === undefined ? {} : { tlsServerName: kubeconfig.tlsServerName }),
-      proxyFor,
-      credential: kubeconfig.credential,
-    },
+    upstream: upstreamOf(kubeconfig, servers, proxyFor),
     listen,
     healthListen,
     stateDir,
@@ -122,6 +127,7 @@ export function loadConfig(
     clients: clients.map(({ name, kubeconfig: { credential } }) => ({ name, credential })),
     ...accountsOf(file),
     place: placeOf(file),
+    podAccess: podAccessOf(file, listen),
     rotatesNodeClient: rotatesNodeClient(file, kubeconfig.credential),
     followed: [
       kubeconfig.followed,
@@ -153,12 +159,35 @@ function logLevelOf(env: Env, file: FileConfig): LogLevel {
   throw new ConfigError(`Cannot use HOLDFAST_LOG_LEVEL: expected ${LOG_LEVELS.join(", ")}`);
 }
 
+function upstreamOf(
+  { caPem, tlsServerName, credential }: Kubeconfig,
+  servers: readonly string[],
+  proxyFor: UpstreamConfig["proxyFor"],
+): UpstreamConfig {
+  return { servers, caPem, ...(tlsServerName === undefined ? {} : { tlsServerName }), proxyFor, credential };
+}
+
 function kubeconfigPathOf(flags: ConfigFlags, env: Env, file: FileConfig): string {
   const path = flags.kubeconfig ?? env["HOLDFAST_KUBECONFIG"] ?? file.kubeconfig;
   if (path !== undefined) return path;
   throw new ConfigError(
     "Cannot run without a kubeconfig: give one with --kubeconfig FILE, or kubeconfig: FILE in the configuration",
   );
+}
+
+function podAccessOf({ podAccess }: FileConfig, others: readonly ListenAddress[]): PodAccessConfig | undefined {
+  if (podAccess === undefined) return undefined;
+  const { serviceAddress } = podAccess;
+  if (isIP(serviceAddress) === 0)
+    throw new ConfigError(
+      `Cannot use podAccess.serviceAddress: "${serviceAddress.slice(0, 64)}" is no address; see: kubectl get service kubernetes`,
+    );
+  const listen = parseAddress("podAccess.listen", podAccess.listen);
+  if (isIP(listen.host) !== isIP(serviceAddress))
+    throw new ConfigError("Cannot use podAccess: serviceAddress and listen are of two families; choose one of each");
+  if (listen.port === 0 || others.some((other) => isSameAddress(other, listen)))
+    throw new ConfigError("Cannot use podAccess.listen: it needs a port, and an address that listen does not name");
+  return { serviceAddress, listen };
 }
 
 function rotatesNodeClient({ certificates }: FileConfig, credential: Credential): boolean {

@@ -128,6 +128,8 @@ export const placeSchema = v.strictObject({
   ),
   port,
 });
+/** Fields of `podAccess`. */
+export const podAccessSchema = v.strictObject({ serviceAddress: v.string(), listen: v.string() });
 
 /** The file. */
 export const fileSchema = v.strictObject({
@@ -148,6 +150,7 @@ export const fileSchema = v.strictObject({
   expiredTokensFor: serviceAccounts,
   certificates: v.optional(certificatesSchema),
   place: v.optional(placeSchema),
+  podAccess: v.optional(podAccessSchema),
   limits: v.optional(limitsSchema),
 });
 

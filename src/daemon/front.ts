@@ -2,9 +2,13 @@
  * A request's way: listeners, the proxy behind them, and what it answers from.
  */
 
+import { hostPortText } from "../base/address.ts";
 import { abortsAfter } from "../base/clock.ts";
 import type { KeyPair } from "../certificates/authority.ts";
 import { LocalCertificates } from "../certificates/local.ts";
+import type { ListenAddress } from "../config/address.ts";
+import type { PodAccessConfig } from "../config/config.ts";
+import type { PodAccess } from "../kube/pod-access.ts";
 import { AccessReviews } from "../callers/access-review.ts";
 import { FreshRights } from "../callers/fresh-rights.ts";
 import { FreshAnswers } from "../front/fresh-answers.ts";
@@ -43,11 +47,15 @@ export interface FrontGround {
   readonly onAnswered?: (code: number, principal: string, info: RequestInfo) => void;
 }
 
+/** How soon the pods' address is tried again. */
+const PODS_RETRY_MS = 2_000;
+
 /** The open addresses and the certificate that is served on them. */
 export class Listeners implements Part {
   readonly name = "listeners";
   #open: Listener[] = [];
   #local: LocalCertificates | undefined;
+  #cancelPods = () => {};
 
   constructor(
     private readonly ground: Ground,
@@ -72,23 +80,52 @@ export class Listeners implements Part {
   /** @throws {ListenError} naming the address. */
   async start(): Promise<void> {
     const { config, clock, log, renewals } = this.ground;
-    const hosts = config.listen.map(({ host }) => host);
+    const { podAccess } = config;
+    const pods = podAccess === undefined ? [] : [podAccess.listen.host, podAccess.serviceAddress];
+    const hosts = [...config.listen.map(({ host }) => host), ...pods];
     this.#local = new LocalCertificates({ stateDir: config.stateDir, hosts, clock, log, renewals });
-    const { certPem, keyPem } = this.#local.serving;
-    for (const { host, port } of config.listen) {
-      this.#open.push(
-        await listen({
-          host,
-          port,
-          certPem,
-          keyPem,
-          clientCaPem: config.clientCaPem(),
-          names: hosts,
-          clock,
-          onRequest: (exchange) => void this.proxy.handle(exchange),
-          onUpgrade: (exchange, socket, early) => void this.proxy.upgrade(exchange, socket, early),
-        }),
-      );
+    for (const address of config.listen) this.#open.push(await this.#listen(address, hosts));
+    if (podAccess !== undefined) await this.#listenForPods(podAccess, hosts);
+  }
+
+  /** How pods find us; undefined where they do not. */
+  podAccess(): PodAccess | undefined {
+    const { podAccess } = this.ground.config;
+    const caPem = this.#local?.trusted;
+    if (podAccess === undefined || caPem === undefined) return undefined;
+    return { serviceAddress: podAccess.serviceAddress, port: podAccess.listen.port, caPem };
+  }
+
+  #listen({ host, port }: ListenAddress, hosts: readonly string[]): Promise<Listener> {
+    const { config, clock } = this.ground;
+    const { certPem, keyPem } = this.#local!.serving;
+    return listen({
+      host,
+      port,
+      certPem,
+      keyPem,
+      clientCaPem: config.clientCaPem(),
+      names: hosts,
+      clock,
+      onRequest: (exchange) => void this.proxy.handle(exchange),
+      onUpgrade: (exchange, socket, early) => void this.proxy.upgrade(exchange, socket, early),
+    });
+  }
+
+  /** Its address may come later than we do, or never: kubelet is served all the same. */
+  async #listenForPods(access: PodAccessConfig, hosts: readonly string[]): Promise<void> {
+    const { clock, conditions } = this.ground;
+    try {
+      this.#open.push(await this.#listen(access.listen, hosts));
+      conditions.clear("PodsCannotReach");
+    } catch {
+      const address = hostPortText(access.listen);
+      conditions.raise("PodsCannotReach", {
+        reason: "AddressMissing",
+        message: `Pods cannot reach Holdfast: ${address} cannot be listened on`,
+        next: "See: systemctl status holdfast-pods",
+      });
+      this.#cancelPods = clock.after(PODS_RETRY_MS, () => void this.#listenForPods(access, hosts));
     }
   }
 
@@ -111,6 +148,7 @@ export class Listeners implements Part {
   }
 
   stop(): void {
+    this.#cancelPods();
     for (const listener of this.#open) listener.stop();
   }
 }
@@ -164,6 +202,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     ...over.node.asked,
     upgrades: { upstream, link, proxyFor: config.upstream.proxyFor, onFailure },
     onRefused: (principal, status, info) => sharing.refused(principal, status, info),
+    podAccess: () => listeners.podAccess(),
     clock,
     log,
     observe(verb, code, seconds, asked) {
@@ -171,7 +210,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
       if (asked !== undefined) over.onAnswered?.(code, asked.principal, asked.info);
     },
   });
-  const listeners = new Listeners(ground, proxy);
+  const listeners: Listeners = new Listeners(ground, proxy);
   const written: Part = { name: "own writes", start: () => writes.start(), drain: () => writes.stop() };
   link.onChange((isOnline) => isOnline || writes.save());
   return { proxy, listeners, parts: [written, listeners, { name: "proxy", drain: () => proxy.stop() }] };

@@ -3,6 +3,7 @@
  */
 
 import { X509Certificate } from "node:crypto";
+import { hostPortText } from "../base/address.ts";
 import { cutText } from "../base/units.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { SharingSource } from "../cache/sharing.ts";
@@ -73,11 +74,19 @@ export function reportStatus(sources: StatusSources): StatusReport {
     })),
     horizon: sources.horizon(),
     ...(sources.tunnel === undefined ? {} : { tunnel: sources.tunnel }),
+    ...podAccessOf(sources),
     requests: { ...metrics.counts },
     sharedBytes: sharing.bytes,
     offline: sources.offline,
     conditions: sources.conditions.all(),
   };
+}
+
+function podAccessOf({ config: { podAccess } }: StatusSources): Pick<StatusReport, "podAccess"> {
+  if (podAccess === undefined) return {};
+  const { serviceAddress, listen } = podAccess;
+  const server = `https://${hostPortText({ host: serviceAddress, port: listen.port })}`;
+  return { podAccess: { server, listen: hostPortText(listen) } };
 }
 
 /** A selector may be as long as a URL, and two thousand scopes are one report. */

@@ -249,7 +249,8 @@ export class Forwarder {
     tap: AnswerTap | undefined,
     race: { lose(error: unknown): void },
   ): boolean {
-    if (plain === undefined || whole === undefined || (tap !== undefined && !tap.takesWhole) || exchange.signal.aborted)
+    const isTapped = tap !== undefined && !tap.takesWhole;
+    if (plain === undefined || whole === undefined || isTapped || exchange.response.isEdited || exchange.signal.aborted)
       return false;
     try {
       this.count("forwarded");
@@ -363,7 +364,7 @@ export class Forwarder {
 
 /** Gives an answer that is here; as it came, where nothing in it belongs to its connection. */
 function answerWhole({ response }: Exchange, { status, headers, plain }: UpstreamAnswer, body: Uint8Array): void {
-  if (plain !== undefined) return response.pass(plain);
+  if (plain !== undefined && !response.isEdited) return response.pass(plain);
   response.writeHead(status, responseHeaders(headers));
   response.end(body);
 }

@@ -16,6 +16,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { Entered, Gate } from "../callers/gate.ts";
+import type { PodAccess } from "../kube/pod-access.ts";
 import { prefersYaml } from "../kube/representation.ts";
 import { StatusError } from "../kube/status-error.ts";
 import type { Link } from "../uplink/link.ts";
@@ -27,6 +28,7 @@ import type { Gets } from "./gets.ts";
 import type { Lessons } from "./lessons.ts";
 import type { Lists } from "./lists.ts";
 import type { NodeWrite, NodeWriter } from "./node-write.ts";
+import { asKubeletSees } from "./pod-view.ts";
 import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { route } from "./route.ts";
 import { Seats } from "./seats.ts";
@@ -51,6 +53,8 @@ export interface ProxyParts {
   readonly upgrades: UpgradeParts;
   /** Told of every request that ended in 401 or 403: what its caller had proven is in doubt. */
   readonly onRefused: (principal: string, status: 401 | 403, info: RequestInfo) => void;
+  /** How this node's pods find the API server; undefined where they go their own way. */
+  readonly podAccess: () => PodAccess | undefined;
   readonly clock: Clock;
   readonly log: Log;
   /** Counts an answered request for metrics. */
@@ -102,7 +106,7 @@ export class Proxy {
       if (!caller.isImpersonating && !caller.isStranger) asked = { principal: caller.principal, info };
       const seat = this.#seats.take(caller, info, exchange);
       leave = seat instanceof Promise ? await seat : seat;
-      await this.#serve(exchange, info, caller);
+      await this.#serve(asKubeletSees(exchange, info, caller, this.parts.podAccess()), info, caller);
     } catch (error) {
       const isSaid = error instanceof UpstreamRefusedError || error instanceof UnsaidError;
       if (!isSaid && statusOf(error).code === 500)

@@ -34,6 +34,14 @@ export interface ReplyTerms {
 /** Header values as they are handed in. */
 export type ReplyHeaders = Readonly<Record<string, string | number | readonly string[]>>;
 
+/** What changes a body as it goes by. */
+export interface BodyEditor {
+  /** @returns what can go on by now. */
+  push(bytes: Uint8Array): Uint8Array[];
+  /** @returns the rest. */
+  end(): Uint8Array[];
+}
+
 /** Bodies up to this size leave in one piece with their head. */
 const ONE_PIECE_BYTES = 64 * 1024;
 
@@ -44,6 +52,7 @@ export class Reply {
   #hasBody = true;
   #isFramed = false;
   #isDestroyed = false;
+  #editor: BodyEditor | undefined;
   #drains: Set<() => void> | undefined;
   #once: Set<() => void> | undefined;
 
@@ -64,6 +73,16 @@ export class Reply {
     return !this.#isDestroyed && !this.way.isWritable();
   }
 
+  /** From now on the body goes through there; its length is then not known beforehand. */
+  edit(editor: BodyEditor): void {
+    this.#editor = editor;
+  }
+
+  /** Whether the body is changed on its way: then it may not be passed as it came. */
+  get isEdited(): boolean {
+    return this.#editor !== undefined;
+  }
+
   /** Sets the head; it leaves with the first bytes, or at `flushHeaders`. @throws {Error} when it was set already. */
   writeHead(status: number, headers: ReplyHeaders = {}): void {
     if (this.headersSent) throw new Error("Cannot set an answer's head twice");
@@ -71,14 +90,18 @@ export class Reply {
     this.statusCode = status;
     this.#hasBody = !this.terms.isHead && status >= 200 && status !== 204 && status !== 304;
     this.#head = headText(status, headers, (lower) => {
-      if (lower === "content-length") this.#isFramed = true;
+      if (lower === "content-length") {
+        if (this.#editor !== undefined && this.#hasBody) return false;
+        this.#isFramed = true;
+      }
       return lower !== "connection" && lower !== "transfer-encoding";
     });
   }
 
-  /** The whole answer as it came, in one piece. @throws {Error} when a head was set already. */
+  /** The whole answer as it came, in one piece. @throws {Error} when a head was set already, or the body is edited. */
   pass({ status, bytes, headEnd }: PlainAnswer): void {
     if (this.headersSent) throw new Error("Cannot set an answer's head twice");
+    if (this.isEdited) throw new Error("Cannot pass an answer as it came: its body is edited");
     this.headersSent = this.writableEnded = true;
     this.statusCode = status;
     const keepsAlive = this.way.keepsAlive();
@@ -96,8 +119,11 @@ export class Reply {
   }
 
   /** @returns false when the client does not keep up: wait for "drain". */
-  write(bytes: Uint8Array): boolean {
+  write(given: Uint8Array): boolean {
     if (!this.headersSent) this.writeHead(200);
+    const bytes = this.#editor === undefined ? given : Buffer.concat(this.#editor.push(given));
+    // An empty chunk would end the answer.
+    if (bytes.length === 0 && given.length > 0) return this.way.isWritable();
     const head = this.#head === undefined ? undefined : this.#headBytes();
     const body = !this.#hasBody ? EMPTY : this.#isChunked ? chunkOf(bytes) : bytes;
     return this.#send(head, body);
@@ -107,7 +133,9 @@ export class Reply {
   end(bytes: Uint8Array | string = EMPTY): void {
     if (this.writableEnded) return;
     if (!this.headersSent) this.writeHead(200);
-    const last = typeof bytes === "string" ? Buffer.from(bytes) : bytes;
+    const given = typeof bytes === "string" ? Buffer.from(bytes) : bytes;
+    const editor = this.#editor;
+    const last = editor === undefined ? given : Buffer.concat([...editor.push(given), ...editor.end()]);
     this.writableEnded = true;
     const head = this.#head === undefined ? undefined : this.#headBytes(last.length);
     const body = !this.#hasBody ? EMPTY : this.#isChunked ? Buffer.concat([chunkOf(last), LAST_CHUNK]) : last;

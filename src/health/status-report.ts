@@ -83,6 +83,8 @@ export const statusReportSchema = v.object({
       ends: v.array(v.object({ what: v.string(), endsMs: v.number(), effect: v.string() })),
     }),
   ),
+  /** Pods that kubelet starts here come to the API server through us, by this address; absent where they go their own way. */
+  podAccess: v.optional(v.object({ server: v.string(), listen: v.string() })),
   /** Which pods would come back; absent where nobody could look in time. */
   coverage: v.optional(coverageSchema),
   /** The tunnel; absent where there is to be none. */

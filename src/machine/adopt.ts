@@ -13,12 +13,22 @@
 
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { EdgeError } from "../base/errors.ts";
-import { reasonOf } from "../uplink/upstream.ts";
+import { fileOf } from "../config/config-file.ts";
+import { findObject, type ApiWay } from "./api-ask.ts";
 import { captured, put, putBack, readJournal, removeFolders, writeJournal, type Journal } from "./journal.ts";
 import { directDropIn, kubeletDropIn, kubeletKubeconfig, type KubeletUnit } from "./kubelet-files.ts";
 import { placeOf, type Machine } from "./machine.ts";
-import { isKnownByWay, lookByWay, lostPods, type NodeView } from "./node-way.ts";
-import { BYPASS_DROP_IN, CONFIG_FILE, DIRECT_DROP_IN, KUBELET_DROP_IN, KUBELET_KUBECONFIG } from "./places.ts";
+import { isKnownByWay, lookByWay, lostPods, wayOf, type NodeView } from "./node-way.ts";
+import { leadAddOns, podServer, podWayOf, podWaySettings, type PodWay } from "./pod-way.ts";
+import {
+  BYPASS_DROP_IN,
+  CONFIG_FILE,
+  DIRECT_DROP_IN,
+  KUBELET_DROP_IN,
+  KUBELET_KUBECONFIG,
+  POD_WAY_FILE,
+} from "./places.ts";
+import { until, wordsOf } from "./until.ts";
 
 /** The node was not adopted, and everything is as before. */
 export class AdoptError extends EdgeError {
@@ -39,15 +49,27 @@ export interface AdoptOptions {
   readonly server: string;
   /** Nobody has seen the node yet: kubelet has never run. There is nothing to compare, and nothing that could be lost. */
   readonly isNew?: boolean;
+  /** Pods go on their own way: kubelet alone comes through us. */
+  readonly withoutPods?: boolean;
 }
 
-const UNITS = ["holdfast.service", "holdfast-bypass.timer"];
-const FILES = [CONFIG_FILE, KUBELET_KUBECONFIG, DIRECT_DROP_IN, KUBELET_DROP_IN];
+/** What came of it. */
+export interface Adopted {
+  readonly node: NodeView;
+  /** The add-ons that were started anew to come through us. */
+  readonly led: readonly string[];
+  /** Why they were not, though pods come this way. */
+  readonly notLed?: string;
+}
+
+const UNITS = ["holdfast-pods.service", "holdfast.service", "holdfast-bypass.timer"];
+const FILES = [CONFIG_FILE, KUBELET_KUBECONFIG, POD_WAY_FILE, DIRECT_DROP_IN, KUBELET_DROP_IN];
 /** How long the daemon may take to show the node. */
 const DAEMON_MS = 60_000;
 /** How long kubelet may take to renew its lease through us. */
 const JUDGED_MS = 90_000;
-const LOOK_EVERY_MS = 1_000;
+/** How long the pods' address may take to lead to us. */
+const PODS_MS = 15_000;
 
 /** Whether the node is adopted, by the journal and by kubelet's own drop-in. */
 export function isAdopted(machine: Machine, stateDir: string): boolean {
@@ -60,7 +82,7 @@ export function isAdopted(machine: Machine, stateDir: string): boolean {
  * @throws {AdoptError} when everything is back as before.
  * @throws {RevertError} when it could not be taken back whole.
  */
-export async function adopt(machine: Machine, options: AdoptOptions, unit: KubeletUnit): Promise<NodeView> {
+export async function adopt(machine: Machine, options: AdoptOptions, unit: KubeletUnit): Promise<Adopted> {
   const former = readJournal(options.stateDir);
   if (former?.phase === "reverting") await revert(machine, options.stateDir);
   const isGoingOn = former?.phase === "adopting" || former?.phase === "adopted";
@@ -75,21 +97,17 @@ export async function adopt(machine: Machine, options: AdoptOptions, unit: Kubel
     const node = await takeSteps(machine, options, unit);
     machine.onStep("adopted");
     writeJournal(options.stateDir, { ...journal, phase: "adopted" });
-    return node;
+    return { node, ...(await ledBy(machine, options, node)) };
   } catch (error) {
     await revert(machine, options.stateDir);
-    throw new AdoptError(`Cannot adopt this node: ${reasonOf(error)}; everything is as before`, { cause: error });
+    throw new AdoptError(`Cannot adopt this node: ${wordsOf(error)}; everything is as before`, { cause: error });
   }
 }
 
 async function takeSteps(machine: Machine, options: AdoptOptions, unit: KubeletUnit): Promise<NodeView> {
   const direct = placeOf(machine, unit.kubeconfig!);
   machine.onStep("files");
-  // A configuration that is there is its owner's.
-  if (!existsSync(placeOf(machine, CONFIG_FILE))) put(machine, CONFIG_FILE, configuration(direct), 0o600);
-  const ca = `${options.stateDir}/pki/local-ca.crt`;
-  put(machine, KUBELET_KUBECONFIG, kubeletKubeconfig(readFileSync(direct, "utf8"), options.server, ca), 0o600);
-  put(machine, DIRECT_DROP_IN, directDropIn(unit.args!), 0o644);
+  await putFiles(machine, options, { direct, args: unit.args! });
   machine.onStep("daemon");
   await systemctl(machine, "daemon-reload");
   for (const name of UNITS) await systemctl(machine, "enable", "--now", name);
@@ -97,6 +115,7 @@ async function takeSteps(machine: Machine, options: AdoptOptions, unit: KubeletU
   const before = options.isNew === true ? undefined : await lookByWay(direct);
   const containers = await machine.containers();
   await until(machine, DAEMON_MS, () => compared(machine, before));
+  await podsReach(machine, options);
   machine.onStep("drop-in");
   endBypass(machine);
   put(machine, KUBELET_DROP_IN, kubeletDropIn(), 0o644);
@@ -116,6 +135,63 @@ async function takeSteps(machine: Machine, options: AdoptOptions, unit: KubeletU
     return node.renewTime === "" ? "kubelet has not made its lease" : undefined;
   });
   return node!;
+}
+
+async function putFiles(
+  machine: Machine,
+  { server, stateDir, withoutPods }: AdoptOptions,
+  { direct, args }: { readonly direct: string; readonly args: string },
+): Promise<void> {
+  const way = wayOf(direct).way;
+  // A configuration that is there is its owner's.
+  if (!existsSync(placeOf(machine, CONFIG_FILE))) {
+    const pods = withoutPods === true ? undefined : await podWayOf(way);
+    put(machine, CONFIG_FILE, configuration(direct, pods), 0o600);
+  }
+  const pods = podWay(machine);
+  if (pods !== undefined) put(machine, POD_WAY_FILE, podWaySettings(pods, way.server), 0o644);
+  const ca = localCa(stateDir);
+  put(machine, KUBELET_KUBECONFIG, kubeletKubeconfig(readFileSync(direct, "utf8"), server, ca), 0o600);
+  put(machine, DIRECT_DROP_IN, directDropIn(args), 0o644);
+}
+
+/** The pods' way, as the configuration has it. */
+function podWay(machine: Machine): PodWay | undefined {
+  return fileOf(placeOf(machine, CONFIG_FILE), {}).podAccess;
+}
+
+const localCa = (stateDir: string) => `${stateDir}/pki/local-ca.crt`;
+
+/** Nobody is sent on a way that leads nowhere. */
+async function podsReach(machine: Machine, { stateDir }: AdoptOptions): Promise<void> {
+  const pods = podWay(machine);
+  if (pods === undefined) return;
+  const { own, way } = wayOf(placeOf(machine, KUBELET_KUBECONFIG));
+  const asPods: ApiWay = { ...way, server: podServer(pods), ca: readFileSync(localCa(stateDir), "utf8") };
+  try {
+    await until(machine, PODS_MS, async () => {
+      await findObject(asPods, `/api/v1/nodes/${encodeURIComponent(own.name)}`);
+      return undefined;
+    });
+  } catch (error) {
+    throw new AdoptError(
+      `pods would not reach Holdfast at ${asPods.server} (${(error as Error).message}); see: systemctl status holdfast-pods; without them: --ignore=pod-access`,
+    );
+  }
+}
+
+/** The add-ons; the node is adopted, whatever becomes of them. */
+async function ledBy(machine: Machine, { stateDir }: AdoptOptions, node: NodeView): Promise<Omit<Adopted, "node">> {
+  const pods = podWay(machine);
+  if (pods === undefined) return { led: [] };
+  machine.onStep("add-ons");
+  const { way: through } = wayOf(placeOf(machine, KUBELET_KUBECONFIG));
+  const caPem = readFileSync(localCa(stateDir), "utf8");
+  try {
+    return { led: await leadAddOns(machine, pods, { through, nodeName: node.name, caPem }) };
+  } catch (error) {
+    return { led: [], notLed: (error as Error).message };
+  }
 }
 
 /** What is still missing before kubelet may come through us. */
@@ -210,21 +286,15 @@ async function tell(machine: Machine, ...args: readonly string[]): Promise<void>
   );
 }
 
-/** Looks until nothing is missing. @throws {Error} with the last word of what was. */
-async function until(machine: Machine, patienceMs: number, missing: () => Promise<string | undefined>): Promise<void> {
-  const deadline = machine.nowMs() + patienceMs;
-  for (;;) {
-    const word = await missing().catch((error: unknown) => reasonOf(error));
-    if (word === undefined) return;
-    if (machine.nowMs() >= deadline) throw new Error(`${word}, ${patienceMs / 1_000} s long`);
-    await machine.wait(LOOK_EVERY_MS);
-  }
-}
-
-function configuration(kubeconfig: string): string {
+function configuration(kubeconfig: string, pods: PodWay | undefined): string {
   return `# Made by "holdfast adopt".
 apiVersion: holdfast.dev/v1alpha1
 kind: HoldfastConfiguration
 kubeconfig: ${kubeconfig}
-`;
+${
+  pods === undefined
+    ? ""
+    : `podAccess: {serviceAddress: ${pods.serviceAddress}, listen: ${pods.listen}}
+`
+}`;
 }

@@ -25,6 +25,7 @@ DROPIN=$HOLDFAST_ROOT/etc/systemd/system/kubelet.service.d/zz-holdfast.conf
 DIRECT=$HOLDFAST_ROOT/etc/holdfast/kubelet-direct.conf
 BYPASS=$HOLDFAST_ROOT/run/systemd/system/kubelet.service.d/zzz-holdfast-bypass.conf
 STATE=$HOLDFAST_ROOT/run/holdfast-bypass
+POD_WAY=$HOLDFAST_ROOT/usr/local/lib/holdfast/pod-way.sh
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'bypass.sh: %s\n' "$*" >&2; exit 1; }
@@ -69,6 +70,9 @@ api_server_answers() {
   [ -n "$server" ] && [ -s "$ca" ] && fetch "$server/readyz" "$ca"
 }
 
+# pods WAY: the port that pods are told leads the same way; where it cannot, kubelet goes on alone.
+pods() { [ ! -r "$POD_WAY" ] || sh "$POD_WAY" "$1" || say "pods were not led the $1 way"; }
+
 # settle WAY: kubelet runs the way its files say.
 settle() {
   was=holdfast
@@ -82,13 +86,14 @@ settle() {
 
 look_from_holdfast() {
   settle holdfast
-  if fetch "$HOLDFAST_HEALTH_URL/livez"; then rm -f "$STATE/down"; return; fi
+  if fetch "$HOLDFAST_HEALTH_URL/livez"; then rm -f "$STATE/down"; pods holdfast; return; fi
   down=$(since down)
   if [ "$down" -lt "$DOWN_SECONDS" ]; then say "Holdfast has not answered for $down s"; return; fi
   if ! api_server_answers; then say "Holdfast has not answered for $down s, and neither does the API server"; return; fi
   rm -f "$STATE/down" "$STATE/ready"
   mkdir -p "${BYPASS%/*}"
   cp "$DIRECT" "$STATE/direct.new" && mv "$STATE/direct.new" "$BYPASS" || fail "cannot write $BYPASS"
+  pods direct
   settle direct
 }
 
@@ -98,6 +103,7 @@ look_from_direct() {
   ready=$(since ready)
   if [ "$ready" -lt "$READY_SECONDS" ]; then say "Holdfast has been ready again for $ready s"; return; fi
   rm -f "$STATE/ready" "$STATE/down" "$BYPASS"
+  pods holdfast
   settle holdfast
 }
 
@@ -105,6 +111,7 @@ revert() {
   [ -e "$DROPIN" ] || [ -e "$BYPASS" ] || { say "kubelet is on its own way already"; return; }
   rm -f "$DROPIN" "$BYPASS"
   rm -rf "$STATE"
+  pods direct
   "$SYSTEMCTL" daemon-reload || fail "systemctl daemon-reload failed: run it, then systemctl restart kubelet"
   "$SYSTEMCTL" restart kubelet || fail "systemctl restart kubelet failed: look at journalctl -u kubelet"
   say "kubelet is on its own way; Holdfast itself was left running"

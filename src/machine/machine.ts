@@ -10,8 +10,10 @@ export interface Machine {
   readonly root: string;
   /** Runs systemctl. @returns whether it was content. */
   systemctl(...args: readonly string[]): Promise<boolean>;
-  /** The ids of running containers, as the container runtime says; undefined where nobody can tell. */
-  containers(): Promise<readonly string[] | undefined>;
+  /** The ids of running containers, of all or of this name, as the container runtime says; undefined where nobody can tell. */
+  containers(name?: string): Promise<readonly string[] | undefined>;
+  /** Ends a container; kubelet starts another in its place. */
+  stopContainer(id: string): Promise<void>;
   nowMs(): number;
   wait(ms: number): Promise<void>;
   /** Hears each step before it is taken. */
@@ -31,12 +33,17 @@ export function thisMachine(onStep: (step: string) => void): Machine {
       const child = Bun.spawn(["systemctl", ...args], { stdout: "ignore", stderr: "ignore" });
       return (await child.exited) === 0;
     },
-    async containers() {
+    async containers(name) {
       const crictl = Bun.which("crictl");
       if (crictl === null) return undefined;
-      const child = Bun.spawn([crictl, "ps", "-q"], { stdout: "pipe", stderr: "ignore", timeout: 10_000 });
+      const named = name === undefined ? [] : ["--name", `^${name}$`];
+      const child = Bun.spawn([crictl, "ps", "-q", ...named], { stdout: "pipe", stderr: "ignore", timeout: 10_000 });
       const text = await new Response(child.stdout).text();
       return (await child.exited) === 0 ? text.split("\n").filter((id) => id !== "") : undefined;
+    },
+    async stopContainer(id) {
+      const child = Bun.spawn(["crictl", "stop", id], { stdout: "ignore", stderr: "ignore", timeout: 60_000 });
+      await child.exited;
     },
     nowMs: () => performance.now(),
     wait: (ms) => Bun.sleep(ms),

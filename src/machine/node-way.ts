@@ -71,7 +71,8 @@ export async function isKnownByWay(kubeconfigPath: string): Promise<boolean> {
   return (await findObject(way, `/api/v1/nodes/${encodeURIComponent(own.name)}`)) !== undefined;
 }
 
-function wayOf(kubeconfigPath: string): { readonly own: { readonly name: string }; readonly way: ApiWay } {
+/** A kubeconfig of kubelet's as a way. @throws {NodeWayError} when it is no node's. */
+export function wayOf(kubeconfigPath: string): { readonly own: { readonly name: string }; readonly way: ApiWay } {
   const { server, caPem, credential } = loadKubeconfig(kubeconfigPath, { log: jsonLog(() => undefined) });
   if (credential.kind !== "certificate") throw new NodeWayError("kubelet goes by a token, not by a certificate");
   const own = nodeOf(credential);

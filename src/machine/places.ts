@@ -22,3 +22,7 @@ export const BYPASS_DROP_IN = "/run/systemd/system/kubelet.service.d/zzz-holdfas
 export const SEAL_KEY_NAME = "holdfast-seal-key";
 /** What the installer and \`image provision\` brought, a line each. */
 export const INSTALLED_LIST = "/usr/local/lib/holdfast/installed";
+/** Where pods come through us, for pod-way.sh. */
+export const POD_WAY_FILE = "/etc/holdfast/pod-way.env";
+/** Plain sh too: it must lead past us when our executable cannot start. */
+export const POD_WAY_PATH = "/usr/local/lib/holdfast/pod-way.sh";

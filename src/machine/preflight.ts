@@ -31,8 +31,10 @@ export interface Found {
   readonly isNew: boolean;
 }
 
+/** Ignored, pods go on their own way. */
+export const POD_ACCESS = "pod-access";
 /** The ids that --ignore takes. */
-export const MAY_IGNORE: readonly string[] = ["node-ready", "bypass"];
+export const MAY_IGNORE: readonly string[] = ["node-ready", "bypass", POD_ACCESS];
 
 /** Kubernetes distributions that start kubelet themselves: where they show, and what works there. */
 const OTHERS = [

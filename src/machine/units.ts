@@ -7,6 +7,7 @@
  *                              not keep the daemon down, which systemd would do
  *   holdfast-bypass.*          a look every minute, in plain sh, whether kubelet must
  *                              go its direct way (bypass.sh)
+ *   holdfast-pods.service      leads the port that pods are told to the daemon (pod-way.sh)
  *
  * Kubelet is never bound to us: only `Wants` and `After` stand in its drop-in.
  *
@@ -23,7 +24,8 @@
 
 import type { Profile } from "../base/reexec.ts";
 import BYPASS_SCRIPT from "./bypass.sh" with { type: "text" };
-import { BYPASS_PATH, CONFIG_FILE, KUBELET_DROP_IN, UNIT_DIR } from "./places.ts";
+import POD_WAY_SCRIPT from "./pod-way.sh" with { type: "text" };
+import { BYPASS_PATH, CONFIG_FILE, KUBELET_DROP_IN, POD_WAY_FILE, POD_WAY_PATH, UNIT_DIR } from "./places.ts";
 
 /** A file of the system: its path, what stands in it. */
 export interface SystemFile {
@@ -101,7 +103,9 @@ export function unitFiles(options: UnitOptions): SystemFile[] {
     unit("holdfast-seal-key.service", sealKeyUnit()),
     unit("holdfast-bypass.service", bypassUnit()),
     unit("holdfast-bypass.timer", bypassTimer()),
+    unit("holdfast-pods.service", podsUnit()),
     { path: BYPASS_PATH, text: BYPASS_SCRIPT, mode: 0o755 },
+    { path: POD_WAY_PATH, text: POD_WAY_SCRIPT, mode: 0o755 },
   ];
 }
 
@@ -169,6 +173,28 @@ ExecStartPre=/bin/mkdir -p -m 0700 /run/credstore
 ExecStart=/usr/bin/systemd-creds decrypt --name=holdfast-seal-key ${sealed} /run/credstore/holdfast-seal-key
 ExecStop=/bin/rm -f /run/credstore/holdfast-seal-key
 LimitCORE=0
+`;
+}
+
+function podsUnit(): string {
+  return `# Made by "holdfast units".
+[Unit]
+Description=Leads this node's pods to Holdfast
+ConditionPathExists=${POD_WAY_FILE}
+# A firewall that starts empties the kernel's tables.
+After=nftables.service local-fs.target
+Before=holdfast.service kubelet.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+TimeoutStartSec=20
+ExecStart=/bin/sh ${POD_WAY_PATH} holdfast
+# Pods that have been told the port go on by it.
+ExecStop=/bin/sh ${POD_WAY_PATH} direct
+
+[Install]
+WantedBy=multi-user.target
 `;
 }
 

@@ -243,10 +243,12 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
       expect(list.map((at) => at.slice(place.length + 1)).sort()).toEqual([
         "etc/systemd/system/holdfast-bypass.service",
         "etc/systemd/system/holdfast-bypass.timer",
+        "etc/systemd/system/holdfast-pods.service",
         "etc/systemd/system/holdfast-seal-key.service",
         "etc/systemd/system/holdfast.service",
         "usr/local/bin/holdfast",
         "usr/local/lib/holdfast/bypass.sh",
+        "usr/local/lib/holdfast/pod-way.sh",
       ]);
       expect(files().sort()).toEqual(
         [...list.map((at) => at.slice(place.length + 1)), "usr/local/lib/holdfast/installed"].sort(),

@@ -26,6 +26,11 @@ export function makeCgroup(name: string): void {
   }
 }
 
+/** The files that take a process into it, one for each hierarchy. */
+export function cgroupLists(name: string): string[] {
+  return hierarchies().map((hierarchy) => join(hierarchy, name, "cgroup.procs"));
+}
+
 /** Kills all that runs below it and removes it. */
 export function clearCgroup(name: string): void {
   const roots = hierarchies()

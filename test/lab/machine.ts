@@ -1,41 +1,48 @@
 /**
- * A whole machine at the edge, as an administrator finds it: root, /etc, units,
- * `systemctl` and `reboot`, in namespaces of its own (mounts, processes, host
- * name) and in the edge's network.
+ * A whole machine at the edge, as an administrator finds it: systemd as its
+ * first process, root, an /etc and a /var of its own, kubeadm's packages, and
+ * the edge's network.
  *
- * Its disk is a folder laid over the real one's (`machine/boot.sh`), so that
- * kubeadm and the README's own lines run as they are and the real machine stays
- * untouched. A power cut is the end of its first process: all others die with it.
+ *   disk/etc disk/var disk/root disk/local (its /usr/local)     its own, and all that stays over a reboot
+ *   /usr, /programs                                             this machine's, read only
+ *
+ * A power cut is the end of its first process: all others die with it.
  */
 import {
   chmodSync,
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
 import { dirname, join } from "node:path";
 import { programPath } from "./build.ts";
-import { clearCgroup, makeCgroup } from "./cgroup.ts";
+import { cgroupLists, clearCgroup, makeCgroup } from "./cgroup.ts";
 import { bridgeConfig, containerdConfig } from "./node-config.ts";
-import { IMAGE, makeImage } from "./node-image.ts";
+import { IMAGE, makeImage, makeProgramImage } from "./node-image.ts";
 import { type LabProcess, type Output, record, runProcess, until } from "./processes.ts";
 import { unmountBelow } from "./remains.ts";
 import { findProgram, holdfastPath } from "./requirements.ts";
 import { NODE_NAME, type World } from "./world.ts";
 
 const SCRIPTS = join(import.meta.dir, "machine");
-const LOGS = "var/lib/lab-log";
+const REPOSITORY = join(import.meta.dir, "../..");
 /** Nothing of the lab's own environment reaches the machine. */
 const ENVIRONMENT = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C"];
+/** What kubeadm's add-ons run, by the names that `prepareCluster` gives them. */
+export const ADD_ON_REPOSITORY = "docker.io/local";
 
 /** A container as containerd tells it. */
 export interface MachineContainer {
   readonly id: string;
   readonly pod: string;
+  readonly podUid: string;
   readonly createdAtMs: number;
 }
 
@@ -44,7 +51,7 @@ export class Machine implements AsyncDisposable {
 
   private constructor(
     private readonly world: World,
-    private readonly disk: string,
+    readonly disk: string,
   ) {}
 
   /** Boots a machine with containerd, the programs of kubeadm's packages and their units; nothing has joined. */
@@ -54,19 +61,15 @@ export class Machine implements AsyncDisposable {
       machine.install();
       record(`cgroup ${machine.cgroup}`);
       await machine.switchOn();
-      await until("containerd answers", async () => (await machine.run("ctr version")).exitCode === 0);
-      const image = makeImage(join(world.directory, "machine-image"));
-      await machine.mustRun(`ctr -n k8s.io images import ${image}`);
+      for (const image of machine.images()) {
+        await machine.mustRun(`ctr -n k8s.io images import - < ${image}`);
+        rmSync(join(machine.disk, image));
+      }
       return machine;
     } catch (error) {
       await machine[Symbol.asyncDispose]();
       throw error;
     }
-  }
-
-  /** For kubelet's `cgroupRoot`. */
-  get cgroup(): string {
-    return this.world.network.edge;
   }
 
   /** Runs shell lines as root. */
@@ -81,14 +84,9 @@ export class Machine implements AsyncDisposable {
     return stdout;
   }
 
-  /** Starts shell lines that end with the machine: a script with `reboot` in it. */
-  startScript(script: string): LabProcess {
-    return this.world.startOnNode("machine-script", this.entered(["bash", "-ec", script]));
-  }
-
-  /** Whether `reboot` was called since the last start. */
-  get isRebootAsked(): boolean {
-    return existsSync(join(this.disk, LOGS, "reboot-asked"));
+  /** What a unit has logged, its last lines. */
+  async journal(unit: string, lines = 60): Promise<string> {
+    return (await this.run(`journalctl -u ${unit} -n ${lines} --no-pager -o cat`)).stdout;
   }
 
   /** The running containers, by pod. */
@@ -100,10 +98,36 @@ export class Machine implements AsyncDisposable {
           readonly Labels: Readonly<Record<string, string>>;
           readonly CreatedAt: string;
         };
-        return { id, pod: Labels["io.kubernetes.pod.name"] ?? "", createdAtMs: Date.parse(CreatedAt) };
+        const [pod = "", podUid = ""] = ["name", "uid"].map((what) => Labels[`io.kubernetes.pod.${what}`]);
+        return { id, pod, podUid, createdAtMs: Date.parse(CreatedAt) };
       }),
     );
     return found.toSorted((a, b) => a.pod.localeCompare(b.pod));
+  }
+
+  /** Runs a command in the container of a pod whose name begins so. @returns its stdout. */
+  async exec(podPrefix: string, command: string): Promise<string> {
+    const found = (await this.running()).find(({ pod }) => pod.startsWith(podPrefix));
+    if (found === undefined) throw new Error(`No container of ${podPrefix} runs`);
+    const id = randomBytes(4).toString("hex");
+    return this.mustRun(`ctr -n k8s.io tasks exec --exec-id ${id} ${found.id} ${command}`);
+  }
+
+  /** Files by their path, with mode and content: what nobody but their owner may have changed. */
+  tree(...paths: readonly string[]): Record<string, string> {
+    const seen: Record<string, string> = {};
+    const look = (path: string) => {
+      const place = join(this.disk, path);
+      for (const entry of readdirSync(place, { withFileTypes: true })) {
+        if (entry.isDirectory()) look(join(path, entry.name));
+        else if (entry.isFile())
+          seen[join(path, entry.name)] = createHash("sha256")
+            .update(readFileSync(join(place, entry.name)))
+            .digest("hex");
+      }
+    };
+    for (const path of paths) look(path);
+    return seen;
   }
 
   /** Power off and on: no process is told, and the network's devices and rules are new. */
@@ -112,6 +136,8 @@ export class Machine implements AsyncDisposable {
     for (const command of [
       ["nft", "flush", "ruleset"],
       ["ip", "link", "del", "cni0"],
+      ["ip", "addr", "flush", "dev", "lo"],
+      ["ip", "addr", "add", "127.0.0.1/8", "dev", "lo"],
     ])
       await runProcess(this.world.network.within(this.world.network.edge, command));
     await this.switchOn();
@@ -122,90 +148,160 @@ export class Machine implements AsyncDisposable {
     unmountBelow(this.disk);
   }
 
+  private get cgroup(): string {
+    return this.world.network.edge;
+  }
+
   private async switchOn(): Promise<void> {
-    for (const name of ["booted", join(LOGS, "reboot-asked")]) rmSync(join(this.disk, name), { force: true });
     makeCgroup(this.cgroup);
-    const namespaces = ["--mount", "--pid", "--uts", "--propagation", "private"];
-    // The child is the machine's first process; it goes when its parent does.
-    const unshare = ["unshare", ...namespaces, "--fork", "--kill-child", "env", "-i", ...ENVIRONMENT];
-    this.power = this.world.startOnNode("machine", [...unshare, "sh", join(SCRIPTS, "boot.sh"), this.disk, NODE_NAME]);
-    await until("the machine has booted", () => existsSync(join(this.disk, "booted")));
+    const boot = ["sh", join(SCRIPTS, "boot.sh"), this.disk, NODE_NAME, cgroupLists(this.cgroup).join(" ")];
+    this.power = this.world.startOnNode("machine", [
+      ...["unshare", "--mount", "--propagation", "private", "env", "-i", ...ENVIRONMENT],
+      ...boot,
+      dirname(programPath("kubelet")),
+    ]);
+    await until(
+      "the machine's systemd runs",
+      async () => {
+        if (this.power?.isRunning !== true) throw new Error(`the machine went off: ${this.power?.log.slice(-2_000)}`);
+        const { stdout } = await this.run("systemctl is-active containerd");
+        return stdout.trim() === "active";
+      },
+      60_000,
+    );
   }
 
   private async switchOff(): Promise<void> {
+    const init = this.init();
+    if (init !== undefined) process.kill(init, "SIGKILL");
     await this.power?.stop("SIGKILL");
     clearCgroup(this.cgroup);
   }
 
   /** Its first process, as the real machine counts. */
-  private get pid(): string {
+  private init(): number | undefined {
     const parent = this.power?.pid;
-    return readFileSync(`/proc/${parent}/task/${parent}/children`, "utf8").trim();
+    if (parent === undefined || !existsSync(`/proc/${parent}`)) return undefined;
+    const children = readFileSync(`/proc/${parent}/task/${parent}/children`, "utf8").trim().split(" ");
+    const found = children.find((pid) => pid !== "" && readFileSync(`/proc/${pid}/comm`, "utf8").trim() === "systemd");
+    return found === undefined ? undefined : Number(found);
   }
 
   private entered(command: readonly string[]): string[] {
-    return [
-      "nsenter",
-      "--target",
-      this.pid,
-      "--mount",
-      "--pid",
-      "--uts",
-      "--net",
-      "env",
-      "-i",
-      ...ENVIRONMENT,
-      ...command,
+    const init = this.init();
+    if (init === undefined) throw new Error("The machine is off");
+    const into = ["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--net"];
+    return ["nsenter", "--target", `${init}`, ...into, "env", "-i", ...ENVIRONMENT, ...command];
+  }
+
+  /** Archives in the machine's /root, each used once. */
+  private images(): string[] {
+    const scratch = (name: string) => join(this.world.directory, "images", name);
+    const iptables = [
+      "iptables",
+      "iptables-save",
+      "iptables-restore",
+      "ip6tables",
+      "ip6tables-save",
+      "ip6tables-restore",
     ];
+    const archives = {
+      app: makeImage(scratch("app")),
+      "kube-proxy": makeProgramImage(scratch("kube-proxy"), `${ADD_ON_REPOSITORY}/kube-proxy:v1.37.2`, {
+        programs: {
+          "/usr/local/bin/kube-proxy": programPath("kube-proxy"),
+          ...Object.fromEntries(["nft", ...iptables].map((name) => [`/usr/sbin/${name}`, findProgram(name)!])),
+        },
+        folders: [...new Bun.Glob("/usr/lib/*/xtables").scanSync({ cwd: "/", absolute: true, onlyFiles: false })],
+        entrypoint: "/usr/local/bin/kube-proxy",
+      }),
+      coredns: makeProgramImage(scratch("coredns"), `${ADD_ON_REPOSITORY}/coredns:lab`, {
+        programs: { "/coredns": programPath("coredns") },
+        entrypoint: "/coredns",
+      }),
+    };
+    return Object.entries(archives).map(([name, archive]) => {
+      copyFileSync(archive, join(this.disk, "root", `${name}.tar`));
+      rmSync(scratch(name), { recursive: true });
+      return `/root/${name}.tar`;
+    });
   }
 
   private install(): void {
-    const programs = join(this.disk, "usr/local/bin");
-    mkdirSync(programs, { recursive: true });
-    for (const name of ["kubeadm", "kubelet"]) symlinkSync(programPath(name), join(programs, name));
-    copyFileSync(holdfastPath, join(programs, "holdfast"));
-    for (const name of ["systemctl", "reboot", "crictl"]) {
-      copyFileSync(join(SCRIPTS, `${name}.sh`), join(programs, name));
-      chmodSync(join(programs, name), 0o755);
-    }
-    const plugin = findProgram("host-local");
-    const containerd = containerdConfig({
-      root: "/var/lib/containerd",
-      state: "/run/containerd",
-      socket: "/run/containerd/containerd.sock",
-      cniFolder: "/etc/cni/net.d",
-      pauseImage: IMAGE,
-      pluginsFolder: plugin === undefined ? undefined : dirname(plugin),
-    });
-    const files = {
-      "etc/hosts": `127.0.0.1 localhost\n127.0.1.1 ${NODE_NAME}\n`,
-      "etc/containerd/config.toml": containerd,
-      "etc/cni/net.d/10-lab.conflist": JSON.stringify(bridgeConfig("/var/lib/cni/networks", "10.244.1.0/24")),
-      "units/containerd.service": unit({
-        Unit: ["Before=kubelet.service"],
-        // In place of Type=notify: whoever comes after it finds it ready.
-        Service: [
-          `ExecStart=${Bun.which("containerd")}`,
-          "ExecStartPost=sh -c 'until ctr version; do sleep 0.1; done'",
-          "Restart=always",
-          "RestartSec=5",
-        ],
-      }),
-      "units/kubelet.service": unit({
-        Service: ["ExecStart=/usr/local/bin/kubelet", "Restart=always", "RestartSec=10"],
-      }),
-      "units/kubelet.service.d/10-kubeadm.conf": kubeadmDropIn(),
-    };
-    for (const [path, text] of Object.entries(files)) {
-      mkdirSync(dirname(join(this.disk, path)), { recursive: true });
-      writeFileSync(join(this.disk, path), text);
+    const { disk } = this;
+    for (const folder of "usr tmp run proc sys dev mnt opt root srv home var/lib var/log/journal etc local/bin local/sbin local/lib more-usr/lib/modules".split(
+      " ",
+    ))
+      mkdirSync(join(disk, folder), { recursive: true });
+    for (const name of ["bin", "sbin", "lib", "lib64"]) symlinkSync(`usr/${name}`, join(disk, name));
+    for (const name of "alternatives passwd group nsswitch.conf ld.so.cache ssl".split(" "))
+      if (existsSync(join("/etc", name)))
+        cpSync(join("/etc", name), join(disk, "etc", name), { recursive: true, verbatimSymlinks: true });
+    copyFileSync("/usr/lib/os-release", join(disk, "etc/os-release"));
+    for (const name of ["kubeadm", "kubelet"]) symlinkSync(`/programs/${name}`, join(disk, "local/bin", name));
+    copyFileSync(join(SCRIPTS, "crictl.sh"), join(disk, "local/bin/crictl"));
+    chmodSync(join(disk, "local/bin/crictl"), 0o755);
+    for (const [path, text] of Object.entries(this.files())) {
+      mkdirSync(dirname(join(disk, path)), { recursive: true });
+      writeFileSync(join(disk, path), text);
     }
     // Kubelet's package has it, and a worker without it none.
-    mkdirSync(join(this.disk, "etc/kubernetes/manifests"), { recursive: true });
-    const wanted = join(this.disk, "units/multi-user.target.wants");
-    mkdirSync(wanted);
-    for (const name of ["containerd", "kubelet"])
+    mkdirSync(join(disk, "etc/kubernetes/manifests"), { recursive: true });
+    const wanted = join(disk, "etc/systemd/system/multi-user.target.wants");
+    mkdirSync(wanted, { recursive: true });
+    for (const name of ["lab-cgroups", "containerd", "kubelet"])
       symlinkSync(`/etc/systemd/system/${name}.service`, join(wanted, `${name}.service`));
+    // As a person has it who copied this folder onto the node and built.
+    const folder = join(disk, "root/holdfast");
+    mkdirSync(join(folder, "dist"), { recursive: true });
+    copyFileSync(join(REPOSITORY, "install.sh"), join(folder, "install.sh"));
+    const name = `holdfast-linux-${process.arch}`;
+    copyFileSync(holdfastPath, join(folder, "dist", name));
+    const sum = createHash("sha256").update(readFileSync(holdfastPath)).digest("hex");
+    writeFileSync(join(folder, "dist", `${name}.sha256`), `${sum}  ${name}\n`);
+  }
+
+  private files(): Record<string, string> {
+    const plugin = findProgram("host-local");
+    return {
+      // A first boot would enable every unit that this machine's packages have.
+      "etc/machine-id": `${randomBytes(16).toString("hex")}\n`,
+      "etc/hosts": `127.0.0.1 localhost\n127.0.1.1 ${NODE_NAME}\n`,
+      "etc/hostname": `${NODE_NAME}\n`,
+      "etc/resolv.conf": `nameserver ${this.world.network.cloudAddress}\n`,
+      "etc/containerd/config.toml": containerdConfig({
+        root: "/var/lib/containerd",
+        state: "/run/containerd",
+        socket: "/run/containerd/containerd.sock",
+        cniFolder: "/etc/cni/net.d",
+        pauseImage: IMAGE,
+        pluginsFolder: plugin === undefined ? undefined : dirname(plugin),
+      }),
+      "etc/cni/net.d/10-lab.conflist": JSON.stringify(bridgeConfig("/var/lib/cni/networks", "10.244.1.0/24")),
+      // nspawn hands the cgroups in for reading; a machine's kubelet makes its own there.
+      "etc/systemd/system/lab-cgroups.service": unit({
+        Unit: ["DefaultDependencies=no", "Before=containerd.service kubelet.service"],
+        Service: [
+          "Type=oneshot",
+          "RemainAfterExit=yes",
+          "ExecStart=/bin/sh -c 'for place in /sys/fs/cgroup/*/; do mount -o remount,bind,rw $$place; done'",
+        ],
+      }),
+      "etc/systemd/system/containerd.service": unit({
+        Service: [
+          "Type=notify",
+          `ExecStart=${Bun.which("containerd")}`,
+          "Delegate=yes",
+          "KillMode=process",
+          "Restart=always",
+        ],
+      }),
+      "etc/systemd/system/kubelet.service": unit({
+        Unit: ["After=containerd.service", "StartLimitIntervalSec=0"],
+        Service: ["ExecStart=/usr/local/bin/kubelet", "Restart=always", "RestartSec=10"],
+      }),
+      "etc/systemd/system/kubelet.service.d/10-kubeadm.conf": kubeadmDropIn(),
+    };
   }
 }
 

@@ -1,9 +1,19 @@
 /**
- * The one image of every pod: a static busybox that never leaves the machine.
+ * The images of a lab's pods, which never leave the machine: a static busybox
+ * for nearly all of them, and what kubeadm's add-ons run.
  */
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 
 /** Its name, for `image:` beside `imagePullPolicy: Never`. */
 export const IMAGE = "docker.io/local/app:1";
@@ -26,21 +36,63 @@ export function makeImage(directory: string): string {
   const bin = join(directory, "root/bin");
   copyFileSync(Bun.which("busybox") ?? "/bin/busybox", join(bin, "busybox"));
   for (const word of SHELL_WORDS) symlinkSync("/bin/busybox", join(bin, word));
+  return archived(directory, IMAGE, { Cmd: ["/bin/sleep", "100000000"], Env: ["PATH=/bin"] });
+}
+
+/**
+ * Makes an image of programs of this machine, with the libraries they load.
+ *
+ * @param programs by their path in the image.
+ * @param folders of this machine that go along whole.
+ */
+export function makeProgramImage(
+  directory: string,
+  name: string,
+  {
+    programs,
+    folders = [],
+    entrypoint,
+  }: {
+    readonly programs: Readonly<Record<string, string>>;
+    readonly folders?: readonly string[];
+    readonly entrypoint: string;
+  },
+): string {
+  const root = join(directory, "root");
+  for (const folder of FOLDERS) mkdirSync(join(root, folder), { recursive: true });
+  const put = (from: string, to: string) => {
+    mkdirSync(dirname(join(root, to)), { recursive: true });
+    if (!existsSync(join(root, to))) copyFileSync(realpathSync(from), join(root, to));
+  };
+  for (const [to, from] of Object.entries(programs)) {
+    put(from, to);
+    for (const library of librariesOf(from)) put(library, library);
+  }
+  for (const folder of folders) cpSync(folder, join(root, folder), { recursive: true, dereference: true });
+  return archived(directory, name, { Entrypoint: [entrypoint], Env: ["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin"] });
+}
+
+function librariesOf(program: string): string[] {
+  const { stdout } = Bun.spawnSync(["ldd", program], { stderr: "ignore" });
+  return [...stdout.toString().matchAll(/(?:=> |^\s*)(\/\S+) \(/gm)].map(([, path]) => path!);
+}
+
+/** One layer of all below `root`. */
+function archived(directory: string, name: string, run: object): string {
   tar(join(directory, "layer.tar"), join(directory, "root"), ["."]);
   const digest = createHash("sha256")
     .update(readFileSync(join(directory, "layer.tar")))
     .digest("hex");
-  const architecture = process.arch === "x64" ? "amd64" : process.arch;
   const config = {
-    architecture,
+    architecture: process.arch === "x64" ? "amd64" : process.arch,
     os: "linux",
-    config: { Cmd: ["/bin/sleep", "100000000"], Env: ["PATH=/bin"] },
+    config: run,
     rootfs: { type: "layers", diff_ids: [`sha256:${digest}`] },
   };
   writeFileSync(join(directory, "config.json"), JSON.stringify(config));
   writeFileSync(
     join(directory, "manifest.json"),
-    JSON.stringify([{ Config: "config.json", RepoTags: [IMAGE], Layers: ["layer.tar"] }]),
+    JSON.stringify([{ Config: "config.json", RepoTags: [name], Layers: ["layer.tar"] }]),
   );
   tar(join(directory, "image.tar"), directory, ["config.json", "layer.tar", "manifest.json"]);
   return join(directory, "image.tar");

@@ -3,9 +3,7 @@
  * every test file, so that a machine without it reports each test as skipped,
  * by name and with the reason, and never as passed or failed.
  */
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync } from "node:fs";
 import { isBuilt, whyNotBuildable } from "./build.ts";
 
 /** Set by `run.ts`: "ready", or the reason why the lab cannot run here. */
@@ -106,22 +104,18 @@ export const whyWithoutNodeClock: string | undefined =
   whyWithoutClock ??
   (isBuilt("kubelet-clock") ? undefined : "kubelet-clock is not built; --long builds it");
 
-/** Why the tests with a whole machine in namespaces are skipped: they take three minutes. */
+/** What a machine with systemd as its first process takes beside that. */
+export const MACHINE_PROGRAMS: Readonly<Record<string, string>> = {
+  "systemd-nspawn": "systemd-container",
+  "host-local": "containernetworking-plugins",
+};
+
+/** Why the tests with a whole machine are skipped. */
 export const whyWithoutMachine: string | undefined =
   whyWithoutPodNetwork ??
-  (process.env[LONG_VARIABLE] === undefined ? "takes three minutes; --long runs it" : undefined) ??
-  (mayLayOverlays() ? undefined : "may not lay an overlay over a folder");
-
-/** Tried, not guessed: it depends on the file system below the temporary folder. */
-function mayLayOverlays(): boolean {
-  const folder = mkdtempSync(join(tmpdir(), "hf-overlay-"));
-  for (const name of ["upper", "work"]) mkdirSync(join(folder, name));
-  const options = `lowerdir=/etc,upperdir=${folder}/upper,workdir=${folder}/work`;
-  const lay = ["mount", "-t", "overlay", "overlay", "-o", options, "/etc"];
-  const isLaid = Bun.spawnSync(["unshare", "--mount", "--pid", "--uts", "--fork", ...lay]).success;
-  rmSync(folder, { recursive: true, force: true });
-  return isLaid;
-}
+  firstMissing(MACHINE_PROGRAMS) ??
+  (existsSync("/usr/lib/systemd/systemd") ? undefined : "systemd is not installed") ??
+  (existsSync("/sys/fs/cgroup/cgroup.controllers") ? "not tried where cgroups are of version 2 alone" : undefined);
 
 function firstMissing(programs: Readonly<Record<string, string>>): string | undefined {
   const missing = Object.keys(programs).find((program) => findProgram(program) === undefined);

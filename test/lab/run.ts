@@ -6,7 +6,6 @@
  * What is there but fails to build is a failure.
  *
  * With --long, links stay bad for minutes; without it, as in CI, for seconds.
- * Only --long runs the README's reboot on a node that kubeadm joined.
  * --long also builds a kubelet whose clock can be set (kubelet-clock), which takes
  * five minutes: its tests are skipped, by name, where nobody has built it.
  * With --kubelet 1.34 (or 1.35, 1.36) nodes run that release's kubelet, with
@@ -33,6 +32,7 @@ import {
   DEVICE_PROGRAMS,
   findProgram,
   LONG_VARIABLE,
+  MACHINE_PROGRAMS,
   NODE_PROGRAMS,
   POD_NETWORK_PROGRAMS,
   STATE_VARIABLE,
@@ -81,7 +81,13 @@ function setUp(isLong: boolean): void {
 
 /** On a machine that lives for this run only; without them the node's tests are skipped. */
 function installNodePackages(): void {
-  const programs = { ...NODE_PROGRAMS, ...POD_NETWORK_PROGRAMS, ...CLOCK_PROGRAMS, ...DEVICE_PROGRAMS };
+  const programs = {
+    ...NODE_PROGRAMS,
+    ...POD_NETWORK_PROGRAMS,
+    ...CLOCK_PROGRAMS,
+    ...MACHINE_PROGRAMS,
+    ...DEVICE_PROGRAMS,
+  };
   const missing = Object.entries(programs).filter(([program]) => findProgram(program) === undefined);
   if (missing.length === 0 || Bun.which("apt-get") === null) return;
   const packages = [...new Set(missing.map(([, name]) => name))];

@@ -29,6 +29,7 @@ const machine: Machine = {
       string[] | undefined
     >;
   },
+  async stopContainer() {},
   nowMs: () => nowMs,
   async wait(ms) {
     nowMs += ms;
@@ -47,7 +48,7 @@ async function run(): Promise<unknown> {
   if (isAdopted(machine, options.stateDir)) return { already: true };
   const { objections, unit } = await preflight(machine, true);
   if (objections.length > 0) return { objections };
-  return { node: (await adopt(machine, options, unit!)).name };
+  return { node: (await adopt(machine, options, unit!)).node.name };
 }
 
 console.log(JSON.stringify(await run().catch((error: Error) => ({ error: error.message }))));

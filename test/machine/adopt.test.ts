@@ -70,7 +70,7 @@ class World implements AsyncDisposable {
     this.write("/var/lib/kubelet/config.yaml", "kind: KubeletConfiguration\n");
     this.write("/usr/lib/systemd/system/kubelet.service", "[Service]\nExecStart=/usr/bin/kubelet\n");
     this.write(KUBEADM_DROP_IN, KUBEADM_TEXT);
-    for (const name of ["holdfast.service", "holdfast-bypass.timer"])
+    for (const name of ["holdfast.service", "holdfast-pods.service", "holdfast-bypass.timer"])
       this.write(`/etc/systemd/system/${name}`, "[Unit]\n");
     this.write("/usr/local/lib/holdfast/bypass.sh", "");
   }
@@ -206,7 +206,7 @@ describe("adopt", () => {
       `--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=${KUBELET_CONF}"`,
     );
     expect(world.has(DROP_IN)).toBe(true);
-    expect([...world.enabled]).toEqual(["holdfast.service", "holdfast-bypass.timer"]);
+    expect([...world.enabled]).toEqual(["holdfast-pods.service", "holdfast.service", "holdfast-bypass.timer"]);
     world.asked = [];
     expect(await world.run("adopt")).toEqual({ already: true });
     expect({ asked: world.asked, tree: world.tree() }).toEqual({ asked: [], tree: adopted });
@@ -247,7 +247,7 @@ describe("adopt", () => {
     expect(world.tree()).toEqual(before);
   });
 
-  test.each<[string, (it: World) => void, string]>([
+  test.each<[string, (it: World) => unknown, string]>([
     ["kubelet does not renew its lease", (it) => (it.isKubeletBroken = true), "kubelet has not renewed its lease"],
     [
       "a container does not run any more",
@@ -266,6 +266,17 @@ describe("adopt", () => {
         }),
       "was restarted",
     ],
+    [
+      "pods would not reach Holdfast",
+      (it) =>
+        it.apiServer.put({
+          kind: "Service",
+          apiVersion: "v1",
+          metadata: { name: "kubernetes", namespace: "default" },
+          spec: { clusterIP: "127.0.0.99", ports: [{ name: "https", port: 443 }] },
+        } as never),
+      "without them: --ignore=pod-access",
+    ],
     ["systemd does not start Holdfast", (it) => (it.refuses = "enable --now holdfast.service"), "systemctl enable"],
   ])("%s: everything goes back by itself", async (_, breaks, words) => {
     const before = world.tree();
@@ -279,6 +290,7 @@ describe("adopt", () => {
     world.atKubeletStart = () => undefined;
     world.containers = ["aa", "bb"];
     world.apiServer.put(pod as never);
+    world.apiServer.remove("Service", "default", "kubernetes");
   });
 
   test.each<[string, (it: World) => void, (it: World) => void, string]>([
@@ -348,7 +360,7 @@ describe("adopt", () => {
     const ignored = await holdfast("adopt", "--ignore", "distribution");
     expect({ code: ignored.code, stderr: ignored.stderr }).toEqual({
       code: 2,
-      stderr: expect.stringContaining("expected node-ready or bypass"),
+      stderr: expect.stringContaining("expected node-ready or bypass or pod-access"),
     });
     expect((await holdfast("revert", "now")).code).toBe(2);
   });

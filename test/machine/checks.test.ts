@@ -42,6 +42,7 @@ function machineWith(files: Readonly<Record<string, string>>, root = folder()): 
     root,
     systemctl: () => Promise.reject(new Error("a check changes nothing")),
     containers: () => Promise.resolve(undefined),
+    stopContainer: () => Promise.resolve(),
     nowMs: () => 0,
     wait: () => Promise.resolve(),
     onStep() {},

@@ -86,6 +86,7 @@ class Bare implements AsyncDisposable {
       return true;
     },
     containers: async () => undefined,
+    stopContainer: async () => undefined,
     nowMs: () => this.#nowMs,
     wait: async (ms: number) => void (this.#nowMs += ms),
     onStep: (step: string) => void this.steps.push(step),

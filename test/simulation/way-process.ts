@@ -413,6 +413,7 @@ function configOf(limits: WayParts["limits"]): Config {
     limits: { retentionMs: 7 * 86_400_000, leaseIntervalMs: 0, podSecretsMs: 86_400_000, ...limits },
     followed: [],
     logLevel: "info",
+    podAccess: undefined,
     isWitness: false,
   } as Config;
 }

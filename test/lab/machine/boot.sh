@@ -1,27 +1,16 @@
 #!/bin/sh
-# The first process of a machine in namespaces of its own (machine.ts): lays its
-# disk over the real one's folders, gives it what every boot makes new, starts
-# what is enabled, and buries the dead. When it is killed, all that runs there dies.
+# Boots a folder as a machine (machine.ts): systemd as its first process, in the network it is started in.
+#
+#   boot.sh DISK NAME LISTS      LISTS: the cgroup.procs files of a cgroup of its own, in every hierarchy
+#
+# It keeps this machine's /usr, read only, with what a node of its own would have there. Its cgroup is its whole world: its systemd must not meet another one's.
 disk=$1
 name=$2
-
-for folder in etc var/lib opt usr/local; do
-  mkdir -p "$disk/$folder" "$disk/work/$folder"
-  mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$disk/$folder,workdir=$disk/work/$folder" "/$folder" || exit 1
-done
-# An overlay cannot stand on another one, and containerd makes one for each container.
-mkdir -p "$disk/containerd" /var/lib/containerd
-mount --bind "$disk/containerd" /var/lib/containerd || exit 1
-# The real machine's units are none of this one's business.
-mkdir -p /etc/systemd/system
-mount --bind "$disk/units" /etc/systemd/system || exit 1
-mount -t tmpfs tmpfs /run || exit 1
-mount -t proc proc /proc || exit 1
-hostname "$name"
-
-systemctl boot
-: > "$disk/booted"
-while :; do
-  sleep 1000 &
-  wait $!
-done
+for list in $3; do echo $$ > "$list" || exit 1; done
+# nspawn's own condition; the mount namespace keeps it from this machine.
+mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn || exit 1
+# /proc/sys is the namespaces' own, or already as kubelet wants it.
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=no SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes SYSTEMD_NSPAWN_LOCK=0
+exec systemd-nspawn -q --register=no --keep-unit -D "$disk" -M "$name" --capability=all \
+  --system-call-filter='@keyring bpf' --overlay-ro="/usr:$disk/more-usr:/usr" --bind="$disk/local:/usr/local" --bind-ro="$4:/programs" \
+  --bind=/dev/kmsg --resolv-conf=off --timezone=off --link-journal=no -b systemd.unit=multi-user.target
