@@ -31,16 +31,26 @@ test.skipIf(analyze === null)(
       chmodSync(join(root, path), text.startsWith("#!") ? 0o755 : 0o644);
     };
     for (const program of ["usr/local/bin/holdfast", "usr/bin/ssh-keygen", "bin/sh"]) put(program, "#!/bin/sh\n");
-    const targets = ["sysinit", "basic", "shutdown", "multi-user", "local-fs", "time-set", "time-sync", "network"];
-    for (const target of targets)
-      put(
-        `etc/systemd/system/${target}.target`,
-        target === "basic" ? "[Unit]\nRequires=sysinit.target\nAfter=sysinit.target\n" : "[Unit]\n",
-      );
+    // In the order in which systemd's own stand, so that a circle through them is one here too.
+    const after = (target: string) => `[Unit]\nRequires=${target}.target\nAfter=${target}.target\n`;
+    const targets = {
+      sysinit: "[Unit]\nWants=holdfast-clock.service\n",
+      basic: after("sysinit"),
+      "multi-user": after("basic"),
+    };
+    const others = ["shutdown", "local-fs", "time-set", "time-sync", "network"].map((name) => [name, "[Unit]\n"]);
+    for (const [name, text] of [...Object.entries(targets), ...others]) put(`etc/systemd/system/${name}.target`, text!);
     for (const { path, text } of firstBootUnits("/usr/local/bin/holdfast")) put(path.slice(1), text);
     for (const { path } of firstBootUnits("/usr/local/bin/holdfast")) {
       const name = path.slice(path.lastIndexOf("/") + 1);
-      const { stderr, exitCode } = Bun.spawnSync([analyze!, "verify", "--man=no", `--root=${root}`, name]);
+      const { stderr, exitCode } = Bun.spawnSync([
+        analyze!,
+        "verify",
+        "--man=no",
+        `--root=${root}`,
+        name,
+        "multi-user.target",
+      ]);
       const complaints = stderr
         .toString()
         .split("\n")
