@@ -152,17 +152,20 @@ test("a slow answer with a copy at hand renews no connection and loses no link",
     Promise.all([..."abcdefgh"].map((name) => client.get(`/api/v1/namespaces/shop/secrets/${name}`)));
   // The first verdict after start renews them once.
   await eventually(async () => (await metrics(edge)).includes("holdfast_upstream_up 1"));
+  // All at once, so that as many connections are kept, however busy the machine is.
+  apiServer.slow(300, { resource: "secrets" });
   await others();
+  apiServer.slow(0, { resource: "secrets" });
+  const kept = apiServer.link.connections;
+  expect(kept).toBeGreaterThanOrEqual(8);
   apiServer.slow(2_600, { verb: "get", resource: "pods" });
   const [slow, tookMs] = await timed(client.get(POD));
   expect(slow.status).toBe(200);
   expect(tookMs).toBeLessThan(2_500);
   const isLookedAt = ({ path, status }: { path: string; status: number }) => path === "/livez" && status === 200;
   await eventually(() => apiServer.requests.some(isLookedAt));
-  // Those that were kept serve on; the one that was given up is replaced, and the link may be looked at once more.
-  const before = apiServer.link.accepted;
-  await others();
-  expect(apiServer.link.accepted - before).toBeLessThanOrEqual(3);
+  // The one that was given up may be gone; the others were left standing.
+  expect(apiServer.link.connections).toBeGreaterThanOrEqual(kept - 1);
   expect(await hasCondition(edge)).toBe(false);
   expect(await metrics(edge)).toContain("holdfast_upstream_up 1");
 });
