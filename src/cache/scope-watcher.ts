@@ -16,6 +16,7 @@
  */
 
 import { passedThrough } from "../base/memory.ts";
+import { nextTurn } from "../base/turns.ts";
 import type { StatusFields } from "../kube/codec.ts";
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { ScopeSnapshot } from "../store/contract.ts";
@@ -195,7 +196,7 @@ export class ScopeWatcher {
     do {
       await new Promise<void>((resolve) => {
         if (this.#isBlocked && !this.#isClosed) setTimeout(resolve, 5);
-        else setImmediate(resolve);
+        else void nextTurn().then(resolve);
       });
     } while (this.#isBlocked && !this.#isClosed);
   }

@@ -69,7 +69,7 @@ export class Scope extends ScopeView {
   ) {
     super(copy);
     const { clock, limits, log, phase = 0, turn = async () => {} } = parts;
-    this.#usage = new Usage(copy, clock, limits.lingerMs, () => this.#stopIfUnused());
+    this.#usage = new Usage(copy, clock, limits.lingerMs, () => this.rest());
     this.#waiting = new Waiting(clock);
     this.#history = new History(limits, copy.listed);
     this.#audience = new Audience({
@@ -216,7 +216,8 @@ export class Scope extends ScopeView {
     return this.#waiting.until(() => compareResourceVersions(this.servedVersion, resourceVersion) >= 0, timeoutMs);
   }
 
-  #stopIfUnused(): void {
+  /** Follows no more while nobody watches it; the rows stay, and the next use takes up its watch again. */
+  rest(): void {
     if (this.#audience.size > 0 || this.#follower.state.kind === "listing") return this.use();
     this.#follower.stop();
     this.#usage.settle();

@@ -11,6 +11,7 @@ import { compareResourceVersions, newerResourceVersion } from "../kube/resource-
 import { identityText, type ListedState, type ScopeIdentity } from "../store/contract.ts";
 import { coversObject, partOf } from "./containment.ts";
 import { CopyAnswer, type CallerKnows } from "./copy-answer.ts";
+import { mayFollow } from "./followed.ts";
 import type { OwnWrites } from "./own-writes.ts";
 import { Scope } from "./scope.ts";
 import type { ScopeParts } from "./scope-parts.ts";
@@ -51,6 +52,7 @@ const MAX_BEGUN = { ofOne: 64, ofAll: 512 } as const;
 export class Scopes {
   #byKey = new Map<string, Scope>();
   #byResource = new Map<string, Set<Scope>>();
+  #byPrincipal = new Map<string, Set<Scope>>();
   /** Opened since start and not listed when last looked at. */
   #begun = new Set<Scope>();
   #cancelSweep: (() => void) | undefined;
@@ -73,9 +75,10 @@ export class Scopes {
     return this.#byKey.get(identityText(identity));
   }
 
-  /** The scope of this identity, made if need be; undefined when there are too many already. */
+  /** The scope of this identity, made if need be; undefined when its caller has too many already, or all together. */
   open(identity: ScopeIdentity): Scope | undefined {
     const known = this.find(identity);
+    if (known?.isFollowing !== true && !this.#mayFollow(identity)) return undefined;
     if (known !== undefined) return known;
     this.#giveWay();
     if (!this.#mayBegin(identity.principal)) return undefined;
@@ -104,6 +107,13 @@ export class Scopes {
     if (this.#begun.size >= MAX_BEGUN.ofAll) for (const scope of [...this.#begun]) this.dismiss(scope);
     const left = ofPrincipal.filter((scope) => this.#begun.has(scope)).length;
     return left < MAX_BEGUN.ofOne && this.#begun.size < MAX_BEGUN.ofAll;
+  }
+
+  #mayFollow(identity: ScopeIdentity): boolean {
+    const { principal } = identity;
+    if (principal === this.options.ownPrincipal?.()) return true;
+    const { group, version, resource } = identity;
+    return mayFollow(identity, this.of(principal, group, version, resource), this.#byPrincipal.get(principal));
   }
 
   /** Scopes of one principal on one resource, whatever their namespace and selectors. */
@@ -259,9 +269,8 @@ export class Scopes {
     const { principal, group, version, resource } = scope.identity;
     const resourceKey = `${principal}\n${group}/${version}/${resource}`;
     this.#byKey.set(identityText(scope.identity), scope);
-    const siblings = this.#byResource.get(resourceKey);
-    if (siblings === undefined) this.#byResource.set(resourceKey, new Set([scope]));
-    else siblings.add(scope);
+    enter(this.#byResource, resourceKey, scope);
+    enter(this.#byPrincipal, principal, scope);
   }
 
   #remove(scope: Scope): void {
@@ -269,9 +278,8 @@ export class Scopes {
     const resourceKey = `${principal}\n${group}/${version}/${resource}`;
     if (this.find(scope.identity) === scope) this.#byKey.delete(identityText(scope.identity));
     this.#begun.delete(scope);
-    const siblings = this.#byResource.get(resourceKey);
-    siblings?.delete(scope);
-    if (siblings?.size === 0) this.#byResource.delete(resourceKey);
+    leave(this.#byResource, resourceKey, scope);
+    leave(this.#byPrincipal, principal, scope);
   }
 
   /**
@@ -316,6 +324,18 @@ export class Scopes {
       this.#scheduleSweep();
     });
   }
+}
+
+function enter(groups: Map<string, Set<Scope>>, key: string, scope: Scope): void {
+  const group = groups.get(key);
+  if (group === undefined) groups.set(key, new Set([scope]));
+  else group.add(scope);
+}
+
+function leave(groups: Map<string, Set<Scope>>, key: string, scope: Scope): void {
+  const group = groups.get(key);
+  group?.delete(scope);
+  if (group?.size === 0) groups.delete(key);
 }
 
 /** The client's forms in its order; formats of one form stand together, for the newest copy decides between them. */

@@ -7,6 +7,7 @@
  */
 
 import type { Ending } from "../base/cancel.ts";
+import { Slices } from "../base/turns.ts";
 import { MalformedError, type StatusFields } from "../kube/codec.ts";
 import { PROTOBUF_TYPE } from "../kube/representation.ts";
 import { statusBody } from "../kube/status.ts";
@@ -81,9 +82,12 @@ export async function writePieces(
   { response, signal }: Exchange,
   pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<boolean> {
+  const slices = new Slices();
   for await (const piece of pieces) {
     if (signal.aborted) return false;
     if (!response.write(piece)) await drained(response, signal);
+    // A client that reads as fast as we write would keep all others waiting for the whole of a long list.
+    await slices.spend(piece.length);
   }
   return !signal.aborted;
 }

@@ -12,6 +12,7 @@ import { Cancel } from "../base/cancel.ts";
 import type { Clock } from "../base/clock.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import { Race } from "../base/race.ts";
+import { inSlices, Slices } from "../base/turns.ts";
 import { StatusError, unavailable } from "../kube/status-error.ts";
 import type { Word } from "../kube/whose-word.ts";
 import { ForeignAnswerError, UnreachableError } from "../uplink/scope-source.ts";
@@ -95,6 +96,14 @@ const SILENT_PATIENCE_MS = 300;
 const SMALL_ANSWER_BYTES = 256 * 1024;
 /** How long one waits for an answer while nothing is amiss; any other patience has a timer of its own. */
 const USUAL_PATIENCE_MS = PATIENCE_MS.normal;
+
+/** Shows bytes to a tap; of many a slice in a turn. */
+async function learned(tap: AnswerTap, bytes: Uint8Array, slices: Slices): Promise<void> {
+  for (const piece of inSlices(bytes)) {
+    tap.chunk(piece);
+    await slices.spend(piece.length);
+  }
+}
 
 /** Forwards requests. */
 export class Forwarder {
@@ -302,11 +311,12 @@ export class Forwarder {
       return this.#answerSmall(exchange, upstream, Number(length), listening).finally(stopListening);
     response.flushHeaders();
     const reader = upstream.body.getReader();
+    const slices = new Slices();
     try {
       for (;;) {
         const { done, value } = await reader.read();
         if (done || value === undefined) break;
-        listening?.chunk(value);
+        if (listening !== undefined) await learned(listening, value, slices);
         if (!response.write(value)) await drained(response, exchange.signal);
         if (exchange.signal.aborted) throw new UnreachableError("client went away");
       }

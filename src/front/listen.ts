@@ -15,6 +15,7 @@ import type { Socket, TCPSocketListener } from "bun";
 import type { PeerCertificate } from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
+import { passedThrough } from "../base/memory.ts";
 import { Connection, type ConnectionParts } from "./connection.ts";
 import type { Peer } from "../callers/identify.ts";
 import type { Exchange } from "./exchange.ts";
@@ -177,7 +178,10 @@ function socketHandlers(connections: Set<Connection>, parts: ConnectionParts): B
       connection.secured(peerOf(socket, error));
       if (connections.size > MAX_CONNECTIONS && !connection.isKnown) connection.terminate();
     },
-    data: (socket: ClientSocket, bytes: Buffer) => socket.data?.received(bytes),
+    data(socket: ClientSocket, bytes: Buffer) {
+      passedThrough(bytes.length);
+      socket.data?.received(bytes);
+    },
     drain: (socket: ClientSocket) => socket.data?.drained(),
     end: (socket: ClientSocket) => socket.data?.ended(),
     close: (socket: ClientSocket) => socket.data?.closed(),

@@ -66,6 +66,11 @@ export interface ProxyParts {
   ) => void;
 }
 
+/** A watch that sent nothing for so long has told what there was; so has one that is not answered at all for longer. */
+const QUIET_MS = 50;
+const UNANSWERED_MS = 1_000;
+const MAX_INITIAL_MS = 10_000;
+
 /** Serves exchanges. */
 export class Proxy {
   readonly #seats: Seats;
@@ -106,6 +111,7 @@ export class Proxy {
       if (!caller.isImpersonating && !caller.isStranger) asked = { principal: caller.principal, info };
       const seat = this.#seats.take(caller, info, exchange);
       leave = seat instanceof Promise ? await seat : seat;
+      if (leave !== undefined) leave = this.#atWork(exchange, info, leave);
       await this.#serve(asKubeletSees(exchange, info, caller, this.parts.podAccess()), info, caller);
     } catch (error) {
       const isSaid = error instanceof UpstreamRefusedError || error instanceof UnsaidError;
@@ -142,6 +148,38 @@ export class Proxy {
     } catch (error) {
       refuseUpgrade(client, error);
     }
+  }
+
+  /** @returns what is to be called when the request was handled. */
+  #atWork(exchange: Exchange, info: RequestInfo, leave: () => void): () => void {
+    const { widths } = this.#seats;
+    widths.begun(info, exchange.response);
+    const ended = () => {
+      widths.ended(exchange.response);
+      leave();
+    };
+    return info.verb === "watch" ? this.#untilQuiet(exchange, ended) : ended;
+  }
+
+  /**
+   * A watch keeps its seat while it tells what there is: until it falls silent,
+   * ends, or has had ten seconds.
+   *
+   * @returns what does nothing: its answer outlasts the handling of its request.
+   */
+  #untilQuiet({ response, signal }: Exchange, leave: () => void): () => void {
+    const { clock } = this.parts;
+    const startedMs = clock.monotonicMs();
+    let sentBytes = 0;
+    const look = () => {
+      const forMs = clock.monotonicMs() - startedMs;
+      const isQuiet = response.sentBytes === sentBytes && (sentBytes > 0 || forMs >= UNANSWERED_MS);
+      if (isQuiet || response.writableEnded || signal.aborted || forMs >= MAX_INITIAL_MS) return leave();
+      sentBytes = response.sentBytes;
+      clock.after(QUIET_MS, look);
+    };
+    clock.after(QUIET_MS, look);
+    return () => {};
   }
 
   #serve(exchange: Exchange, info: RequestInfo, caller: Entered): Promise<void> | void {

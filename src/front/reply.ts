@@ -62,6 +62,8 @@ export class Reply {
   headersSent = false;
   /** `end` was called. */
   writableEnded = false;
+  /** Bytes handed in so far, head and frames included. */
+  sentBytes = 0;
 
   constructor(
     private readonly way: ReplyWay,
@@ -172,6 +174,7 @@ export class Reply {
 
   /** A small answer is one write; a long one is not copied for its head's sake. */
   #send(head: Uint8Array | undefined, body: Uint8Array): boolean {
+    this.sentBytes += body.length + (head?.length ?? 0);
     if (head === undefined) return body.length === 0 ? this.way.isWritable() : this.way.write(body);
     if (body.length <= ONE_PIECE_BYTES) return this.way.write(Buffer.concat([head, body]));
     this.way.write(head);

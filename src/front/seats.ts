@@ -5,8 +5,10 @@
  * been written; who finds none waits in its caller's own queue, and callers
  * take turns, so that one with a thousand requests holds up itself. Beyond the
  * queue, or after a while in it, the answer is 429 with Retry-After. The node
- * needs no seat, and every other caller has one, whoever holds the rest. Nor does what lasts by nature: a watch, a log, a proxied
- * request; connections bound those.
+ * needs no seat, and every other caller has one, whoever holds the rest. Nor
+ * does what lasts by nature: a watch, a log, a proxied request; connections
+ * bound those. A list takes as many seats as it is long, and a watch that
+ * begins with all there is is a list until it falls silent.
  *
  * Callers that the API server has not said yes to share one queue: made-up
  * tokens are no callers of their own.
@@ -17,6 +19,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Entered } from "../callers/gate.ts";
 import { StatusError } from "../kube/status-error.ts";
 import type { RequestInfo } from "./request-info.ts";
+import { beginsWithState, Widths } from "./widths.ts";
 
 /** For everybody but the node together; a caller without a seat gets one all the same. */
 const MAX_SEATS = 96;
@@ -31,6 +34,7 @@ const LONG_SUBRESOURCES: ReadonlySet<string> = new Set(["log", "proxy", "exec", 
 const STRANGERS = "strangers";
 
 interface Waiting {
+  readonly width: number;
   readonly begin: (leave: () => void) => void;
 }
 
@@ -42,6 +46,7 @@ interface Line {
 
 /** Hands out seats. */
 export class Seats {
+  readonly widths = new Widths();
   #taken = 0;
   #waiting = 0;
   /** Who has had a turn goes to the end. */
@@ -49,7 +54,7 @@ export class Seats {
 
   constructor(private readonly clock: Clock) {}
 
-  /** Requests at work that hold a seat. */
+  /** Seats that requests at work hold. */
   get taken(): number {
     return this.#taken;
   }
@@ -67,36 +72,37 @@ export class Seats {
     client: { readonly signal: Ending },
   ): Promise<() => void> | (() => void) | undefined {
     if (caller.nodeName !== undefined || caller.isOwn) return undefined;
-    if (info.verb === "watch" || LONG_SUBRESOURCES.has(info.subresource)) return undefined;
+    if ((info.verb === "watch" && !beginsWithState(info)) || LONG_SUBRESOURCES.has(info.subresource)) return undefined;
     const name = caller.isStranger ? STRANGERS : caller.principal;
     const line = this.#lines.get(name) ?? { seats: 0, waiting: new Set() };
     this.#lines.set(name, line);
-    if (this.#mayTake(line)) return this.#seat(name, line);
+    const width = this.widths.of(info);
+    if (line.waiting.size === 0 && this.#mayTake(line, width)) return this.#seat(name, line, width);
     if (line.waiting.size >= MAX_WAITING_OF_ONE || this.#waiting >= MAX_WAITING) {
       this.#forget(name, line);
       throw tooMany();
     }
-    return this.#wait(name, line, client.signal);
+    return this.#wait(name, line, width, client.signal);
   }
 
-  #mayTake({ seats }: Line): boolean {
-    return seats === 0 || (this.#taken < MAX_SEATS && seats < MAX_SEATS_OF_ONE);
+  #mayTake({ seats }: Line, width: number): boolean {
+    return seats === 0 || (this.#taken + width <= MAX_SEATS && seats + width <= MAX_SEATS_OF_ONE);
   }
 
-  #seat(name: string, line: Line): () => void {
-    this.#taken++;
-    line.seats++;
+  #seat(name: string, line: Line, width: number): () => void {
+    this.#taken += width;
+    line.seats += width;
     return () => {
-      this.#taken--;
-      line.seats--;
+      this.#taken -= width;
+      line.seats -= width;
       this.#next();
       this.#forget(name, line);
     };
   }
 
-  async #wait(name: string, line: Line, signal: Ending): Promise<() => void> {
+  async #wait(name: string, line: Line, width: number, signal: Ending): Promise<() => void> {
     const { promise, resolve, reject } = Promise.withResolvers<() => void>();
-    const one: Waiting = { begin: resolve };
+    const one: Waiting = { width, begin: resolve };
     line.waiting.add(one);
     this.#waiting++;
     const giveUp = () => {
@@ -116,17 +122,20 @@ export class Seats {
     }
   }
 
-  /** The free seat goes to the caller that has waited longest for a turn. */
+  /** Free seats go to the callers that have waited longest for a turn. */
   #next(): void {
-    for (const [name, line] of this.#lines) {
-      const [first] = line.waiting;
-      if (first === undefined || !this.#mayTake(line)) continue;
-      line.waiting.delete(first);
-      this.#waiting--;
-      this.#lines.delete(name);
-      this.#lines.set(name, line);
-      first.begin(this.#seat(name, line));
-      return;
+    for (let begun = -1; begun !== 0 && this.#waiting > 0;) {
+      begun = 0;
+      for (const [name, line] of [...this.#lines]) {
+        const [first] = line.waiting;
+        if (first === undefined || !this.#mayTake(line, first.width)) continue;
+        line.waiting.delete(first);
+        this.#waiting--;
+        this.#lines.delete(name);
+        this.#lines.set(name, line);
+        first.begin(this.#seat(name, line, first.width));
+        begun++;
+      }
     }
   }
 

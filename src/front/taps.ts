@@ -7,6 +7,7 @@
  */
 
 import type { Gunzip } from "node:zlib";
+import { passedThrough } from "../base/memory.ts";
 import type { ListAdoption } from "../cache/list-adoption.ts";
 import type { Scope } from "../cache/scope.ts";
 import type { Word } from "../kube/whose-word.ts";
@@ -81,6 +82,7 @@ export class ListTap implements AnswerTap {
       // Loaded on demand: few lists are long enough to be compressed.
       this.#gunzip = (require("node:zlib") as typeof import("node:zlib")).createGunzip();
       this.#gunzip.on("data", (bytes: Uint8Array) => {
+        passedThrough(bytes.length);
         this.#start?.push(bytes);
         adoption.push(bytes);
         if (!adoption.isReading) this.#stopUnfolding();

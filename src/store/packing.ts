@@ -10,8 +10,10 @@
  * never reach the decompressor.
  */
 
-import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { zstdDecompressSync } from "node:zlib";
+import { passedThrough } from "../base/memory.ts";
 import type { Sealer } from "./seal.ts";
+import { compressWith, ZSTD_LEVEL } from "./zstd.ts";
 
 const ZSTD = 1;
 const SEALED = 2;
@@ -24,8 +26,6 @@ const MIN_COMPRESSED_BYTES = 256;
 const MIN_WITH_DICTIONARY_BYTES = 64;
 /** A long dictionary is read again for every value; objects repeat each other within the first pages. */
 const MAX_DICTIONARY_BYTES = 8 * 1024;
-/** Level 1 keeps a Pi's CPU out of the picture; higher levels gain a few percent on objects this small. */
-const ZSTD_LEVEL = 1;
 
 /** A value as stored. */
 export interface Packed {
@@ -120,15 +120,13 @@ export function dictionaryOf(bytes: Uint8Array): Uint8Array | undefined {
 
 function compress(bytes: Uint8Array, dictionary: Uint8Array | undefined): Uint8Array {
   if (dictionary === undefined) return Bun.zstdCompressSync(bytes as Uint8Array<ArrayBuffer>, { level: ZSTD_LEVEL });
-  return zstdCompressSync(bytes, {
-    params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL },
-    dictionary,
-  } as Parameters<typeof zstdCompressSync>[1]);
+  return compressWith(dictionary, bytes);
 }
 
 /** @param sizeBytes what comes out: given room for it at once, it is not copied together from pieces. */
 function decompress(bytes: Uint8Array, dictionary: Uint8Array | undefined, sizeBytes: number): Uint8Array {
   if (dictionary === undefined) return Bun.zstdDecompressSync(bytes as Uint8Array<ArrayBuffer>);
+  passedThrough(0);
   const options = { dictionary, chunkSize: sizeBytes + 64 };
   return zstdDecompressSync(bytes, options as Parameters<typeof zstdDecompressSync>[1]);
 }

@@ -217,7 +217,6 @@ class PoolConnection {
         if (this.#isClosed) return;
         wanBytes.sent += part.length;
         if (part.length > 0 && !this.#outbox!.write(chunkOf(part))) await this.#writable();
-        passedThrough(part.length);
       }
       if (!this.#isClosed) this.#outbox!.write(LAST_CHUNK);
       this.#isSending = false;
@@ -379,7 +378,10 @@ const HANDLERS: Bun.SocketHandler<PoolConnection> = {
   open: (socket: Socket<PoolConnection>) => socket.data.opened(socket),
   handshake: (socket: Socket<PoolConnection>, isDone: boolean, error: Error | null) =>
     socket.data.handshaken(isDone, error),
-  data: (socket: Socket<PoolConnection>, bytes: Buffer) => socket.data.received(bytes),
+  data(socket: Socket<PoolConnection>, bytes: Buffer) {
+    passedThrough(bytes.length);
+    socket.data.received(bytes);
+  },
   drain: (socket: Socket<PoolConnection>) => socket.data.drained(),
   end: (socket: Socket<PoolConnection>) => socket.data.ended(),
   close: (socket: Socket<PoolConnection>) => socket.data.closed(),

@@ -9,6 +9,8 @@
  * and what something in the way answered is no more than a lost link.
  */
 
+import { passedThrough } from "../base/memory.ts";
+import { inSlices, Slices } from "../base/turns.ts";
 import { MalformedError, type Codec, type Item, type ListHead, type Shape, type WatchFrame } from "../kube/codec.ts";
 import { codecFor } from "../kube/representation.ts";
 import { collectionPath } from "../kube/resource-path.ts";
@@ -156,14 +158,24 @@ async function* listBatches(
   reader: { push(chunk: Uint8Array): Item[]; end(): ListHead },
   chunks: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<readonly Item[], void> {
-  for await (const chunk of chunks) yield readable("list", () => reader.push(chunk));
+  const slices = new Slices();
+  for await (const chunk of chunks) {
+    passedThrough(chunk.length);
+    for (const piece of inSlices(chunk)) {
+      yield readable("list", () => reader.push(piece));
+      await slices.spend(piece.length);
+    }
+  }
 }
 
 async function* watchBatches(
   reader: { push(chunk: Uint8Array): WatchFrame[] },
   chunks: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<readonly WatchFrame[], void> {
-  for await (const chunk of chunks) yield readable("watch", () => reader.push(chunk));
+  for await (const chunk of chunks) {
+    passedThrough(chunk.length);
+    yield readable("watch", () => reader.push(chunk));
+  }
 }
 
 /** A reader that trips over its own input must not look like a fault of ours. */

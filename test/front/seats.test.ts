@@ -12,6 +12,7 @@ import { startEdge } from "../support/edge.ts";
 import { HandClock } from "../store/support.ts";
 import { eventually } from "../support/client.ts";
 
+const GET = requestInfo("GET", "/api/v1/namespaces/shop/pods/web-0");
 const LIST = requestInfo("GET", "/api/v1/pods");
 
 function caller(principal: string, more: Partial<Entered> = {}): Entered {
@@ -19,12 +20,12 @@ function caller(principal: string, more: Partial<Entered> = {}): Entered {
 }
 
 /** Takes so many, and counts who sits. */
-function sit(seats: Seats, who: Entered, count: number, signal = new AbortController().signal) {
+function sit(seats: Seats, who: Entered, count: number, signal = new AbortController().signal, info = GET) {
   const left: (() => void)[] = [];
   const refused: unknown[] = [];
   for (let n = 0; n < count; n++) {
     try {
-      const seat = seats.take(who, LIST, { signal });
+      const seat = seats.take(who, info, { signal });
       if (seat instanceof Promise)
         seat.then(
           (leave) => left.push(leave),
@@ -67,9 +68,31 @@ describe("seats", () => {
     expect(seats.taken).toBe(32);
     expect(sit(seats, caller("node", { nodeName: "edge-1" }), 100).left).toHaveLength(0);
     const client = { signal: new AbortController().signal };
-    for (const target of ["/api/v1/pods?watch=true", "/api/v1/namespaces/shop/pods/web-0/log?follow=true"])
+    for (const target of [
+      "/api/v1/pods?watch=true&resourceVersion=7",
+      "/api/v1/namespaces/shop/pods/web-0/log?follow=true",
+    ])
       expect(seats.take(caller("a"), requestInfo("GET", target), client)).toBeUndefined();
     expect(seats.taken).toBe(32);
+  });
+
+  test("a long list takes eight: a caller has four at work, and its next goes to work when one is over", async () => {
+    const seats = new Seats(new HandClock());
+    const long = { sentBytes: 50 * 1024 * 1024 };
+    seats.widths.begun(LIST, long);
+    seats.widths.ended(long);
+    const signal = new AbortController().signal;
+    for (const info of [LIST, requestInfo("GET", "/api/v1/pods?watch=true&sendInitialEvents=true")]) {
+      const { left } = sit(seats, caller("a"), 6, signal, info);
+      expect(left).toHaveLength(4);
+      expect(seats.taken).toBe(32);
+      left[0]!();
+      await eventually(() => left.length === 5);
+      for (const leave of left.slice(1)) leave();
+      await eventually(() => left.length === 6);
+      left[5]!();
+      expect(seats.taken).toBe(0);
+    }
   });
 
   test("who waits too long, or leaves, waits no more", async () => {
