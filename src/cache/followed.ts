@@ -7,7 +7,8 @@
  *
  *   watched             512   clients stand on them
  *   unwatched           128   listed a while ago; the one unused longest is put to rest, with its rows
- *   of one collection    24   by selectors; from sixteen on the whole of it is followed (bases.ts) and stands for the rest
+ *   of one collection    64   by selectors, and of long ones fewer: each counts one, and one more for a hundred objects,
+ *                             up to 512 in all; from sixteen on the whole of it is followed (bases.ts) and stands for the rest
  */
 
 import type { ScopeIdentity } from "../store/contract.ts";
@@ -15,7 +16,11 @@ import type { Scope } from "./scope.ts";
 
 const MAX_WATCHED = 512;
 const MAX_UNWATCHED = 128;
-const MAX_SELECTIONS = 24;
+const MAX_SELECTIONS = 64;
+const MAX_SELECTED_WEIGHT = 512;
+const OBJECTS_A_WEIGHT = 100;
+/** Of a selection that has not been listed, where no other of its collection has. */
+const UNKNOWN_WEIGHT = 8;
 /** What was listed just now is not put to rest for the next list. */
 const LEAST_LINGER_MS = 2_000;
 
@@ -30,7 +35,7 @@ export function mayFollow(
   ofResource: Iterable<Scope>,
   all: ReadonlySet<Scope> | undefined,
 ): boolean {
-  if (isSelection(identity) && followedSelections(ofResource) >= MAX_SELECTIONS) return false;
+  if (isSelection(identity) && !hasRoomForSelection(ofResource)) return false;
   if (all === undefined || all.size < MAX_UNWATCHED) return true;
   let watched = 0;
   const unwatched: Scope[] = [];
@@ -47,10 +52,23 @@ export function mayFollow(
   return true;
 }
 
-function followedSelections(scopes: Iterable<Scope>): number {
-  let count = 0;
-  for (const { identity, isFollowing } of scopes) if (isFollowing && isSelection(identity)) count++;
-  return count;
+function hasRoomForSelection(scopes: Iterable<Scope>): boolean {
+  let unlisted = 1;
+  let listed = 0;
+  let weight = 0;
+  let heaviest = 0;
+  for (const { identity, isFollowing, copy } of scopes) {
+    if (!isFollowing || !isSelection(identity)) continue;
+    if (copy.listed === undefined) unlisted++;
+    else {
+      const own = 1 + copy.size().items / OBJECTS_A_WEIGHT;
+      heaviest = Math.max(heaviest, own);
+      weight += own;
+      listed++;
+    }
+  }
+  const expected = heaviest === 0 ? UNKNOWN_WEIGHT : heaviest;
+  return listed + unlisted <= MAX_SELECTIONS && weight + unlisted * expected <= MAX_SELECTED_WEIGHT;
 }
 
 /** A single object by its name costs little, and nothing wider may stand for it. */

@@ -42,12 +42,18 @@ const namespaces = (count: number, from = 0, principal = POD.principal) =>
   Array.from({ length: count }, (_, n) => ({ ...POD, principal, namespace: `ns-${from + n}` }));
 
 describe("scopes of one caller", () => {
-  test("of one collection 24 selections are followed; one of these is found again, and another caller has its own", async () => {
+  test("of one collection 64 selections are followed; one of these is found again, and another caller has its own", async () => {
     const { scopes } = start();
-    expect(await followed(scopes, selections(40))).toBe(24);
+    expect(await followed(scopes, selections(80))).toBe(64);
     expect(scopes.open(selections(1)[0]!)?.isFollowing).toBe(true);
-    expect(await followed(scopes, selections(40, "serviceaccount:shop/other"))).toBe(48);
-    expect(await followed(scopes, [{ ...POD, fieldSelector: "metadata.name=one" }])).toBe(49);
+    expect(await followed(scopes, selections(80, "serviceaccount:shop/other"))).toBe(128);
+    expect(await followed(scopes, [{ ...POD, fieldSelector: "metadata.name=one" }])).toBe(129);
+  });
+
+  test("of long selections fewer are", async () => {
+    const { scopes, server } = start();
+    for (let n = 0; n < 900; n++) server.put(`map-${n}`, "1");
+    expect(await followed(scopes, selections(80))).toBe(51);
   });
 
   test("128 are followed that nobody watches; later the one unused longest makes room, and keeps its rows", async () => {

@@ -4,18 +4,15 @@
  */
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import * as net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { Readable } from "node:stream";
 import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-server.ts";
-import { Client, eventually } from "../support/client.ts";
+import { binary, isBuilt, startBinary } from "../support/binary.ts";
+import { eventually } from "../support/client.ts";
 import { configMap } from "../support/edge.ts";
 
-const binary =
-  process.env["HOLDFAST_BINARY"] ?? join(import.meta.dir, "..", "..", "dist", `holdfast-linux-${process.arch}`);
 const folder = mkdtempSync(join(tmpdir(), "holdfast-start-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const LIST = "/api/v1/namespaces/shop/configmaps";
@@ -48,41 +45,14 @@ function file(name: string, text: string): string {
 }
 
 async function start(apiServer: ApiServer, stateDir: string, kubeconfig?: string) {
-  const pair = apiServer.cluster.clientCertificate("admin", ["system:masters"]);
-  const path = file("kubeconfig", kubeconfig ?? apiServer.kubeconfig({ user: "admin", keyPair: pair }));
-  const args = [
-    "--kubeconfig",
-    path,
-    "--state-dir",
-    stateDir,
-    "--listen",
-    "127.0.0.1:0",
-    "--health-listen",
-    "127.0.0.1:0",
-  ];
-  const child = Bun.spawn([binary, "run", ...args], { stderr: "pipe", stdout: "ignore" });
-  const log: string[] = [];
-  let ports: RegExpExecArray | null = null;
-  for await (const line of createInterface({ input: Readable.fromWeb(child.stderr as never) })) {
-    log.push(line);
-    ports = /"message":"serving","ports":"(\d+)","health":(\d+)/.exec(line);
-    if (ports !== null) break;
-  }
-  const ca = readFileSync(join(stateDir, "pki", "local-ca.crt"), "utf8");
-  const client = new Client({ url: `https://127.0.0.1:${ports?.[1]}`, ca, ...pair });
-  return {
-    client,
-    log,
-    metrics: async () => (await fetch(`http://127.0.0.1:${ports?.[2]}/metrics`)).text(),
-    async [Symbol.asyncDispose]() {
-      client.close();
-      child.kill("SIGTERM");
-      await child.exited;
-    },
-  };
+  const running = await startBinary({
+    ...{ apiServer, stateDir, user: "admin" },
+    ...(kubeconfig === undefined ? {} : { kubeconfig }),
+  });
+  return { ...running, metrics: async () => (await fetch(`${running.healthUrl}/metrics`)).text() };
 }
 
-describe.skipIf(!existsSync(binary))("holdfast run (needs dist/)", () => {
+describe.skipIf(!isBuilt)("holdfast run (needs dist/)", () => {
   test.each([
     ["no kubeconfig", () => [], "--kubeconfig"],
     ["a kubeconfig that is not there", () => ["--kubeconfig", "/nowhere/kubeconfig"], "/nowhere/kubeconfig"],
