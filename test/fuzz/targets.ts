@@ -3,6 +3,12 @@
  * second opinion.
  */
 
+import { der } from "./der.ts";
+import { admissionReview, configuration, kubeconfig } from "./files.ts";
+import { gzipMembers } from "./gzip.ts";
+import { jsonList, jsonWatch } from "./json-lists.ts";
+import { strategicMerges } from "./merges.ts";
+import { protobufList } from "./protobuf-lists.ts";
 import { Draw } from "./random.ts";
 import { readFast } from "./http-fast.ts";
 import { disagreement, readByNode } from "./http-node.ts";
@@ -26,7 +32,31 @@ export interface Target {
 export const TARGETS: readonly Target[] = [
   { name: "http-requests", run: (seeds) => seeds.flatMap((seed) => againstReference(seed)) },
   { name: "http-requests-node", run: againstNode },
+  drawn("json-list", jsonList),
+  drawn("json-watch", jsonWatch),
+  drawn("protobuf-list", protobufList),
+  drawn("gzip-members", gzipMembers),
+  drawn("der", der),
+  drawn("kubeconfig", kubeconfig),
+  drawn("configuration", configuration),
+  drawn("admission-review", admissionReview),
+  drawn("strategic-merge", strategicMerges),
 ];
+
+/** A target whose cases say themselves what is wrong. */
+function drawn(name: string, check: (draw: Draw) => string | undefined | Promise<string | undefined>): Target {
+  return {
+    name,
+    async run(seeds) {
+      const findings: Finding[] = [];
+      for (const seed of seeds) {
+        const what = await check(new Draw(seed));
+        if (what !== undefined) findings.push({ seed, what });
+      }
+      return findings;
+    },
+  };
+}
 
 function againstReference(seed: number): Finding[] {
   const text = drawRequests(new Draw(seed));
