@@ -5,7 +5,7 @@
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { readKubeconfig } from "../../src/config/kubeconfig-content.ts";
 import { KubeconfigError } from "../../src/config/kubeconfig-sheet.ts";
 import { ConfigError } from "../../src/config/config-error.ts";
@@ -64,20 +64,19 @@ nodeAgents: ["system:serviceaccount:kube-system:multus"]
 limits: {linger: 5m, scopeMaxItems: 20000, scopeMaxBytes: 128Mi}
 `;
 
+const configPath = join(mkdtempSync(join(tmpdir(), "holdfast-fuzz-")), "config.yaml");
+process.once("exit", () => rmSync(dirname(configPath), { recursive: true, force: true }));
+
 /** @returns what is wrong, in words. */
 export function configuration(draw: Draw): string | undefined {
-  const folder = mkdtempSync(join(tmpdir(), "holdfast-fuzz-"));
-  const path = join(folder, "config.yaml");
   const bytes = bent(draw, Buffer.from(CONFIG));
-  writeFileSync(path, bytes);
+  writeFileSync(configPath, bytes);
   try {
-    fileOf(path, {});
+    fileOf(configPath, {});
   } catch (error) {
     if (!(error instanceof ConfigError))
       return `threw ${String(error)} for ${JSON.stringify(Buffer.from(bytes).toString())}`;
     if (error.message.length > 2_000) return `a message of ${error.message.length} characters`;
-  } finally {
-    rmSync(folder, { recursive: true });
   }
   return undefined;
 }
