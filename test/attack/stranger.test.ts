@@ -24,7 +24,6 @@ describe.skipIf(!isBuilt)("a process without a credential (needs dist/)", () => 
       { "User-Agent": "kubelet/v1.37.2 (linux/amd64)" },
       { "X-Remote-User": "system:node:edge-1", "X-Remote-Group": "system:nodes" },
       { "Impersonate-User": "admin" },
-      { Authorization: "Basic YWRtaW46YWRtaW4=" },
     ];
     const paths = [PODS, SECRETS, `${SECRETS}/password`, "/version", "/healthz", "/metrics", `${MAPS}?watch=true`];
     const answered = async () => {
