@@ -80,6 +80,9 @@ export const NETCHECK_FLAGS = {
   config: PLACES.config,
 } as const satisfies FlagTable;
 
+/** `holdfast page` */
+export const PAGE_FLAGS = { ...PLACES } as const satisfies FlagTable;
+
 /** `holdfast rehearse` */
 export const REHEARSE_FLAGS = {
   for: { type: "string", value: "DURATION", about: "how long, from 1s to 1h: 30s, 10m" },

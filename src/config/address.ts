@@ -22,9 +22,10 @@ LOCAL.addSubnet("fe80::", 10, "ipv6");
  * Only loopback and link-local: what answers with a node's credentials has no
  * business on a network.
  *
+ * @param isAnywhere any address of this machine's, for what has no such credentials.
  * @throws {ConfigError} naming the field.
  */
-export function parseAddress(field: string, text: string): ListenAddress {
+export function parseAddress(field: string, text: string, isAnywhere = false): ListenAddress {
   const address = parseHostPort(text);
   if (address === undefined)
     throw new ConfigError(
@@ -33,7 +34,7 @@ export function parseAddress(field: string, text: string): ListenAddress {
   const { host } = address;
   if (isIP(host) === 0)
     throw new ConfigError(`Cannot listen on "${text}" (${field}): expected an IP address, not a name`);
-  if (!LOCAL.check(host.replace(/%.*$/, ""), isIPv6(host) ? "ipv6" : "ipv4"))
+  if (!isAnywhere && !LOCAL.check(host.replace(/%.*$/, ""), isIPv6(host) ? "ipv6" : "ipv4"))
     throw new ConfigError(
       `Cannot listen on "${text}" (${field}): only loopback and link-local addresses are allowed, because whoever reaches this port acts near the node's identity`,
     );

@@ -53,6 +53,8 @@ export interface Config {
   readonly followed: readonly FollowedState[];
   /** Where the tunnel leads; undefined: there is none. */
   readonly tunnel?: TunnelConfig;
+  /** Where the technician's page is served, and by which other names it may be asked; undefined: nowhere. */
+  readonly page?: ListenAddress & { readonly hosts: readonly string[] };
   /** What is logged: this and everything more important. Default "info". */
   readonly logLevel: LogLevel;
   /** Whether the guard may ask if a neighbour is heard; see `witness/witness.ts`. */
@@ -122,6 +124,7 @@ export function loadConfig(
     adminSocketPath: socketPath(stateDir, env["HOLDFAST_ADMIN_SOCKET"] ?? file.adminSocket, warnings),
     isWitness: file.witness ?? true,
     logLevel: logLevelOf(env, file),
+    ...pageOf(file),
     ...(tunnel === undefined ? {} : { tunnel }),
     clientCaPem: clientCa === undefined ? kubeconfig.caPem : () => clientCa.read(),
     clients: clients.map(({ name, kubeconfig: { credential } }) => ({ name, credential })),
@@ -149,6 +152,13 @@ function addressesOf(flags: ConfigFlags, env: Env, file: FileConfig): Pick<Confi
     listen,
   );
   return { listen, healthListen };
+}
+
+/** It may listen beyond loopback: it gives nothing away without its PIN, and changes nothing. */
+function pageOf({ page }: FileConfig): Pick<Config, "page"> {
+  if (page === undefined) return {};
+  const address = parseAddress("page.listen", page.listen, true);
+  return { page: { ...address, hosts: page.hosts ?? [] } };
 }
 
 function logLevelOf(env: Env, file: FileConfig): LogLevel {

@@ -30,6 +30,7 @@ export function effectiveFile(
     ...(adminSocketPath === undefined ? {} : { adminSocket: adminSocketPath }),
     witness: isWitness,
     logLevel: config.logLevel,
+    ...(config.page === undefined ? {} : { page: { listen: place(config.page), hosts: [...config.page.hosts] } }),
     tunnel: tunnelText(config, tunnel),
     clients,
     nodeAgents: [...config.nodeAgents],

@@ -131,6 +131,17 @@ export const placeSchema = v.strictObject({
 /** Fields of `podAccess`. */
 export const podAccessSchema = v.strictObject({ serviceAddress: v.string(), listen: v.string() });
 
+/** Fields of `page`. */
+const pageSchema = v.strictObject({
+  listen: v.string(),
+  hosts: v.optional(
+    v.pipe(
+      v.array(v.string()),
+      v.check((hosts) => hosts.length <= MAX_HOSTS, `a list of ${MAX_HOSTS} at most`),
+    ),
+  ),
+});
+
 /** The file. */
 export const fileSchema = v.strictObject({
   apiVersion: v.literal("holdfast.dev/v1alpha1"),
@@ -143,6 +154,7 @@ export const fileSchema = v.strictObject({
   clientCAFile: optionalText,
   adminSocket: optionalText,
   witness: v.optional(v.boolean()),
+  page: v.optional(pageSchema),
   logLevel: v.optional(v.picklist(["info", "warn", "error"])),
   tunnel: v.optional(tunnelSchema),
   clients: v.optional(v.array(clientSchema)),

@@ -26,6 +26,7 @@ import type { Ground } from "./ground.ts";
 import { adminPart, certificatePart, Health, statusOf } from "./knowing.ts";
 import { DaemonMetrics } from "./metrics.ts";
 import { buildNode, type NodeParts } from "./node.ts";
+import { buildPage, PagePin } from "./page.ts";
 import { Parts } from "./part.ts";
 import { buildRehearsals } from "./rehearsal.ts";
 import { placePart } from "./place.ts";
@@ -76,6 +77,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const tunnel = buildTunnel(ground, over);
   const reported = statusOf(ground, over, front, certificates, tunnel);
   const status = () => ({ ...reported(), ...(coverage.last === undefined ? {} : { coverage: coverage.last }) });
+  const pin = new PagePin(store);
   const parts = new Parts();
   const health = new Health(ground, parts, status);
   watchConditions(ground, over, front);
@@ -95,7 +97,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   parts.add(tunnel);
   parts.add(coverage);
   parts.add(buildTelling(ground, over, status));
-  parts.add(adminPart(ground, status, { scopes: over.copies.scopes, coverage, rehearsals }, certificates));
+  parts.add(buildPage(ground, over, front, { status, coverage, pin }));
+  parts.add(adminPart(ground, status, { scopes: over.copies.scopes, coverage, rehearsals, pin }, certificates));
   const { ended } = await parts.start(options.signal);
   log.info("serving", {
     ports: front.listeners.ports.join(","),

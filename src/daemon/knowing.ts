@@ -2,6 +2,7 @@
  * What people and programs learn of the daemon: health, metrics, the admin socket.
  */
 
+import { hostPortText } from "../base/address.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import { nodeView, viewQuery } from "../front/node-view.ts";
 import { startAdmin } from "../health/admin.ts";
@@ -12,6 +13,7 @@ import type { Coverage } from "./coverage.ts";
 import type { FrontGround, Front } from "./front.ts";
 import type { Ground } from "./ground.ts";
 import { horizonOf } from "./horizon.ts";
+import type { PagePin } from "./page.ts";
 import type { Part, Parts } from "./part.ts";
 import type { Rehearsals } from "./rehearsal.ts";
 import type { Tunnel } from "./tunnel.ts";
@@ -69,15 +71,19 @@ export function certificatePart({ conditions }: Ground, { uplink }: FrontGround)
   };
 }
 
+/** What the admin socket acts on. */
+export interface AdminGround {
+  readonly scopes: Scopes;
+  readonly coverage: Coverage;
+  readonly rehearsals: Rehearsals;
+  readonly pin: PagePin;
+}
+
 /** The admin socket; without one `holdfast status` does not work, the node does. */
 export function adminPart(
   { config, log, store }: Ground,
   status: () => StatusReport,
-  {
-    scopes,
-    coverage,
-    rehearsals,
-  }: { readonly scopes: Scopes; readonly coverage: Coverage; readonly rehearsals: Rehearsals },
+  { scopes, coverage, rehearsals, pin }: AdminGround,
   { act }: Certificates,
 ): Part {
   let admin: { stop(): void } | undefined;
@@ -92,6 +98,10 @@ export function adminPart(
         status,
         coverage: () => coverage.now(),
         rehearse: (forMs, isForced) => rehearsals.begin(forMs, isForced),
+        renewPin: () => ({
+          pin: pin.renew(),
+          ...(config.page === undefined ? {} : { address: hostPortText(config.page) }),
+        }),
         flush: () => store.settle(),
         objects,
         certificates: act,

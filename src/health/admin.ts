@@ -27,6 +27,8 @@ export interface AdminOptions {
   readonly flush: () => void;
   /** Cuts the link for so long; in words why not. */
   readonly rehearse: (forMs: number, isForced: boolean) => Promise<StartedRehearsal | string>;
+  /** A new PIN for the technician's page, and where that is; nowhere: undefined. */
+  readonly renewPin: () => { readonly pin: string; readonly address?: string };
   /** What is kept of a resource, line by line; the query is the view's own. */
   readonly objects: (query: URLSearchParams) => Iterable<object>;
   /** Does something with one certificate; words for people come back. */
@@ -84,6 +86,7 @@ export function adminApp({
   status,
   coverage,
   rehearse,
+  renewPin,
   flush,
   objects,
   certificates,
@@ -115,6 +118,7 @@ export function adminApp({
     return context.json({ message: answer.message }, answer.status);
   });
   rehearsalRoutes(app, rehearse);
+  app.post("/v1/page/pin", (context) => context.json(renewPin()));
   app.post("/v1/flush", (context) => {
     flush();
     return context.body(null, 204);

@@ -195,6 +195,7 @@ test("a running daemon is asked to commit first, and its working from memory is 
     status: () => report({ store: { ...report().store, mode: "memory", reason: "ENOSPC" } }),
     coverage: () => Promise.resolve(undefined),
     rehearse: () => Promise.resolve("not here"),
+    renewPin: () => ({ pin: "" }),
     flush: () => void flushes++,
     objects: () => [],
     certificates: () => Promise.resolve({ status: 200, message: "" }),

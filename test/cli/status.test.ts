@@ -73,6 +73,7 @@ async function daemon(changes: Partial<StatusReport> = {}) {
     status: () => report(changes),
     coverage: () => Promise.resolve(undefined),
     rehearse: () => Promise.resolve("not here"),
+    renewPin: () => ({ pin: "" }),
     flush: () => {},
     objects: () => [],
     certificates: () => Promise.resolve({ status: 200, message: "" }),

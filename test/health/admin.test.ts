@@ -20,6 +20,7 @@ function setUp(name = "run/admin.sock") {
     status: () => report(),
     coverage: () => Promise.resolve(undefined),
     rehearse: () => Promise.resolve("not here"),
+    renewPin: () => ({ pin: "" }),
     flush: () => void flushes++,
     objects: () => [],
     certificates: () => Promise.resolve({ status: 200, message: "" }),
