@@ -64,7 +64,8 @@ describe.skipIf(!isBuilt)("a pod with one small right (needs dist/)", () => {
     await using world = await startWorld({ mayPods: () => isAllowed });
     const pod = as(world);
     expect((await pod.get(`${MAPS}?resourceVersion=0`)).status).toBe(200);
-    await eventually(() => world.api.watchCount > 0);
+    await eventually(() => world.api.count({ resource: "configmaps", verb: "watch" }));
+    expect((await pod.get(`${MAPS}?resourceVersion=0`)).status).toBe(200);
     isAllowed = false;
     const sinceMs = performance.now();
     await eventually(
