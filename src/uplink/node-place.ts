@@ -65,6 +65,8 @@ export class NodePlace implements Restorer {
   /** Metadata has said that the node is shown, before it was seen itself. */
   #isHeardOf = false;
   #listeners = new Set<() => void>();
+  /** The last whole answer in which nothing was to be restored. */
+  #untouched: Uint8Array | undefined;
 
   /**
    * @param nodeName undefined while our credential makes us none.
@@ -176,6 +178,11 @@ export class NodePlace implements Restorer {
     return this.#isConcerned && this.#asked({ method, target }) !== undefined;
   }
 
+  /** Whether a request and its answer pass here: `up`, then `down`. */
+  looksAt(request: Pick<UpstreamRequest, "method" | "target">): boolean {
+    return this.#asked(request) !== undefined;
+  }
+
   /** A request as it goes up. */
   up(request: UpstreamRequest): UpstreamRequest {
     const asked = this.#asked(request);
@@ -189,7 +196,16 @@ export class NodePlace implements Restorer {
   /** Its answer as it comes down. */
   async down(request: UpstreamRequest, answer: UpstreamAnswer): Promise<UpstreamAnswer> {
     const asked = this.#asked(request);
-    return asked === undefined || request.method === "HEAD" ? answer : restoredAnswer(answer, asked.shape, this);
+    if (asked === undefined || request.method === "HEAD" || this.#isAsBefore(answer)) return answer;
+    const restored = await restoredAnswer(answer, asked.shape, this);
+    this.#untouched = restored === answer && !this.#isConcerned ? answer.whole : undefined;
+    return restored;
+  }
+
+  /** Nothing is shown anywhere, and the very same answer had nothing in it to restore. */
+  #isAsBefore({ whole }: UpstreamAnswer): boolean {
+    if (whole === undefined || this.#untouched === undefined || this.#isConcerned) return false;
+    return Buffer.compare(whole, this.#untouched) === 0;
   }
 
   get #place(): Place | undefined {

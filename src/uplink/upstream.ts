@@ -80,7 +80,7 @@ export interface UpstreamOptions {
   /** Shut, nothing goes up. */
   readonly gate?: Gate;
   /** Where this node is shown: what is said of it goes up and comes down through there. */
-  readonly place?: Pick<NodePlace, "up" | "down" | "concerns">;
+  readonly place?: Pick<NodePlace, "looksAt" | "up" | "down" | "concerns">;
   /** In the place of the network: for the simulation. */
   readonly send?: (server: string, request: UpstreamRequest) => Promise<UpstreamResponse>;
 }
@@ -133,9 +133,15 @@ export class Upstream {
    * @throws {ForeignAnswerError} when something else answered.
    * @throws {UnreachableError} when no API server answered, or the signal aborted.
    */
-  async request(request: UpstreamRequest): Promise<UpstreamAnswer> {
+  request(request: UpstreamRequest): Promise<UpstreamAnswer> {
     const { place } = this.options;
-    return place === undefined ? this.#asked(request) : place.down(request, await this.#asked(place.up(request)));
+    return place?.looksAt(request) === true ? this.#askedOfPlace(place, request) : this.#asked(request);
+  }
+
+  /** What may have to be changed is given to nobody before it was looked at. */
+  async #askedOfPlace(place: NonNullable<UpstreamOptions["place"]>, request: UpstreamRequest): Promise<UpstreamAnswer> {
+    const { atOnce: _, ...asked } = request;
+    return place.down(asked, await this.#asked(place.up(asked)));
   }
 
   /** Whether an answer to that may have to be changed: it must come through `request`. */

@@ -27,7 +27,11 @@ export class Listening {
     onUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void,
   ) {
     this.#http = createSecureServer({ ...tls, allowHTTP1: true, requestCert: true, rejectUnauthorized: false });
-    this.#http.on("request", onRequest);
+    this.#http.on("request", (request: Http2ServerRequest, response: Http2ServerResponse) => {
+      // Go's server says nothing of a connection that stays.
+      if (request.httpVersionMajor === 1) response.removeHeader("connection");
+      onRequest(request, response);
+    });
     this.#http.on("upgrade", onUpgrade);
     this.#http.on("session", (session: ServerHttp2Session) => {
       this.#sessions.add(session);
