@@ -13,13 +13,16 @@ import { ageColumns, tableWithAgesOfNow, withAgesOfNow } from "../kube/table-age
 import type { ListedState, ScopeSnapshot, StoredResponse } from "../store/contract.ts";
 import type { Exchange } from "./exchange.ts";
 
+/** It names itself by its file: kubectl, kubectl.exe, kubectl-1.20. */
+const KUBECTL = /^kubectl(?:[-_.]?v?\d[\w.]*)?(?:\.exe)?\//;
+
 /**
  * The headers that say since when an answer is a copy (RFC 9111 had Warning; code 299 is what client-go reads).
  *
  * @param heardAtMs when the API server last spoke of this.
  */
 export function copyHeaders(exchange: Exchange, heardAtMs: number, nowMs: number): Record<string, string> {
-  if (exchange.header("user-agent")?.startsWith("kubectl/") !== true) return {};
+  if (!KUBECTL.test(exchange.header("user-agent") ?? "")) return {};
   const at = new Date(heardAtMs).toISOString().replace(/\.\d+/, "");
   const age = humanDuration(Math.max(0, nowMs - heardAtMs));
   return {

@@ -35,6 +35,13 @@ describe("a warning says since when an answer is a copy", () => {
     watch.close();
     // Discovery would say it once for every group.
     expect((await edge.client.get("/apis", KUBECTL)).headers.warning).toBeUndefined();
+    // It names itself by its file.
+    const warnedAs = async (agent: string) =>
+      (await edge.client.get(LIST, { "User-Agent": `${agent}/v1.20.2 (linux/amd64) kubernetes/1234567` })).headers
+        .warning;
+    for (const name of ["kubectl.exe", "kubectl-1.20", "kubectl1.30.2", "kubectl_v1"])
+      expect(await warnedAs(name)).toBeDefined();
+    for (const name of ["kubectl-argo", "kubelet", "my-kubectl", ""]) expect(await warnedAs(name)).toBeUndefined();
   });
 
   test("also when the API server fails this request alone, and the copy is followed and live", async () => {
