@@ -142,13 +142,15 @@ async function putFiles(
   { server, stateDir, withoutPods }: AdoptOptions,
   { direct, args }: { readonly direct: string; readonly args: string },
 ): Promise<void> {
-  const way = wayOf(direct).way;
+  const { way } = wayOf(direct);
+  const found = withoutPods === true ? undefined : await podWayOf(way);
   // A configuration that is there is its owner's.
-  if (!existsSync(placeOf(machine, CONFIG_FILE))) {
-    const pods = withoutPods === true ? undefined : await podWayOf(way);
-    put(machine, CONFIG_FILE, configuration(direct, pods), 0o600);
-  }
+  if (!existsSync(placeOf(machine, CONFIG_FILE))) put(machine, CONFIG_FILE, configuration(direct, found), 0o600);
   const pods = podWay(machine);
+  if (pods !== undefined && found !== undefined && pods.serviceAddress !== found.serviceAddress)
+    throw new AdoptError(
+      `podAccess.serviceAddress in ${CONFIG_FILE} is ${pods.serviceAddress}, and the cluster's Service default/kubernetes has ${found.serviceAddress}: correct it, or take podAccess away`,
+    );
   if (pods !== undefined) put(machine, POD_WAY_FILE, podWaySettings(pods, way.server), 0o644);
   const ca = localCa(stateDir);
   put(machine, KUBELET_KUBECONFIG, kubeletKubeconfig(readFileSync(direct, "utf8"), server, ca), 0o600);

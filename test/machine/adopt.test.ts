@@ -277,10 +277,26 @@ describe("adopt", () => {
         } as never),
       "without them: --ignore=pod-access",
     ],
+    [
+      "the configuration names another cluster's Service",
+      (it) => {
+        it.write(
+          "/etc/holdfast/config.yaml",
+          "apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\npodAccess: {serviceAddress: 10.43.0.1, listen: 169.254.102.68:10268}\n",
+        );
+        it.apiServer.put({
+          kind: "Service",
+          apiVersion: "v1",
+          metadata: { name: "kubernetes", namespace: "default" },
+          spec: { clusterIP: "10.96.0.1", ports: [{ name: "https", port: 443 }] },
+        } as never);
+      },
+      "Service default/kubernetes has 10.96.0.1",
+    ],
     ["systemd does not start Holdfast", (it) => (it.refuses = "enable --now holdfast.service"), "systemctl enable"],
   ])("%s: everything goes back by itself", async (_, breaks, words) => {
-    const before = world.tree();
     breaks(world);
+    const before = world.tree();
     const { error } = await world.run("adopt");
     expect(error).toContain(words);
     expect(error).toContain("everything is as before");
@@ -291,6 +307,7 @@ describe("adopt", () => {
     world.containers = ["aa", "bb"];
     world.apiServer.put(pod as never);
     world.apiServer.remove("Service", "default", "kubernetes");
+    rmSync(join(world.root, "/etc/holdfast"), { recursive: true, force: true });
   });
 
   test.each<[string, (it: World) => void, (it: World) => void, string]>([

@@ -10,7 +10,14 @@
 
 import * as v from "valibot";
 import { DEFAULT_STATE_DIR } from "../../config/places.ts";
-import { CONFIG_FILE, DIRECT_DROP_IN, KUBELET_DROP_IN, KUBELET_KUBECONFIG, SEAL_KEY_NAME } from "../places.ts";
+import {
+  CONFIG_FILE,
+  DIRECT_DROP_IN,
+  KUBELET_DROP_IN,
+  KUBELET_KUBECONFIG,
+  POD_WAY_FILE,
+  SEAL_KEY_NAME,
+} from "../places.ts";
 import type { RootTree } from "./root-tree.ts";
 
 /** One thing that is this machine's alone. */
@@ -38,6 +45,7 @@ const PLACES: readonly (Identity & { readonly isFolder?: true })[] = [
   { path: KUBELET_KUBECONFIG, what: "kubelet's way through Holdfast", isLive: true },
   { path: KUBELET_DROP_IN, what: "kubelet's way through Holdfast", isLive: true },
   { path: DIRECT_DROP_IN, what: "kubelet's way past Holdfast", isLive: false },
+  { path: POD_WAY_FILE, what: "the pods' way through Holdfast", isLive: false },
   { path: `/etc/credstore/${SEAL_KEY_NAME}`, what: "the key that seals what Holdfast keeps", isLive: true },
   { path: `/etc/credstore.encrypted/${SEAL_KEY_NAME}`, what: "the key that seals what Holdfast keeps", isLive: true },
   { path: "/var/lib/systemd/credential.secret", what: "systemd's key for credentials", isLive: true },
