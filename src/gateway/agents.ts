@@ -47,6 +47,7 @@ const MAX_CONNECTIONS = 20_000;
 /** Of those that nobody knows yet. */
 const MAX_STRANGERS = 2_000;
 const TICK_MS = 1_000;
+const REOPEN_MS = 250;
 /** OpenSSL's number for TLS 1.2. */
 const TLS_1_2 = 0x0303;
 const ALPN_HTTP_1_1 = Buffer.from("\x08http/1.1", "latin1");
@@ -59,6 +60,22 @@ export function listenForAgents(options: AgentListenOptions): AgentListener {
   const handlers = socketHandlers(options, connections);
   let server = open(options, options.port, handlers);
   const { port } = server;
+  let { pair } = options;
+  let cancelReopen = () => {};
+  /** The port is free for a moment: should it not open again at once, it is tried until it does. */
+  const reopen = () => {
+    cancelReopen();
+    server.stop(false);
+    try {
+      server = open({ ...options, pair }, port, handlers);
+    } catch {
+      cancelReopen = options.clock.after(REOPEN_MS, reopen);
+    }
+  };
+  const close = () => {
+    cancelReopen();
+    server.stop(false);
+  };
   let cancelTick = () => {};
   const tick = () => {
     const nowMs = options.clock.monotonicMs();
@@ -71,14 +88,14 @@ export function listenForAgents(options: AgentListenOptions): AgentListener {
     get count() {
       return connections.size;
     },
-    renew(pair) {
-      server.stop(false);
-      server = open({ ...options, pair }, port, handlers);
+    renew(renewed) {
+      pair = renewed;
+      reopen();
     },
-    close: () => server.stop(false),
+    close,
     stop() {
       cancelTick();
-      server.stop(false);
+      close();
       for (const connection of connections) connection.terminate();
     },
   };

@@ -3,11 +3,13 @@
  * and the node must be one that the API server knows.
  */
 import { describe, expect, test } from "bun:test";
+import { X509Certificate } from "node:crypto";
+import { writeFileSync } from "node:fs";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, TLSSocket } from "node:tls";
 import { prove, SUBPROTOCOL, TUNNEL_PATH } from "../../src/mux/greeting.ts";
 import { WebSocketChannel } from "../../src/mux/websocket.ts";
-import { GATEWAY_NAME, TunnelWorld, until } from "./world.ts";
+import { ask, GATEWAY_NAME, TunnelWorld, until } from "./world.ts";
 
 const UPGRADE = `GET ${TUNNEL_PATH} HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: ${SUBPROTOCOL}\r\n\r\n`;
 
@@ -264,6 +266,28 @@ describe("a node that may no longer", () => {
     await until("it was ended", () => t.gateway.log.of("tunnel gone").length === 1);
     await until("it is back", () => agent.state.state === "open");
   });
+});
+
+test("a renewed serving certificate meets new connections within seconds, and open tunnels go on", async () => {
+  await using t = await start();
+  const { place } = await t.world.startAgent([t.gateway.url]);
+  const at = await place();
+  const renewed = t.cluster.servingCertificate([GATEWAY_NAME]);
+  writeFileSync(t.gateway.files.key, renewed.key);
+  writeFileSync(t.gateway.files.cert, renewed.cert);
+  const { serialNumber } = new X509Certificate(renewed.cert);
+  await until("the new certificate is served", async () => {
+    const { host, daemon } = t.gateway;
+    const socket = connectTls({ host, port: daemon.port, ca: t.cluster.ca, servername: GATEWAY_NAME });
+    const shown = await new Promise<string | undefined>((resolve) => {
+      socket.once("secureConnect", () => resolve(socket.getPeerCertificate().serialNumber));
+      socket.once("error", () => resolve(undefined));
+    });
+    socket.destroy();
+    return shown === serialNumber;
+  });
+  expect((await ask(at, "still here")).toString()).toBe("still here");
+  expect(t.gateway.log.of("tunnel gone")).toEqual([]);
 });
 
 test("an address that is not on the list may not dial", async () => {
