@@ -3,14 +3,17 @@
  *
  *   kubelet wrote    InternalIP 192.168.1.5, Hostname edge-1                      port 10250
  *   the place        InternalIP 10.96.7.7, Hostname 10.96.7.7                     port 10250
- *   shown            InternalIP 10.96.7.7, Hostname 10.96.7.7,
- *                    InternalIP 192.168.1.5, Hostname edge-1                      port 10250
+ *   shown            InternalIP 10.96.7.7, InternalIP 192.168.1.5,
+ *                    Hostname 10.96.7.7, Hostname edge-1                          port 10250
  *   annotation       {"addresses":[what kubelet wrote],"port":10250,"place":{...}}
  *
  * An API server dials the first address of the type it prefers, so the place
  * stands first; the true ones stay behind it for people and agents elsewhere.
  * A place goes under the types that the node has and under no other: an
  * ExternalIP that the node never had would be believed by load balancers.
+ *
+ * Type by type, because a strategic merge leaves a list so: its merge key is the
+ * type, and what is written otherwise would be astray as soon as it is there.
  *
  * The annotation travels in the same write as the addresses, so what is read
  * can be restored from itself. Where others have rewritten the addresses since,
@@ -92,7 +95,7 @@ export function shownAs(truth: Whereabouts, place: Place | undefined): Whereabou
   const fitting = place.addresses.filter(({ type }) => types.has(type));
   const front = fitting.length > 0 ? fitting : place.addresses;
   // The API server refuses an address that stands there twice.
-  return { addresses: withoutRepeats([...front, ...truth.addresses]), port: place.port };
+  return { addresses: typeByType(withoutRepeats([...front, ...truth.addresses])), port: place.port };
 }
 
 /** What was there before it was shown. */
@@ -125,6 +128,12 @@ function isIn(list: readonly NodeAddress[], one: NodeAddress): boolean {
 
 function isSame(one: NodeAddress, other: NodeAddress): boolean {
   return one.type === other.type && one.address === other.address;
+}
+
+/** In the order in which each type first occurs. */
+function typeByType(list: readonly NodeAddress[]): NodeAddress[] {
+  const types = [...new Set(list.map(({ type }) => type))];
+  return types.flatMap((wanted) => list.filter(({ type }) => type === wanted));
 }
 
 function withoutRepeats(list: readonly NodeAddress[]): NodeAddress[] {

@@ -132,13 +132,26 @@ describe.each([STRATEGIC, MERGE, JSON_PATCH])("%s", (type) => {
   });
 });
 
+test("what is shown stays as it is under Go's merge, whatever stood there", () => {
+  fc.assert(
+    fc.property(list, list, (addresses, before) => {
+      const shown = shownAs({ addresses, port: 10250 }, place).addresses;
+      const patch = { status: { addresses: [...shown, { $patch: "replace" }] } };
+      for (const at of [undefined, place]) {
+        const after = strategicMerge(held({ addresses: before, port: 1 }, at), patch as never, "Node") as any;
+        expect(after.status.addresses).toEqual(shown);
+      }
+    }),
+  );
+});
+
 test("a JSON patch of a node without annotations brings the map along", () => {
   const bare = { ...held(truth, undefined), metadata: { name: "edge-1" } };
   const patch = [{ op: "replace", path: "/status/addresses/0/address", value: "192.168.1.6" }];
   const node = known({ isShown: false, hasAnnotations: false, hasOurs: false });
   const got = apply(bare, JSON_PATCH, placed(JSON_PATCH, patch, node));
   expect(Object.keys(got.metadata.annotations)).toEqual([PLACE_ANNOTATION]);
-  expect(got.status.addresses.at(-2).address).toBe("192.168.1.6");
+  expect(got.status.addresses).toContainEqual({ type: "InternalIP", address: "192.168.1.6" });
 });
 
 test.each([
