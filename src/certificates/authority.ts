@@ -125,10 +125,7 @@ export function crossCertificate(previous: Authority, next: Authority): string {
 function issueCertificate(authority: Authority, request: LeafRequest): KeyPair {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const organizations = (request.organizations ?? []).map((name) => nameAttribute("2.5.4.10", name));
-  const names = [
-    ...(request.dnsNames ?? []).map((name) => element(0x82, Buffer.from(name))),
-    ...(request.ipAddresses ?? []).map((address) => element(0x87, addressBytes(address))),
-  ];
+  const { dnsNames = [], ipAddresses = [] } = request;
   const certPem = certificate({
     issuer: subjectOf(authority.certPem),
     subject: sequence(...organizations, nameAttribute("2.5.4.3", request.commonName)),
@@ -145,7 +142,7 @@ function issueCertificate(authority: Authority, request: LeafRequest): KeyPair {
         false,
         sequence(objectId(request.usage === "server" ? "1.3.6.1.5.5.7.3.1" : "1.3.6.1.5.5.7.3.2")),
       ),
-      ...(names.length === 0 ? [] : [extension("2.5.29.17", false, sequence(...names))]),
+      ...(dnsNames.length + ipAddresses.length === 0 ? [] : [subjectAltName({ dnsNames, ipAddresses })]),
     ],
   });
   return { certPem, keyPem: keyText(privateKey) };
@@ -239,6 +236,18 @@ function certificate({
     element(0xa3, sequence(...extensions, ...keyIdentifiers)),
   );
   return pem("CERTIFICATE", sequence(body, ECDSA_WITH_SHA256, bitString(sign("sha256", body, issuerKey))));
+}
+
+/** The extension that holds a certificate's names: dNSName is [2], iPAddress [7]. */
+export function subjectAltName(names: {
+  readonly dnsNames: readonly string[];
+  readonly ipAddresses: readonly string[];
+}): Buffer {
+  const list = [
+    ...names.dnsNames.map((name) => element(0x82, Buffer.from(name))),
+    ...names.ipAddresses.map((address) => element(0x87, addressBytes(address))),
+  ];
+  return extension("2.5.29.17", false, sequence(...list));
 }
 
 function extension(id: string, isCritical: boolean, value: Buffer): Buffer {

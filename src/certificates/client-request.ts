@@ -1,15 +1,17 @@
 /**
- * A client's key and the request (PKCS#10) for a certificate on it: P-256, a
- * subject, no extensions. Names in a certificate of a node's client would be
- * refused by the signer.
+ * A node's key and the request (PKCS#10) for a certificate on it: P-256, a
+ * subject, and names where it is to serve. Names in a certificate of a node's
+ * client would be refused by the signer.
  *
- *   CertificationRequestInfo ::= SEQUENCE { INTEGER 0, Name, SubjectPublicKeyInfo, [0] {} }
+ *   CertificationRequestInfo ::= SEQUENCE { INTEGER 0, Name, SubjectPublicKeyInfo, [0] Attributes }
+ *   extensionRequest         ::= SEQUENCE { OID 1.2.840.113549.1.9.14, SET { SEQUENCE { subjectAltName } } }
  *   CertificationRequest     ::= SEQUENCE { info, SEQUENCE { OID }, BIT STRING }
  *
  * Source: RFC 2986; https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
  */
 
 import { X509Certificate, createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign } from "node:crypto";
+import { subjectAltName } from "./authority.ts";
 import { bitString, element, integer, nameAttribute, objectId, pem, sequence } from "./der.ts";
 
 /** The signer of clients' certificates that nodes may have without a person's word. */
@@ -30,15 +32,33 @@ export function newKey(): string {
 }
 
 /** The request for a certificate on a key, PEM. */
-export function clientRequest(keyPem: string, { commonName, organizations }: ClientSubject): string {
+export function clientRequest(
+  keyPem: string,
+  { commonName, organizations }: ClientSubject,
+  names: SubjectNames = NO_NAMES,
+): string {
   const key = createPrivateKey(keyPem);
   const info = sequence(
     integer(Buffer.of(0)),
     sequence(...organizations.map((name) => nameAttribute("2.5.4.10", name)), nameAttribute("2.5.4.3", commonName)),
     createPublicKey(key).export({ type: "spki", format: "der" }),
-    element(0xa0),
+    element(0xa0, ...extensionRequest(names)),
   );
   return pem("CERTIFICATE REQUEST", sequence(info, ECDSA_WITH_SHA256, bitString(sign("sha256", info, key))));
+}
+
+/** Names and addresses under which a certificate is believed. */
+export interface SubjectNames {
+  readonly dnsNames: readonly string[];
+  readonly ipAddresses: readonly string[];
+}
+
+const NO_NAMES: SubjectNames = { dnsNames: [], ipAddresses: [] };
+
+function extensionRequest(names: SubjectNames): Buffer[] {
+  if (names.dnsNames.length + names.ipAddresses.length === 0) return [];
+  const extensions = sequence(subjectAltName(names));
+  return [sequence(objectId("1.2.840.113549.1.9.14"), element(0x31, extensions))];
 }
 
 /** A request's name, from its key: one that was sent and whose answer was lost is found again. */

@@ -11,7 +11,7 @@ import { certificateBlocks } from "./pem.ts";
 /** Where requests are sent, and looked for by name. */
 export const REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
-const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
+const PURPOSES = { client: "1.3.6.1.5.5.7.3.2", server: "1.3.6.1.5.5.7.3.1" } as const;
 
 const requestSchema = v.object({
   status: v.optional(
@@ -48,7 +48,12 @@ export function signingAnswerOf(body: string): SigningAnswer {
 }
 
 /** Why an issued certificate is no use; undefined when it is. @param subject as X509Certificate prints it. */
-export function problemOf({ certPem, keyPem }: KeyPair, subject: string, nowMs: number): string | undefined {
+export function problemOf(
+  { certPem, keyPem }: KeyPair,
+  subject: string,
+  nowMs: number,
+  purpose: keyof typeof PURPOSES = "client",
+): string | undefined {
   let leaf: X509Certificate;
   try {
     leaf = new X509Certificate(certPem);
@@ -57,7 +62,7 @@ export function problemOf({ certPem, keyPem }: KeyPair, subject: string, nowMs: 
   }
   if (!leaf.checkPrivateKey(createPrivateKey(keyPem))) return "it is for another key";
   if (leaf.subject !== subject) return "it is for another subject";
-  if (leaf.keyUsage?.includes(CLIENT_AUTH) !== true) return "it is not for client authentication";
+  if (leaf.keyUsage?.includes(PURPOSES[purpose]) !== true) return `it is not for ${purpose} authentication`;
   if (Date.parse(leaf.validTo) <= nowMs) return "it has ended already";
   return undefined;
 }

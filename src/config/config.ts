@@ -44,6 +44,8 @@ export interface Config {
   readonly expiredTokensFor: readonly string[];
   /** Whether the node's client certificate is ours to renew; else whoever writes the kubeconfig's files renews it. */
   readonly rotatesNodeClient: boolean;
+  /** Whether kubelet's serving certificate is asked for here, so that it names the place. */
+  readonly servesKubelet: boolean;
   /** Where the API server reaches this node's kubelet by other means than a tunnel of ours; undefined: where kubelet says. */
   readonly place: Place | undefined;
   /** How pods that kubelet starts here come through us; undefined: not at all. */
@@ -129,8 +131,8 @@ export function loadConfig(
     clientCaPem: clientCa === undefined ? kubeconfig.caPem : () => clientCa.read(),
     clients: clients.map(({ name, kubeconfig: { credential } }) => ({ name, credential })),
     ...accountsOf(file),
-    place: placeOf(file),
     podAccess: podAccessOf(file, listen),
+    ...placeOf(file),
     rotatesNodeClient: rotatesNodeClient(file, kubeconfig.credential),
     followed: [
       kubeconfig.followed,
@@ -212,8 +214,11 @@ function accountsOf(file: FileConfig): Pick<Config, "nodeAgents" | "expiredToken
   return { nodeAgents: file.nodeAgents ?? DEFAULT_NODE_AGENTS, expiredTokensFor: file.expiredTokensFor ?? [] };
 }
 
-function placeOf({ place }: FileConfig): Place | undefined {
-  return place === undefined ? undefined : placeAt(place.hosts, place.port);
+function placeOf({ place, certificates }: FileConfig): Pick<Config, "place" | "servesKubelet"> {
+  return {
+    place: place === undefined ? undefined : placeAt(place.hosts, place.port),
+    servesKubelet: certificates?.kubeletServing === true,
+  };
 }
 
 /** HOLDFAST_LINGER, HOLDFAST_SCOPE_MAX_ITEMS and so on, for each of `limits`. */

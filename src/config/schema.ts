@@ -99,7 +99,10 @@ export const limitsSchema = v.strictObject({
 export const clientSchema = v.strictObject({ name: v.string(), kubeconfig: v.string() });
 
 /** Fields of `certificates`. */
-export const certificatesSchema = v.strictObject({ rotateNodeClient: v.optional(v.boolean()) });
+export const certificatesSchema = v.strictObject({
+  rotateNodeClient: v.optional(v.boolean()),
+  kubeletServing: v.optional(v.boolean()),
+});
 
 /** `tunnel`: a word, or where it leads. */
 const tunnelSchema = v.union([

@@ -6,8 +6,10 @@
 import { formatDuration } from "../base/units.ts";
 import type { Log } from "../base/log.ts";
 import { clientSubjectOf, isNode } from "../certificates/client-request.ts";
-import { NodeClient } from "../certificates/node-client.ts";
+import { kubeletServingRole } from "../certificates/kubelet-serving.ts";
+import { nodeClientRole } from "../certificates/node-client.ts";
 import { OwnPair } from "../certificates/own-pair.ts";
+import { Rotation, type RotationRole } from "../certificates/rotation.ts";
 import type { LocalCertificates } from "../certificates/local.ts";
 import type { Config } from "../config/config.ts";
 import type { AdminOptions, CertificateAnswer } from "../health/admin.ts";
@@ -47,6 +49,7 @@ export function buildCertificates(ground: Ground, uplink: Uplink, listeners: Lis
   const { clock, conditions, renewals } = ground;
   const { link } = uplink;
   const nodeClient = buildNodeClient(ground, uplink);
+  const kubeletServing = buildKubeletServing(ground, uplink);
   conditions.watch("ClockBehind", () => clockFinding(renewals.clockBehindOf, clock.nowMs()));
   const look = () => {
     // The link stands by TLS: the API server's certificate holds at this time.
@@ -64,7 +67,9 @@ export function buildCertificates(ground: Ground, uplink: Uplink, listeners: Lis
     if (!isOnline) return;
     renewals.trust();
     nodeClient?.nudge();
+    kubeletServing?.nudge();
   });
+  uplink.place.onChange(() => kubeletServing?.nudge());
   return {
     name: "certificates",
     renewal: (name) => renewalOf(name, listeners.local, nodeClient),
@@ -72,10 +77,12 @@ export function buildCertificates(ground: Ground, uplink: Uplink, listeners: Lis
     start() {
       schedule();
       nodeClient?.start();
+      kubeletServing?.start();
     },
     drain() {
       cancel();
       nodeClient?.stop();
+      kubeletServing?.stop();
     },
   };
 }
@@ -83,7 +90,7 @@ export function buildCertificates(ground: Ground, uplink: Uplink, listeners: Lis
 function renewalOf(
   name: string,
   local: LocalCertificates | undefined,
-  nodeClient: NodeClient | undefined,
+  nodeClient: Rotation | undefined,
 ): ReturnType<StatusSources["renewal"]> {
   if (name === "upstream")
     return nodeClient === undefined
@@ -97,7 +104,7 @@ interface Asked {
   readonly action: string;
   readonly name: string;
   readonly listeners: Listeners;
-  readonly nodeClient: NodeClient | undefined;
+  readonly nodeClient: Rotation | undefined;
 }
 
 async function act({ action, name, listeners, nodeClient }: Asked): Promise<CertificateAnswer> {
@@ -121,7 +128,7 @@ async function act({ action, name, listeners, nodeClient }: Asked): Promise<Cert
   };
 }
 
-async function rotateNodeClient(nodeClient: NodeClient | undefined): Promise<CertificateAnswer> {
+async function rotateNodeClient(nodeClient: Rotation | undefined): Promise<CertificateAnswer> {
   if (nodeClient === undefined) return NOT_OURS;
   const outcome = await nodeClient.rotate(ROTATION_PATIENCE_MS);
   if (outcome === "renewed") return { status: 200, message: "The node's certificate is renewed" };
@@ -152,12 +159,49 @@ const SERVING_NOT_REVOKED: CertificateAnswer = {
   message: "A served certificate is revoked with its CA alone; next: holdfast cert revoke local-ca",
 };
 
-function buildNodeClient(ground: Ground, { link, upstream, ownCredential }: Uplink): NodeClient | undefined {
-  const { clock, conditions, config, log, ownPair: pair, random, renewals, signal } = ground;
+function buildNodeClient(ground: Ground, uplink: Uplink): Rotation | undefined {
+  const { conditions, ownPair: pair, renewals } = ground;
   if (pair === undefined) return undefined;
-  return new NodeClient({
+  return rotationOf(ground, uplink, nodeClientRole(pair, renewals), {
+    onFinding(finding) {
+      if (finding === undefined) conditions.clear("CertificateNotRenewed");
+      else conditions.raise("CertificateNotRenewed", finding);
+    },
+    onRenewed: () => uplink.link.suspect(),
+  });
+}
+
+/** Kubelet's serving certificate, where the configuration wants one of us. */
+function buildKubeletServing(ground: Ground, uplink: Uplink): Rotation | undefined {
+  const { conditions, config, renewals } = ground;
+  const { credential } = config.upstream;
+  if (!config.servesKubelet || credential.kind !== "certificate") return undefined;
+  const role = kubeletServingRole({
     stateDir: config.stateDir,
-    pair,
+    renewals,
+    clientCertPem: () => credential.read().certPem,
+    hosts: () => uplink.place.hosts(),
+  });
+  return rotationOf(ground, uplink, role, {
+    onFinding(finding) {
+      if (finding === undefined) conditions.clear("CertificateNotRenewed", role.name);
+      else conditions.raise("CertificateNotRenewed", finding, role.name);
+    },
+    onRenewed() {},
+  });
+}
+
+function rotationOf(
+  ground: Ground,
+  { link, upstream, ownCredential }: Uplink,
+  role: RotationRole,
+  told: Pick<ConstructorParameters<typeof Rotation>[0], "onFinding" | "onRenewed">,
+): Rotation {
+  const { clock, config, log, random, renewals, signal } = ground;
+  return new Rotation({
+    ...told,
+    stateDir: config.stateDir,
+    role,
     renewals,
     clock,
     random,
@@ -170,11 +214,6 @@ function buildNodeClient(ground: Ground, { link, upstream, ownCredential }: Upli
       if (answer.word === "unsaid") throw new UnreachableError("Cannot ask for a certificate: nothing is said");
       return answer;
     },
-    onFinding(finding) {
-      if (finding === undefined) conditions.clear("CertificateNotRenewed");
-      else conditions.raise("CertificateNotRenewed", finding);
-    },
-    onRenewed: () => link.suspect(),
   });
 }
 

@@ -410,6 +410,7 @@ function configOf(limits: WayParts["limits"]): Config {
     expiredTokensFor: [],
     rotatesNodeClient: false,
     place: undefined,
+    servesKubelet: false,
     limits: { retentionMs: 7 * 86_400_000, leaseIntervalMs: 0, podSecretsMs: 86_400_000, ...limits },
     followed: [],
     logLevel: "info",

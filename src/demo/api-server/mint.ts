@@ -57,6 +57,8 @@ export interface Cluster {
   clientCertificate(commonName: string, organizations?: readonly string[], validity?: Validity): KeyPair;
   /** A client certificate on the key and subject of a request (PKCS#10, PEM); nothing else of it is looked at. */
   signClientRequest(request: string, validity?: Validity): string;
+  /** A serving certificate on the key, subject and names of a request (PKCS#10, PEM). */
+  signServingRequest(request: string, validity?: Validity): string;
   /** A serving certificate for these DNS names and IP addresses. */
   servingCertificate(names: readonly string[], validity?: Validity): KeyPair;
   /** A kubeconfig with everything inline, as JSON (which is YAML). */
@@ -100,17 +102,12 @@ export function mintCluster(name = "kubernetes-ca"): Cluster {
       const { subject, publicKey } = requestParts(request);
       return signed(subject, publicKey, CLIENT_EXTENSIONS, validity);
     },
+    signServingRequest: (request, validity = {}) => {
+      const { subject, publicKey, extensions } = requestParts(request);
+      return signed(subject, publicKey, [...SERVING_EXTENSIONS, ...extensions], validity);
+    },
     servingCertificate: (names, validity = {}) =>
-      issue(
-        distinguishedName("kube-apiserver", []),
-        [
-          basicConstraints(false),
-          keyUsage(0b1000_0000, 7),
-          extendedKeyUsage("1.3.6.1.5.5.7.3.1"),
-          subjectAltName(names),
-        ],
-        validity,
-      ),
+      issue(distinguishedName("kube-apiserver", []), [...SERVING_EXTENSIONS, subjectAltName(names)], validity),
     kubeconfig: (options) => kubeconfig(cluster, options),
   };
   return cluster;
@@ -140,11 +137,23 @@ function certificate({ subject, issuer, publicKey, signer, extensions, validity 
 }
 
 /** Of CertificationRequest { info { INTEGER, Name, SubjectPublicKeyInfo, ... }, ... }: the name and the key. */
-function requestParts(request: string): { readonly subject: Buffer; readonly publicKey: KeyObject } {
+/** @returns the extensions of its one attribute, extensionRequest, as they stand there. */
+function requestParts(request: string): {
+  readonly subject: Buffer;
+  readonly publicKey: KeyObject;
+  readonly extensions: readonly Buffer[];
+} {
   const der = Buffer.from(request.replace(/-----[^-]+-----|\s/g, ""), "base64");
   const [info] = elementsOf(elementsOf(der)[0]!.body);
-  const [, subject, key] = elementsOf(info!.body);
-  return { subject: subject!.whole, publicKey: createPublicKey({ key: key!.whole, format: "der", type: "spki" }) };
+  const [, subject, key, attributes] = elementsOf(info!.body);
+  const [attribute] = elementsOf(attributes?.body ?? Buffer.alloc(0));
+  const values = attribute === undefined ? undefined : elementsOf(attribute.body)[1];
+  const list = values === undefined ? undefined : elementsOf(values.body)[0];
+  return {
+    subject: subject!.whole,
+    publicKey: createPublicKey({ key: key!.whole, format: "der", type: "spki" }),
+    extensions: list === undefined ? [] : elementsOf(list.body).map(({ whole }) => whole),
+  };
 }
 
 function distinguishedName(commonName: string, organizations: readonly string[]): Buffer {
@@ -170,6 +179,7 @@ const subjectKeyIdentifier = (key: KeyObject) => extension("2.5.29.14", false, o
 const authorityKeyIdentifier = (key: KeyObject) =>
   extension("2.5.29.35", false, sequence(implicit(0, keyIdentifier(key))));
 
+const SERVING_EXTENSIONS = [basicConstraints(false), keyUsage(0b1000_0000, 7), extendedKeyUsage("1.3.6.1.5.5.7.3.1")];
 const CLIENT_EXTENSIONS = [basicConstraints(false), keyUsage(0b1000_0000, 7), extendedKeyUsage("1.3.6.1.5.5.7.3.2")];
 
 function subjectAltName(names: readonly string[]): Buffer {

@@ -39,6 +39,8 @@ export function judge(world: World, request: JsonObject): void {
 function issued({ cluster }: World, request: JsonObject, lifeMs: number, backdateMs: number): string {
   const pem = Buffer.from(textAt(child(request, "spec"), "request"), "base64").toString("utf8");
   const nowMs = Date.now();
-  const certificate = cluster.signClientRequest(pem, { notBeforeMs: nowMs - backdateMs, notAfterMs: nowMs + lifeMs });
+  const isServing = textAt(request, "spec.signerName") === "kubernetes.io/kubelet-serving";
+  const sign = isServing ? cluster.signServingRequest : cluster.signClientRequest;
+  const certificate = sign(pem, { notBeforeMs: nowMs - backdateMs, notAfterMs: nowMs + lifeMs });
   return Buffer.from(certificate).toString("base64");
 }
