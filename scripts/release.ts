@@ -97,7 +97,7 @@ async function packed({ binaries }: ReleaseOptions, name: string, put: Put): Pro
   const path = join(binaries, name);
   if (!existsSync(path)) throw new Error(`Cannot release: ${path} is missing; build it: bun run build`);
   // One thread: with several the bytes depend on how many there are.
-  const child = Bun.spawn(["xz", "-6", "--threads=1", "--check=sha256", "--stdout", path], {
+  const child = Bun.spawn(["xz", "-9e", "--threads=1", "--check=sha256", "--stdout", path], {
     stdout: "pipe",
     stderr: "pipe",
   });
