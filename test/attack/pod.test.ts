@@ -72,7 +72,7 @@ describe.skipIf(!isBuilt)("a pod with one small right (needs dist/)", () => {
       () => pod.get(`${MAPS}?resourceVersion=0`),
       ({ status }) => status === 403,
     );
-    expect(performance.now() - sinceMs).toBeLessThan(11_000);
+    expect(performance.now() - sinceMs).toBeLessThan(12_500);
   }, 20_000);
 
   test("that may read Secrets gets them online from the API server each time, and none while cut where none are to be had", async () => {
@@ -153,13 +153,17 @@ describe.skipIf(!isBuilt)("a pod with one small right (needs dist/)", () => {
   test("that asks with ever new selectors is kept for a few of them, and kubelet is answered beside it", async () => {
     await using world = await startWorld();
     const pod = as(world);
-    for (let n = 0; n < 80; n++)
-      expect((await pod.get(`${MAPS}?resourceVersion=0&labelSelector=a!%3D${n}`)).status).toBe(200);
+    // Fast: after two seconds the whole of the collection stands for them.
+    for (let round = 0; round < 4; round++) {
+      const asked = Array.from({ length: 30 }, (_, n) =>
+        pod.get(`${MAPS}?resourceVersion=0&labelSelector=a!%3D${round}-${n}`),
+      );
+      for (const { status } of await Promise.all(asked)) expect(status).toBe(200);
+    }
     const followed = world.api.requests.filter(
       ({ verb, target }) => verb === "watch" && target.includes("labelSelector"),
     );
     const selectors = followed.map(({ target }) => new URLSearchParams(target.split("?")[1]).get("labelSelector"));
-    // Sooner or later the whole of the collection stands for them.
     expect(new Set(selectors).size).toBeWithin(16, 65);
     world.api.put(configMap("b"));
     expect((await world.kubelet.get(PODS)).status).toBe(200);

@@ -27,6 +27,8 @@ describe.skipIf(!isBuilt)("a hostile upstream (needs dist/)", () => {
     );
     expect(answer.json().items).toHaveLength(2);
     expect((await world.holdfast.clientWith({ token: "secret-token" }).get(MAPS)).status).toBe(503);
+    // It was dialled, by the probe and for requests.
+    await eventually(() => interceptor.link.accepted >= 3);
     expect(interceptor.requests).toEqual([]);
   });
 
