@@ -106,6 +106,7 @@ export class Reply {
     if (this.isEdited) throw new Error("Cannot pass an answer as it came: its body is edited");
     this.headersSent = this.writableEnded = true;
     this.statusCode = status;
+    this.sentBytes = bytes.length;
     const keepsAlive = this.way.keepsAlive();
     if (keepsAlive && !this.terms.isOld) this.way.write(bytes);
     else {

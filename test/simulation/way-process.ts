@@ -285,6 +285,8 @@ class SimReply {
   headersSent = false;
   writableEnded = false;
   isBroken = false;
+  /** What seats are counted by. */
+  sentBytes = 0;
   #headers: ReplyHeaders = {};
   #parts: Uint8Array[] = [];
   #isBlocked = false;
@@ -338,6 +340,7 @@ class SimReply {
   flushHeaders(): void {}
 
   write(bytes: Uint8Array): boolean {
+    this.sentBytes += bytes.length;
     if (this.#hasLeft || this.isBroken) return true;
     if (this.client.sink === undefined || this.statusCode !== 200) {
       this.#parts.push(Buffer.from(bytes));
