@@ -69,6 +69,7 @@ export interface Answer {
 const LOOK_EVERY_MS = 60_000;
 /** A signer answers within a second; a person may take hours. */
 const FIRST_POLL_MS = 500;
+const FIRST_POLLS = 10;
 const POLL_EVERY_MS = 60_000;
 /** After a no; doubled each time, up to an hour. */
 const FIRST_BACKOFF_MS = 60_000;
@@ -251,7 +252,8 @@ export class Rotation {
             next: `Look and approve: kubectl describe csr ${name}; kubectl certificate approve ${name}`,
           },
     );
-    return Math.min(POLL_EVERY_MS, FIRST_POLL_MS * 2 ** Math.min(this.#polls++, 10));
+    const doublings = Math.max(0, this.#polls++ - FIRST_POLLS);
+    return Math.min(POLL_EVERY_MS, FIRST_POLL_MS * 2 ** Math.min(doublings, 10));
   }
 
   /** Another key the next time: the same request would be found denied again. */
