@@ -3,12 +3,13 @@
  * addresses, a real kubelet behind Holdfast, and a TCP pipe where the place is.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { writeFileAtomically } from "../../src/base/atomic-file.ts";
 import { PLACE_ANNOTATION } from "../../src/kube/placed-node.ts";
 import { LabNode } from "./node.ts";
-import { IMAGE } from "./node-image.ts";
 import { type LabProcess, until } from "./processes.ts";
+import { startTalker } from "./talker.ts";
 import { titled, whyWithoutNode } from "./requirements.ts";
 import { type Holdfast, NODE_NAME, startWorld, type World } from "./world.ts";
 
@@ -29,15 +30,12 @@ describe.skipIf(whyWithoutNode !== undefined)(titled("a node shown at a place", 
       apiServerArguments: [`--kubelet-preferred-address-types=${preference}`, "--kubelet-certificate-authority="],
     });
     await world.createNamespace(NAMESPACE);
-    const { cloudAddress, edgeAddress } = world.network;
-    const script = new URL("pipe.ts", import.meta.url).pathname;
-    const arguments_ = [cloudAddress, String(PORT), edgeAddress, "10250"];
-    pipe = world.startCloudProgram("pipe", [process.execPath, script, ...arguments_]);
-    await until("the pipe stands", () => pipe.log.includes("ready"));
+    pipe = await startPipe(world);
+    const { cloudAddress } = world.network;
     holdfast = await world.startHoldfast({ args: ["--config", configured(world, cloudAddress)] });
     kubeconfig = world.proxyKubeconfig(holdfast.stateDir, world.certificateOf("node"));
     node = await LabNode.start(world, { kubeconfig });
-    await startPod(world);
+    await startTalker(world, NAMESPACE);
   }, 240_000);
   afterAll(async () => {
     await node?.[Symbol.asyncDispose]();
@@ -105,11 +103,9 @@ describe.skipIf(whyWithoutNode !== undefined)(titled("a node shown at a place", 
     await node.stopKubelet();
     node.startKubelet(kubeconfig);
     const since = Date.now();
-    const heard = (one: any) =>
-      one.status.conditions.some(
-        ({ type, lastHeartbeatTime }: any) => type === "Ready" && Date.parse(lastHeartbeatTime) > since,
-      );
-    await until("kubelet has written its status", async () => heard(await inCloud()), 60_000);
+    const lease = ["get", "lease", NODE_NAME, "-n", "kube-node-lease", "-o", "jsonpath={.spec.renewTime}"];
+    const isAtWork = async () => Date.parse(await world.inCloud(lease)) > since;
+    await until("kubelet is at work again", isAtWork, 60_000);
     expect((await inCloud()).status.addresses[0].address).toBe(world.network.cloudAddress);
     expect((await atEdge()).status.addresses).toEqual(trueAddresses());
   });
@@ -151,33 +147,49 @@ describe.skipIf(whyWithoutNode !== undefined)(titled("a node shown at a place", 
   });
 });
 
-function configured(world: World, host: string): string {
-  const path = join(world.directory, "place.yaml");
-  const head = "apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\n";
-  writeFileSync(path, `${head}place: {hosts: [${host}], port: ${PORT}}\n`);
-  return path;
+describe.skipIf(whyWithoutNode !== undefined)(titled("a place where kubelets are verified", whyWithoutNode), () => {
+  test("is believed by the certificate that Holdfast asks for, which kubelet reads without a restart", async () => {
+    // The lab's own preference is kubeadm's, and its API server verifies.
+    await using world = await startWorld({ controllerManager: true });
+    await world.createNamespace(NAMESPACE);
+    await startPipe(world);
+    const serving = "certificates: {kubeletServing: true}\n";
+    await using holdfast = await world.startHoldfast({
+      args: ["--config", configured(world, world.network.cloudAddress, serving)],
+    });
+    const kubeconfig = world.proxyKubeconfig(holdfast.stateDir, world.certificateOf("node"));
+    await using _node = await LabNode.start(world, { kubeconfig });
+    await startTalker(world, NAMESPACE);
+    const logs = () => world.inCloud(["logs", "talker", "-n", NAMESPACE]);
+    await expect(logs()).rejects.toThrow("certificate is valid for");
+
+    const requests = ["get", "csr", "--field-selector=spec.signerName=kubernetes.io/kubelet-serving", "-o", "name"];
+    const request = await until("Holdfast has asked", async () => (await world.inCloud(requests)).trim());
+    expect(request).not.toContain("\n");
+    await world.inCloud(["certificate", "approve", request.replace(/^[^/]*\//, "")]);
+    const pem = await until("the certificate is there", () =>
+      readFileSync(join(holdfast.stateDir, "pki/kubelet-serving.pem"), "utf8"),
+    );
+    // Both of kubelet's files become the one that Holdfast keeps.
+    for (const path of [world.pki.key("node-serving"), world.pki.certificate("node-serving")])
+      writeFileAtomically(path, pem, 0o600);
+    expect(await until("the API server believes kubelet at its place", logs, 90_000)).toContain("line 0");
+  }, 240_000);
+});
+
+/** The place itself: to kubelet's own port. */
+async function startPipe(world: World): Promise<LabProcess> {
+  const { cloudAddress, edgeAddress } = world.network;
+  const script = new URL("pipe.ts", import.meta.url).pathname;
+  const command = [process.execPath, script, cloudAddress, String(PORT), edgeAddress, "10250"];
+  const pipe = world.startCloudProgram("pipe", command);
+  await until("the pipe stands", () => pipe.log.includes("ready"));
+  return pipe;
 }
 
-/** A pod that says "line N" twice a second. */
-async function startPod(world: World): Promise<void> {
-  const command = ["sh", "-c", 'i=0; while true; do echo "line $i"; i=$((i+1)); sleep 0.5; done'];
-  await world.apply({
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name: "talker", namespace: NAMESPACE },
-    spec: {
-      nodeName: NODE_NAME,
-      hostNetwork: true,
-      automountServiceAccountToken: false,
-      terminationGracePeriodSeconds: 0,
-      tolerations: [{ operator: "Exists" }],
-      containers: [{ name: "app", image: IMAGE, imagePullPolicy: "Never", command }],
-    },
-  });
-  await until(
-    "the pod runs",
-    async () =>
-      (await world.inCloud(["get", "pod", "talker", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}"])) === "Running",
-    90_000,
-  );
+function configured(world: World, host: string, more = ""): string {
+  const path = join(world.directory, "place.yaml");
+  const head = "apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\n";
+  writeFileSync(path, `${head}place: {hosts: [${host}], port: ${PORT}}\n${more}`);
+  return path;
 }

@@ -4,10 +4,10 @@
  */
 import { describe, expect, test } from "bun:test";
 import { LabNode } from "./node.ts";
-import { IMAGE } from "./node-image.ts";
 import { until } from "./processes.ts";
+import { startTalker } from "./talker.ts";
 import { titled, whyWithoutNode } from "./requirements.ts";
-import { NODE_NAME, startWorld, type World } from "./world.ts";
+import { startWorld } from "./world.ts";
 
 const NAMESPACE = "shop";
 
@@ -18,7 +18,7 @@ describe.skipIf(whyWithoutNode !== undefined)(
       await using world = await startWorld();
       await world.createNamespace(NAMESPACE);
       await using _node = await LabNode.start(world);
-      await startTalker(world);
+      await startTalker(world, NAMESPACE);
       await using holdfast = await world.startHoldfast();
       const kubeconfig = world.proxyKubeconfig(holdfast.stateDir, { token: await world.tokenFor("person", ["*"]) });
 
@@ -46,7 +46,7 @@ describe.skipIf(whyWithoutNode !== undefined)(
       await using world = await startWorld();
       await world.createNamespace(NAMESPACE);
       await using _node = await LabNode.start(world);
-      await startTalker(world);
+      await startTalker(world, NAMESPACE);
       await using holdfast = await world.startHoldfast();
       const kubeconfig = world.proxyKubeconfig(holdfast.stateDir, { token: await world.tokenFor("person", ["*"]) });
       for (const args of [
@@ -72,27 +72,3 @@ describe.skipIf(whyWithoutNode !== undefined)(
     });
   },
 );
-
-/** A pod that says "line N" twice a second. */
-async function startTalker(world: World): Promise<void> {
-  const command = ["sh", "-c", 'i=0; while true; do echo "line $i"; i=$((i+1)); sleep 0.5; done'];
-  await world.apply({
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name: "talker", namespace: NAMESPACE },
-    spec: {
-      nodeName: NODE_NAME,
-      hostNetwork: true,
-      automountServiceAccountToken: false,
-      terminationGracePeriodSeconds: 0,
-      tolerations: [{ operator: "Exists" }],
-      containers: [{ name: "app", image: IMAGE, imagePullPolicy: "Never", command }],
-    },
-  });
-  await until(
-    "the pod runs",
-    async () =>
-      (await world.inCloud(["get", "pod", "talker", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}"])) === "Running",
-    90_000,
-  );
-}
