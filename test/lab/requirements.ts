@@ -4,7 +4,8 @@
  * by name and with the reason, and never as passed or failed.
  */
 import { existsSync } from "node:fs";
-import { isBuilt, whyNotBuildable } from "./build.ts";
+import { join } from "node:path";
+import { isBuilt, programsDir, whyNotBuildable } from "./build.ts";
 
 /** Set by `run.ts`: "ready", or the reason why the lab cannot run here. */
 export const STATE_VARIABLE = "HOLDFAST_LAB";
@@ -51,6 +52,14 @@ export const NODE_PROGRAMS: Readonly<Record<string, string>> = {
   nsenter: "util-linux",
   tar: "tar",
 };
+
+/** kubectl as Debian still ships it, unpacked beside the lab's programs: of 2021, and in use. */
+export const oldKubectl: string = join(programsDir, "kubectl-1.20");
+
+/** Why the tests with that one are skipped. */
+export const whyWithoutOldKubectl: string | undefined =
+  whyWithoutHoldfast ??
+  (existsSync(oldKubectl) ? undefined : `${oldKubectl} is not there: unpacked from Debian's kubernetes-client`);
 
 /** What pods with addresses of their own take beside that. */
 export const POD_NETWORK_PROGRAMS: Readonly<Record<string, string>> = {

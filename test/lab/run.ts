@@ -34,6 +34,7 @@ import {
   LONG_VARIABLE,
   MACHINE_PROGRAMS,
   NODE_PROGRAMS,
+  oldKubectl,
   POD_NETWORK_PROGRAMS,
   STATE_VARIABLE,
   whyNotRunnable,
@@ -73,6 +74,7 @@ function setUp(isLong: boolean): void {
   buildPrograms(isLong);
   if (process.env["CI"] !== undefined) {
     installNodePackages();
+    unpackOldKubectl();
     makeDeviceRoot();
   }
   if (process.env["HOLDFAST_LAB_BINARY"] !== undefined) return;
@@ -108,6 +110,17 @@ function makeDeviceRoot(): void {
   } catch (error) {
     console.log(`lab: no device will be tried: ${(error as Error).message}`);
   }
+}
+
+/** Beside the lab's programs and not installed: other tests look for a kubectl of today. */
+function unpackOldKubectl(): void {
+  if (existsSync(oldKubectl) || Bun.which("apt-get") === null) return;
+  const folder = mkdtempSync(join(tmpdir(), "kubernetes-client-"));
+  const unpack =
+    'apt-get download -q kubernetes-client && dpkg-deb -x kubernetes-client_*.deb . && cp usr/bin/kubectl "$0"';
+  const command = ["timeout", "120", "sh", "-c", `apt-get update -q && ${unpack}`, oldKubectl];
+  Bun.spawnSync(command, { cwd: folder, stdio: ["ignore", "ignore", "ignore"] });
+  rmSync(folder, { recursive: true, force: true });
 }
 
 async function runTests(args: readonly string[], env: Record<string, string>): Promise<number> {

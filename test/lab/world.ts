@@ -49,6 +49,8 @@ export interface KubectlOptions {
   readonly kubeconfig?: string;
   readonly input?: string;
   readonly timeoutMs?: number;
+  /** Default the lab's own. */
+  readonly program?: string;
 }
 
 /** A request to the API server in anybody's name. */
@@ -181,7 +183,10 @@ export class World implements AsyncDisposable {
 
   /** Runs kubectl at the edge, as admin unless told otherwise, with nothing kept from earlier calls. */
   async kubectl(args: readonly string[], options: KubectlOptions = {}): Promise<Output> {
-    return await runProcess(this.kubectlCommand(args, options.kubeconfig), { env: this.kubectlEnv(), ...options });
+    return await runProcess(this.kubectlCommand(args, options.kubeconfig, options.program), {
+      env: this.kubectlEnv(),
+      ...options,
+    });
   }
 
   /** Starts a kubectl that stays, such as `get -w`, at the edge; its stdout is the caller's. */
@@ -532,10 +537,14 @@ export class World implements AsyncDisposable {
     return [programPath("kubectl"), ...flags, ...args];
   }
 
-  private kubectlCommand(args: readonly string[], kubeconfig = this.adminKubeconfig): string[] {
+  private kubectlCommand(
+    args: readonly string[],
+    kubeconfig = this.adminKubeconfig,
+    program = programPath("kubectl"),
+  ): string[] {
     // `kubectl plugin`-style parsing wants the verb first; these flags may stand anywhere.
     return this.network.within(this.network.edge, [
-      programPath("kubectl"),
+      program,
       ...args.slice(0, 1),
       `--kubeconfig=${kubeconfig}`,
       `--cache-dir=${this.path("kubectl-cache")}`,
