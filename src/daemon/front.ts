@@ -56,6 +56,7 @@ export class Listeners implements Part {
   #open: Listener[] = [];
   #local: LocalCertificates | undefined;
   #cancelPods = () => {};
+  #isStopped = false;
 
   constructor(
     private readonly ground: Ground,
@@ -116,9 +117,12 @@ export class Listeners implements Part {
   async #listenForPods(access: PodAccessConfig, hosts: readonly string[]): Promise<void> {
     const { clock, conditions } = this.ground;
     try {
-      this.#open.push(await this.#listen(access.listen, hosts));
+      const listener = await this.#listen(access.listen, hosts);
+      if (this.#isStopped) return listener.stop();
+      this.#open.push(listener);
       conditions.clear("PodsCannotReach");
     } catch {
+      if (this.#isStopped) return;
       const address = hostPortText(access.listen);
       conditions.raise("PodsCannotReach", {
         reason: "AddressMissing",
@@ -148,6 +152,7 @@ export class Listeners implements Part {
   }
 
   stop(): void {
+    this.#isStopped = true;
     this.#cancelPods();
     for (const listener of this.#open) listener.stop();
   }

@@ -47,17 +47,25 @@ export class NodeCondition {
   #writtenAtMs = -Infinity;
   #since: { readonly status: string; readonly at: string } | undefined;
   #cancel = () => {};
+  #isStopped = false;
 
   constructor(private readonly parts: NodeConditionParts) {}
 
   /** Looks now and then, until stopped. */
   start(): void {
+    if (this.#isStopped) return;
     this.#cancel = this.parts.clock.after(LOOK_EVERY_MS, () => {
-      void this.look().finally(() => this.start());
+      this.look()
+        .catch((error) =>
+          this.parts.log.warn("the node condition was not looked at", { reason: (error as Error).message }),
+        )
+        .finally(() => this.start());
     });
   }
 
+  /** A look that is under way schedules no other. */
   stop(): void {
+    this.#isStopped = true;
     this.#cancel();
   }
 

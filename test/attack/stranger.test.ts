@@ -18,6 +18,7 @@ describe.skipIf(!isBuilt)("a process without a credential (needs dist/)", () => 
   test("gets 401 on every path, online and cut, and 400 where it claims to be somebody", async () => {
     await using world = await startWorld();
     await world.kubelet.get(SECRETS);
+    const ofSecrets = () => world.api.requests.filter(({ resource }) => resource === "secrets");
     const nobody = world.holdfast.clientWith({});
     const claims = [
       {},
@@ -31,9 +32,11 @@ describe.skipIf(!isBuilt)("a process without a credential (needs dist/)", () => 
       for (const path of paths) for (const claim of claims) statuses.add((await nobody.get(path, claim)).status);
       return [...statuses].sort();
     };
-    const asked = world.api.requests.length;
+    // The follower of what kubelet has just listed opens its watch once.
+    await eventually(() => ofSecrets().some(({ verb }) => verb === "watch"));
+    const asked = ofSecrets().length;
     expect(await answered()).toEqual([400, 401]);
-    expect(world.api.requests.slice(asked).filter(({ resource }) => resource === "secrets")).toEqual([]);
+    expect(ofSecrets().slice(asked)).toEqual([]);
     await world.cut();
     expect(await answered()).toEqual([400, 401]);
   });

@@ -78,6 +78,30 @@ describe("the condition HoldfastReady", () => {
     expect(world.shown().status).toBe("True");
   });
 
+  test("is looked at no more once stopped, also where a look was under way; a look that fails is not the last", async () => {
+    const clock = new ManualClock();
+    const answers: (() => void)[] = [];
+    let looks = 0;
+    const condition = new NodeCondition({
+      clock,
+      log: silentLog,
+      readiness() {
+        if (looks++ === 0) throw new Error("planted");
+        return { status: "True", reason: "Covered", message: "" };
+      },
+      mayWrite: () => true,
+      ownNode: () => undefined,
+      patch: () => new Promise((resolve) => answers.push(() => resolve(undefined))),
+    });
+    condition.start();
+    await clock.pass(60_000);
+    expect([looks, answers.length]).toEqual([2, 1]);
+    condition.stop();
+    answers[0]!();
+    await clock.pass(3_600_000);
+    expect(looks).toBe(2);
+  });
+
   test("is written when it changes and not twice within five minutes, however often it changes", async () => {
     await using world = await setUp();
     world.condition.start();
