@@ -540,7 +540,7 @@ export const plantedFaults: readonly PlantedFault[] = [
     breaks: ["P2"],
     at: "way",
     // One world in several hundred makes a name anew just then.
-    seed: 637,
+    seed: 1932,
     edits: [
       {
         file: "shown-ahead.ts",
