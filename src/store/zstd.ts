@@ -4,9 +4,8 @@
  * The runtime makes a compressor for every call, and frees what that holds
  * (some fifty kilobytes) with the next collection: two thousand rows of one
  * list are a hundred megabytes. A compressor that begins anew after each value
- * holds it once, and is twice as fast. It is reached by the handle under
- * node:zlib's stream, which has the same members in every Node; where it has
- * not, each call makes its own.
+ * holds it once. It is reached by the handle under node:zlib's stream, which has
+ * the same members in every Node; where it has not, each call makes its own.
  */
 
 import { constants, createZstdCompress, zstdCompressSync } from "node:zlib";
