@@ -16,7 +16,6 @@ import type {
   V1PodDisruptionBudget,
   V1PodSpec,
   V1PolicyRule,
-  V1Probe,
   V1Role,
   V1RoleBinding,
   V1Service,
@@ -26,7 +25,7 @@ import { GATEWAY_NAME } from "../gateway/names.ts";
 import { PORTS_NAME } from "../kube/tunnel-names.ts";
 import { sent, type Wire } from "../kube/wire.ts";
 import type { KubernetesObject } from "./object.ts";
-import { tokenVolume } from "./workload.ts";
+import { CONFINED, probes, tokenVolume } from "./workload.ts";
 
 /** The choices. */
 export interface GatewayManifestOptions {
@@ -223,7 +222,6 @@ function podSpec(options: GatewayManifestOptions): Wire<V1PodSpec> {
 }
 
 function container({ image, namespace, names, mode, nodes }: GatewayManifestOptions): Wire<V1Container> {
-  const probe = (path: string) => sent<V1Probe>()({ httpGet: { path, port: "health" }, timeoutSeconds: 5 });
   return sent<V1Container>()({
     name: "gateway",
     image,
@@ -247,15 +245,9 @@ function container({ image, namespace, names, mode, nodes }: GatewayManifestOpti
       { name: "handover", containerPort: PORTS.handover },
       { name: "health", containerPort: PORTS.health },
     ],
-    startupProbe: { ...probe("/livez"), periodSeconds: 2, failureThreshold: 30 },
-    livenessProbe: { ...probe("/livez"), periodSeconds: 10, failureThreshold: 3 },
-    readinessProbe: { ...probe("/readyz"), periodSeconds: 5, failureThreshold: 2 },
+    ...probes(),
     resources: { requests: { cpu: "50m", memory: "96Mi" }, limits: { memory: "512Mi" } },
-    securityContext: {
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ["ALL"] },
-    },
+    securityContext: CONFINED,
     volumeMounts: [
       { name: "token", mountPath: TOKEN_DIR, readOnly: true },
       { name: "tmp", mountPath: "/tmp" },

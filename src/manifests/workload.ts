@@ -15,6 +15,7 @@ import type {
   V1PodDisruptionBudget,
   V1PodSpec,
   V1Probe,
+  V1SecurityContext,
   V1Service,
   V1ServicePort,
   V1Volume,
@@ -141,8 +142,24 @@ function podSpec(options: ManifestOptions): Wire<V1PodSpec> {
   });
 }
 
-function container(options: ManifestOptions): Wire<V1Container> {
+/** What no container of ours needs. */
+export const CONFINED = sent<V1SecurityContext>()({
+  allowPrivilegeEscalation: false,
+  readOnlyRootFilesystem: true,
+  capabilities: { drop: ["ALL"] },
+});
+
+/** How the cluster's roles are asked, by their port "health". */
+export function probes() {
   const probe = (path: string) => sent<V1Probe>()({ httpGet: { path, port: "health" }, timeoutSeconds: 5 });
+  return {
+    startupProbe: { ...probe("/livez"), periodSeconds: 2, failureThreshold: 30 },
+    livenessProbe: { ...probe("/livez"), periodSeconds: 10, failureThreshold: 3 },
+    readinessProbe: { ...probe("/readyz"), periodSeconds: 5, failureThreshold: 2 },
+  };
+}
+
+function container(options: ManifestOptions): Wire<V1Container> {
   return sent<V1Container>()({
     name: "guard",
     image: options.image,
@@ -152,15 +169,9 @@ function container(options: ManifestOptions): Wire<V1Container> {
       { name: "webhook", containerPort: WEBHOOK_PORT },
       { name: "health", containerPort: HEALTH_PORT },
     ],
-    startupProbe: { ...probe("/livez"), periodSeconds: 2, failureThreshold: 30 },
-    livenessProbe: { ...probe("/livez"), periodSeconds: 10, failureThreshold: 3 },
-    readinessProbe: { ...probe("/readyz"), periodSeconds: 5, failureThreshold: 2 },
+    ...probes(),
     resources: { requests: { cpu: "50m", memory: "96Mi" }, limits: { memory: "256Mi" } },
-    securityContext: {
-      allowPrivilegeEscalation: false,
-      readOnlyRootFilesystem: true,
-      capabilities: { drop: ["ALL"] },
-    },
+    securityContext: CONFINED,
     volumeMounts: [
       { name: "token", mountPath: TOKEN_DIR, readOnly: true },
       { name: "tmp", mountPath: "/tmp" },
