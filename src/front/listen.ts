@@ -16,6 +16,7 @@ import type { PeerCertificate } from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
 import { passedThrough } from "../base/memory.ts";
+import { ServedPair } from "../base/served-pair.ts";
 import { Connection, type ConnectionParts } from "./connection.ts";
 import type { Peer } from "../callers/identify.ts";
 import type { Exchange } from "./exchange.ts";
@@ -46,9 +47,10 @@ export interface ListenOptions {
 export interface Listener {
   readonly port: number;
   /**
-   * New connections are met with another certificate and other client CAs.
+   * New connections are met with another certificate and other client CAs; nobody who is on the way is turned away.
    *
    * @param isStillTrusted of a client's certificate, DER: an open connection on one that is not ends at once, all others live on.
+   * @throws the TLS library's error on what cannot be served; what was served before stands.
    */
   renew(
     pair: { readonly certPem: string; readonly keyPem: string; readonly clientCaPem: string },
@@ -63,8 +65,6 @@ const MAX_CONNECTIONS = 2_000;
 const RESERVED_CONNECTIONS = 256;
 /** How often deadlines are looked at. */
 const TICK_MS = 2_000;
-/** A port that could not be opened anew is tried again after this. */
-const REOPEN_MS = 250;
 /** OpenSSL's number for TLS 1.2. */
 const TLS_1_2 = 0x0303;
 /** ALPN's wire form: a length, then the name. */
@@ -85,11 +85,13 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     onRequest: options.onRequest,
     onUpgrade: options.onUpgrade,
   };
-  const handlers = socketHandlers(connections, parts);
-  let pair: Pick<ListenOptions, "certPem" | "keyPem" | "clientCaPem"> = options;
-  const open = (port: number) => openServer({ ...pair, host: options.host, port }, handlers);
-  let server = open(options.port);
-  const { port } = server;
+  const served = new ServedPair();
+  let isStillTrusted: (certificate: Uint8Array) => boolean = () => true;
+  const letGo = (connection: Connection) => {
+    const certificate = connection.isKnown ? connection.certificate : undefined;
+    if (certificate !== undefined && !isStillTrusted(certificate)) connection.terminate();
+  };
+  const server = openServer(options, socketHandlers(connections, parts, served, letGo));
   let cancelTick: (() => void) | undefined;
   const tick = () => {
     const nowMs = parts.nowMs();
@@ -97,30 +99,16 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     cancelTick = options.clock.after(TICK_MS, tick);
   };
   tick();
-  let cancelReopen: (() => void) | undefined;
-  /** The port is free for a moment: should somebody take it, or no descriptor be left, it is tried again until it is ours. */
-  const reopen = () => {
-    cancelReopen?.();
-    server.stop(false);
-    try {
-      server = open(port);
-    } catch {
-      cancelReopen = options.clock.after(REOPEN_MS, reopen);
-    }
-  };
   return {
-    port,
-    renew(renewed, isStillTrusted = () => true) {
-      pair = renewed;
-      reopen();
-      for (const connection of [...connections]) {
-        const certificate = connection.isKnown ? connection.certificate : undefined;
-        if (certificate !== undefined && !isStillTrusted(certificate)) connection.terminate();
-      }
+    port: server.port,
+    renew({ certPem, keyPem, clientCaPem }, stillTrusted) {
+      served.renew({ certPem, keyPem, caPem: clientCaPem });
+      if (stillTrusted === undefined) return;
+      isStillTrusted = stillTrusted;
+      for (const connection of [...connections]) letGo(connection);
     },
     stop() {
       cancelTick?.();
-      cancelReopen?.();
       server.stop(false);
       for (const connection of connections) connection.terminate();
     },
@@ -158,7 +146,12 @@ function openServer(
   }
 }
 
-function socketHandlers(connections: Set<Connection>, parts: ConnectionParts): Bun.SocketHandler<Connection> {
+function socketHandlers(
+  connections: Set<Connection>,
+  parts: ConnectionParts,
+  served: ServedPair,
+  letGo: (connection: Connection) => void,
+): Bun.SocketHandler<Connection> {
   const gone = (connection: Connection) => connections.delete(connection);
   return {
     binaryType: "buffer",
@@ -168,6 +161,7 @@ function socketHandlers(connections: Set<Connection>, parts: ConnectionParts): B
         socket.terminate();
         return;
       }
+      served.meet(socket as Socket<never>);
       socket.data = new Connection(rawSocket(socket), parts, gone);
       connections.add(socket.data);
     },
@@ -176,6 +170,8 @@ function socketHandlers(connections: Set<Connection>, parts: ConnectionParts): B
       if (connection === undefined) return;
       if (!isDone) return connection.terminate();
       connection.secured(peerOf(socket, error));
+      // It may have come before the CAs changed.
+      letGo(connection);
       if (connections.size > MAX_CONNECTIONS && !connection.isKnown) connection.terminate();
     },
     data(socket: ClientSocket, bytes: Buffer) {

@@ -10,6 +10,7 @@ import type { Socket, TCPSocketListener } from "bun";
 import type { PeerCertificate } from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
+import { ServedPair } from "../base/served-pair.ts";
 import { AgentConnection, type AgentParts } from "./agent-connection.ts";
 
 /** An address cannot be listened on. */
@@ -35,7 +36,7 @@ export interface AgentListener {
   readonly port: number;
   /** Connections, welcomed or not. */
   readonly count: number;
-  /** Meets new connections with other certificates; those that are open go on. */
+  /** Meets new connections with other certificates; those that are open or on the way go on. @throws the TLS library's error. */
   renew(pair: { readonly certPem: string; readonly keyPem: string }): void;
   /** Takes no more connections. */
   close(): void;
@@ -47,7 +48,6 @@ const MAX_CONNECTIONS = 20_000;
 /** Of those that nobody knows yet. */
 const MAX_STRANGERS = 2_000;
 const TICK_MS = 1_000;
-const REOPEN_MS = 250;
 /** OpenSSL's number for TLS 1.2. */
 const TLS_1_2 = 0x0303;
 const ALPN_HTTP_1_1 = Buffer.from("\x08http/1.1", "latin1");
@@ -57,25 +57,8 @@ type AgentSocket = Socket<AgentConnection>;
 /** @throws {GatewayListenError} naming the address. */
 export function listenForAgents(options: AgentListenOptions): AgentListener {
   const connections = new Set<AgentConnection>();
-  const handlers = socketHandlers(options, connections);
-  let server = open(options, options.port, handlers);
-  const { port } = server;
-  let { pair } = options;
-  let cancelReopen = () => {};
-  /** The port is free for a moment: should it not open again at once, it is tried until it does. */
-  const reopen = () => {
-    cancelReopen();
-    server.stop(false);
-    try {
-      server = open({ ...options, pair }, port, handlers);
-    } catch {
-      cancelReopen = options.clock.after(REOPEN_MS, reopen);
-    }
-  };
-  const close = () => {
-    cancelReopen();
-    server.stop(false);
-  };
+  const served = new ServedPair();
+  const server = open(options, socketHandlers(options, connections, served));
   let cancelTick = () => {};
   const tick = () => {
     const nowMs = options.clock.monotonicMs();
@@ -84,26 +67,22 @@ export function listenForAgents(options: AgentListenOptions): AgentListener {
   };
   tick();
   return {
-    port,
+    port: server.port,
     get count() {
       return connections.size;
     },
-    renew(renewed) {
-      pair = renewed;
-      reopen();
-    },
-    close,
+    renew: (pair) => served.renew({ ...pair, caPem: options.caPem() }),
+    close: () => server.stop(false),
     stop() {
       cancelTick();
-      close();
+      server.stop(false);
       for (const connection of connections) connection.terminate();
     },
   };
 }
 
 function open(
-  { host, pair, caPem }: Pick<AgentListenOptions, "host" | "pair" | "caPem">,
-  port: number,
+  { host, port, pair, caPem }: AgentListenOptions,
   socket: Bun.SocketHandler<AgentConnection>,
 ): TCPSocketListener<AgentConnection> {
   const tls = pair && {
@@ -135,6 +114,7 @@ function open(
 function socketHandlers(
   { maxConnections = MAX_CONNECTIONS, ...parts }: AgentListenOptions,
   connections: Set<AgentConnection>,
+  served: ServedPair,
 ): Bun.SocketHandler<AgentConnection> {
   let strangers = 0;
   const isFull = () => connections.size >= maxConnections || strangers >= MAX_STRANGERS;
@@ -142,6 +122,7 @@ function socketHandlers(
     binaryType: "buffer",
     open(socket: AgentSocket) {
       if (isFull()) return void socket.terminate();
+      served.meet(socket as Socket<never>);
       strangers++;
       let isStranger = true;
       const known = () => {

@@ -225,8 +225,10 @@ class AgentListeners {
   }
 
   /** New connections are met with the CAs as they are now. */
-  renew(): void {
-    if (this.#pair !== undefined) this.#secure?.renew(this.#pair);
+  renew(pair = this.#pair): void {
+    if (pair === undefined) return;
+    this.#secure?.renew(pair);
+    this.#pair = pair;
   }
 
   /** A renewed certificate counts within a second; one that cannot be read leaves the former standing. */
@@ -236,8 +238,7 @@ class AgentListeners {
     if (tlsFiles === undefined || now === undefined || now === this.#readAt) return;
     this.#readAt = now;
     try {
-      this.#pair = readPair(tlsFiles);
-      this.renew();
+      this.renew(readPair(tlsFiles));
       log.info("serving certificate renewed");
     } catch (error) {
       log.warn("serving certificate not renewed", { reason: (error as Error).message });

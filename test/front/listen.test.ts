@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { X509Certificate } from "node:crypto";
 import * as https from "node:https";
+import * as net from "node:net";
 import * as tls from "node:tls";
 import { systemClock, type Clock } from "../../src/base/clock.ts";
 import { mintCluster } from "../../src/demo/api-server/mint.ts";
@@ -315,7 +317,6 @@ test("when another CA counts for clients, who has only the old one is let go, an
   const theirs = other.clientCertificate("system:node:b", ["system:nodes"]);
   using old = await connect(served.listener.port, { cert: pair.cert, key: pair.key });
   using stranger = await connect(served.listener.port);
-  const { X509Certificate } = await import("node:crypto");
   const isTheirs = (raw: Uint8Array) => new X509Certificate(raw).verify(new X509Certificate(other.ca).publicKey);
   served.listener.renew({ certPem: serving.cert, keyPem: serving.key, clientCaPem: other.ca }, isTheirs);
   await eventually(() => old.isClosed);
@@ -332,27 +333,129 @@ test("when another CA counts for clients, who has only the old one is let go, an
   expect(authorized).toBe(true);
 });
 
-test("a port that is taken in the moment of a renewal is opened as soon as it is free", async () => {
+test("through fifty renewals under connections without a pause nobody is turned away, and each is met with the pair of then", async () => {
   await using served = await serve((exchange) => void echo(exchange));
-  const { port } = served.listener;
-  const listenOnce = Bun.listen;
-  let refusals = 2;
-  Bun.listen = ((options: never) => {
-    if (refusals-- > 0) throw Object.assign(new Error("taken"), { code: "EADDRINUSE" });
-    return listenOnce(options);
-  }) as typeof Bun.listen;
-  try {
-    served.listener.renew({ certPem: serving.cert, keyPem: serving.key, clientCaPem: cluster.ca });
-    await expect(connect(port)).rejects.toThrow();
-    served.clock.move(2_000);
-    expect(refusals).toBeLessThan(0);
-  } finally {
-    Bun.listen = listenOnce;
+  const pairs = Array.from({ length: 4 }, () => cluster.servingCertificate(["localhost"]));
+  const errors: string[] = [];
+  let asked = 0;
+  let isOver = false;
+  const ask = async () => {
+    while (!isOver) {
+      try {
+        using client = await connect(served.listener.port, { cert: pair.cert, key: pair.key });
+        client.send(`GET /a HTTP/1.1\r\n${HEAD}\r\n`);
+        await eventually(() => client.text.includes('"/a"'));
+        asked++;
+      } catch (error) {
+        errors.push(String(error));
+      }
+    }
+  };
+  const asking = Array.from({ length: 8 }, ask);
+  for (let renewals = 0; renewals < 50; renewals++) {
+    const { cert, key } = pairs[renewals % pairs.length]!;
+    served.listener.renew({ certPem: cert, keyPem: key, clientCaPem: cluster.ca });
+    const before = asked;
+    await eventually(() => asked > before + 4);
   }
-  using client = await connect(port);
+  isOver = true;
+  await Promise.all(asking);
+  expect(errors).toEqual([]);
+  expect(await servedCertificate(served.listener.port)).toBe(serialOf(pairs[49 % pairs.length]!.cert));
+});
+
+test("what cannot be served is said, and the former pair stands", async () => {
+  await using served = await serve((exchange) => void echo(exchange));
+  const other = cluster.servingCertificate(["localhost"]);
+  for (const [certPem, keyPem] of [
+    [other.cert, serving.key],
+    ["nothing", other.key],
+  ] as const)
+    expect(() => served.listener.renew({ certPem, keyPem, clientCaPem: cluster.ca })).toThrow();
+  expect(await servedCertificate(served.listener.port)).toBe(serialOf(serving.cert));
+});
+
+test.each([
+  ["TLSv1.2", 0],
+  ["TLSv1.2", 1],
+  ["TLSv1.3", 0],
+  ["TLSv1.3", 1],
+] as const)(
+  "a session of %s from before its CA went, after %p earlier renewals, makes nobody known",
+  async (version, renewals) => {
+    const seen: (boolean | undefined)[] = [];
+    await using served = await serve((exchange) => {
+      seen.push(exchange.socket.authorized);
+      void echo(exchange);
+    });
+    const files = { certPem: serving.cert, keyPem: serving.key };
+    for (let count = 0; count < renewals; count++) served.listener.renew({ ...files, clientCaPem: cluster.ca });
+    const options = { cert: pair.cert, key: pair.key, minVersion: version, maxVersion: version } as const;
+    let session: Buffer | undefined;
+    const first = await askedWith(served.listener.port, options, (one) => (session = one));
+    expect([first, session === undefined]).toEqual([false, false]);
+    expect(await askedWith(served.listener.port, { ...options, session: session! })).toBe(true);
+    served.listener.renew({ ...files, clientCaPem: mintCluster().ca }, () => false);
+    expect(await askedWith(served.listener.port, { ...options, session: session! })).toBe(false);
+    expect(seen).toEqual([true, true, false]);
+  },
+);
+
+test("a connection that came before its CA went, and shows its certificate after, is let go", async () => {
+  await using served = await serve((exchange) => void echo(exchange));
+  const { promise: arrived, resolve } = Promise.withResolvers<void>();
+  const socket = net.connect(served.listener.port, "127.0.0.1", resolve);
+  await arrived;
+  // Another one is through: the first has been accepted.
+  using other = await connect(served.listener.port);
+  other.send(`GET /a HTTP/1.1\r\n${HEAD}\r\n`);
+  await eventually(() => other.text.includes('"/a"'));
+  served.listener.renew({ certPem: serving.cert, keyPem: serving.key, clientCaPem: mintCluster().ca }, () => false);
+  const late = tls.connect({ socket, ca: cluster.ca, servername: "localhost", cert: pair.cert, key: pair.key });
+  late.on("error", () => {});
+  let isClosed = false;
+  late.on("close", () => (isClosed = true));
+  await eventually(() => isClosed);
+});
+
+test("after a renewal a client that would rather speak HTTP/2 still falls back", async () => {
+  await using served = await serve((exchange) => void echo(exchange));
+  served.listener.renew({ certPem: serving.cert, keyPem: serving.key, clientCaPem: cluster.ca });
+  using client = await connect(served.listener.port, { ALPNProtocols: ["h2", "http/1.1"] });
   client.send(`GET /a HTTP/1.1\r\n${HEAD}\r\n`);
   await eventually(() => client.text.includes('"/a"'));
 });
+
+const serialOf = (certPem: string) => new X509Certificate(certPem).serialNumber;
+
+/** The serial number of what a listener serves. */
+async function servedCertificate(port: number): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const socket = tls.connect({ host: "127.0.0.1", port, ca: cluster.ca, servername: "localhost" }, () => {
+    resolve(socket.getPeerCertificate().serialNumber);
+    socket.destroy();
+  });
+  socket.on("error", reject);
+  return await promise;
+}
+
+/** Asks once. @returns whether an earlier session was gone on with. */
+async function askedWith(
+  port: number,
+  options: tls.ConnectionOptions,
+  onSession: (session: Buffer) => void = () => {},
+): Promise<boolean> {
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+  const socket = tls.connect({ host: "127.0.0.1", port, ca: cluster.ca, servername: "localhost", ...options });
+  socket.on("session", onSession);
+  socket.on("error", reject);
+  socket.on("secureConnect", () => socket.write(`GET /a HTTP/1.1\r\n${HEAD}\r\n`));
+  socket.on("data", () => resolve(socket.isSessionReused()));
+  const isReused = await promise;
+  await Bun.sleep(20);
+  socket.destroy();
+  return isReused;
+}
 
 describe("a client that takes its time", () => {
   test.each<[string, string, number]>([
