@@ -18,6 +18,7 @@ import { cacheChecks, sandboxChecks } from "../machine/checks/daemon.ts";
 import { hostChecks } from "../machine/checks/host.ts";
 import { kubeletChecks } from "../machine/checks/kubelet.ts";
 import { networkChecks } from "../machine/checks/network.ts";
+import { tunnelChecks } from "../machine/checks/tunnel.ts";
 import { thisMachine } from "../machine/machine.ts";
 import { CHECK_FLAGS, NETCHECK_FLAGS } from "./flag-table.ts";
 import { readFlags, UsageError } from "./flags.ts";
@@ -26,7 +27,7 @@ import { jsonText, print, short } from "./terminal.ts";
 import { counted } from "./words.ts";
 
 /** All groups, in the order of a reader who begins with nothing. */
-export const GROUPS = ["host", "network", "credentials", "kubelet", "cache", "sandbox"] as const;
+export const GROUPS = ["host", "network", "credentials", "kubelet", "cache", "tunnel", "sandbox"] as const;
 /** One of them. */
 export type Group = (typeof GROUPS)[number];
 
@@ -80,6 +81,12 @@ export async function checksOf(groups: readonly Group[], flags: Flags): Promise<
       const found = await asked();
       return "problem" in found ? [failed("cache/daemon", found.problem, found.next)] : cacheChecks(found.report);
     },
+    tunnel: () =>
+      configured("tunnel", async (known) => {
+        const found = known.tunnel === undefined ? undefined : await asked();
+        const report = found === undefined || "problem" in found ? undefined : found.report;
+        return tunnelChecks({ config: known, machine, report });
+      }),
     async sandbox() {
       const found = await asked();
       return "problem" in found ? [skipped("sandbox/process", "no daemon answers")] : sandboxChecks(found.report.pid);

@@ -71,9 +71,9 @@ export const COMMANDS: readonly CommandRow[] = [
   {
     name: "check",
     summary: "Say whether this node would survive a cut, and what to do where not",
-    synopsis: "holdfast check [host|network|credentials|kubelet|cache|sandbox] [-o json] [options]",
+    synopsis: "holdfast check [host|network|credentials|kubelet|cache|tunnel|sandbox] [-o json] [options]",
     flags: CHECK_FLAGS,
-    words: ["host", "network", "credentials", "kubelet", "cache", "sandbox"],
+    words: ["host", "network", "credentials", "kubelet", "cache", "tunnel", "sandbox"],
     note: "exit code 0 well, 1 something failed, 3 something is to be looked at; changes nothing",
     load: () => import("./check.ts"),
   },

@@ -3,10 +3,11 @@
  * minute, the node's client certificate by its own clock (`node-client.ts`).
  */
 
+import { rmSync } from "node:fs";
 import { formatDuration } from "../base/units.ts";
 import type { Log } from "../base/log.ts";
 import { clientSubjectOf, isNode } from "../certificates/client-request.ts";
-import { kubeletServingRole } from "../certificates/kubelet-serving.ts";
+import { kubeletServingPath, kubeletServingRole } from "../certificates/kubelet-serving.ts";
 import { nodeClientRole } from "../certificates/node-client.ts";
 import { OwnPair } from "../certificates/own-pair.ts";
 import { Rotation, type RotationRole } from "../certificates/rotation.ts";
@@ -175,7 +176,12 @@ function buildNodeClient(ground: Ground, uplink: Uplink): Rotation | undefined {
 function buildKubeletServing(ground: Ground, uplink: Uplink): Rotation | undefined {
   const { conditions, config, renewals } = ground;
   const { credential } = config.upstream;
-  if (!config.servesKubelet || credential.kind !== "certificate") return undefined;
+  if (!config.servesKubelet) {
+    // Kubelet goes back to its own, within a minute (bypass.sh): what nobody renews would end in its service.
+    rmSync(kubeletServingPath(config.stateDir), { force: true });
+    return undefined;
+  }
+  if (credential.kind !== "certificate") return undefined;
   const role = kubeletServingRole({
     stateDir: config.stateDir,
     renewals,

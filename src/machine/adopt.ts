@@ -26,6 +26,7 @@ import {
   DIRECT_DROP_IN,
   KUBELET_DROP_IN,
   KUBELET_KUBECONFIG,
+  KUBELET_SERVING_DROP_IN,
   POD_WAY_FILE,
 } from "./places.ts";
 import { until, wordsOf } from "./until.ts";
@@ -241,6 +242,7 @@ export async function revert(machine: Machine, stateDir: string): Promise<boolea
   const dropIn = journal.files.find(({ path }) => path === KUBELET_DROP_IN);
   machine.onStep("drop-in back");
   if (dropIn !== undefined) putBack(machine, dropIn);
+  rmSync(placeOf(machine, KUBELET_SERVING_DROP_IN), { force: true });
   endBypass(machine);
   if (mayRunOurWay) {
     machine.onStep("kubelet back");

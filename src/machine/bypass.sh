@@ -7,6 +7,9 @@
 # Down for two minutes, and the API server answers directly: kubelet goes the direct way. Ready for ten
 # minutes: it goes back. Without an answer from the API server nothing is done: the direct way leads nowhere.
 #
+# On the way through Holdfast kubelet serves by the certificate that Holdfast keeps for it, while there is one:
+# a third drop-in, as kubelet's own request never names the node's place.
+#
 # Nothing of ours or kubeadm's is touched: the direct way is a drop-in in /run that sorts behind ours, so a
 # power cut ends it. What has been done is written down after kubelet's restart: a look that was killed
 # before that restarts kubelet again, one that was not does nothing twice.
@@ -25,6 +28,8 @@ DROPIN=$HOLDFAST_ROOT/etc/systemd/system/kubelet.service.d/zz-holdfast.conf
 DIRECT=$HOLDFAST_ROOT/etc/holdfast/kubelet-direct.conf
 BYPASS=$HOLDFAST_ROOT/run/systemd/system/kubelet.service.d/zzz-holdfast-bypass.conf
 STATE=$HOLDFAST_ROOT/run/holdfast-bypass
+KUBECONFIG=/etc/holdfast/kubelet.kubeconfig
+SERVING=$HOLDFAST_ROOT/etc/systemd/system/kubelet.service.d/zz-holdfast.serving.conf
 POD_WAY=$HOLDFAST_ROOT/usr/local/lib/holdfast/pod-way.sh
 
 say() { printf '%s\n' "$*"; }
@@ -73,6 +78,29 @@ api_server_answers() {
 # pods WAY: the port that pods are told leads the same way; where it cannot, kubelet goes on alone.
 pods() { [ ! -r "$POD_WAY" ] || sh "$POD_WAY" "$1" || say "pods were not led the $1 way"; }
 
+# The certificate that Holdfast keeps for kubelet, beside the CA that kubelet's kubeconfig names.
+serving_pem() {
+  sed -n 's|.*"certificate-authority": *"\(.*\)/local-ca\.crt".*|\1/kubelet-serving.pem|p' "$HOLDFAST_ROOT$KUBECONFIG" | head -n 1
+}
+
+# Kubelet reads a renewed file by itself; it is restarted when there is one for the first time, or no more.
+serving() {
+  pem=$(serving_pem)
+  if [ -n "$pem" ] && [ -s "$HOLDFAST_ROOT$pem" ]; then
+    [ -e "$SERVING" ] || {
+      : > "$STATE/serving"
+      printf '%s\n' '# Made by "bypass.sh"; "holdfast revert" takes it away.' '[Service]' \
+        "Environment=\"KUBELET_KUBECONFIG_ARGS=--kubeconfig=$KUBECONFIG --rotate-server-certificates=false --tls-cert-file=$pem --tls-private-key-file=$pem\"" \
+        > "$SERVING.new" && mv "$SERVING.new" "$SERVING" || fail "cannot write $SERVING"
+    }
+  elif [ -e "$SERVING" ]; then : > "$STATE/serving"; rm -f "$SERVING"; fi
+  [ -e "$STATE/serving" ] || return 0
+  "$SYSTEMCTL" daemon-reload || fail "systemctl daemon-reload failed; the next look tries again"
+  "$SYSTEMCTL" restart kubelet || fail "systemctl restart kubelet failed; the next look tries again"
+  rm -f "$STATE/serving"
+  if [ -e "$SERVING" ]; then say "kubelet serves by the certificate that Holdfast keeps"; else say "kubelet serves by its own certificate again"; fi
+}
+
 # settle WAY: kubelet runs the way its files say.
 settle() {
   was=holdfast
@@ -86,6 +114,7 @@ settle() {
 
 look_from_holdfast() {
   settle holdfast
+  serving
   if fetch "$HOLDFAST_HEALTH_URL/livez"; then rm -f "$STATE/down"; pods holdfast; return; fi
   down=$(since down)
   if [ "$down" -lt "$DOWN_SECONDS" ]; then say "Holdfast has not answered for $down s"; return; fi
@@ -109,7 +138,7 @@ look_from_direct() {
 
 revert() {
   [ -e "$DROPIN" ] || [ -e "$BYPASS" ] || { say "kubelet is on its own way already"; return; }
-  rm -f "$DROPIN" "$BYPASS"
+  rm -f "$DROPIN" "$BYPASS" "$SERVING"
   rm -rf "$STATE"
   pods direct
   "$SYSTEMCTL" daemon-reload || fail "systemctl daemon-reload failed: run it, then systemctl restart kubelet"

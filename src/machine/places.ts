@@ -10,6 +10,8 @@ export const DEFAULT_BINARY = "/usr/local/bin/holdfast";
 export const CONFIG_FILE = "/etc/holdfast/config.yaml";
 /** Puts kubelet on Holdfast's way. Sorts behind kubeadm's own, whose variable it overrides. */
 export const KUBELET_DROP_IN = `${UNIT_DIR}/kubelet.service.d/zz-holdfast.conf`;
+/** Lets kubelet serve by the certificate that Holdfast keeps for it. bypass.sh writes it; sorts behind ours and before the bypass's. */
+export const KUBELET_SERVING_DROP_IN = `${UNIT_DIR}/kubelet.service.d/zz-holdfast.serving.conf`;
 /** The same variable as it was before: what the bypass puts behind that. */
 export const DIRECT_DROP_IN = "/etc/holdfast/kubelet-direct.conf";
 /** Plain sh, for when our executable cannot start. */

@@ -99,6 +99,15 @@ test("is asked for anew when the place is another, and kept when it is gone", as
   expect(world.requests()).toHaveLength(2);
 });
 
+test("goes when nobody wants it any more, so that kubelet goes back to its own", async () => {
+  await using world = await start(`${SERVING}place: {hosts: [10.96.7.7], port: 10250}\n`);
+  await eventually(() => read(world.path));
+  const { apiServer, edge } = world;
+  await edge.stop();
+  await using _off = await startEdge({ apiServer, node: NAME, stateDir: edge.stateDir, config: "" });
+  expect(read(world.path)).toBeUndefined();
+});
+
 test("is not asked for where nobody wants it, and said where it is denied", async () => {
   await using plain = await start("place: {hosts: [10.96.7.7], port: 10250}\n");
   await eventually(() => (plain.apiServer.object("Node", "", NAME) as any).status.addresses.length > 3);

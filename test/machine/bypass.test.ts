@@ -3,12 +3,16 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
+import { kubeletKubeconfig } from "../../src/machine/kubelet-files.ts";
+
 const script = join(import.meta.dir, "../../src/machine/bypass.sh");
 const folder = mkdtempSync(join(tmpdir(), "holdfast-bypass-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const DROP_IN = "etc/systemd/system/kubelet.service.d/zz-holdfast.conf";
 const BYPASS = "run/systemd/system/kubelet.service.d/zzz-holdfast-bypass.conf";
+const SERVING = "etc/systemd/system/kubelet.service.d/zz-holdfast.serving.conf";
+const PEM = "var/lib/holdfast/pki/kubelet-serving.pem";
 const DIRECT =
   '[Service]\nEnvironment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"\n';
 const RESTARTED = ["daemon-reload", "restart kubelet"];
@@ -25,6 +29,14 @@ class Node {
     this.write(
       "etc/kubernetes/kubelet.conf",
       `clusters:\n- cluster:\n    certificate-authority-data: ${btoa("the CA\n")}\n    server: https://10.0.0.2:6443\n  name: k\n`,
+    );
+    this.write(
+      "etc/holdfast/kubelet.kubeconfig",
+      kubeletKubeconfig(
+        "users: [{name: u, user: {client-certificate: /c, client-key: /k}}]\ncontexts: [{name: x, context: {user: u}}]\ncurrent-context: x\n",
+        "https://127.0.0.1:10268",
+        "/var/lib/holdfast/pki/local-ca.crt",
+      ),
     );
     this.write("bin/systemctl", `#!/bin/sh\necho "$*" >> ${this.root}/asked\n[ ! -e ${this.root}/systemd-fails ]\n`);
     // Speaks as curl does: 22 for a status with -f, 7 for no connection, the status with -w.
@@ -186,6 +198,44 @@ describe.each(shells)("bypass.sh under %s %s", (...shell) => {
     it.write("api", "200");
     for (let n = 0; n < 5; n++) expect(it.look().exitCode).toBe(0);
     expect(it.asked()).toEqual([]);
+  });
+
+  test("kubelet is led to the certificate that is kept for it once it is there, and back when it is gone", () => {
+    const it = node();
+    it.write("live", "");
+    it.look();
+    expect(it.asked()).toEqual([]);
+    it.write(PEM, "certificate and key");
+    expect(it.look().out).toContain("kubelet serves by the certificate that Holdfast keeps");
+    it.look();
+    // What kubelet reads anew by itself needs no restart.
+    it.write(PEM, "renewed");
+    it.look();
+    expect(it.asked()).toEqual(RESTARTED);
+    expect(readFileSync(join(it.root, SERVING), "utf8")).toBe(
+      `# Made by "bypass.sh"; "holdfast revert" takes it away.\n[Service]\nEnvironment="KUBELET_KUBECONFIG_ARGS=--kubeconfig=/etc/holdfast/kubelet.kubeconfig --rotate-server-certificates=false --tls-cert-file=/${PEM} --tls-private-key-file=/${PEM}"\n`,
+    );
+    it.remove(PEM);
+    expect(it.look().out).toContain("its own certificate again");
+    expect({ asked: it.asked(), led: it.has(SERVING) }).toEqual({ asked: [...RESTARTED, ...RESTARTED], led: false });
+  });
+
+  test("a kubelet that could not be restarted with its certificate is at the next look; the direct way knows nothing of it", () => {
+    const it = node();
+    it.write("live", "");
+    it.write(PEM, "certificate and key");
+    it.write("systemd-fails", "");
+    expect(it.look().exitCode).toBe(1);
+    it.remove("systemd-fails");
+    it.remove("asked");
+    it.look();
+    it.look();
+    expect(it.asked()).toEqual(RESTARTED);
+    it.remove("live");
+    it.bypassed();
+    expect(readFileSync(join(it.root, BYPASS), "utf8")).toBe(DIRECT);
+    it.look(0, "--revert");
+    expect(it.has(SERVING)).toBe(false);
   });
 
   test("--revert takes kubelet off Holdfast's way without a link, and a second time does nothing", () => {

@@ -14,9 +14,10 @@ import { cacheChecks, sandboxChecks } from "../../src/machine/checks/daemon.ts";
 import { hostChecks } from "../../src/machine/checks/host.ts";
 import { kubeletChecks } from "../../src/machine/checks/kubelet.ts";
 import { networkChecks } from "../../src/machine/checks/network.ts";
+import { tunnelChecks, type TunnelGround } from "../../src/machine/checks/tunnel.ts";
 import { kubeletDropIn, kubeletKubeconfig } from "../../src/machine/kubelet-files.ts";
 import type { Machine } from "../../src/machine/machine.ts";
-import { KUBELET_DROP_IN, KUBELET_KUBECONFIG } from "../../src/machine/places.ts";
+import { KUBELET_DROP_IN, KUBELET_KUBECONFIG, KUBELET_SERVING_DROP_IN } from "../../src/machine/places.ts";
 import { unitFiles } from "../../src/machine/units.ts";
 import { report } from "../health/report.ts";
 import { startConnectProxy } from "../support/connect-proxy.ts";
@@ -425,3 +426,71 @@ describe("cache and sandbox, by the daemon's report", () => {
     expect(sandboxChecks(undefined)).toMatchObject([{ level: "skipped" }]);
   });
 });
+
+describe("tunnel", () => {
+  const place = { addresses: [{ type: "InternalIP", address: "10.96.7.7" }], port: 10_250 } as const;
+  const open = { state: "open", gateway: "wss://a", sinceMs: 0, streams: 0 } as const;
+  const look = (
+    config: Partial<TunnelGround["config"]>,
+    tunnel?: NonNullable<TunnelGround["report"]>["tunnel"],
+    files = {},
+  ) =>
+    tunnelChecks({
+      config: {
+        place: undefined,
+        servesKubelet: false,
+        stateDir: "/var/lib/holdfast",
+        upstream: { proxyFor: () => undefined } as never,
+        ...config,
+      },
+      machine: machineWith(files),
+      report: { nowMs: 90_000, ...(tunnel === undefined ? {} : { tunnel }) },
+    });
+
+  test("none is no fault, and a place of one's own is told", async () => {
+    expect(levels(await look({}))).toEqual({ "tunnel/link": "skipped" });
+    expect(one(await look({ place }), "tunnel/place").cause).toBe("the API server dials 10.96.7.7, port 10250");
+  });
+
+  test("each gateway, the tunnel and its place", async () => {
+    await using gateway = await startApiServer();
+    const gone = await refusing();
+    const tunnel = { gateways: [gateway.url, gone], caPem: () => gateway.cluster.ca };
+    const at = (url: string) => `tunnel/gateway@${new URL(url).host}`;
+    const well = await look({ tunnel }, { ...open, place: "10.96.7.7:10250" });
+    expect(levels(well)).toEqual({
+      [at(gateway.url)]: "ok",
+      [at(gone)]: "failed",
+      "tunnel/link": "ok",
+      "tunnel/place": "ok",
+    });
+    expect(one(well, at(gone)).cause).toContain("ECONNREFUSED");
+    const nowhere = { gateways: [gateway.url], caPem: () => mintCluster().ca };
+    const down = await look(
+      { tunnel: nowhere },
+      { ...open, state: "connecting", problem: "the gateway does not know us" },
+    );
+    expect(levels(down)).toEqual({ [at(gateway.url)]: "failed", "tunnel/link": "failed" });
+    expect(one(down, "tunnel/link").cause).toBe("down for 90 s, trying wss://a: the gateway does not know us");
+    expect(one(await look({ tunnel }, open), "tunnel/place").level).toBe("warning");
+    expect(one(await look({ tunnel }), "tunnel/link").next).toBe("systemctl restart holdfast");
+  });
+
+  test("kubelet's certificate: asked for, there, and kubelet led to it", async () => {
+    const level = async (files: Readonly<Record<string, string>>) =>
+      one(await look({ place, servesKubelet: true }, undefined, files), "tunnel/serving").level;
+    const pem = { "/var/lib/holdfast/pki/kubelet-serving.pem": "pem" };
+    expect(await level({})).toBe("warning");
+    expect(await level(pem)).toBe("warning");
+    expect(await level({ ...pem, [KUBELET_SERVING_DROP_IN]: "[Service]" })).toBe("ok");
+  });
+});
+
+/** A URL where nobody listens. */
+async function refusing(): Promise<string> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return `https://127.0.0.1:${port}`;
+}
