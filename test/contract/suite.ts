@@ -550,6 +550,44 @@ export function contractSuite(name: string, connect: () => Promise<Target>): voi
         expect((await send(`/api/v1/nodes/${title}`, { method: "DELETE" })).json.status).toBe("Success");
       });
 
+      test("a strategic merge leaves a node's addresses type by type, in the order of the patch", async () => {
+        const title = `placed-${id}`;
+        const address = (text: string) => {
+          const [type, at] = text.split(" ");
+          return { type, address: at };
+        };
+        const addresses = (list: readonly string[]) => ({ status: { addresses: list.map(address) } });
+        const of = (reply: { json: any }): string[] =>
+          reply.json.status.addresses.map((one: { type: string; address: string }) => `${one.type} ${one.address}`);
+        const patch = (body: object) =>
+          merge(`/api/v1/nodes/${title}/status`, body, "application/strategic-merge-patch+json");
+        await create("/api/v1/nodes", { metadata: { name: title } });
+        // Two of one type: the first time as they come.
+        const mixed = ["InternalIP 10.0.0.1", "Hostname one", "InternalIP fd00::1", "Hostname two"];
+        expect(of(await patch(addresses(mixed)))).toEqual(mixed);
+        const replace = { $patch: "replace" };
+        const replaced = (list: readonly string[]) => ({ status: { addresses: [...list.map(address), replace] } });
+        const grouped = ["InternalIP 10.0.0.1", "InternalIP fd00::1", "Hostname one", "Hostname two"];
+        expect(of(await patch(replaced(mixed)))).toEqual(grouped);
+        expect(of(await patch(addresses(["Hostname three"])))).toEqual([
+          ...grouped.slice(0, 2),
+          "Hostname three",
+          "Hostname two",
+        ]);
+        const $setElementOrder = ["Hostname", "ExternalIP", "InternalIP"].map((type) => ({ type }));
+        const ordered = await patch({
+          status: { "$setElementOrder/addresses": $setElementOrder, ...addresses(["ExternalIP 192.0.2.1"]).status },
+        });
+        expect(of(ordered)).toEqual([
+          "Hostname three",
+          "Hostname two",
+          "ExternalIP 192.0.2.1",
+          "InternalIP 10.0.0.1",
+          "InternalIP fd00::1",
+        ]);
+        await send(`/api/v1/nodes/${title}`, { method: "DELETE" });
+      });
+
       test.each(nodeResources(id, namespace))("what a kubelet reads of %s, in both formats", async (_, one) => {
         const { path, kind, object } = one;
         const body = kind === "ClusterTrustBundle" ? { ...object, spec: { trustBundle: client.target.ca } } : object;

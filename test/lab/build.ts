@@ -45,6 +45,7 @@ const PROGRAMS: readonly Program[] = [
   ),
   { ...kubernetes("kubelet"), name: "kubelet-clock", hasOwnClock: true },
   { name: "coredns", module: "coredns", target: "." },
+  { name: "metrics-server", module: "metrics-server", target: "sigs.k8s.io/metrics-server/cmd/metrics-server" },
   { name: "informers", module: "informers", target: "." },
   { name: "strategic-merge-oracle", module: "../kube/strategic-merge-oracle", target: "." },
   { name: "slow-link", module: "slow-link", target: "." },

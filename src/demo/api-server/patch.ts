@@ -3,7 +3,9 @@
  *
  * Strategic merge follows the merge keys in the field tables and honours
  * `$patch: delete|replace`, `$deleteFromPrimitiveList/...`, `$setElementOrder`
- * (ignored: the order of arrival is kept) and `$retainKeys`.
+ * and `$retainKeys`. A merged list is put in order as Go does it (`inOrder`), so
+ * that of two items with one merge key, as a node's addresses have, the later
+ * one moves up to the first.
  *
  * Source: RFC 6902 (JSON patch), RFC 7386 (merge patch).
  */
@@ -60,20 +62,30 @@ function strategicMerge(target: JsonObject, patch: JsonObject, of: Message | und
     if (value === null) delete merged[key];
     else merged[key] = mergeField(merged[key], value, fieldOf(of, key));
   }
+  for (const [key, order] of Object.entries(patch)) {
+    const name = /^\$setElementOrder\/(.+)$/.exec(key)?.[1];
+    const list = name === undefined ? undefined : merged[name];
+    const mergeKey = name === undefined ? undefined : fieldOf(of, name)?.mergeKey;
+    if (!Array.isArray(list) || !Array.isArray(order) || mergeKey === undefined) continue;
+    merged[name!] = inOrder(list, order, asList(target[name!]), mergeKey);
+  }
   return merged;
 }
 
 function mergeField(target: Json | undefined, value: Json, field: Field | undefined): Json {
   if (isObject(value)) return strategicMerge(isObject(target) ? target : {}, value, field && message(field.type));
   if (!Array.isArray(value) || field?.mergeKey === undefined) return value;
-  const present = Array.isArray(target) ? target : [];
+  // What was not there is taken as it comes, directives aside.
+  if (target === undefined) return value.filter((item) => !hasDirective(item));
+  const present = asList(target);
   if (field.mergeKey === "") return [...present, ...value.filter((item) => !present.includes(item))];
   return mergeList(present, value, field.mergeKey, message(field.type));
 }
 
 function mergeList(present: Json[], patch: Json[], mergeKey: string, of: Message | undefined): Json[] {
+  const changes = patch.filter((item) => !hasDirective(item));
   if (patch.some((item) => isObject(item) && item["$patch"] === "replace"))
-    return patch.filter((item) => !(isObject(item) && item["$patch"] === "replace"));
+    return inOrder(changes, [], changes, mergeKey);
   const merged = [...present];
   for (const item of patch) {
     if (!isObject(item)) continue;
@@ -82,8 +94,32 @@ function mergeList(present: Json[], patch: Json[], mergeKey: string, of: Message
     else if (at >= 0) merged[at] = strategicMerge(merged[at] as JsonObject, item, of);
     else merged.push(withoutDirectives(item));
   }
-  return merged;
+  return inOrder(merged, changes, present, mergeKey);
 }
+
+/**
+ * What the patch speaks of in its order, what the server alone has in its own,
+ * and that before the first of the patch's that it preceded.
+ *
+ * Source: k8s.io/apimachinery/pkg/util/strategicpatch, normalizeElementOrder.
+ */
+function inOrder(merged: Json[], order: Json[], serverOrder: Json[], mergeKey: string): Json[] {
+  const keyOf = (item: Json) => (isObject(item) ? item[mergeKey] : item);
+  const placeIn = (list: Json[], item: Json) => list.findIndex((one) => keyOf(one) === keyOf(item));
+  const by = (list: Json[]) => (a: Json, b: Json) => placeIn(list, a) - placeIn(list, b);
+  const named = merged.filter((item) => placeIn(order, item) >= 0).toSorted(by(order));
+  const others = merged.filter((item) => placeIn(order, item) < 0).toSorted(by(serverOrder));
+  const result: Json[] = [];
+  for (const item of named) {
+    const place = placeIn(serverOrder, item);
+    while (others.length > 0 && place >= 0 && placeIn(serverOrder, others[0]!) < place) result.push(others.shift()!);
+    result.push(item);
+  }
+  return [...result, ...others];
+}
+
+const asList = (value: Json | undefined): Json[] => (Array.isArray(value) ? value : []);
+const hasDirective = (item: Json) => isObject(item) && item["$patch"] !== undefined;
 
 const withoutDirectives = (value: JsonObject): JsonObject =>
   Object.fromEntries(Object.entries(value).filter(([key]) => !key.startsWith("$")));
