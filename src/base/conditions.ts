@@ -16,6 +16,7 @@ import type { Clock } from "./clock.ts";
 
 /** Every kind of condition and what it means; the order is that of urgency. */
 export const CONDITION_TYPES = {
+  IdentityCopied: "two devices have this node's identity; the second is kept out",
   CredentialRefused: "the API server answers our own credential with 401",
   CredentialUnusable: "a credential's files cannot be read, or do not fit together",
   AuthorityMismatch: "the API server's certificate is not signed by the CA that is configured",

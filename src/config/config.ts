@@ -61,6 +61,8 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** Whether the guard may ask if a neighbour is heard; see `witness/witness.ts`. */
   readonly isWitness: boolean;
+  /** Whether this device claims its Node, so that a second device of the same identity is kept out. Default false; an image's units say true. */
+  readonly claimsNode: boolean;
 }
 
 /** Where pods come through us. */
@@ -125,6 +127,7 @@ export function loadConfig(
     stateDir,
     adminSocketPath: socketPath(stateDir, env["HOLDFAST_ADMIN_SOCKET"] ?? file.adminSocket, warnings),
     isWitness: file.witness ?? true,
+    claimsNode: claimsNode(env, file),
     logLevel: logLevelOf(env, file),
     ...pageOf(file),
     ...(tunnel === undefined ? {} : { tunnel }),
@@ -143,6 +146,14 @@ export function loadConfig(
     limits: limitsOf({ ...file.limits, ...limitsOfEnv(env) }),
   };
   return { config, warnings };
+}
+
+/** An image's units say it for the device that comes of it. */
+function claimsNode(env: Env, file: FileConfig): boolean {
+  const said = env["HOLDFAST_CLAIM_NODE"];
+  if (said === undefined) return file.claimNode ?? false;
+  if (said === "true" || said === "false") return said === "true";
+  throw new ConfigError("Cannot use HOLDFAST_CLAIM_NODE: expected true or false");
 }
 
 function addressesOf(flags: ConfigFlags, env: Env, file: FileConfig): Pick<Config, "listen" | "healthListen"> {

@@ -15,7 +15,7 @@ export function effectiveFile(
   config: Config,
   { kubeconfig, clientCAFile, clients = [], tunnel }: FileConfig,
 ): FileConfig {
-  const { upstream, listen, healthListen, stateDir, adminSocketPath, isWitness } = config;
+  const { upstream, listen, healthListen, stateDir, adminSocketPath, isWitness, claimsNode } = config;
   const place = ({ host, port }: { readonly host: string; readonly port: number }) =>
     `${host.includes(":") ? `[${host}]` : host}:${port}`;
   return {
@@ -29,6 +29,7 @@ export function effectiveFile(
     ...(clientCAFile === undefined ? {} : { clientCAFile }),
     ...(adminSocketPath === undefined ? {} : { adminSocket: adminSocketPath }),
     witness: isWitness,
+    claimNode: claimsNode,
     logLevel: config.logLevel,
     ...(config.page === undefined ? {} : { page: { listen: place(config.page), hosts: [...config.page.hosts] } }),
     tunnel: tunnelText(config, tunnel),

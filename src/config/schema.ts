@@ -157,6 +157,7 @@ export const fileSchema = v.strictObject({
   clientCAFile: optionalText,
   adminSocket: optionalText,
   witness: v.optional(v.boolean()),
+  claimNode: v.optional(v.boolean()),
   page: v.optional(pageSchema),
   logLevel: v.optional(v.picklist(["info", "warn", "error"])),
   tunnel: v.optional(tunnelSchema),

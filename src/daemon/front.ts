@@ -205,6 +205,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     lessons,
     nodeWrites: over.node.writesOver({ forwarder, copies }),
     ...over.node.asked,
+    keptOut: () => over.node.holder?.keptOut(),
     upgrades: { upstream, link, proxyFor: config.upstream.proxyFor, onFailure },
     onRefused: (principal, status, info) => sharing.refused(principal, status, info),
     podAccess: () => listeners.podAccess(),

@@ -7,6 +7,7 @@ import type { CopyServer } from "../front/serve.ts";
 import { ReviewMemory } from "../callers/review-memory.ts";
 import { SelfReviews, type ReviewedCopies } from "../callers/self-reviews.ts";
 import { CutAge } from "../node/cut-age.ts";
+import type { Holder } from "../node/holder.ts";
 import { EventRing } from "../node/event-ring.ts";
 import { NodeLease } from "../node/node-lease.ts";
 import { NodeWrites } from "../node/node-writes.ts";
@@ -21,6 +22,7 @@ import { SeenRights } from "../node/seen-rights.ts";
 import { TokenVault } from "../node/token-vault.ts";
 import type { Copies } from "./copies.ts";
 import type { Ground } from "./ground.ts";
+import { buildHolder } from "./holder.ts";
 import type { Part } from "./part.ts";
 import type { Uplink } from "./uplink.ts";
 
@@ -32,6 +34,8 @@ export interface NodeParts {
   readonly agents: AgentReturn;
   readonly reconnect: Reconnect;
   readonly cutAge: CutAge;
+  /** Keeps this node one device; undefined where the configuration does not ask for it. */
+  readonly holder: Holder | undefined;
   /** What a request's way asks of the node. */
   readonly asked: { readonly mayWrite: () => Promise<void>; readonly haveSecretsEnded: () => boolean };
   /** Kubelet's writes, over what the front gives them. */
@@ -58,9 +62,13 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
   const events = new EventRing({ store, clock, log, own: () => nodeOf(own)?.principal });
   const tokens = new TokenVault(store, clock, log);
   const agents = buildAgentReturn(ground, uplink, { overlays, rights });
-  const reconnect: Reconnect = buildReconnect(ground, uplink, { scopes, overlays, registration, events, agents });
+  const holder = buildHolder(ground, uplink, { scopes });
+  const reconnect: Reconnect = buildReconnect(ground, uplink, {
+    ...{ scopes, overlays, registration, events, agents },
+    holder,
+  });
   const cutAge = new CutAge({ store, clock, link: uplink.link, lastContactMs: () => lastContactMs(scopes) });
-  const part = nodePart(ground, uplink, { scopes, overlays, events, tokens, reconnect, cutAge });
+  const part = nodePart(ground, uplink, { scopes, overlays, events, tokens, reconnect, cutAge, holder });
   const writesOver: NodeParts["writesOver"] = (front) =>
     new NodeWrites({
       ...front,
@@ -80,14 +88,14 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
     mayWrite: () => reconnect.mayWrite(),
     haveSecretsEnded: () => cutAge.ms >= config.limits.podSecretsMs,
   };
-  return { overlays, events, tokens, agents, reconnect, cutAge, asked, writesOver, part };
+  return { overlays, events, tokens, agents, reconnect, cutAge, holder, asked, writesOver, part };
 }
 
 /** What begins, is swept by the hour, and goes to disk in the end. */
 function nodePart(
   { config, clock, signal }: Ground,
   { link }: Uplink,
-  parts: Pick<NodeParts, "overlays" | "events" | "tokens" | "reconnect" | "cutAge"> & Pick<Copies, "scopes">,
+  parts: Pick<NodeParts, "overlays" | "events" | "tokens" | "reconnect" | "cutAge" | "holder"> & Pick<Copies, "scopes">,
 ): Part {
   const { overlays, events, tokens, reconnect, cutAge, scopes } = parts;
   const sweep = () => {
@@ -102,6 +110,7 @@ function nodePart(
     name: "node",
     start() {
       overlays.start();
+      parts.holder?.start(signal);
       reconnect.start(signal);
       stops.push(sweepHourly(clock, sweep), cutAge.start());
     },
@@ -156,9 +165,10 @@ function buildReconnect(
     readonly registration: Registration;
     readonly events: EventRing;
     readonly agents: AgentReturn;
+    readonly holder: Holder | undefined;
   },
 ): Reconnect {
-  const { scopes, overlays, registration, events, agents } = parts;
+  const { scopes, overlays, registration, events, agents, holder } = parts;
   const own = config.upstream.credential;
   return new Reconnect({
     link,
@@ -168,6 +178,7 @@ function buildReconnect(
     log,
     node: () => nodeOf(own),
     askNode: (name, askSignal) => askNode(upstream, ownCredential(), name, askSignal),
+    ...(holder === undefined ? {} : { mayBe: (askSignal) => holder.meet(askSignal) }),
     nodeMet: (isThere, askSignal) =>
       registration.met(isThere, (sent) => registerNode(upstream, ownCredential(), sent, askSignal)),
     storage,

@@ -125,7 +125,7 @@ export class Rehearsals {
       if (this.#running?.ended !== ended) return;
       this.#running = undefined;
       cancel();
-      gate.open();
+      gate.open("rehearsal");
       const lastedMs = clock.monotonicMs() - startedMs;
       log.info("the rehearsal is over", { endedBy, lasted: formatDuration(lastedMs), kinds: unanswered.size });
       const { servedFromCache, refusedWrites } = metrics.counts;
@@ -140,7 +140,7 @@ export class Rehearsals {
     const cancel = clock.after(forMs, () => end("time"));
     this.#running = { untilMs: clock.nowMs() + forMs, end, ended, unanswered };
     log.warn("the link is cut for a rehearsal", { for: formatDuration(forMs) });
-    gate.shut();
+    gate.shut("rehearsal");
     renewConnections();
     link.failed();
     return this.#running;

@@ -31,7 +31,7 @@ const nodeSchema = v.object({
 });
 
 /** Builds it; it does nothing where the configuration has none. */
-export function buildTunnel(ground: Ground, over: Pick<FrontGround, "copies">): Tunnel {
+export function buildTunnel(ground: Ground, over: Pick<FrontGround, "copies" | "node">): Tunnel {
   const { config, clock, conditions, log, metrics, random, signal } = ground;
   const { tunnel, upstream } = config;
   const { credential } = upstream;
@@ -46,6 +46,7 @@ export function buildTunnel(ground: Ground, over: Pick<FrontGround, "copies">): 
     log,
     random,
     signal,
+    mayDial: () => over.node.holder?.isOurs !== false,
     onStream: ({ bytesIn, bytesOut, end }) => metrics.tunnelStream(bytesOut, bytesIn, end),
     onFinding(finding) {
       if (finding === undefined) return conditions.clear("TunnelDown");

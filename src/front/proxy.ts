@@ -48,6 +48,8 @@ export interface ProxyParts {
   readonly nodeWrites: NodeWriter;
   /** Resolves when the node's writes may go up again after the link's return. */
   readonly mayWrite: () => Promise<void>;
+  /** Why nobody is answered on this device, for who asks; undefined while it is the node. */
+  readonly keptOut: () => string | undefined;
   /** Whether the cut has lasted so long that Secrets are for the node alone. */
   readonly haveSecretsEnded: () => boolean;
   readonly upgrades: UpgradeParts;
@@ -104,6 +106,7 @@ export class Proxy {
           message: "Holdfast is stopping; try again",
           retryAfterSeconds: 1,
         });
+      this.#refuseKeptOut();
       const entering = this.parts.gate.enter(exchange);
       const caller = entering instanceof Promise ? await entering : entering;
       const info = requestInfo(exchange.method, exchange.target);
@@ -131,6 +134,7 @@ export class Proxy {
   async upgrade(exchange: Exchange, client: Duplex, early: Uint8Array): Promise<void> {
     client.on("error", () => client.destroy());
     try {
+      this.#refuseKeptOut();
       const caller = await this.parts.gate.enter(exchange);
       requestInfo(exchange.method, exchange.target);
       if (!this.parts.link.isOnline()) {
@@ -148,6 +152,12 @@ export class Proxy {
     } catch (error) {
       refuseUpgrade(client, error);
     }
+  }
+
+  /** @throws {StatusError} 403: nothing that this device has is its own to tell. */
+  #refuseKeptOut(): void {
+    const message = this.parts.keptOut();
+    if (message !== undefined) throw new StatusError({ code: 403, reason: "Forbidden", message });
   }
 
   /** @returns what is to be called when the request was handled. */

@@ -7,6 +7,7 @@ import { readCertificateRequest } from "../certificates/certificate-request.ts";
 import type { ClusterApi } from "../cluster/api.ts";
 import { apiServerNames } from "./api-server-names.ts";
 import { Claims } from "./claims.ts";
+import { Devices } from "./devices.ts";
 import { CsrApprover } from "./csr-approver.ts";
 import { describe, pause } from "../cluster/follow.ts";
 import type { GuardGround } from "./ground.ts";
@@ -20,10 +21,12 @@ const PANEL_EVERY_MS = 3_000;
 const APPROVE_EVERY_MS = 2_000;
 const HISTORY_EVERY_MS = 30_000;
 const PARAMETERS_EVERY_MS = 5_000;
+const DEVICES_EVERY_MS = 10_000;
 
 /** Runs until the signal comes. @param approvesCsrs whether certificate requests of kubelets are approved. */
 export async function runRounds(ground: GuardGround, approvesCsrs: boolean): Promise<void> {
-  const { view } = ground;
+  const { view, happenings } = ground;
+  const devices = new Devices(() => view.everyFacts(), happenings);
   const whenLeading = async (step: () => Promise<void>) => {
     if (ground.leader.isLeader && view.isSynced) await step();
   };
@@ -31,6 +34,7 @@ export async function runRounds(ground: GuardGround, approvesCsrs: boolean): Pro
     every(HISTORY_EVERY_MS, ground, () => view.checkHistory()),
     ...truthOf(ground, whenLeading),
     every(PARAMETERS_EVERY_MS, ground, keeperOf(ground)),
+    every(DEVICES_EVERY_MS, ground, () => whenLeading(async () => devices.round())),
   ];
   if (approvesCsrs) {
     const approver = approverOf(ground);

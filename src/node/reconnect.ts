@@ -1,7 +1,7 @@
 /**
  * The order of things when the link returns.
  *
- *   authenticate, own node still there?
+ *   authenticate, own node still there, and this device the one that it is?
  *   ->  nodes, pods, secrets, configmaps of the node: what changed is handed down
  *   ->  what agents changed goes up
  *   ->  kubelet's writes, everything else
@@ -44,6 +44,8 @@ export interface ReconnectParts {
   /** The principal and name of our own node; undefined when our credential is not a node's. */
   readonly node: () => { readonly principal: string; readonly name: string } | undefined;
   readonly askNode: (name: string, signal: AbortSignal) => Promise<NodeWord>;
+  /** Whether this device may be the node; asked before anything of the node's goes up. Default: it may. */
+  readonly mayBe?: (signal: AbortSignal) => Promise<boolean>;
   /** The API server has said whether our own node is there; whoever registered it while cut is waited for. */
   readonly nodeMet?: (isThere: boolean, signal: AbortSignal) => Promise<void>;
   /** Says when storage behind a standing link was lost and is back: what was answered in between ends as a cut's does. */
@@ -147,6 +149,8 @@ export class Reconnect {
   async #inOrder(signal: AbortSignal): Promise<void> {
     const { overlays, agentsReturn, afterwards, clock } = this.parts;
     await this.#meetNode(signal);
+    if (signal.aborted) return;
+    if (!this.#isRefused && (await this.parts.mayBe?.(signal)) === false) return;
     if (signal.aborted) return;
     if (this.#isRefused) {
       // Others may go on; the node's own copies stand as they are, also where a watch of them is still open.

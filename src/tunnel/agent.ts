@@ -30,6 +30,8 @@ export interface AgentParts extends Pick<KubeletDoorParts, "targets" | "onStream
   readonly random: () => number;
   readonly signal: AbortSignal;
   readonly limits?: Partial<AgentLimits>;
+  /** Whether this device may stand for the node; asked before each dial and every ten seconds. Default: it may. */
+  readonly mayDial?: () => boolean;
   /** What hinders it, one word and a message; undefined when the tunnel stands. */
   readonly onFinding: (finding: { readonly reason: string; readonly message: string } | undefined) => void;
 }
@@ -69,6 +71,8 @@ const PLACE_LINGERS_MS = 10_000;
 /** A finding is told after so many tries: one alone is a gateway's restart. */
 const TRIES_BEFORE_FINDING = 3;
 const TICK_MS = 10_000;
+/** The node may be known for ours at any moment. */
+const NOT_OURS_RETRY_MS = 1_000;
 
 /** The agent. */
 export class Agent implements PlaceSource {
@@ -101,6 +105,7 @@ export class Agent implements PlaceSource {
     void this.#connect();
     const tick = () => {
       this.#door.tick();
+      if (this.parts.mayDial?.() === false) this.#link?.close("AgentEnds");
       this.#cancelTick = this.parts.clock.after(TICK_MS, tick);
     };
     tick();
@@ -144,6 +149,7 @@ export class Agent implements PlaceSource {
   async #connect(): Promise<void> {
     if (this.#isStopped) return;
     const { parts } = this;
+    if (parts.mayDial?.() === false) return this.#retry(NOT_OURS_RETRY_MS);
     const gateway = parts.gateways[this.#at]!;
     this.#at = (this.#at + 1) % parts.gateways.length;
     this.#gateway = gateway;

@@ -54,6 +54,8 @@ export interface UpstreamRequest {
   readonly hasLongAnswer?: boolean;
   /** A new connection, closed afterwards. */
   readonly isProbe?: boolean;
+  /** Goes up though the gate is shut. */
+  readonly passesGate?: boolean;
   /**
    * Offered an answer that came whole, in the turn in which it came.
    *
@@ -213,7 +215,7 @@ export class Upstream {
 
   async #sendInTime(server: string, asked: UpstreamRequest): Promise<UpstreamResponse> {
     const { gate } = this.options;
-    gate?.pass();
+    if (asked.passesGate !== true) gate?.pass();
     const isCuttable = gate !== undefined && asked.isWatch === true;
     const request = isCuttable ? { ...asked, signal: gate.watchSignal(asked.signal) } : asked;
     const cancelWaiting = this.#waiting.begin(this.options.onWaiting);

@@ -419,6 +419,7 @@ function configOf(limits: WayParts["limits"]): Config {
     logLevel: "info",
     podAccess: undefined,
     isWitness: false,
+    claimsNode: false,
   } as Config;
 }
 

@@ -148,13 +148,16 @@ function isWhole(bytes: Buffer): boolean {
   return bytes.subarray(0, section.offset).includes(address);
 }
 
-/** The daemon's unit waits until there is something to go by. */
+/** The daemon's unit waits until there is something to go by. A card is copied, and then two boards have one identity. */
 function untilJoined(kubeconfig: string): SystemFile {
   return {
     path: `${UNIT_DIR}/holdfast.service.d/10-image.conf`,
     text: `# Made by "holdfast image provision": nothing to run by before this device has joined.
 [Unit]
 ConditionPathExists=${kubeconfig}
+
+[Service]
+Environment=HOLDFAST_CLAIM_NODE=true
 `,
     mode: 0o644,
   };
