@@ -25,9 +25,9 @@ export function whyNotMakeable(arch: Architecture): string | undefined {
   for (const [tool, name] of Object.entries(TOOLS))
     if (toolPath(tool) === undefined) return `${tool} is not installed (package ${name})`;
   const own = process.arch === "x64" ? "amd64" : process.arch;
-  return arch === own || runsForeign(arch)
-    ? undefined
-    : `nothing of ${arch} runs here (packages qemu-user-static, binfmt-support)`;
+  if (arch === own) return undefined;
+  if (toolPath("arch-test") === undefined) return "arch-test is not installed (package arch-test)";
+  return runsForeign(arch) ? undefined : `nothing of ${arch} runs here (packages qemu-user-static, binfmt-support)`;
 }
 
 function runsForeign(arch: Architecture): boolean {

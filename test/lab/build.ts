@@ -34,8 +34,10 @@ interface Program {
   readonly target: string;
   /** Kubernetes' own programs: the release to stamp into them. */
   readonly version?: string;
-  /** Its wall clock can be set while it runs; takes minutes to build, for every package is compiled anew. Default false. */
+  /** Its wall clock can be set while it runs; every package is compiled anew, and it is built for --long alone. Default false. */
   readonly hasOwnClock?: boolean;
+  /** For a device of this architecture, as Go calls it; every package is compiled anew, and it is built for --long alone. Default this machine's. */
+  readonly architecture?: "arm64";
 }
 
 const PROGRAMS: readonly Program[] = [
@@ -44,6 +46,7 @@ const PROGRAMS: readonly Program[] = [
     kubernetes,
   ),
   { ...kubernetes("kubelet"), name: "kubelet-clock", hasOwnClock: true },
+  { ...kubernetes("kubelet"), name: "kubelet-arm64", architecture: "arm64" },
   { name: "coredns", module: "coredns", target: "." },
   { name: "metrics-server", module: "metrics-server", target: "sigs.k8s.io/metrics-server/cmd/metrics-server" },
   { name: "informers", module: "informers", target: "." },
@@ -100,19 +103,19 @@ export function whyNotBuildable(): string | undefined {
 /**
  * Builds what is missing or out of date.
  *
- * @param withOwnClocks also the programs whose clock can be set; else those are left as they are.
+ * @param isLong also the programs that take minutes each and that only --long asks for; else those are left as they are.
  * @throws {Error} with the compiler's words, when a build fails.
  */
-export function buildPrograms(withOwnClocks = false): void {
+export function buildPrograms(isLong = false): void {
   mkdirSync(programsDir, { recursive: true });
   for (const program of programs()) {
-    if (program.hasOwnClock === true && !withOwnClocks) continue;
+    if (!isLong && (program.hasOwnClock === true || program.architecture !== undefined)) continue;
     const key = buildKey(program);
     if (isCurrent(program, key)) continue;
     console.log(`lab: building ${program.name}${program.version === undefined ? "" : ` ${program.version}`}`);
     const overlay = program.hasOwnClock === true ? ["-overlay", clockOverlay(programsDir, go(["env", "GOROOT"]))] : [];
     const built = ["-o", programPath(program.name), program.target];
-    go(["build", ...buildFlags(program), ...overlay, ...built], folderOf(program));
+    go(["build", ...buildFlags(program), ...overlay, ...built], folderOf(program), targetOf(program));
     writeFileSync(keyPath(program), key);
   }
 }
@@ -165,7 +168,7 @@ function linkerFlags({ version }: Program): string {
 function buildKey(program: Program): string {
   const directory = folderOf(program);
   const hash = createHash("sha256").update(
-    [go(["env", "GOVERSION", "GOARCH"], directory), ...buildFlags(program)].join("\0"),
+    [go(["env", "GOVERSION", "GOARCH"], directory, targetOf(program)), ...buildFlags(program)].join("\0"),
   );
   if (program.hasOwnClock === true) hash.update(readFileSync(join(import.meta.dir, "clock-overlay.ts")));
   for (const path of readdirSync(directory, { recursive: true, encoding: "utf8" }).sort()) {
@@ -175,8 +178,18 @@ function buildKey(program: Program): string {
   return hash.digest("hex");
 }
 
-function go(args: readonly string[], directory = import.meta.dir): string {
-  const done = Bun.spawnSync([Bun.which("go") ?? "go", ...args], { cwd: directory, stdout: "pipe", stderr: "pipe" });
+/** No C for another architecture: its compiler would be one more package, and kubelet needs none. */
+function targetOf({ architecture }: Program): Record<string, string> {
+  return architecture === undefined ? {} : { GOARCH: architecture, CGO_ENABLED: "0" };
+}
+
+function go(args: readonly string[], directory = import.meta.dir, env: Record<string, string> = {}): string {
+  const done = Bun.spawnSync([Bun.which("go") ?? "go", ...args], {
+    cwd: directory,
+    env: { ...process.env, ...env },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
   if (!done.success) throw new Error(`Cannot run go ${args[0]} in ${directory}: ${done.stderr.toString().trim()}`);
   return done.stdout.toString().trim();
 }

@@ -3,7 +3,7 @@
  * stays, what was not is old, new, or both by sectors.
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DeviceDisk, draws, type PowerLoss } from "./device-disk.ts";
@@ -53,6 +53,20 @@ describe.skipIf(why !== undefined)(`a disk that loses power${why === undefined ?
     expect(one.contains("n")).toBe(true);
     expect(one.losePower("forgets", draws(1))).toBe(16);
     expect(one.contains("n")).toBe(false);
+  });
+
+  test("that lies about its flushes loses what was flushed, and shows what it would lose while it runs", async () => {
+    using one = disk();
+    await written(one, "write -P 0x6e 0 64k", "flush");
+    const whole = (kind: "honest" | "lying") => {
+      const path = join(folder, `part-${count++}`);
+      writeFileSync(path, Buffer.alloc(2 ** 20, "o"));
+      DeviceDisk.lay(one.afterCut("forgets", draws(1), kind), path, 0, 2 ** 20);
+      return readFileSync(path).subarray(0, 65_536).toString();
+    };
+    expect(whole("honest")).toBe("n".repeat(65_536));
+    expect(whole("lying")).toBe("o".repeat(65_536));
+    expect(one.contains("n".repeat(65_536), 0, 65_536)).toBe(true);
   });
 
   test("that tears leaves blocks old, new, and mixed by whole sectors, never a third thing", async () => {

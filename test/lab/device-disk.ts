@@ -15,10 +15,16 @@
  *
  * Source: the NBD protocol, github.com/NetworkBlockDevice/nbd, doc/proto.md.
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 
 /** What becomes of a block that was not flushed. */
 export type PowerLoss = "forgets" | "tears";
+
+/** Whether a flush means anything: a disk that lies keeps all since the power came in its cache, as a program does that never asks for a flush. */
+export type Flushes = "honest" | "lying";
+
+/** What stands over the image, by the number of the block. */
+export type Blocks = ReadonlyMap<number, Buffer>;
 
 const BLOCK = 4_096;
 const SECTOR = 512;
@@ -58,8 +64,10 @@ export class DeviceDisk implements Disposable {
   /** Reads, writes, flushes and hints that were answered. */
   requests = 0;
   private readonly image: number;
-  private readonly durable = new Map<number, Buffer>();
+  private durable = new Map<number, Buffer>();
   private readonly cached = new Map<number, Buffer>();
+  /** What was durable when the power came. */
+  private atPowerOn: Blocks = new Map();
   private server: Bun.UnixSocketListener<Session> | undefined;
 
   /** @param path of the image, which is only read. */
@@ -70,6 +78,7 @@ export class DeviceDisk implements Disposable {
 
   /** Serves it; one machine at a time. */
   listen(socketPath: string): void {
+    this.atPowerOn = new Map(this.durable);
     this.server = Bun.listen<Session>({
       unix: socketPath,
       socket: {
@@ -89,18 +98,41 @@ export class DeviceDisk implements Disposable {
   /** The power has gone: the machine is dead already, and the cache goes its way. @returns how many blocks were in it. */
   losePower(kind: PowerLoss, draw: () => number): number {
     const count = this.cached.size;
-    for (const [block, after] of this.cached) {
-      if (kind === "forgets") continue;
-      const before = this.block(block, false);
+    this.durable = this.afterCut(kind, draw);
+    this.cached.clear();
+    this.server?.stop(true);
+    return count;
+  }
+
+  /** What would stand over the image if the power went at this moment; the machine runs on. */
+  afterCut(kind: PowerLoss, draw: () => number, flushes: Flushes = "honest"): Map<number, Buffer> {
+    const isLying = flushes === "lying";
+    const left = new Map(isLying ? this.atPowerOn : this.durable);
+    const doubtful = isLying ? new Map([...this.durable, ...this.cached]) : this.cached;
+    for (const [block, after] of doubtful) {
+      if (kind === "forgets" || left.get(block) === after) continue;
       const fate = draw();
       if (fate < 1 / 3) continue;
+      const before = left.get(block) ?? this.imageBlock(block);
       const mixed = Buffer.from(after);
       if (fate < 2 / 3)
         for (let at = 0; at < BLOCK; at += SECTOR) if (draw() < 0.5) before.copy(mixed, at, at, at + SECTOR);
-      this.durable.set(block, mixed);
+      left.set(block, mixed);
     }
-    this.cached.clear();
-    this.server?.stop(true);
+    return left;
+  }
+
+  /** Writes what stands over a stretch of the image into that stretch's own file. @returns how many blocks. */
+  static lay(blocks: Blocks, path: string, fromBytes: number, toBytes: number): number {
+    const file = openSync(path, "r+");
+    let count = 0;
+    for (const [block, content] of blocks) {
+      const at = block * BLOCK;
+      if (at < fromBytes || at >= toBytes) continue;
+      writeSync(file, content, 0, BLOCK, at - fromBytes);
+      count += 1;
+    }
+    closeSync(file);
     return count;
   }
 
@@ -192,7 +224,7 @@ export class DeviceDisk implements Disposable {
       const block = Math.floor((offset + at) / BLOCK);
       const within = (offset + at) % BLOCK;
       const count = Math.min(BLOCK - within, body.length - at);
-      const content = this.block(block, true);
+      const content = this.block(block);
       body.copy(content, within, at, at + count);
       if (isDurable) {
         this.durable.set(block, content);
@@ -217,10 +249,13 @@ export class DeviceDisk implements Disposable {
     return whole.subarray(offset - first * BLOCK, offset - first * BLOCK + length);
   }
 
-  /** A copy of one block, with or without what is not durable yet. */
-  private block(block: number, withCached: boolean): Buffer {
-    const kept = (withCached ? this.cached.get(block) : undefined) ?? this.durable.get(block);
-    if (kept !== undefined) return Buffer.from(kept);
+  /** A copy of one block as the machine sees it. */
+  private block(block: number): Buffer {
+    const kept = this.cached.get(block) ?? this.durable.get(block);
+    return kept === undefined ? this.imageBlock(block) : Buffer.from(kept);
+  }
+
+  private imageBlock(block: number): Buffer {
     const bytes = Buffer.alloc(BLOCK);
     readSync(this.image, bytes, 0, BLOCK, block * BLOCK);
     return bytes;

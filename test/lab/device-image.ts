@@ -5,7 +5,7 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { imageCache, makeImage as makeDeviceImage, type Architecture } from "../../scripts/images/debian.ts";
-import { whyNotMakeable } from "../../scripts/images/tools.ts";
+import { runTool, whyNotMakeable } from "../../scripts/images/tools.ts";
 import { programPath } from "./build.ts";
 import { whyNoEmulator } from "./device-vm.ts";
 import { bridgeConfig } from "./node-config.ts";
@@ -14,7 +14,7 @@ import { holdfastPath } from "./requirements.ts";
 
 /** Why no device can be tried here. */
 export function whyWithoutDevice(arch: Architecture = "amd64"): string | undefined {
-  const rootfs = join(imageCache, `debian-bookworm-${arch}.tar`);
+  const rootfs = rootfsPath(arch);
   return (
     whyNoEmulator(arch) ??
     whyNotMakeable(arch) ??
@@ -43,7 +43,8 @@ export async function makeTestImage(
     writeFileSync(join(add, path), text);
   }
   mkdirSync(join(add, "usr/share/images"), { recursive: true });
-  copyFileSync(makeImage(join(directory, "app")), join(add, "usr/share/images/app.tar"));
+  const app = makeImage(join(directory, "app"), arch === "arm64" ? foreignBusybox(directory) : undefined);
+  copyFileSync(app, join(add, "usr/share/images/app.tar"));
   const config = join(directory, "config.yaml");
   writeFileSync(
     config,
@@ -52,6 +53,16 @@ export async function makeTestImage(
   // An emulator that is kept waiting misses the ticks by which the kernel tries its timer.
   const append = arch === "amd64" ? "no_timer_check" : undefined;
   return { path: output, took: await makeDeviceImage({ arch, kubelet, config, binary, add, append, output }) };
+}
+
+/** The one of the device's own root file system. */
+function foreignBusybox(directory: string): { readonly busybox: string; readonly architecture: string } {
+  runTool(["tar", "-C", directory, "-xf", rootfsPath("arm64"), "./bin/busybox"]);
+  return { busybox: join(directory, "bin/busybox"), architecture: "arm64" };
+}
+
+function rootfsPath(arch: Architecture): string {
+  return join(imageCache, `debian-bookworm-${arch}.tar`);
 }
 
 /** Of everything that goes into it. */
@@ -94,6 +105,8 @@ const FILES: Readonly<Record<string, string>> = {
   "usr/lib/systemd/system/lab-shell.service": SHELL_UNIT,
   "usr/lib/systemd/system/lab-images.service": IMAGES_UNIT,
   "etc/systemd/system/multi-user.target.d/lab.conf": "[Unit]\nWants=lab-shell.service lab-images.service\n",
+  // On a machine that is busy with others an emulated device's own ones come later than systemd waits for them.
+  "etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStartSec=900\nDefaultDeviceTimeoutSec=900\n",
   // The pause image is the lab's own too.
   "etc/containerd/config.toml": `version = 2
 [plugins."io.containerd.grpc.v1.cri"]

@@ -7,9 +7,11 @@
  * The console is a log; commands go to a shell on a second, virtual console
  * (`device-image.ts` puts it there), because nobody logs into a device.
  */
-import { existsSync, rmSync, copyFileSync } from "node:fs";
+import { existsSync, rmSync, copyFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Architecture } from "../../scripts/images/debian.ts";
+import { PART_OFFSETS_MIB } from "../../scripts/images/disk.ts";
+import { runTool } from "../../scripts/images/tools.ts";
 import type { DeviceDisk, PowerLoss } from "./device-disk.ts";
 import { type LabProcess, until } from "./processes.ts";
 import type { World } from "./world.ts";
@@ -21,9 +23,10 @@ const FIRMWARE: Readonly<Record<Architecture, { readonly code: string; readonly 
 
 /** An emulator, and the words that make a machine of it. No hardware virtualisation: the machines this runs on have none that works. */
 const EMULATORS: Readonly<Record<Architecture, readonly string[]>> = {
-  amd64: ["qemu-system-x86_64", "-machine", "q35", "-cpu", "max"],
-  arm64: ["qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a72"],
+  amd64: ["qemu-system-x86_64", "-machine", "q35"],
+  arm64: ["qemu-system-aarch64", "-machine", "virt"],
 };
+const CPUS: Readonly<Record<Architecture, string>> = { amd64: "max", arm64: "cortex-a72" };
 
 /** The device's place on the cable. */
 export function deviceAddress(world: World): string {
@@ -43,6 +46,31 @@ export interface BootOptions {
   readonly disk: DeviceDisk;
   /** What the battery clock shows: "utc", or a moment for a device without one. Default "utc". */
   readonly clock?: string;
+  /** Started at once, past firmware and loader, which take half of a boot's time where they are emulated. Default: by the firmware. */
+  readonly kernel?: BootKernel;
+  /** The processor's model, as the emulator calls it. */
+  readonly cpu?: string;
+}
+
+/** A slot's kernel, as its loader would start it. */
+export interface BootKernel {
+  readonly kernel: string;
+  readonly initrd: string;
+  /** Its command line. */
+  readonly options: string;
+}
+
+/** Takes the kernel of a slot out of an image, with the words that the loader would give it. */
+export function kernelOf(image: string, slot: "a" | "b", into: string): BootKernel {
+  const files = ["vmlinuz", "initrd.img"].map((name) => join(into, `slot-${slot}-${name}`)) as [string, string];
+  const esp = ["-i", `${image}@@${PART_OFFSETS_MIB["esp"]}M`];
+  for (const [index, name] of ["vmlinuz", "initrd.img"].entries())
+    runTool(["mcopy", "-n", "-o", ...esp, `::slot-${slot}/${name}`, files[index]!]);
+  const entry = join(into, `slot-${slot}.conf`);
+  runTool(["mcopy", "-n", "-o", ...esp, `::loader/entries/slot-${slot}.conf`, entry]);
+  const options = /^options (.*)$/m.exec(readFileSync(entry, "utf8"))?.[1];
+  if (options === undefined) throw new Error(`Cannot boot slot ${slot} of "${image}": its entry has no options`);
+  return { kernel: files[0], initrd: files[1], options };
 }
 
 /** Lays the device's cable. Once for a world. */
@@ -62,6 +90,16 @@ export function connectDevice(world: World): void {
   ip("route", "replace", "default", "via", cloudAddress);
 }
 
+/** By the firmware, or by a kernel. */
+function startOf({ arch, kernel }: BootOptions, variables: string): string[] {
+  if (kernel !== undefined) return ["-kernel", kernel.kernel, "-initrd", kernel.initrd, "-append", kernel.options];
+  copyFileSync(FIRMWARE[arch].variables, variables);
+  return [
+    ...["-drive", `if=pflash,format=raw,readonly=on,file=${FIRMWARE[arch].code}`],
+    ...["-drive", `if=pflash,format=raw,file=${variables}`],
+  ];
+}
+
 export class DeviceVm implements AsyncDisposable {
   private constructor(
     private readonly options: BootOptions,
@@ -74,17 +112,16 @@ export class DeviceVm implements AsyncDisposable {
 
   /** Gives it power. It has begun to boot when this returns. */
   static boot(world: World, options: BootOptions): DeviceVm {
-    const { arch, disk, clock = "utc" } = options;
+    const { arch, disk, clock = "utc", cpu = CPUS[arch] } = options;
     DeviceVm.count += 1;
     const place = (name: string) => join(world.directory, `device-${DeviceVm.count}-${name}`);
-    copyFileSync(FIRMWARE[arch].variables, place("variables"));
     disk.listen(place("disk"));
     const command = [
       ...EMULATORS[arch],
+      ...["-cpu", cpu],
       ...["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048", "-display", "none", "-no-reboot"],
       ...["-rtc", `base=${clock}`],
-      ...["-drive", `if=pflash,format=raw,readonly=on,file=${FIRMWARE[arch].code}`],
-      ...["-drive", `if=pflash,format=raw,file=${place("variables")}`],
+      ...startOf(options, place("variables")),
       ...[
         "-drive",
         `if=none,id=disk,format=raw,cache=writeback,file.driver=nbd,file.server.type=unix,file.server.path=${place("disk")}`,

@@ -29,14 +29,18 @@ const FOLDERS = ["bin", "tmp", "etc", "proc", "sys", "dev", "www"];
 /**
  * Makes an image archive of one layer that holds busybox and its names.
  *
+ * @param foreign busybox of another architecture, and Go's name for that.
  * @returns the path of the archive, for `ctr images import`.
  */
-export function makeImage(directory: string): string {
+export function makeImage(
+  directory: string,
+  foreign?: { readonly busybox: string; readonly architecture: string },
+): string {
   for (const folder of FOLDERS) mkdirSync(join(directory, "root", folder), { recursive: true });
   const bin = join(directory, "root/bin");
-  copyFileSync(Bun.which("busybox") ?? "/bin/busybox", join(bin, "busybox"));
+  copyFileSync(foreign?.busybox ?? Bun.which("busybox") ?? "/bin/busybox", join(bin, "busybox"));
   for (const word of SHELL_WORDS) symlinkSync("/bin/busybox", join(bin, word));
-  return archived(directory, IMAGE, { Cmd: ["/bin/sleep", "100000000"], Env: ["PATH=/bin"] });
+  return archived(directory, IMAGE, { Cmd: ["/bin/sleep", "100000000"], Env: ["PATH=/bin"] }, foreign?.architecture);
 }
 
 /**
@@ -78,13 +82,18 @@ function librariesOf(program: string): string[] {
 }
 
 /** One layer of all below `root`. */
-function archived(directory: string, name: string, run: object): string {
+function archived(
+  directory: string,
+  name: string,
+  run: object,
+  architecture = process.arch === "x64" ? "amd64" : process.arch,
+): string {
   tar(join(directory, "layer.tar"), join(directory, "root"), ["."]);
   const digest = createHash("sha256")
     .update(readFileSync(join(directory, "layer.tar")))
     .digest("hex");
   const config = {
-    architecture: process.arch === "x64" ? "amd64" : process.arch,
+    architecture,
     os: "linux",
     config: run,
     rootfs: { type: "layers", diff_ids: [`sha256:${digest}`] },
