@@ -7,7 +7,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { COMPILE_FLAGS, TARGETS, checkIdentity } from "../../scripts/build-targets.ts";
+import { TARGETS, checkIdentity, compile } from "../../scripts/build-targets.ts";
 import { projectRoot } from "../../scripts/setup.ts";
 
 const dist = join(projectRoot, "dist");
@@ -20,22 +20,36 @@ test("both targets have their reason and their own name", () => {
   expect(TARGETS.every(({ reason }) => reason.length > 20)).toBe(true);
 });
 
-test("a program compiled with the build's flags runs in small heaps, with large heads, top-level await and .env unread", () => {
+test("a program compiled as the executables are runs in small heaps, with large heads, top-level await, places in its source, and .env unread", async () => {
+  const entry = join(folder, "probe.ts");
   writeFileSync(
-    join(folder, "probe.ts"),
+    entry,
     `import * as http from "node:http";
+     declare const PROBED: string;
      await Bun.sleep(1);
-     console.log(JSON.stringify({ execArgv: process.execArgv, head: http.maxHeaderSize, env: process.env.PLANTED ?? null }));`,
+     const place = new Error().stack;
+     console.log(JSON.stringify({ execArgv: process.execArgv, head: http.maxHeaderSize, env: process.env.PLANTED ?? null,
+       probed: PROBED, hasPlace: place.includes("probe.ts:4") }));`,
   );
   writeFileSync(join(folder, ".env"), "PLANTED=yes\n");
   const probe = join(folder, "probe");
-  const built = Bun.spawnSync([process.execPath, "build", ...COMPILE_FLAGS, "probe.ts", "--outfile", probe], {
-    cwd: folder,
-    stderr: "pipe",
-  });
-  expect(built.stderr.toString()).toBe("");
+  const { bunTarget } = TARGETS.find(({ arch }) => arch === process.arch)!;
+  await compile({ entry, outfile: probe, bunTarget, defines: { PROBED: "yes" } });
   const said = JSON.parse(Bun.spawnSync([probe], { cwd: folder }).stdout.toString()) as Record<string, unknown>;
-  expect(said).toEqual({ execArgv: ["--smol", "--max-http-header-size=131072"], head: 131_072, env: null });
+  expect(said).toEqual({
+    execArgv: ["--smol", "--max-http-header-size=131072"],
+    head: 131_072,
+    env: null,
+    probed: "yes",
+    hasPlace: true,
+  });
+});
+
+test("what cannot be compiled is said in the bundler's words", async () => {
+  const entry = join(folder, "broken.ts");
+  writeFileSync(entry, `import "./nowhere.ts";`);
+  const { bunTarget } = TARGETS[0]!;
+  await expect(compile({ entry, outfile: join(folder, "broken"), bunTarget })).rejects.toThrow(/nowhere/);
 });
 
 describe.skipIf(!existsSync(binary))("the identity of a file (needs dist/)", () => {
