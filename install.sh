@@ -190,6 +190,14 @@ systemd() {
   "$SYSTEMCTL" "$@" || say "systemctl $* failed: see systemctl status holdfast"
 }
 
+# folder PATH: makes it, and remembers each that was not there by a slash at its end.
+folder() {
+  [ ! -d "$1" ] || return 0
+  case $1 in ?*/*) folder "${1%/*}" ;; esac
+  mkdir "$1"
+  remember "$1/"
+}
+
 # place FILE PATH: puts a file in its place, old or new and never half. Sets changed=yes where it differed.
 place() {
   to=$HOLDFAST_ROOT$2
@@ -197,7 +205,7 @@ place() {
     if [ "$(digest "$1")" = "$(digest "$to")" ]; then remember "$to"; return; fi
     if ! is_ours "$to"; then say "left alone: $to is not from here; to have ours, move it away and run this again"; return; fi
   fi
-  mkdir -p "${to%/*}"
+  folder "${to%/*}"
   case $2 in *.sh) chmod 755 "$1" ;; *) chmod 644 "$1" ;; esac
   # Written down first: what a killed run has brought is then known.
   remember "$to"
@@ -214,6 +222,17 @@ units() {
   while read -r line; do
     case $line in "$2/units"/*) place "$line" "${line#"$2/units"}" ;; esac
   done < "$2/list"
+}
+
+# words TARGET WORK: completions and manual pages, by the executable itself; one that knows none is installed without.
+words() {
+  "$1" completion --output-dir "$2/words" > "$2/list" 2> /dev/null || return 0
+  # They change nothing that runs.
+  was=$changed
+  while read -r line; do
+    case $line in "$2/words"/*) place "$line" "${line#"$2/words"}" ;; esac
+  done < "$2/list"
+  changed=$was
 }
 
 # Whether kubelet's way leads through us: adopted, or led here by hand.
@@ -238,13 +257,18 @@ uninstall() {
     systemd disable --now holdfast-bypass.timer holdfast.service holdfast-pods.service holdfast-seal-key.service
   fi
   if [ -e "$(list_file)" ]; then
+    folders=''
     while read -r line; do
       [ "$line" != "$target" ] || continue
+      case $line in */) folders="$line
+$folders"; continue ;; esac
       [ -n "$DRY_RUN" ] || rm -f "$line"
       say "${would}remove $line"
     done < "$(list_file)"
     if [ -z "$DRY_RUN" ]; then
       rm -f "$(list_file)"
+      # The last one made first; one that holds somebody's file stays.
+      printf '%s' "$folders" | while read -r line; do rmdir "$line" 2> /dev/null || true; done
       rmdir "$HOLDFAST_ROOT/usr/local/lib/holdfast" 2> /dev/null || true
       systemd daemon-reload
     fi
@@ -262,6 +286,7 @@ finish() {
   [ -z "$HOLDFAST_SKIP_UNITS" ] || return 0
   remember "$target"
   units "$target" "$1"
+  words "$target" "$1"
   [ -n "$changed" ] || return 0
   systemd daemon-reload
   [ -n "$HOLDFAST_SKIP_RESTART" ] || systemd try-restart holdfast.service

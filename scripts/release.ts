@@ -35,7 +35,7 @@ import { completionScript, SHELL_NAMES } from "../src/cli/completion.ts";
 import { DEFAULT_BINARY } from "../src/machine/places.ts";
 import { unitFiles } from "../src/machine/units.ts";
 import { commitTime, TARGETS, version } from "./build-targets.ts";
-import { manPages } from "./release/man.ts";
+import { manPages } from "../src/cli/man-pages.ts";
 import {
   newSigningKey,
   publicKeyFile,

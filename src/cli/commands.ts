@@ -9,6 +9,7 @@ import {
   CACHE_FLAGS,
   CERT_FLAGS,
   CHECK_FLAGS,
+  COMPLETION_FLAGS,
   CONFIG_FLAGS,
   DEMO_FLAGS,
   GATEWAY_FLAGS,
@@ -246,12 +247,13 @@ holdfast image provision --root DIR --config FILE [--binary FILE] [--profile sma
   {
     name: "completion",
     summary: "Print shell completion",
-    synopsis: "holdfast completion bash|zsh|fish",
-    flags: {},
+    synopsis: "holdfast completion bash|zsh|fish | --output-dir DIR",
+    flags: COMPLETION_FLAGS,
     words: ["bash", "zsh", "fish"],
     note: `bash: holdfast completion bash > /etc/bash_completion.d/holdfast
   zsh:  holdfast completion zsh > "\${fpath[1]}/_holdfast"
-  fish: holdfast completion fish > ~/.config/fish/completions/holdfast.fish`,
+  fish: holdfast completion fish > ~/.config/fish/completions/holdfast.fish
+install.sh has placed all three, and the manual pages, below /usr/local/share.`,
     load: () => import("./completion.ts"),
   },
 ];

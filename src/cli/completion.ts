@@ -6,19 +6,38 @@
  * Every text of the table is quoted: an apostrophe in a summary ends no string.
  */
 
+import { join } from "node:path";
+import { writeFileAtomically } from "../base/atomic-file.ts";
 import { nearest } from "../base/nearest.ts";
+import { BUILT_AT, VERSION } from "../base/version.ts";
 import type { CommandRow } from "./commands.ts";
-import type { Flag } from "./flags.ts";
-import { UsageError } from "./flags.ts";
+import { COMPLETION_FLAGS } from "./flag-table.ts";
+import { readFlags, UsageError, type Flag } from "./flags.ts";
+import { manPages } from "./man-pages.ts";
 import { print } from "./terminal.ts";
 
 const SHELLS: Readonly<Record<string, (commands: readonly CommandRow[]) => string>> = { bash, zsh, fish };
 
-/** Prints a completion script. */
-export async function command([shell, ...rest]: readonly string[], commands: readonly CommandRow[]): Promise<number> {
+/** Where shells and man look for what a machine's administrator has brought. */
+const FOLDERS: Readonly<Record<string, string>> = {
+  bash: "usr/local/share/bash-completion/completions/holdfast",
+  zsh: "usr/local/share/zsh/site-functions/_holdfast",
+  fish: "usr/local/share/fish/vendor_completions.d/holdfast.fish",
+};
+const MAN_FOLDER = "usr/local/share/man/man1";
+
+/** Prints a completion script, or writes all of them and the manual pages. */
+export async function command(args: readonly string[], commands: readonly CommandRow[]): Promise<number> {
+  const { values, positionals } = readFlags(args, COMPLETION_FLAGS);
+  const [shell, ...rest] = positionals;
+  const root = values["output-dir"];
   const names = Object.keys(SHELLS);
+  if (root !== undefined && shell === undefined) {
+    for (const path of writeAll(root, commands)) print(path);
+    return 0;
+  }
   if (shell === undefined) throw new UsageError(`Name a shell: ${names.join(", ")}`);
-  if (rest.length > 0) throw new UsageError(`Unexpected argument '${rest[0]}'`);
+  if (rest.length > 0 || root !== undefined) throw new UsageError(`Unexpected argument '${rest[0] ?? shell}'`);
   const script = Object.hasOwn(SHELLS, shell) ? SHELLS[shell] : undefined;
   if (script === undefined) {
     const near = nearest(shell, names);
@@ -26,6 +45,19 @@ export async function command([shell, ...rest]: readonly string[], commands: rea
   }
   print(script(commands));
   return 0;
+}
+
+/** @returns the paths. */
+function writeAll(root: string, commands: readonly CommandRow[]): string[] {
+  const date = BUILT_AT.slice(0, 10);
+  const files = [
+    ...SHELL_NAMES.map((shell) => [FOLDERS[shell]!, `${completionScript(shell, commands)}\n`] as const),
+    ...[...manPages(commands, VERSION, date)].map(([name, text]) => [`${MAN_FOLDER}/${name}`, text] as const),
+  ];
+  return files.map(([path, text]) => {
+    writeFileAtomically(join(root, path), text, 0o644);
+    return join(root, path);
+  });
 }
 
 /** The shells it speaks to. */

@@ -357,5 +357,15 @@ export const DEMO_FLAGS = {
   keep: { type: "boolean", about: "leave everything running and print a kubeconfig" },
 } as const satisfies FlagTable;
 
+/** `holdfast completion` */
+export const COMPLETION_FLAGS = {
+  "output-dir": {
+    type: "string",
+    value: "DIR",
+    about: "write all three, and the manual pages, below this folder, as below the root of a file system",
+    path: "folder",
+  },
+} as const satisfies FlagTable;
+
 /** `holdfast version` */
 export const VERSION_FLAGS = { output: OUTPUT_JSON } as const satisfies FlagTable;

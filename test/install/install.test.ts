@@ -239,8 +239,16 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
     test("brings what holdfast units prints, says what it created, and the daemon is restarted if it runs", async () => {
       const { err, code } = await install(into, [], shell);
       expect({ err, code }).toEqual({ err: "", code: 0 });
-      const list = readFileSync(join(place, "usr/local/lib/holdfast/installed"), "utf8").trim().split("\n");
-      expect(list.map((at) => at.slice(place.length + 1)).sort()).toEqual([
+      const listed = readFileSync(join(place, "usr/local/lib/holdfast/installed"), "utf8").trim().split("\n");
+      const list = listed.filter((at) => !at.endsWith("/"));
+      const manual = list.filter((at) => at.includes("/man1/"));
+      expect(manual.length).toBeGreaterThan(20);
+      expect(
+        list
+          .filter((at) => !manual.includes(at))
+          .map((at) => at.slice(place.length + 1))
+          .sort(),
+      ).toEqual([
         "etc/systemd/system/holdfast-bypass.service",
         "etc/systemd/system/holdfast-bypass.timer",
         "etc/systemd/system/holdfast-pods.service",
@@ -249,6 +257,9 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
         "usr/local/bin/holdfast",
         "usr/local/lib/holdfast/bypass.sh",
         "usr/local/lib/holdfast/pod-way.sh",
+        "usr/local/share/bash-completion/completions/holdfast",
+        "usr/local/share/fish/vendor_completions.d/holdfast.fish",
+        "usr/local/share/zsh/site-functions/_holdfast",
       ]);
       expect(files().sort()).toEqual(
         [...list.map((at) => at.slice(place.length + 1)), "usr/local/lib/holdfast/installed"].sort(),
@@ -322,6 +333,8 @@ describe.skipIf(!existsSync(binary))("install.sh (needs dist/)", () => {
         "etc/systemd/system/mine.service",
         "var/lib/holdfast/holdfast.db",
       ]);
+      // Folders too, where they were made by it and hold nothing else.
+      expect(existsSync(join(place, "usr/local/share"))).toBe(false);
       expect(heard()[0]).toStartWith("disable --now");
       await install(into, ["--uninstall", "--purge"], shell);
       expect(files()).toEqual(["etc/systemd/system/mine.service"]);

@@ -5,8 +5,8 @@
  * Source: man(7).
  */
 
-import type { CommandRow } from "../../src/cli/commands.ts";
-import type { Flag } from "../../src/cli/flags.ts";
+import type { CommandRow } from "./commands.ts";
+import type { Flag } from "./flags.ts";
 
 /** All pages by file name. @param date of the release, YYYY-MM-DD. */
 export function manPages(commands: readonly CommandRow[], version: string, date: string): ReadonlyMap<string, string> {
