@@ -13,7 +13,7 @@ import { join } from "node:path";
 import type { Container } from "./containers.ts";
 import { identities, measured, NodeWorld, seconds } from "./node-world.ts";
 import { until } from "./processes.ts";
-import { holdfastPath, titled, whyWithoutNodeClock } from "./requirements.ts";
+import { titled, whyWithoutNodeClock } from "./requirements.ts";
 import { CONTAINERS, NAMESPACE, SECRET_TEXT } from "./workload.ts";
 import { NODE_NAME } from "./world.ts";
 import { WrongClock } from "./wrong-clock.ts";
@@ -83,7 +83,7 @@ describe.skipIf(whyWithoutNodeClock !== undefined)(
       await crash(edge, "lone", "after the jump");
       running = await edge.allRunning();
       // Of half a century nothing is to be told.
-      expect(await holdfast(edge, ["status"])).toMatch(/^OFFLINE [^ ]*[smh] /);
+      expect(await edge.askHoldfast(["status"])).toMatch(/^OFFLINE [^ ]*[smh] /);
     });
 
     test("the link returns: no container is touched, the node is ready, nothing is listed anew", async () => {
@@ -145,7 +145,7 @@ describe.skipIf(whyWithoutNodeClock !== undefined)(
       await bootIn1970(edge, clock);
       running = await edge.allRunning();
       // No API server's certificate is valid yet.
-      expect(await holdfast(edge, ["status"])).toStartWith("OFFLINE ");
+      expect(await edge.askHoldfast(["status"])).toStartWith("OFFLINE ");
 
       clock.tellTheTruth();
       const setMs = Date.now();
@@ -180,7 +180,7 @@ interface Kept {
 }
 
 async function whatIsKept(edge: NodeWorld): Promise<Kept> {
-  const listed = JSON.parse(await holdfast(edge, ["cache", "ls", "-o", "json"])) as {
+  const listed = JSON.parse(await edge.askHoldfast(["cache", "ls", "-o", "json"])) as {
     readonly scopes: readonly Record<string, unknown>[];
     readonly answers: readonly { readonly key: object }[];
   };
@@ -194,17 +194,6 @@ async function whatIsKept(edge: NodeWorld): Promise<Kept> {
     answers: listed.answers.map(({ key }) => JSON.stringify(key)).filter((key) => !/\/(pods|nodes)\//.test(key)),
     tokens: rows.map(({ name }) => name),
   };
-}
-
-/** Runs a command of Holdfast's on the node; its stdout, whatever the exit code says. */
-async function holdfast(edge: NodeWorld, args: readonly string[]): Promise<string> {
-  const env = {
-    HOLDFAST_STATE_DIR: edge.holdfast.stateDir,
-    HOLDFAST_ADMIN_SOCKET: join(edge.world.directory, "admin.sock"),
-  };
-  const { stdout, stderr } = await edge.world.runAtEdge([holdfastPath, ...args], env, 30_000);
-  if (stdout === "") throw new Error(stderr);
-  return stdout;
 }
 
 /** Kills a container's process. @returns the container that kubelet has started instead. */

@@ -49,18 +49,14 @@ describe.skipIf(whyWithoutClock !== undefined)(titled("a clock that is wrong", w
       expect(holdfast.process.log).toContain('"time":"1970-01-01');
       expect(await read()).toEqual(["before"]);
       const watching = world.startKubectl(["get", "--raw", `${PODS}&watch=true`], client);
-      let heard = "";
-      void (async () => {
-        const decoder = new TextDecoder();
-        for await (const chunk of watching.stdout) heard += decoder.decode(chunk, { stream: true });
-      })();
-      await until("the watch shows the pod", () => heard.includes('"name":"before"'));
+      const heard = watching.hear();
+      await until("the watch shows the pod", () => heard().includes('"name":"before"'));
 
       clock.tellTheTruth();
       expect(await read()).toEqual(["before"]);
       world.heal();
       await world.apply(pod("after"));
-      await until("the watch that began in 1970 shows what came after", () => heard.includes('"name":"after"'));
+      await until("the watch that began in 1970 shows what came after", () => heard().includes('"name":"after"'));
       expect(await read()).toEqual(["after", "before"]);
 
       await holdfast.stop();

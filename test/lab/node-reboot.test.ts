@@ -187,12 +187,8 @@ async function clientKubeconfig(edge: NodeWorld): Promise<string> {
   return edge.world.proxyKubeconfig(edge.holdfast.stateDir, { token: token.stdout.trim() });
 }
 
-/** Reads a process's output; the function returned tells whether a text has come. */
+/** The function returned tells whether a text has come. */
 function heard(from: LabProcess, text: string): () => boolean {
-  let all = "";
-  void (async () => {
-    const decoder = new TextDecoder();
-    for await (const chunk of from.stdout) all += decoder.decode(chunk, { stream: true });
-  })();
-  return () => all.includes(text);
+  const all = from.hear();
+  return () => all().includes(text);
 }

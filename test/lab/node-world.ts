@@ -8,7 +8,7 @@ import type { AuditedRequest } from "./audit.ts";
 import type { Container } from "./containers.ts";
 import { LabNode } from "./node.ts";
 import { until } from "./processes.ts";
-import { LONG_VARIABLE } from "./requirements.ts";
+import { holdfastPath, LONG_VARIABLE } from "./requirements.ts";
 import { clusterDns, CONTAINERS, NAMESPACE, staticPod, workload } from "./workload.ts";
 import type { WrongClock } from "./wrong-clock.ts";
 import { type Holdfast, NODE_NAME, startWorld, type World, type WorldOptions } from "./world.ts";
@@ -63,6 +63,22 @@ export class NodeWorld implements AsyncDisposable {
   /** Kubelet's own, through Holdfast. */
   get kubeletKubeconfig(): string {
     return this.kubeconfigs.kubelet;
+  }
+
+  /**
+   * Runs a command of the binary beside its daemon.
+   *
+   * @returns its stdout, whatever its exit code.
+   * @throws {Error} with its stderr when it has said nothing else.
+   */
+  async askHoldfast(args: readonly string[]): Promise<string> {
+    const env = {
+      HOLDFAST_STATE_DIR: this.holdfast.stateDir,
+      HOLDFAST_ADMIN_SOCKET: join(this.world.directory, "admin.sock"),
+    };
+    const { stdout, stderr } = await this.world.runAtEdge([holdfastPath, ...args], env, 30_000);
+    if (stdout === "") throw new Error(stderr);
+    return stdout;
   }
 
   /** The folder that the Jobs write to. */

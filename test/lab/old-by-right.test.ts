@@ -33,14 +33,10 @@ test.skipIf(whyWithoutHoldfast !== undefined)(
     };
     const { continue: next, resourceVersion } = first.metadata;
     const watch = world.startKubectl(["get", "configmaps", "-n", "shop", "-w", "-o", "name"], kubeconfig);
-    let shown = "";
-    void (async () => {
-      const decoder = new TextDecoder();
-      for await (const chunk of watch.stdout) shown += decoder.decode(chunk, { stream: true });
-    })();
-    await until("the watch shows what is there", () => shown.includes("configmap/old"));
+    const shown = watch.hear();
+    await until("the watch shows what is there", () => shown().includes("configmap/old"));
     await world.apply(configMap("newer"));
-    await until("the watch shows what is new", () => shown.includes("configmap/newer"));
+    await until("the watch shows what is new", () => shown().includes("configmap/newer"));
 
     const asked: readonly (readonly [string, () => Promise<unknown>])[] = [
       [
@@ -63,7 +59,7 @@ test.skipIf(whyWithoutHoldfast !== undefined)(
       const mark = world.audit.mark();
       await ask();
       await world.apply(configMap(`after-${index}`));
-      await until(`the watch goes on after ${what}`, () => shown.includes(`configmap/after-${index}`));
+      await until(`the watch goes on after ${what}`, () => shown().includes(`configmap/after-${index}`));
       const lists = world.audit.fullReadsSince(mark, "configmaps").length;
       expect([what, lists]).toEqual([what, what === "a later page" || what === "an exact list" ? 1 : 0]);
     }

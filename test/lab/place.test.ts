@@ -88,11 +88,8 @@ describe.skipIf(whyWithoutNode !== undefined)(titled("a node shown at a place", 
     const stats = JSON.parse(await world.inCloud(["get", "--raw", `/api/v1/nodes/${NODE_NAME}/proxy/stats/summary`]));
     expect(stats.node.nodeName).toBe(NODE_NAME);
     const forward = world.startKubectlInCloud(["port-forward", "talker", "-n", NAMESPACE, ":10248"]);
-    let said = "";
-    void (async () => {
-      for await (const chunk of forward.stdout) said += new TextDecoder().decode(chunk);
-    })();
-    const port = await until("port-forward listens", () => /127\.0\.0\.1:(\d+)/.exec(said)?.[1]);
+    const said = forward.hear();
+    const port = await until("port-forward listens", () => /127\.0\.0\.1:(\d+)/.exec(said())?.[1]);
     // Kubelet's own health port, in the network that the pod shares.
     expect(await world.fetchInCloud(`http://127.0.0.1:${port}/healthz`)).toBe("ok");
     await forward.stop();

@@ -42,6 +42,16 @@ export class LabProcess implements AsyncDisposable {
     return this.child.stdout;
   }
 
+  /** Reads stdout from now on. @returns a function that gives what has come so far. */
+  hear(): () => string {
+    let heard = "";
+    void (async () => {
+      const decoder = new TextDecoder();
+      for await (const chunk of this.stdout) heard += decoder.decode(chunk, { stream: true });
+    })();
+    return () => heard;
+  }
+
   write(text: string): void {
     if (typeof this.child.stdin !== "object" || this.child.stdin === null)
       throw new TypeError(`${this.name} has no stdin`);

@@ -23,13 +23,9 @@ describe.skipIf(whyWithoutNode !== undefined)(
       const kubeconfig = world.proxyKubeconfig(holdfast.stateDir, { token: await world.tokenFor("person", ["*"]) });
 
       const follower = world.startKubectl(["logs", "-f", "talker", "-n", NAMESPACE], kubeconfig);
-      let heard = "";
-      void (async () => {
-        const decoder = new TextDecoder();
-        for await (const chunk of follower.stdout) heard += decoder.decode(chunk, { stream: true });
-      })();
-      await until("three more lines have come", () => /line 1\n[^]*line 2\n[^]*line 4\n/.test(heard));
-      expect(heard).toStartWith("line 0\n");
+      const heard = follower.hear();
+      await until("three more lines have come", () => /line 1\n[^]*line 2\n[^]*line 4\n/.test(heard()));
+      expect(heard()).toStartWith("line 0\n");
 
       const tail = await world.kubectl(["logs", "talker", "-n", NAMESPACE, "--tail=1"], { kubeconfig });
       expect(tail.stdout).toMatch(/^line \d+\n$/);

@@ -326,6 +326,17 @@ export class World implements AsyncDisposable {
   }
 
   /**
+   * Stops etcd's process, as a disk that hangs does, until the returned object is
+   * disposed of: the API server lives on, and what it asks of storage waits.
+   */
+  freezeStorage(): Disposable {
+    const { etcd } = this;
+    if (etcd === undefined) throw new Error("No etcd was started");
+    process.kill(etcd.pid, "SIGSTOP");
+    return { [Symbol.dispose]: () => void (etcd.isRunning && process.kill(etcd.pid, "SIGCONT")) };
+  }
+
+  /**
    * One request to the API server, by admin, in anybody's name.
    *
    * @returns status and body, whatever they are; kubectl would read before it writes.

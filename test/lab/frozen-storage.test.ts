@@ -1,0 +1,71 @@
+/**
+ * A standing link is not a working control plane: etcd is stopped behind a
+ * living API server. What a cut node may be answered, this node is answered; it
+ * starts anew in the middle of it; and when etcd goes on, so does everybody.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { measured, NodeWorld, seconds } from "./node-world.ts";
+import { until } from "./processes.ts";
+import { titled, whyWithoutPodNetwork } from "./requirements.ts";
+import { CONTAINERS, NAMESPACE } from "./workload.ts";
+import { NODE_NAME } from "./world.ts";
+
+/** A person waits as long, and kubelet's own requests a good deal longer. */
+const ANSWERED_MS = 5_000;
+const LABELLED = 'jsonpath={.metadata.name}:{.metadata.labels.after}{"\\n"}';
+
+describe.skipIf(whyWithoutPodNetwork !== undefined)(titled("frozen storage", whyWithoutPodNetwork), () => {
+  let edge: NodeWorld;
+  beforeAll(async () => {
+    edge = await NodeWorld.start();
+  }, 240_000);
+  afterAll(async () => await edge?.[Symbol.asyncDispose]());
+
+  test("the node starts anew while etcd is stopped, and every watch goes on after it", async () => {
+    const { world, node, holdfast } = edge;
+    const token = await world.tokenFor("person", ["*"]);
+    const person = world.proxyKubeconfig(holdfast.stateDir, { token });
+    const ask = (line: string) => world.kubectl(line.split(" "), { kubeconfig: person });
+    for (const line of [`get pods -n ${NAMESPACE}`, "get nodes", "get pods -A -o json"])
+      expect((await ask(line)).stderr).toBe("");
+    const watch = world.startKubectl(["get", "pods", "-A", "--watch", "-o", LABELLED], person);
+    const told = watch.hear();
+    await until("the watch has told of every pod", () => told().includes("lone:"));
+    const kubeletsOwn = world.startKubectl(["get", "node", NODE_NAME, "--watch", "-o", "json"], edge.kubeletKubeconfig);
+    const nodeTold = kubeletsOwn.hear();
+    await until("the node has been told", () => nodeTold() !== "");
+    await edge.allReadyInCloud();
+    const mark = world.audit.mark();
+
+    const frozenMs = performance.now();
+    {
+      using _frozen = world.freezeStorage();
+      await node.stopKubelet("SIGKILL");
+      await node.reboot();
+      edge.startKubelet();
+      edge.startNetworkParts();
+      await edge.allRunning();
+      measured("frozen etcd: reboot to all containers", seconds(performance.now() - frozenMs));
+      const asked = await ask(`get pods -n ${NAMESPACE}`);
+      expect(asked.exitCode).toBe(0);
+      expect(asked.tookMs).toBeLessThan(ANSWERED_MS);
+      await until("kubelet's word of its pods is shown here", async () => {
+        const { items } = JSON.parse((await ask("get pods -A -o json")).stdout) as {
+          readonly items: readonly { readonly status: { readonly containerStatuses?: readonly { state: object }[] } }[];
+        };
+        return items.filter(({ status }) => status.containerStatuses?.every(({ state }) => "running" in state)).length;
+      });
+      expect(await edge.askHoldfast(["status"])).toContain("its storage has not");
+    }
+
+    const backMs = performance.now();
+    measured("frozen etcd: thaw to kubelet's lease", seconds(await edge.heardInCloud(Date.now())));
+    await edge.allReadyInCloud(CONTAINERS);
+    measured("frozen etcd: thaw to all ready in the cloud", seconds(performance.now() - backMs));
+    await world.inCloud(["label", "pod", "lone", "-n", NAMESPACE, "after=thaw"]);
+    await until("the watch through Holdfast tells what was changed after it", () => told().includes("lone:thaw"));
+    expect([watch.isRunning, kubeletsOwn.isRunning]).toEqual([true, true]);
+    expect(edge.fullReadsSince(mark).map((request) => `${request.userAgent} ${request.uri}`)).toEqual([]);
+    await Promise.all([watch.stop(), kubeletsOwn.stop()]);
+  }, 300_000);
+});
