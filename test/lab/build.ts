@@ -34,10 +34,12 @@ interface Program {
   readonly target: string;
   /** Kubernetes' own programs: the release to stamp into them. */
   readonly version?: string;
-  /** Its wall clock can be set while it runs; every package is compiled anew, and it is built for --long alone. Default false. */
+  /** Its wall clock can be set while it runs; every package is compiled anew. Default false. */
   readonly hasOwnClock?: boolean;
-  /** For a device of this architecture, as Go calls it; every package is compiled anew, and it is built for --long alone. Default this machine's. */
+  /** For a device of this architecture, as Go calls it; every package is compiled anew. Default this machine's. */
   readonly architecture?: "arm64";
+  /** Takes minutes to build, and is built with --long alone. Default false. */
+  readonly isLong?: boolean;
 }
 
 const PROGRAMS: readonly Program[] = [
@@ -45,8 +47,9 @@ const PROGRAMS: readonly Program[] = [
   ...["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy", "kubeadm"].map(
     kubernetes,
   ),
-  { ...kubernetes("kubelet"), name: "kubelet-clock", hasOwnClock: true },
-  { ...kubernetes("kubelet"), name: "kubelet-arm64", architecture: "arm64" },
+  { ...kubernetes("kubelet"), name: "kubelet-clock", hasOwnClock: true, isLong: true },
+  { ...kubernetes("kubelet"), name: "kubelet-arm64", architecture: "arm64", isLong: true },
+  { name: "k9s", module: "k9s", target: "github.com/derailed/k9s", isLong: true },
   { name: "coredns", module: "coredns", target: "." },
   { name: "metrics-server", module: "metrics-server", target: "sigs.k8s.io/metrics-server/cmd/metrics-server" },
   { name: "informers", module: "informers", target: "." },
@@ -103,13 +106,13 @@ export function whyNotBuildable(): string | undefined {
 /**
  * Builds what is missing or out of date.
  *
- * @param isLong also the programs that take minutes each and that only --long asks for; else those are left as they are.
+ * @param isLong also those that take minutes each; else they are left as they are.
  * @throws {Error} with the compiler's words, when a build fails.
  */
 export function buildPrograms(isLong = false): void {
   mkdirSync(programsDir, { recursive: true });
   for (const program of programs()) {
-    if (!isLong && (program.hasOwnClock === true || program.architecture !== undefined)) continue;
+    if (program.isLong === true && !isLong) continue;
     const key = buildKey(program);
     if (isCurrent(program, key)) continue;
     console.log(`lab: building ${program.name}${program.version === undefined ? "" : ` ${program.version}`}`);

@@ -125,7 +125,7 @@ export interface ApiServer extends AsyncDisposable {
   stallMidBody(match?: Match, times?: number): void;
   /** The next matching answer (a LIST by default) breaks off in the middle. */
   truncateNextList(match?: Match): void;
-  /** Every matching request waits; 0 ends it. */
+  /** Every matching request waits; 0 ends it, also for those that wait. */
   slow(ms: number, match?: Match): void;
   /** Live watches get half an event, then their connection breaks. @returns how many. */
   cutWatchFrameInHalf(match?: Match): number;

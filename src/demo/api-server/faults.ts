@@ -44,6 +44,8 @@ export class Faults {
   readonly #bodies: Order<BodyFault>[] = [];
   readonly #delays: Order<number>[] = [];
   readonly #foreign: Order<ForeignAnswer>[] = [];
+  /** Resolved when delays end: who waits then goes on at once. */
+  #inTime = Promise.withResolvers<void>();
   #frozen: PromiseWithResolvers<void> | undefined;
 
   status(what: ScriptedStatus, match: Match, times: number): void {
@@ -54,9 +56,9 @@ export class Faults {
     this.#bodies.push({ match, what, times });
   }
 
-  /** Delays every matching request; 0 ms ends all delays. */
+  /** Delays every matching request; 0 ms ends all delays, also of those that wait. */
   delay(ms: number, match: Match): void {
-    if (ms === 0) this.#delays.length = 0;
+    if (ms === 0) this.#endDelays();
     else this.#delays.push({ match, what: ms, times: Infinity });
   }
 
@@ -82,13 +84,25 @@ export class Faults {
   takeForeign = (info: RequestInfo) => take(this.#foreign, info);
   takeStatus = (info: RequestInfo) => take(this.#statuses, info);
   takeBody = (info: RequestInfo) => take(this.#bodies, info);
-  takeDelay = (info: RequestInfo) => take(this.#delays, info);
+
+  /** Waits as long as the request is to be delayed. */
+  async delayed(info: RequestInfo): Promise<void> {
+    const ms = take(this.#delays, info);
+    if (ms !== undefined) await Promise.race([Bun.sleep(ms), this.#inTime.promise]);
+  }
 
   /** Withdraws every open order. */
   clear(): void {
-    this.#statuses.length = this.#bodies.length = this.#delays.length = this.#foreign.length = 0;
+    this.#statuses.length = this.#bodies.length = this.#foreign.length = 0;
+    this.#endDelays();
     this.#frozen?.resolve();
     this.#frozen = undefined;
+  }
+
+  #endDelays(): void {
+    this.#delays.length = 0;
+    this.#inTime.resolve();
+    this.#inTime = Promise.withResolvers();
   }
 }
 

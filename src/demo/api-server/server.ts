@@ -327,8 +327,7 @@ export class Server implements ApiServer {
     const { info } = exchange;
     const foreign = this.#faults.takeForeign(info);
     if (foreign !== undefined) return exchange.sendForeign(foreign);
-    const delayMs = this.#faults.takeDelay(info);
-    if (delayMs !== undefined) await Bun.sleep(delayMs);
+    await this.#faults.delayed(info);
     const scripted = this.#faults.takeStatus(info);
     if (scripted) return sendScripted(exchange, scripted);
     exchange.bodyFault = this.#faults.takeBody(info);
