@@ -34,7 +34,9 @@ const STEPS: readonly (readonly string[])[] = [
 const DEMO_ENTRY = "src/cli/demo.ts";
 /** All that main.ts may load: everything else waits for its command. */
 const MAIN_IMPORTS = ["src/cli/dispatch.ts", "src/base/environment.ts", "src/base/errors.ts", "src/base/reexec.ts"];
-const ORDER = "main > cli > daemon > health > node > front > cache > callers > uplink > config > store > kube > base";
+const ORDER = STEPS.toReversed()
+  .map((step) => step.join(", "))
+  .join(" > ");
 
 interface Edge {
   readonly from: string;
