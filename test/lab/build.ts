@@ -49,6 +49,7 @@ const PROGRAMS: readonly Program[] = [
   ),
   { ...kubernetes("kubelet"), name: "kubelet-clock", hasOwnClock: true, isLong: true },
   { ...kubernetes("kubelet"), name: "kubelet-arm64", architecture: "arm64", isLong: true },
+  { name: "controller", module: "controller", target: ".", isLong: true },
   { name: "k9s", module: "k9s", target: "github.com/derailed/k9s", isLong: true },
   { name: "coredns", module: "coredns", target: "." },
   { name: "metrics-server", module: "metrics-server", target: "sigs.k8s.io/metrics-server/cmd/metrics-server" },

@@ -6,8 +6,9 @@
  * What is there but fails to build is a failure.
  *
  * With --long, links stay bad for minutes; without it, as in CI, for seconds.
- * --long also builds a kubelet whose clock can be set (kubelet-clock), which takes
- * five minutes: its tests are skipped, by name, where nobody has built it.
+ * --long also builds a kubelet whose clock can be set (kubelet-clock), k9s and a
+ * controller, and fetches third parties' clients, which takes ten minutes and
+ * more: their tests are skipped, by name, where nobody has done so.
  * With --kubelet 1.34 (or 1.35, 1.36) nodes run that release's kubelet, with
  * --kube-apiserver 1.34 the cloud that release's API server; about a minute
  * each to build when its modules are at hand.
@@ -25,6 +26,7 @@ import { imageCache } from "../../scripts/images/debian.ts";
 import { cachedRootfs } from "../../scripts/images/rootfs.ts";
 import { whyNotMakeable } from "../../scripts/images/tools.ts";
 import { buildPrograms, RELEASE_VARIABLES } from "./build.ts";
+import { fetchClients } from "./clients/clients.ts";
 import { whyNoEmulator } from "./device-vm.ts";
 import { clearLeftovers, LAB_DIR_VARIABLE } from "./processes.ts";
 import {
@@ -72,6 +74,7 @@ async function main(args: readonly string[], isLong: boolean): Promise<number> {
 function setUp(isLong: boolean): void {
   ensureDependencies();
   buildPrograms(isLong);
+  if (isLong) fetchClients();
   if (process.env["CI"] !== undefined) {
     installNodePackages();
     unpackOldKubectl();
