@@ -8,7 +8,6 @@ import { measured, NodeWorld, seconds } from "./node-world.ts";
 import { until } from "./processes.ts";
 import { titled, whyWithoutPodNetwork } from "./requirements.ts";
 import { CONTAINERS, NAMESPACE } from "./workload.ts";
-import { NODE_NAME } from "./world.ts";
 
 /** A person waits as long, and kubelet's own requests a good deal longer. */
 const ANSWERED_MS = 5_000;
@@ -28,12 +27,12 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(titled("frozen storage", why
     const ask = (line: string) => world.kubectl(line.split(" "), { kubeconfig: person });
     for (const line of [`get pods -n ${NAMESPACE}`, "get nodes", "get pods -A -o json"])
       expect((await ask(line)).stderr).toBe("");
-    const watch = world.startKubectl(["get", "pods", "-A", "--watch", "-o", LABELLED], person);
-    const told = watch.hear();
-    await until("the watch has told of every pod", () => told().includes("lone:"));
-    const kubeletsOwn = world.startKubectl(["get", "node", NODE_NAME, "--watch", "-o", "json"], edge.kubeletKubeconfig);
-    const nodeTold = kubeletsOwn.hear();
-    await until("the node has been told", () => nodeTold() !== "");
+    const follow = (resource: string) => {
+      const process = world.startKubectl(["get", resource, "-A", "--watch", "-o", LABELLED], person);
+      return { process, told: process.hear() };
+    };
+    const [pods, deployments] = [follow("pods"), follow("deployments")];
+    await until("the watches have told of all", () => pods.told().includes("lone:") && deployments.told().includes("web:"));
     await edge.allReadyInCloud();
     const mark = world.audit.mark();
 
@@ -62,10 +61,14 @@ describe.skipIf(whyWithoutPodNetwork !== undefined)(titled("frozen storage", why
     measured("frozen etcd: thaw to kubelet's lease", seconds(await edge.heardInCloud(Date.now())));
     await edge.allReadyInCloud(CONTAINERS);
     measured("frozen etcd: thaw to all ready in the cloud", seconds(performance.now() - backMs));
-    await world.inCloud(["label", "pod", "lone", "-n", NAMESPACE, "after=thaw"]);
-    await until("the watch through Holdfast tells what was changed after it", () => told().includes("lone:thaw"));
-    expect([watch.isRunning, kubeletsOwn.isRunning]).toEqual([true, true]);
+    for (const what of ["pod/lone", "deployment/web"])
+      await world.inCloud(["label", what, "-n", NAMESPACE, "after=thaw"]);
+    await until("a watch of what nobody wrote meanwhile goes on", () => deployments.told().includes("web:thaw"));
+    // Over the pods lay what kubelet said of them: as after a cut, their watch ends with 410.
+    await until("the pods' watch has ended, and said why", () => !pods.process.isRunning);
+    expect(pods.process.log).toContain("too old resource version");
+    expect(pods.told()).toContain("lone:thaw");
     expect(edge.fullReadsSince(mark).map((request) => `${request.userAgent} ${request.uri}`)).toEqual([]);
-    await Promise.all([watch.stop(), kubeletsOwn.stop()]);
+    await deployments.process.stop();
   }, 300_000);
 });

@@ -250,8 +250,14 @@ export class LabNode implements AsyncDisposable {
       pluginsFolder,
     });
     const config = this.write("containerd.toml", text);
-    this.containerd = this.world.startOnNode(this.partName("containerd"), ["containerd", "-c", config], this.namespace);
-    await until("containerd answers", async () => (await this.containers.ctr(["version"])).exitCode === 0);
+    const earlier = this.containerd?.log.length ?? 0;
+    const containerd = this.world.startOnNode(this.partName("containerd"), ["containerd", "-c", config], this.namespace);
+    this.containerd = containerd;
+    // Its CRI part answers later than the rest, and a kubelet that meets it too early ends.
+    await until("containerd answers kubelet", async () => {
+      const isReady = containerd.log.slice(earlier).includes("Start streaming server");
+      return isReady && (await this.containers.ctr(["version"])).exitCode === 0;
+    });
   }
 
   /** Brings an image archive onto the node. */
