@@ -13,10 +13,11 @@ import type { Clock } from "../base/clock.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import { Race } from "../base/race.ts";
 import { inSlices, Slices } from "../base/turns.ts";
-import { StatusError, unavailable } from "../kube/status-error.ts";
+import type { StatusError } from "../kube/status-error.ts";
 import type { Word } from "../kube/whose-word.ts";
-import { ForeignAnswerError, UnreachableError } from "../uplink/scope-source.ts";
+import { UnreachableError } from "../uplink/scope-source.ts";
 import { breakOff, drained } from "./answer.ts";
+import { type RefusalWords, unreached, unstored } from "./no-answer.ts";
 import { requestHeaders, responseHeaders } from "./passed-headers.ts";
 import { sentBody, type SentBody } from "./sent-body.ts";
 import type { Exchange } from "./exchange.ts";
@@ -36,9 +37,9 @@ export interface Fallback {
   /**
    * What it may stand in for: by default any failure, a slow answer and 5xx
    * among them. "storage": a lost link, or storage known to be silent, because
-   * the answer leaves a mark that only a return takes off. "loss": a lost link alone.
+   * the answer leaves a mark that only a return takes off.
    */
-  readonly givesWay?: "storage" | "loss";
+  readonly givesWay?: "storage";
 }
 
 /** Sees an answer go by. */
@@ -81,16 +82,6 @@ export interface ForwardOptions {
   readonly words?: () => RefusalWords;
 }
 
-/** What a person reads when there is no answer. */
-export interface RefusalWords {
-  /** What cannot be done: `get pods "web-0"`. */
-  readonly asked: string;
-  /** A question that changes nothing, though it is a POST. */
-  readonly isQuestion?: boolean;
-  /** Of a read: what is kept instead. Default: that no copy is. */
-  readonly instead?: () => string;
-}
-
 /** What storage does not answer now it will hardly answer within this. */
 const SILENT_PATIENCE_MS = 300;
 const SMALL_ANSWER_BYTES = 256 * 1024;
@@ -129,9 +120,10 @@ export class Forwarder {
       return kept();
     }
     // A write that went up and was answered from here could be carried out when storage is back.
-    const isWrite = exchange.method !== "GET" && exchange.method !== "HEAD";
-    const atOnce = isWrite && this.storage.isSilent && fallback?.givesWay !== "loss" ? fallback?.find() : undefined;
-    if (atOnce !== undefined) return atOnce();
+    if (this.storage.isSilent && !isRead(exchange)) {
+      const atOnce = fallback?.find() ?? this.#refusal(exchange, caller, options.words, false);
+      if (atOnce !== undefined) return atOnce();
+    }
     const asking = new Cancel();
     const { signal } = exchange;
     const giveUp = () => asking.cancel(new Error("client went away"));
@@ -157,9 +149,31 @@ export class Forwarder {
     }
   }
 
+  /**
+   * Refuses a write of the node's that nothing here answers while storage is
+   * silent: kubelet's loops wait for theirs, and no static pod starts while the
+   * write of its mirror hangs.
+   *
+   * @param hasGoneUp whether it may have been carried out.
+   * @returns undefined for every other request: it waits for the API server's word.
+   */
+  #refusal(
+    exchange: Exchange,
+    { nodeName }: Caller,
+    words: (() => RefusalWords) | undefined,
+    hasGoneUp: boolean,
+  ): KeptAnswer | undefined {
+    const said = nodeName === undefined || isRead(exchange) ? undefined : words?.();
+    if (said === undefined || said.isQuestion === true) return undefined;
+    return () => {
+      this.count("refusedWrites");
+      throw unstored(said, hasGoneUp);
+    };
+  }
+
   /** Whether a 5xx is one that the fallback stands in for. */
   async #standsInFor(fallback: Fallback | undefined): Promise<boolean> {
-    if (fallback === undefined || fallback.givesWay === "loss") return false;
+    if (fallback === undefined) return false;
     const verdict = this.storage.suspect();
     return fallback.givesWay === undefined || (await verdict);
   }
@@ -174,7 +188,9 @@ export class Forwarder {
     const { fallback } = options;
     const race = new Race<UpstreamAnswer | KeptAnswer | undefined>();
     const stopListening = this.link.onChange((isOnline) => isOnline || race.win(undefined));
-    const impatience = fallback === undefined ? undefined : this.#loosePatience(fallback, (kept) => race.win(kept));
+    const inItsPlace = fallback?.find ?? this.#refusal(exchange, caller, options.words, true);
+    const impatience =
+      inItsPlace && this.#loosePatience(() => void this.#outOfPatience(exchange, caller, options, race));
     let isGiven = false;
     const atOnce = (answer: UpstreamAnswer) =>
       !race.isOver && (isGiven = this.#giveAtOnce(exchange, answer, options.tap, race));
@@ -213,7 +229,7 @@ export class Forwarder {
       headers: requestHeaders(exchange, options.accept),
       credential,
       signal: asking,
-      mayRetry: method === "GET" || method === "HEAD",
+      mayRetry: isRead(exchange),
       hasLongAnswer: options.hasLongAnswer === true,
     };
   }
@@ -229,9 +245,8 @@ export class Forwarder {
     }
   }
 
-  #loosePatience(fallback: Fallback, giveUp: (kept: KeptAnswer) => void): () => void {
+  #loosePatience(task: () => void): () => void {
     const patienceMs = this.#patienceMs();
-    const task = () => void this.#outOfPatience(fallback, giveUp);
     return patienceMs === USUAL_PATIENCE_MS ? this.#usual.begin(task) : this.clock.after(patienceMs, task);
   }
 
@@ -240,15 +255,20 @@ export class Forwarder {
   }
 
   /** An answer that does not come: of the link, the connection, the storage, or by its own nature. */
-  async #outOfPatience(fallback: Fallback, giveUp: (kept: KeptAnswer) => void): Promise<void> {
-    const kept = fallback.find();
-    if (kept === undefined) return;
-    const { givesWay } = fallback;
+  async #outOfPatience(
+    exchange: Exchange,
+    caller: Caller,
+    { fallback, words }: ForwardOptions,
+    race: { win(kept: KeptAnswer): void },
+  ): Promise<void> {
+    const kept = fallback?.find();
+    const inItsPlace = kept ?? this.#refusal(exchange, caller, words, true);
+    if (inItsPlace === undefined) return;
     const isStarting = this.link.state === "starting";
-    if (givesWay === "loss" && !isStarting) return;
     this.link.suspect();
     const verdict = this.storage.suspect();
-    if (givesWay === undefined || isStarting || (await verdict)) giveUp(kept);
+    const isGivenNow = kept !== undefined && (fallback?.givesWay === undefined || isStarting);
+    if (isGivenNow || (await verdict)) race.win(inItsPlace);
   }
 
   /** Gives the usual answer to a read in the turn in which it came, without a copy. @returns whether it was given. */
@@ -353,23 +373,19 @@ export class Forwarder {
     exchange.response.end(body);
   }
 
-  #offline(exchange: Exchange, say: (() => RefusalWords) | undefined, cause: unknown = this.link.failure): StatusError {
-    const isRead = exchange.method === "GET" || exchange.method === "HEAD";
-    const words = say?.();
-    const why = cause instanceof ForeignAnswerError ? cause.message : "the API server cannot be reached";
-    const asked = words?.asked ?? (isRead ? "read" : "write");
-    if (isRead) {
-      const instead = words?.instead?.() ?? "no copy of this is kept for this caller";
-      return unavailable(`Cannot ${asked}: ${why}; ${instead}`, { cause });
-    }
-    if (words?.isQuestion === true)
-      return unavailable(`Cannot ${asked}: ${why}, and no decision of it on this is remembered`, { cause });
-    this.count("refusedWrites");
-    const outcome = cause === undefined && this.link.isOnline() ? "; whether it was carried out is not known" : "";
-    return unavailable(`Cannot ${asked}: ${why}, and nothing is queued${outcome}; try again when the link is back`, {
-      cause,
-    });
+  #offline(
+    exchange: Exchange,
+    words: (() => RefusalWords) | undefined,
+    cause: unknown = this.link.failure,
+  ): StatusError {
+    const mayHaveGoneUp = cause === undefined && this.link.isOnline();
+    if (!isRead(exchange) && words?.().isQuestion !== true) this.count("refusedWrites");
+    return unreached(isRead(exchange), words?.(), cause, mayHaveGoneUp);
   }
+}
+
+function isRead({ method }: Exchange): boolean {
+  return method === "GET" || method === "HEAD";
 }
 
 /** Gives an answer that is here; as it came, where nothing in it belongs to its connection. */

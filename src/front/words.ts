@@ -7,7 +7,7 @@ import { REVIEWS } from "../callers/review-memory.ts";
 import type { ListedState, ScopeIdentity } from "../store/contract.ts";
 import type { Caller } from "../callers/identify.ts";
 import { unavailable, type StatusError } from "../kube/status-error.ts";
-import type { RefusalWords } from "./forward.ts";
+import type { RefusalWords } from "./no-answer.ts";
 import type { RequestInfo } from "./request-info.ts";
 
 /** A copy, as far as words need it. */

@@ -133,6 +133,44 @@ test("what no copy can answer waits for the API server's own word", async () => 
   expect((await unseen).status).toBe(404);
 });
 
+test("kubelet's write that nothing here answers is refused at once and not sent up; another's waits", async () => {
+  await using world = await startNode();
+  const { apiServer, client, edge, post } = world;
+  apiServer.addToken("person", { name: "person", groups: [] });
+  const person = edge.clientWith({ token: "person" });
+  expect((await person.get(POD)).status).toBe(200);
+  apiServer.freezeStorage();
+  expect((await client.get(POD)).status).toBe(200);
+  await eventually(() => hasCondition(edge));
+  const mirror = { ...pod, metadata: { name: "static", namespace: "shop" } };
+  const [refused, tookMs] = await timed(post("/api/v1/namespaces/shop/pods", mirror));
+  expect([refused.status, refused.json().message]).toEqual([
+    503,
+    'Cannot create pods in namespace "shop": the API server\'s storage does not answer, and nothing is queued; try again when it does',
+  ]);
+  expect(tookMs).toBeLessThan(2_000);
+  const body = JSON.stringify({ kind: "ConfigMap", apiVersion: "v1", metadata: { name: "late", namespace: "shop" } });
+  const waiting = person.request("POST", "/api/v1/namespaces/shop/configmaps", { headers: JSON_BODY, body });
+  await apiServer.heal();
+  expect((await waiting).status).toBe(201);
+  expect(apiServer.object("Pod", "shop", "static")).toBeUndefined();
+  await eventually(async () => !(await hasCondition(edge)));
+  expect((await post("/api/v1/namespaces/shop/pods", mirror)).status).toBe(201);
+});
+
+test("kubelet's write that had gone up when storage fell silent is refused once that is known", async () => {
+  await using world = await startNode();
+  const { apiServer, edge, post } = world;
+  apiServer.freezeStorage();
+  const mirror = { ...pod, metadata: { name: "static", namespace: "shop" } };
+  const refused = await post("/api/v1/namespaces/shop/pods", mirror);
+  expect([refused.status, refused.json().message]).toEqual([
+    503,
+    expect.stringContaining("storage does not answer, and nothing is queued; whether it was carried out is not known"),
+  ]);
+  expect(await hasCondition(edge)).toBe(true);
+});
+
 test("5xx from storage: a kept token answers", async () => {
   await using world = await startNode();
   const { apiServer, client, post } = world;

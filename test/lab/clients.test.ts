@@ -25,32 +25,36 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("other clients", whyWit
   afterAll(async () => await world?.[Symbol.asyncDispose]());
 
   for (const [index, client] of THIRD_PARTIES.entries())
-    test.skipIf(client.why !== undefined)(titled(client.name, client.why), async () => {
-      await world.apply(pod("web-0"), pod("web-1"));
-      const token = await world.tokenFor(`client-${index}`, ["*"]);
-      const kubeconfig = world.proxyKubeconfig(holdfast.stateDir, { token });
-      const first = started(client, kubeconfig);
-      await first.hasTold("web-0 new");
-      await label("web-0", "online");
-      await first.hasTold("web-0 online");
-      const mark = world.audit.mark();
+    test.skipIf(client.why !== undefined)(
+      titled(client.name, client.why),
+      async () => {
+        await world.apply(pod("web-0"), pod("web-1"));
+        const token = await world.tokenFor(`client-${index}`, ["*"]);
+        const kubeconfig = world.proxyKubeconfig(holdfast.stateDir, { token });
+        const first = started(client, kubeconfig);
+        await first.hasTold("web-0 new");
+        await label("web-0", "online");
+        await first.hasTold("web-0 online");
+        const mark = world.audit.mark();
 
-      world.cut();
-      const second = started(client, kubeconfig);
-      await second.hasTold("web-0 online");
-      await label("web-1", "while-cut");
-      world.heal();
+        world.cut();
+        const second = started(client, kubeconfig);
+        await second.hasTold("web-0 online");
+        await label("web-1", "while-cut");
+        world.heal();
 
-      for (const one of [first, second]) await one.hasTold("web-1 while-cut");
-      await label("web-0", "after");
-      for (const one of [first, second]) {
-        await one.hasTold("web-0 after");
-        expect([one.process.isRunning, one.told().includes("again")]).toEqual([true, false]);
-      }
-      expect(world.audit.fullReadsSince(mark, "pods").map(({ userAgent, uri }) => `${userAgent} ${uri}`)).toEqual([]);
-      for (const one of [first, second]) await one.process.stop("SIGKILL");
-      await world.inCloud(["delete", "pod", "web-0", "web-1", "-n", "shop", "--force", "--grace-period=0"]);
-    }, 240_000);
+        for (const one of [first, second]) await one.hasTold("web-1 while-cut");
+        await label("web-0", "after");
+        for (const one of [first, second]) {
+          await one.hasTold("web-0 after");
+          expect([one.process.isRunning, one.told().includes("again")]).toEqual([true, false]);
+        }
+        expect(world.audit.fullReadsSince(mark, "pods").map(({ userAgent, uri }) => `${userAgent} ${uri}`)).toEqual([]);
+        for (const one of [first, second]) await one.process.stop("SIGKILL");
+        await world.inCloud(["delete", "pod", "web-0", "web-1", "-n", "shop", "--force", "--grace-period=0"]);
+      },
+      240_000,
+    );
 
   /** In the cloud, whatever the link does. */
   async function label(name: string, step: string): Promise<void> {

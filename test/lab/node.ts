@@ -251,7 +251,11 @@ export class LabNode implements AsyncDisposable {
     });
     const config = this.write("containerd.toml", text);
     const earlier = this.containerd?.log.length ?? 0;
-    const containerd = this.world.startOnNode(this.partName("containerd"), ["containerd", "-c", config], this.namespace);
+    const containerd = this.world.startOnNode(
+      this.partName("containerd"),
+      ["containerd", "-c", config],
+      this.namespace,
+    );
     this.containerd = containerd;
     // Its CRI part answers later than the rest, and a kubelet that meets it too early ends.
     await until("containerd answers kubelet", async () => {
