@@ -28,6 +28,7 @@ import { compareResourceVersions } from "../kube/resource-version.ts";
 import type { ListedState } from "../store/contract.ts";
 import { isLocalVersion } from "./edits.ts";
 import { Ring } from "./ring.ts";
+import type { RingBudget } from "./ring-budget.ts";
 import type { Shown } from "./shown-ahead.ts";
 
 /** What a history says to a moment: all that is newer is known here, list again, or only the API server may know. */
@@ -56,9 +57,16 @@ export class History {
   /** While an older moment is replayed for a client that resumes: how far it has come, and where the rows stood. */
   #replay: { at: string; readonly until: string } | undefined;
 
-  /** @param listed as the store has it; what was told before the last restart is known by its epoch. */
-  constructor(bounds: { readonly ringMaxEvents: number; readonly ringMaxBytes: number }, listed?: ListedState) {
-    this.ring = new Ring(bounds.ringMaxEvents, bounds.ringMaxBytes, listed?.changedAt ?? "");
+  /**
+   * @param listed as the store has it; what was told before the last restart is known by its epoch.
+   * @param budget what the recent events of all scopes share; to be told of the ring by whoever makes it.
+   */
+  constructor(
+    bounds: { readonly ringMaxEvents: number; readonly ringMaxBytes: number },
+    listed?: ListedState,
+    budget?: RingBudget,
+  ) {
+    this.ring = new Ring(bounds.ringMaxEvents, bounds.ringMaxBytes, listed?.changedAt ?? "", budget);
     this.keptAt = listed?.resourceVersion ?? "";
     this.#toldBelow = listed?.isPartlyTold === true ? listed.epoch : "";
   }

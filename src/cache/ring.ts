@@ -5,11 +5,13 @@
  * copy of every frame, and a slow one costs nothing: when the ring has moved
  * past its cursor it is ended and comes back at its last resourceVersion.
  *
- * Bounds: events and bytes, whichever is met first.
+ * Bounds: events and bytes, whichever is met first; and what all rings share
+ * (`ring-budget.ts`).
  */
 
 import { compareResourceVersions } from "../kube/resource-version.ts";
 import { momentOf, sizeOf, type Frame } from "./frames.ts";
+import type { RingBudget } from "./ring-budget.ts";
 
 /** One frame; `seq` grows by one with every append and is never used again. A bookmark closes a difference, and goes only to watchers that allow it. */
 export interface RingEntry {
@@ -30,6 +32,7 @@ export class Ring {
     private readonly maxEvents: number,
     private readonly maxBytes: number,
     floor: string,
+    private readonly budget?: RingBudget,
   ) {
     this.#floor = floor;
   }
@@ -65,9 +68,19 @@ export class Ring {
     const size = sizeOf(frame);
     this.#bytes += size;
     this.#appendedBytes += size;
+    this.#drop(this.maxEvents, this.maxBytes);
+    this.budget?.grew(size);
+  }
+
+  /** Gives up the oldest frames until no more than this is left; the newest always stays. */
+  shed(toBytes: number): void {
+    this.#drop(this.maxEvents, toBytes);
+  }
+
+  #drop(maxEvents: number, maxBytes: number): void {
     while (
       this.#entries.length - this.#head > 1 &&
-      (this.#entries.length - this.#head > this.maxEvents || this.#bytes > this.maxBytes)
+      (this.#entries.length - this.#head > maxEvents || this.#bytes > maxBytes)
     ) {
       const dropped = this.#entries[this.#head]!;
       this.#bytes -= sizeOf(dropped.frame);

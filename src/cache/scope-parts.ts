@@ -6,6 +6,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { ScopeIdentity, Store } from "../store/contract.ts";
 import type { LinkView, ScopeSource } from "../uplink/scope-source.ts";
+import type { RingBudget } from "./ring-budget.ts";
 import type { ListReason } from "./follower-parts.ts";
 
 /** Bounds and times of scopes; units in the names. */
@@ -27,6 +28,10 @@ export interface ScopeParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: ScopeLimits;
+  /** What the recent events of all scopes share. Default: each its own bounds alone. */
+  readonly ringBudget?: RingBudget;
+  /** Whether a principal is this node: its events give way last. Default: none is. */
+  readonly isOwn?: (principal: string) => boolean;
   /** In [0, 1); spreads retries. */
   readonly random: () => number;
   /** In [0, 1), drawn once: where the grid begins on which upstream watches end. Default 0. */

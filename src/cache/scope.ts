@@ -71,7 +71,8 @@ export class Scope extends ScopeView {
     const { clock, limits, log, phase = 0, turn = async () => {} } = parts;
     this.#usage = new Usage(copy, clock, limits.lingerMs, () => this.rest());
     this.#waiting = new Waiting(clock);
-    this.#history = new History(limits, copy.listed);
+    this.#history = new History(limits, copy.listed, parts.ringBudget);
+    parts.ringBudget?.add(this.#history.ring, parts.isOwn?.(this.identity.principal) === true);
     this.#audience = new Audience({
       ...{ rows: this.#history.ring, clock, log, limits },
       bookmarkAt: (isEdited) => this.#bookmarkAt(isEdited),

@@ -21,6 +21,8 @@ export interface Limits {
   readonly ringMaxEvents: number;
   /** The same in bytes. Default 1Mi. */
   readonly ringMaxBytes: number;
+  /** Recent events of all scopes together, in bytes. Default 12Mi. */
+  readonly allRingsMaxBytes: number;
   /** How long a scope is followed after its last use. Default 5m. */
   readonly lingerMs: number;
   /** How long rows nobody used are kept while online. Default 168h. */
@@ -88,6 +90,7 @@ export const limitsSchema = v.strictObject({
   storeMaxBytes: size,
   ringMaxEvents: count,
   ringMaxBytes: size,
+  allRingsMaxBytes: size,
   linger: durationFrom(0, "576h at most", TIMER_MAX_MS),
   retention: durationFrom(60_000, "1m at least"),
   bookmarkInterval: durationFrom(1_000, "from 1s to 576h", TIMER_MAX_MS),
@@ -167,6 +170,7 @@ export const fileSchema = v.strictObject({
   certificates: v.optional(certificatesSchema),
   place: v.optional(placeSchema),
   podAccess: v.optional(podAccessSchema),
+  fleetSize: count,
   limits: v.optional(limitsSchema),
 });
 
@@ -190,6 +194,7 @@ export function limitsOf(file: NonNullable<FileConfig["limits"]> = {}): Limits {
     storeMaxBytes: file.storeMaxBytes ?? 512 * 2 ** 20,
     ringMaxEvents: file.ringMaxEvents ?? 1_024,
     ringMaxBytes: file.ringMaxBytes ?? 2 ** 20,
+    allRingsMaxBytes: file.allRingsMaxBytes ?? 12 * 2 ** 20,
     lingerMs: file.linger ?? 5 * 60_000,
     retentionMs: file.retention ?? 168 * 3_600_000,
     bookmarkIntervalMs: file.bookmarkInterval ?? 45_000,

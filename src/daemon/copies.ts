@@ -4,6 +4,7 @@
 
 import type { Finding } from "../base/conditions.ts";
 import { Quota } from "../cache/quota.ts";
+import { RingBudget } from "../cache/ring-budget.ts";
 import { OwnWrites } from "../cache/own-writes.ts";
 import type { ScopeParts } from "../cache/scope-parts.ts";
 import { Scopes } from "../cache/scopes.ts";
@@ -44,15 +45,17 @@ const QUOTA_REACHED: Finding = {
 export function buildCopies(ground: Ground, uplink: Uplink, orders: ScopeOrders): Copies {
   const { upstream, link, sources } = uplink;
   const { config, clock, log, metrics, random, store } = ground;
+  const { limits } = config;
+  const isOwn = (principal: string) => principal === nodeOf(config.upstream.credential)?.principal;
   const sharing = new SharingSource({
-    source: new PlacedLists(sources, (principal) => principal === nodeOf(config.upstream.credential)?.principal, clock),
+    source: new PlacedLists(sources, isOwn, clock),
     reviewer: new AccessReviews(upstream, sources),
     link,
     clock,
     log,
     onBytes: (bytes) => metrics.shared(bytes),
   });
-  const { retentionMs } = config.limits;
+  const { retentionMs } = limits;
   const writes = new OwnWrites({ store, clock, retentionMs, copiesOf: (...of) => scopes.of(...of) });
   const scopes: Scopes = new Scopes(
     {
@@ -62,8 +65,8 @@ export function buildCopies(ground: Ground, uplink: Uplink, orders: ScopeOrders)
       link,
       clock,
       log,
-      limits: config.limits,
-      random,
+      ...{ limits, isOwn, random },
+      ringBudget: new RingBudget(limits.allRingsMaxBytes),
       phase: random(),
       countList: (reason) => metrics.upstreamList(reason),
       onRefused: (identity, status) => refusals.scopeRefused(identity, status),

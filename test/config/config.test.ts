@@ -94,6 +94,7 @@ test("with a kubeconfig alone, everything else has its default", () => {
       storeMaxBytes: 536_870_912,
       ringMaxEvents: 1_024,
       ringMaxBytes: 1_048_576,
+      allRingsMaxBytes: 12_582_912,
       lingerMs: 300_000,
       retentionMs: 604_800_000,
       bookmarkIntervalMs: 45_000,
