@@ -195,7 +195,7 @@ export class Forwarder {
     const atOnce = (answer: UpstreamAnswer) =>
       !race.isOver && (isGiven = this.#giveAtOnce(exchange, answer, options.tap, race));
     try {
-      const sent = options.sent ?? sentBody(exchange);
+      const sent = options.sent ?? sentBody(exchange, caller.nodeName !== undefined);
       const { body } = sent instanceof Promise ? await sent : sent;
       const request = this.#requestOf(exchange, caller, options, asking);
       race.enter(this.upstream.request(body === undefined ? { ...request, atOnce } : { ...request, body }));

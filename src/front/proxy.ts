@@ -33,6 +33,7 @@ import { requestInfo, type RequestInfo } from "./request-info.ts";
 import { route } from "./route.ts";
 import { Seats } from "./seats.ts";
 import { refuseSecrets } from "./secrets.ts";
+import { bodyIsOver } from "./sent-body.ts";
 import { refuseUpgrade, tunnelUpgrade, type UpgradeParts } from "./upgrade.ts";
 import { wordsFor } from "./words.ts";
 
@@ -123,6 +124,7 @@ export class Proxy {
       answerError(exchange, error);
     } finally {
       leave?.();
+      bodyIsOver(exchange);
       const { statusCode } = exchange.response;
       if (asked !== undefined && (statusCode === 401 || statusCode === 403))
         this.parts.onRefused(asked.principal, statusCode, asked.info);

@@ -67,7 +67,7 @@ export class NodeWrites {
     kind: NodeWrite,
     passing: AnswerTap,
   ): Promise<void> {
-    const sent = await sentBody(exchange);
+    const sent = await sentBody(exchange, caller.nodeName !== undefined);
     const body = sent.body ?? new Uint8Array(0);
     const words = () => refusalWords(info);
     if (!(body instanceof Uint8Array))
