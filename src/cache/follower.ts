@@ -193,7 +193,7 @@ export class Follower {
         failures = kind === "ended" && clock.monotonicMs() - startedMs >= 1_000 ? 0 : failures + 1;
         if (failures === 0) continue;
         this.#enter(run, { kind: "waiting", for: "pause" });
-        await pause(clock, link, retryAfterMs ?? this.#backoffMs(failures), run.stop.signal);
+        await pause(clock, link, this.#pauseMs(failures, retryAfterMs), run.stop.signal);
       }
     } catch (error) {
       log.error("scope stopped following", { resource: this.parts.copy.identity.resource, error: String(error) });
@@ -354,8 +354,11 @@ export class Follower {
     return { kind: "failed" };
   }
 
-  #backoffMs(failures: number): number {
-    return Math.min(30_000, 100 * 2 ** Math.min(failures, 12)) * (0.5 + this.parts.random() / 2);
+  /** As long as it was asked to wait, at least, and never exactly: many were asked the same. */
+  #pauseMs(failures: number, retryAfterMs: number | undefined): number {
+    const backoffMs = Math.min(30_000, 100 * 2 ** Math.min(failures, 12)) * (0.5 + this.parts.random() / 2);
+    if (retryAfterMs === undefined || retryAfterMs === 0) return retryAfterMs ?? backoffMs;
+    return Math.max(retryAfterMs * (1 + this.parts.random()), backoffMs);
   }
 }
 

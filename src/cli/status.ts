@@ -190,6 +190,9 @@ function firstLine({ link, scopes, coverage, certificates, requests, conditions,
   const days = upstream === undefined ? undefined : Math.floor((upstream.notAfterMs - nowMs) / DAY_MS);
   return [
     `${link.state.toUpperCase()} ${formatDuration(nowMs - link.sinceMs)}`,
+    ...(link.turnInMs === undefined
+      ? []
+      : [`the API server answers again, this node's turn in ${formatDuration(link.turnInMs)}`]),
     ...(coverage === undefined ? [] : [short(coverageWords(coverage), MAX_WORDS)]),
     link.state === "online" ? `${counted(live, "scope")} live` : `serving ${counted(kept, "scope")} from cache`,
     ...(days === undefined

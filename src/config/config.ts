@@ -59,6 +59,8 @@ export interface Config {
   readonly page?: ListenAddress & { readonly hosts: readonly string[] };
   /** What is logged: this and everything more important. Default "info". */
   readonly logLevel: LogLevel;
+  /** Nodes that share the control plane; undefined for a guess by how fast it is written to. */
+  readonly fleetSize: number | undefined;
   /** Whether the guard may ask if a neighbour is heard; see `witness/witness.ts`. */
   readonly isWitness: boolean;
   /** Whether this device claims its Node, so that a second device of the same identity is kept out. Default false; an image's units say true. */
@@ -126,6 +128,7 @@ export function loadConfig(
     healthListen,
     stateDir,
     adminSocketPath: socketPath(stateDir, env["HOLDFAST_ADMIN_SOCKET"] ?? file.adminSocket, warnings),
+    fleetSize: file.fleetSize,
     isWitness: file.witness ?? true,
     claimsNode: claimsNode(env, file),
     logLevel: logLevelOf(env, file),

@@ -43,13 +43,20 @@ function isSound({ word, status }: UpstreamAnswer): boolean {
   return word === "answer" || status === 401 || status === 403 || status === 429;
 }
 
-/** A trifle that any API server answers at once. @returns the status. */
+/** How a probe was answered. */
+export interface ProbeAnswer {
+  readonly status: number;
+  /** For so long it asks to be left alone; 0 when it does not. */
+  readonly retryAfterMs: number;
+}
+
+/** A trifle that any API server answers at once. */
 export async function probe(
   upstream: Upstream,
   credential: UpstreamCredential,
   serverCount: number,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<ProbeAnswer> {
   for (let attempt = 0; ; attempt++) {
     try {
       const response = await upstream.request({
@@ -64,10 +71,33 @@ export async function probe(
         isProbe: true,
       });
       await response.bytes();
-      if (isSound(response)) return response.status;
+      const seconds = response.status === 429 ? Number(response.headers.get("retry-after")) : 0;
+      if (isSound(response))
+        return { status: response.status, retryAfterMs: Number.isFinite(seconds) ? Math.max(0, seconds) * 1_000 : 0 };
       throw new Error(`the API server answers ${response.status}`);
     } catch (error) {
       if (attempt + 1 >= serverCount || signal.aborted) throw error;
     }
   }
+}
+
+/** Hardly ever more than an item or two, and every node may list it. */
+const SMALL_COLLECTION = "/apis/node.k8s.io/v1/runtimeclasses?limit=1";
+const LIST_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/** The cluster's newest resourceVersion: every list is as of one. @returns undefined when there is no list. */
+export async function newestVersion(
+  upstream: Upstream,
+  credential: UpstreamCredential,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const headers = [
+    ["Accept", LIST_METADATA_ONLY],
+    ["Accept-Encoding", "identity"],
+  ] as const;
+  const answer = await upstream.request({ method: "GET", target: SMALL_COLLECTION, headers, credential, signal });
+  const text = await answer.text();
+  if (answer.status !== 200) return undefined;
+  const { metadata } = JSON.parse(text) as { metadata?: { resourceVersion?: string } };
+  return metadata?.resourceVersion;
 }

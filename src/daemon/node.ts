@@ -68,6 +68,7 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
     holder,
   });
   const cutAge = new CutAge({ store, clock, link: uplink.link, lastContactMs: () => lastContactMs(scopes) });
+  uplink.fleet.counts(() => followedCount(scopes));
   const part = nodePart(ground, uplink, { scopes, overlays, events, tokens, reconnect, cutAge, holder });
   const writesOver: NodeParts["writesOver"] = (front) =>
     new NodeWrites({
@@ -81,7 +82,7 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
       rights,
       tokens,
       reviews: new ReviewMemory(clock, (text) => store.keyedHash(text), new SelfReviews(store, hasCopyIn(scopes))),
-      lease: new NodeLease(store, clock, config.limits.leaseIntervalMs),
+      lease: new NodeLease(store, clock, config.limits.leaseIntervalMs, (version) => uplink.fleet.renewed(version)),
       registration,
     });
   const asked = {
@@ -89,6 +90,12 @@ export function buildNode(ground: Ground, uplink: Uplink, { scopes }: Copies): N
     haveSecretsEnded: () => cutAge.ms >= config.limits.podSecretsMs,
   };
   return { overlays, events, tokens, agents, reconnect, cutAge, holder, asked, writesOver, part };
+}
+
+function followedCount(scopes: Copies["scopes"]): number {
+  let count = 0;
+  for (const { isFollowing } of scopes.all()) if (isFollowing) count++;
+  return count;
 }
 
 /** What begins, is swept by the hour, and goes to disk in the end. */
@@ -157,7 +164,7 @@ function buildAgentReturn(
 
 /** The order of the return: authenticate, is the own node still there, what the cloud decided, what was written meanwhile. */
 function buildReconnect(
-  { config, clock, conditions, log, signal }: Ground,
+  { config, clock, conditions, log, random, signal }: Ground,
   { upstream, link, storage, sources, ownCredential }: Uplink,
   parts: {
     readonly scopes: Copies["scopes"];
@@ -176,6 +183,7 @@ function buildReconnect(
     overlays,
     clock,
     log,
+    random,
     node: () => nodeOf(own),
     askNode: (name, askSignal) => askNode(upstream, ownCredential(), name, askSignal),
     ...(holder === undefined ? {} : { mayBe: (askSignal) => holder.meet(askSignal) }),

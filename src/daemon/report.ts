@@ -45,6 +45,7 @@ export function reportStatus(sources: StatusSources): StatusReport {
     link: {
       state: link.state,
       sinceMs: link.sinceMs,
+      ...(link.turnInMs === undefined ? {} : { turnInMs: link.turnInMs }),
       servers: [...servers].map(([url, { lastContactMs, lastError }]) => ({
         url,
         ...(lastContactMs === undefined ? {} : { lastContactMs }),

@@ -4,6 +4,7 @@
 
 import { upstreamCredential } from "../callers/identify.ts";
 import { ForeignAnswers } from "../uplink/foreign-answers.ts";
+import { Fleet } from "../uplink/fleet.ts";
 import { Gate } from "../uplink/gate.ts";
 import type { NodePlace } from "../uplink/node-place.ts";
 import { Link } from "../uplink/link.ts";
@@ -11,7 +12,7 @@ import { Storage } from "../uplink/storage.ts";
 import { ScopeUpstream } from "../uplink/scope-upstream.ts";
 import { untrusted } from "../uplink/untrusted.ts";
 import { Upstream, type UpstreamCredential } from "../uplink/upstream.ts";
-import { askStorage, probe } from "./asking.ts";
+import { askStorage, newestVersion, probe } from "./asking.ts";
 import type { Ground } from "./ground.ts";
 import type { Part } from "./part.ts";
 import { buildNodePlace } from "./place.ts";
@@ -29,6 +30,8 @@ export interface Uplink {
   readonly gate: Gate;
   /** Where this node is shown. */
   readonly place: NodePlace;
+  /** When this node comes back among many. */
+  readonly fleet: Fleet;
   readonly sources: ScopeUpstream;
   readonly servers: Servers;
   /** Our own credential, as its files hold it now. */
@@ -52,12 +55,15 @@ export function buildUplink(ground: Ground): Uplink {
   };
   const [gate, place] = [new Gate(), buildNodePlace(ground)];
   const upstream: Upstream = buildUpstream(ground, { gate, place }, { record, onFailure, link: () => link });
+  const fleet = buildFleet(ground, upstream, ownCredential);
   let isRefused = false;
   const link: Link = new Link({
     clock,
     log,
+    turns: fleet,
     probe: async (probeSignal) => {
-      const status = await probe(upstream, ownCredential(), urls.length, probeSignal);
+      const { status, retryAfterMs } = await probe(upstream, ownCredential(), urls.length, probeSignal);
+      if (retryAfterMs > 0) fleet.askedToWait(retryAfterMs);
       isRefused = status === 401;
       // A version document over a connection that this CA vouches for: the cluster is the one that is configured.
       if (status === 200) store.proven(clusterOf(config));
@@ -79,8 +85,17 @@ export function buildUplink(ground: Ground): Uplink {
   conditions.watch("StorageFrozen", () => storage.finding());
   const sources = new ScopeUpstream(upstream, `holdfast/${version}`, () => link.suspect(), clock);
   const part = linkPart(link, signal);
-  const asking = { upstream, link, storage, gate, place, sources, servers: record.servers, ownCredential };
+  const asking = { upstream, link, storage, gate, place, fleet, sources, servers: record.servers, ownCredential };
   return { ...asking, isRefused: () => isRefused, onFailure, part };
+}
+
+function buildFleet(
+  { config, clock, random }: Ground,
+  upstream: Upstream,
+  ownCredential: Uplink["ownCredential"],
+): Fleet {
+  const askNewest = (signal: AbortSignal) => newestVersion(upstream, ownCredential(), signal);
+  return new Fleet({ clock, random, size: config.fleetSize, askNewest });
 }
 
 function linkPart(link: Link, signal: AbortSignal): Part {

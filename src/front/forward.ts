@@ -78,6 +78,8 @@ export interface ForwardOptions {
   readonly sent?: SentBody;
   /** A write whose answer may be a long list. */
   readonly hasLongAnswer?: boolean;
+  /** Goes up as soon as the API server answers again, before this node's turn among those that come back. Default false. */
+  readonly isHeartbeat?: boolean;
   /** The request in words, for who gets no answer. */
   readonly words?: () => RefusalWords;
 }
@@ -114,7 +116,8 @@ export class Forwarder {
   /** Answers the exchange from the API server, or from the fallback, or throws what becomes a Status. */
   async forward(exchange: Exchange, caller: Caller, options: ForwardOptions = {}): Promise<void> {
     const { fallback } = options;
-    if (!this.link.isOnline() || (caller.isOwn && this.access.isRefused())) {
+    const isCut = !this.link.isOnline() && !(options.isHeartbeat === true && this.link.turnInMs !== undefined);
+    if (isCut || (caller.isOwn && this.access.isRefused())) {
       const kept = fallback?.find();
       if (kept === undefined) throw this.#offline(exchange, options.words);
       return kept();

@@ -37,6 +37,8 @@ export const statusReportSchema = v.object({
   link: v.object({
     state: v.picklist(["starting", "online", "offline"]),
     sinceMs: v.number(),
+    /** The API server answers again; this node comes back in its fleet's turn, in this many ms. */
+    turnInMs: v.optional(v.number()),
     servers: v.array(
       v.object({
         url: v.string(),

@@ -12,6 +12,7 @@
 
 import * as v from "valibot";
 import type { Clock } from "../base/clock.ts";
+import { readAnsweredObject } from "../kube/answered-object.ts";
 import { isRenewal } from "../kube/lease.ts";
 import type { Store } from "../store/contract.ts";
 import { headed, readHeaded } from "./headed-value.ts";
@@ -32,11 +33,15 @@ export class NodeLease {
   /** The API server's last answer to a renewal and when it came; undefined after a renewal that has none. */
   #renewed: (LeaseAnswer & { readonly atMs: number }) | undefined;
 
-  /** @param intervalMs at most how often renewals go up; 0 sends each. */
+  /**
+   * @param intervalMs at most how often renewals go up; 0 sends each.
+   * @param onRenewed told of the lease's resourceVersion after each renewal.
+   */
   constructor(
     private readonly store: Store,
     private readonly clock: Clock,
     private readonly intervalMs: number,
+    private readonly onRenewed: (resourceVersion: string) => void = () => {},
   ) {}
 
   /** What a GET is answered with while cut. */
@@ -68,7 +73,11 @@ export class NodeLease {
   /** The API server's answer. @param isRenewed to a renewal. */
   answered(nodeName: string, answer: LeaseAnswer, isRenewed: boolean): void {
     this.#answer = answer;
-    if (isRenewed) this.#renewed = { ...answer, atMs: this.clock.monotonicMs() };
+    if (isRenewed) {
+      this.#renewed = { ...answer, atMs: this.clock.monotonicMs() };
+      const object = readAnsweredObject(answer.contentType, answer.body);
+      if (object?.kind === "Lease") this.onRenewed(object.meta.resourceVersion);
+    }
     if (this.#isSaved) return;
     this.#isSaved = true;
     this.store.putValue(LEASE_VALUE, headed({ node: nodeName, contentType: answer.contentType }, answer.body));

@@ -82,6 +82,7 @@ export class NodeWrites {
       sent,
       ...(row.accept === undefined ? {} : { accept: row.accept }),
       words,
+      isHeartbeat: kind === "lease" && info.verb === "update",
       ...(row.fallback === undefined ? {} : { fallback: row.fallback }),
       tap: isLearning ? new LearningTap(passing, row) : passing,
     });

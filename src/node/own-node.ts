@@ -23,6 +23,12 @@ export function nodeOf(own: Credential): { readonly principal: string; readonly 
 
 const METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
+/** Retry-After in ms; a second where it says nothing that can be read. */
+function askedMs(retryAfter: string | null): number {
+  const seconds = Number(retryAfter ?? 1);
+  return Math.max(1, Number.isFinite(seconds) ? seconds : 1) * 1_000;
+}
+
 /** Authenticates and looks for our own node in one small request. */
 export async function askNode(
   upstream: Upstream,
@@ -46,6 +52,7 @@ export async function askNode(
     const isRefusal = response.word === "refusal";
     if (isRefusal && response.status === 401) return { kind: "refused" };
     if (isRefusal && response.status === 404) return { kind: "gone" };
+    if (response.status === 429) return { kind: "busy", retryAfterMs: askedMs(response.headers.get("retry-after")) };
     if (response.status !== 200) return { kind: "unknown" };
     const { metadata } = JSON.parse(body) as { metadata?: { uid?: string } };
     return metadata?.uid === undefined ? { kind: "unknown" } : { kind: "there", uid: metadata.uid };

@@ -32,6 +32,8 @@ export type NodeWord =
   | { readonly kind: "gone" }
   /** 401. */
   | { readonly kind: "refused" }
+  /** 429: it is to be asked again, but not before. */
+  | { readonly kind: "busy"; readonly retryAfterMs: number }
   | { readonly kind: "unknown" };
 
 /** What the order is kept with. */
@@ -41,6 +43,8 @@ export interface ReconnectParts {
   readonly overlays: Overlays;
   readonly clock: Clock;
   readonly log: Log;
+  /** In [0, 1). */
+  readonly random: () => number;
   /** The principal and name of our own node; undefined when our credential is not a node's. */
   readonly node: () => { readonly principal: string; readonly name: string } | undefined;
   readonly askNode: (name: string, signal: AbortSignal) => Promise<NodeWord>;
@@ -63,6 +67,8 @@ const SCOPES_PATIENCE_MS = 3_000;
 const AGENTS_PATIENCE_MS = 2_000;
 const WRITE_PATIENCE_MS = 8_000;
 const REFUSED_RETRY_MS = 30_000;
+/** An API server with more to do than it can is left alone, for a minute in all; then everybody asks for himself. */
+const BUSY_PATIENCE_MS = 60_000;
 
 type Stage = "cut" | "first" | "all";
 
@@ -177,11 +183,7 @@ export class Reconnect {
       this.#isRefused = false;
       return;
     }
-    const asking = new AbortController();
-    const giveUp = () => asking.abort(new Error("no answer"));
-    const cancel = this.parts.clock.after(NODE_PATIENCE_MS, giveUp);
-    signal.addEventListener("abort", giveUp, { once: true });
-    const word = await this.#askNode(node.name, asking.signal).finally(cancel);
+    const word = await this.#askPatiently(node.name, signal);
     if (signal.aborted) return;
     if (word.kind === "refused" && !this.#isRefused)
       this.parts.log.error(
@@ -198,6 +200,23 @@ export class Reconnect {
     if (word.kind !== "gone" && !isAnother) return;
     this.parts.log.warn("the node was deleted in the cluster meanwhile", { node: node.name, isMadeAnew: isAnother });
     this.parts.overlays.forgetNode();
+  }
+
+  /** Of all that is asked at a return this is the first: who is told to wait has only this to repeat. */
+  async #askPatiently(name: string, signal: AbortSignal): Promise<NodeWord> {
+    const { clock } = this.parts;
+    const untilMs = clock.monotonicMs() + BUSY_PATIENCE_MS;
+    for (;;) {
+      const asking = new AbortController();
+      const giveUp = () => asking.abort(new Error("no answer"));
+      const cancel = clock.after(NODE_PATIENCE_MS, giveUp);
+      signal.addEventListener("abort", giveUp, { once: true });
+      const word = await this.#askNode(name, asking.signal).finally(cancel);
+      if (word.kind !== "busy" || signal.aborted || clock.monotonicMs() + word.retryAfterMs > untilMs) return word;
+      // Never exactly as long as asked: many were asked the same.
+      await this.#after(word.retryAfterMs * (1 + this.parts.random()));
+      if (signal.aborted) return word;
+    }
   }
 
   async #askNode(name: string, signal: AbortSignal): Promise<NodeWord> {

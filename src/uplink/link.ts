@@ -7,6 +7,9 @@
  * one odd error does not. While offline a probe goes out every second: a SYN
  * into a dead link costs nothing that anybody meters.
  *
+ * A node of a large fleet is not back at the first good probe but in its turn
+ * (`fleet.ts`): until then the link counts as lost, and only heartbeats go up.
+ *
  * Hysteresis: after three changes within a minute two good probes in a row are
  * needed before the link counts as back.
  *
@@ -18,6 +21,7 @@
 import { afterAwake } from "../base/awake-time.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import type { Turns } from "./fleet.ts";
 import type { LinkView } from "./scope-source.ts";
 
 /** Where the link stands; "starting" until the first verdict. */
@@ -29,9 +33,13 @@ export interface LinkParts {
   readonly log: Log;
   /** Asks any API server for a trifle over a fresh connection; rejects when there is no sound answer. */
   readonly probe: (signal: AbortSignal) => Promise<void>;
+  /** When this node comes back. Default: at once. */
+  readonly turns?: Turns;
 }
 
 const PROBE_EVERY_OFFLINE_MS = 1_000;
+/** While its turn has not come, which may come sooner than it was to. */
+const TURN_CHECK_MS = 500;
 /** With nothing heard for this long, one probe: bookmarks make it rare. */
 const PROBE_EVERY_IDLE_MS = 120_000;
 /** A probe takes three round trips: four times the last good one, within these bounds, tells a dead link from a slow one. */
@@ -58,6 +66,8 @@ export class Link implements LinkView {
   #changesMs: number[] = [];
   #isSuspect = false;
   #failure: unknown;
+  /** The first good probe of a link that is lost. */
+  #contactMs: number | undefined;
   #cancelTimer: (() => void) | undefined;
   #stopped = new AbortController();
 
@@ -94,6 +104,13 @@ export class Link implements LinkView {
     return this.#state !== "offline";
   }
 
+  /** Until this node's turn, while the API server answers again and the link still counts as lost; undefined otherwise. */
+  get turnInMs(): number | undefined {
+    const { clock, turns } = this.parts;
+    if (this.#contactMs === undefined || turns === undefined) return undefined;
+    return Math.max(0, this.#contactMs + turns.turnAfterMs() - clock.monotonicMs());
+  }
+
   onChange(listener: (isOnline: boolean) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -122,7 +139,7 @@ export class Link implements LinkView {
 
   /** A request failed without an answer. */
   failed(): void {
-    if (this.#state !== "offline") void this.#probeNow();
+    if (this.#state !== "offline" || this.#contactMs !== undefined) void this.#probeNow();
   }
 
   /** After a failure: resolves with whether the link stands all the same, once that is known. */
@@ -156,6 +173,8 @@ export class Link implements LinkView {
     let failure: unknown;
     try {
       await probe(controller.signal);
+      if (this.#state === "offline" && this.#contactMs === undefined)
+        await this.parts.turns?.contact(controller.signal).catch(() => {});
       this.#deadlineMs = Math.min(
         PROBE_DEADLINE_MS.most,
         Math.max(PROBE_DEADLINE_MS.least, 4 * (clock.monotonicMs() - startedMs)),
@@ -176,6 +195,7 @@ export class Link implements LinkView {
     this.#isSuspect = false;
     if (failure !== undefined) {
       this.#goodProbes = 0;
+      this.#contactMs = undefined;
       this.#failure = failure;
       if (this.#state !== "offline") this.#become("offline", String((failure as Error)?.message ?? failure));
       return;
@@ -183,7 +203,12 @@ export class Link implements LinkView {
     this.#goodProbes++;
     this.#lastHeardMs = this.parts.clock.monotonicMs();
     if (this.#state === "online") return;
-    if (this.#state === "starting" || this.#goodProbes >= this.#probesNeeded()) this.#become("online");
+    if (this.#state === "offline") {
+      if (this.#goodProbes < this.#probesNeeded()) return;
+      this.#contactMs ??= this.parts.clock.monotonicMs();
+      if ((this.turnInMs ?? 0) > 0) return;
+    }
+    this.#become("online");
   }
 
   #probesNeeded(): number {
@@ -195,7 +220,11 @@ export class Link implements LinkView {
     const { clock, log } = this.parts;
     const wasStarting = this.#state === "starting";
     this.#state = state;
-    if (state === "online") this.#failure = undefined;
+    this.#contactMs = undefined;
+    if (state === "online") {
+      this.#failure = undefined;
+      this.parts.turns?.back();
+    } else this.parts.turns?.lost();
     this.#changedMs = clock.monotonicMs();
     this.#changesMs = [...this.#changesMs.slice(-9), clock.monotonicMs()];
     if (state === "offline") log.warn("link to the API server lost", { reason });
@@ -206,13 +235,21 @@ export class Link implements LinkView {
 
   #schedule(): void {
     if (this.#stopped.signal.aborted) return;
-    const delayMs =
-      this.#state === "offline" ? (this.#goodProbes > 0 ? 200 : PROBE_EVERY_OFFLINE_MS) : PROBE_EVERY_IDLE_MS;
     this.#cancelTimer?.();
-    this.#cancelTimer = this.parts.clock.after(delayMs, () => {
+    this.#cancelTimer = this.parts.clock.after(this.#pauseMs(), () => {
       const idleMs = this.parts.clock.monotonicMs() - this.#lastHeardMs;
-      if (this.#state === "online" && idleMs < PROBE_EVERY_IDLE_MS - 1_000) this.#schedule();
+      const isWell = this.#state === "online" && idleMs < PROBE_EVERY_IDLE_MS - 1_000;
+      if (isWell || (this.turnInMs ?? 0) > 0) this.#schedule();
       else void this.#probeNow();
     });
+  }
+
+  /** Until the link is looked at again. */
+  #pauseMs(): number {
+    if (this.#state !== "offline") return PROBE_EVERY_IDLE_MS;
+    const { turnInMs } = this;
+    if (turnInMs !== undefined) return Math.min(turnInMs, TURN_CHECK_MS);
+    if (this.#goodProbes > 0) return 200;
+    return this.parts.turns?.nextProbeMs() ?? PROBE_EVERY_OFFLINE_MS;
   }
 }

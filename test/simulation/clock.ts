@@ -49,19 +49,25 @@ export class Random {
 
 interface Timer {
   readonly atMs: number;
+  /** Of two that are due together the one that was set first fires first. */
+  readonly order: number;
   readonly task: () => void;
   isCancelled: boolean;
 }
 
-/** More timers than this in one call of `pass` is a loop that never rests. */
+/** Of one node. */
 const MAX_TIMERS_AT_ONCE = 100_000;
 
 /** Time that passes only when `pass` is called. */
 export class VirtualClock implements Clock {
   #nowMs = 1_000_000;
   #wallMs = 1_790_000_000_000;
-  /** Latest first, so that the next one is popped. */
-  #timers: Timer[] = [];
+  /** A heap: each is due no later than the two that hang on it. */
+  readonly #timers: Timer[] = [];
+  #order = 0;
+
+  /** @param maxTimersAtOnce more in one call of `pass` is a loop that never rests. */
+  constructor(private readonly maxTimersAtOnce = MAX_TIMERS_AT_ONCE) {}
 
   nowMs(): number {
     return this.#wallMs + this.#nowMs;
@@ -77,18 +83,34 @@ export class VirtualClock implements Clock {
   }
 
   after(delayMs: number, task: () => void): () => void {
-    const timer: Timer = { atMs: this.#nowMs + Math.max(0, delayMs), task, isCancelled: false };
-    let low = 0;
-    let high = this.#timers.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#timers[middle]!.atMs > timer.atMs) low = middle + 1;
-      else high = middle;
+    const atMs = this.#nowMs + Math.max(0, delayMs);
+    const timer: Timer = { atMs, order: this.#order++, task, isCancelled: false };
+    const timers = this.#timers;
+    let at = timers.length;
+    timers.push(timer);
+    for (let above = (at - 1) >> 1; at > 0 && isBefore(timer, timers[above]!); above = (at - 1) >> 1) {
+      timers[at] = timers[above]!;
+      at = above;
     }
-    this.#timers.splice(low, 0, timer);
+    timers[at] = timer;
     return () => {
       timer.isCancelled = true;
     };
+  }
+
+  /** Takes the next one off. */
+  #take(): void {
+    const timers = this.#timers;
+    const last = timers.pop()!;
+    if (timers.length === 0) return;
+    let at = 0;
+    for (let below = 1; below < timers.length; below = 2 * at + 1) {
+      if (below + 1 < timers.length && isBefore(timers[below + 1]!, timers[below]!)) below++;
+      if (!isBefore(timers[below]!, last)) break;
+      timers[at] = timers[below]!;
+      at = below;
+    }
+    timers[at] = last;
   }
 
   /** Lets time pass, running what falls due in order. @returns false if there was no end to it. */
@@ -96,10 +118,10 @@ export class VirtualClock implements Clock {
     const untilMs = this.#nowMs + ms;
     drainMicrotasks();
     for (let fired = 0; ; fired++) {
-      const next = this.#timers.at(-1);
+      const next = this.#timers[0];
       if (next === undefined || next.atMs > untilMs) break;
-      if (fired > MAX_TIMERS_AT_ONCE) return false;
-      this.#timers.pop();
+      if (fired > this.maxTimersAtOnce) return false;
+      this.#take();
       if (next.isCancelled) continue;
       this.#nowMs = next.atMs;
       next.task();
@@ -124,6 +146,10 @@ export class VirtualClock implements Clock {
       after: (delayMs, task) => this.after(delayMs, () => isAlive() && task()),
     };
   }
+}
+
+function isBefore(one: Timer, other: Timer): boolean {
+  return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order);
 }
 
 /** Lets everything that waits for a resolved promise run; nothing in a simulated world waits for anything else. */

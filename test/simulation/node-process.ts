@@ -188,6 +188,7 @@ export class NodeProcess {
         ...shared,
         link: this.link,
         overlays: this.overlays,
+        random,
         node: () => node,
         askNode: (name, signal) => this.#askNode(node.principal, name, signal),
         agentsReturn: (signal) => agents.sendUp(signal),

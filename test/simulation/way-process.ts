@@ -20,11 +20,14 @@ import type { Config } from "../../src/config/config.ts";
 import type { Ground } from "../../src/daemon/ground.ts";
 import { DaemonMetrics } from "../../src/daemon/metrics.ts";
 import { mintCluster } from "../../src/demo/api-server/mint.ts";
+import type { Peer } from "../../src/callers/identify.ts";
+import type { Credential } from "../../src/kube/credential.ts";
 import { ClientExchange, type Exchange } from "../../src/front/exchange.ts";
 import type { Reply, ReplyHeaders } from "../../src/front/reply.ts";
 import { RequestBody } from "../../src/front/request-body.ts";
 import { readRequestHead } from "../../src/http1/request-head.ts";
 import type { ScopeIdentity, Store } from "../../src/store/contract.ts";
+import type { Fleet } from "../../src/uplink/fleet.ts";
 import type { Link } from "../../src/uplink/link.ts";
 import type { VirtualClock } from "./clock.ts";
 import type { Code } from "./code.ts";
@@ -36,7 +39,9 @@ import type { Wire } from "./way-wire.ts";
 export interface WayParts {
   readonly code: Code;
   readonly clock: VirtualClock;
-  readonly wire: Wire;
+  readonly wire: Pick<Wire, "send">;
+  /** Whose process it is and who asks it, where both are one node. Default: our own token, and callers on tokens. */
+  readonly node?: { readonly credential: Credential; readonly peer: Peer; readonly fleetSize: number | undefined };
   readonly disk: Disk;
   readonly random: () => number;
   readonly limits: ScopeLimits & { readonly storeMaxBytes: number };
@@ -53,12 +58,15 @@ export interface LocalAnswer {
 }
 
 const CA = mintCluster().ca;
+/** Who shows no certificate. */
+const STRANGER: Peer = { authorized: false, authorizationError: undefined, getPeerCertificate: () => undefined };
 
 /** One life of Holdfast, its real rooms. */
 export class WayProcess {
   readonly link: Link;
   readonly store: Store;
   readonly scopes: Scopes;
+  readonly fleet: Fleet;
   isStopping = false;
   readonly #proxy: { handle(exchange: Exchange): Promise<void>; stop(): void };
   readonly #stopping: (() => void)[] = [];
@@ -76,6 +84,7 @@ export class WayProcess {
     const { code } = parts;
     const uplink = code.buildUplink(ground);
     this.link = uplink.link;
+    this.fleet = uplink.fleet;
     const copies = code.buildCopies(ground, uplink, {
       turn: (identity) => node.reconnect.turn(identity),
       isBarred: () => false,
@@ -97,7 +106,7 @@ export class WayProcess {
   #ground(clock: Clock): Ground {
     const { parts } = this;
     return {
-      config: configOf(parts.limits),
+      config: configOf(parts.limits, parts.node),
       clock,
       log: {
         ...silentLog,
@@ -226,13 +235,14 @@ export class WayProcess {
       return () => {};
     }
     const length = body === "" ? "" : `Content-Length: ${body.length}\r\nContent-Type: application/json\r\n`;
+    const { node } = this.parts;
+    const bearer = node === undefined ? `Authorization: Bearer ${token}\r\n` : "";
     const head = readRequestHead(
-      `${method} ${target} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nAuthorization: Bearer ${token}\r\n${length}`,
+      `${method} ${target} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n${bearer}${length}`,
     );
     const requestBody = new RequestBody(head.block, { pause() {}, resume() {}, begin() {} });
     if (body !== "") requestBody.push(Buffer.from(body));
-    const peer = { authorized: false, authorizationError: undefined, getPeerCertificate: () => undefined };
-    const exchange = new ClientExchange(head, peer, requestBody, reply as unknown as Reply);
+    const exchange = new ClientExchange(head, node?.peer ?? STRANGER, requestBody, reply as unknown as Reply);
     this.#pending.set(reject, this.parts.clock.monotonicMs());
     this.#replies.add(reply);
     void reply.isOver.then(() => {
@@ -395,13 +405,13 @@ function named(store: Store): Store {
   });
 }
 
-function configOf(limits: WayParts["limits"]): Config {
+function configOf(limits: WayParts["limits"], node: WayParts["node"]): Config {
   return {
     upstream: {
       servers: ["https://api:6443"],
       caPem: () => CA,
       proxyFor: () => undefined,
-      credential: { kind: "token", read: () => "own" },
+      credential: node?.credential ?? { kind: "token", read: () => "own" },
     },
     listen: [],
     healthListen: { host: "127.0.0.1", port: 0 },
@@ -414,10 +424,17 @@ function configOf(limits: WayParts["limits"]): Config {
     rotatesNodeClient: false,
     place: undefined,
     servesKubelet: false,
-    limits: { retentionMs: 7 * 86_400_000, leaseIntervalMs: 0, podSecretsMs: 86_400_000, ...limits },
+    limits: {
+      allRingsMaxBytes: 2 ** 24,
+      retentionMs: 7 * 86_400_000,
+      leaseIntervalMs: 0,
+      podSecretsMs: 86_400_000,
+      ...limits,
+    },
     followed: [],
     logLevel: "info",
     podAccess: undefined,
+    fleetSize: node === undefined ? 1 : node.fleetSize,
     isWitness: false,
     claimsNode: false,
   } as Config;
@@ -427,8 +444,9 @@ function tokenOf({ principal }: ScopeIdentity): string {
   return principal.replace(/^token:/, "");
 }
 
-function pathOf(
-  { resource, namespace, fieldSelector, labelSelector }: ScopeIdentity,
+/** The target of a request for a collection, or one object of it. */
+export function pathOf(
+  { group, version, resource, namespace, fieldSelector, labelSelector }: ScopeIdentity,
   name: string,
   query: Readonly<Record<string, string>>,
 ): string {
@@ -437,7 +455,8 @@ function pathOf(
     Object.entries({ fieldSelector, labelSelector, ...query }).filter(([, text]) => text !== ""),
   );
   const text = all.toString().replaceAll("+", "%20");
-  return `/api/v1${place}/${resource}${name === "" ? "" : `/${name}`}${text === "" ? "" : `?${text}`}`;
+  const root = group === "" ? "/api/v1" : `/apis/${group}/${version}`;
+  return `${root}${place}/${resource}${name === "" ? "" : `/${name}`}${text === "" ? "" : `?${text}`}`;
 }
 
 /** What came short of the API server comes short to the client, which sees that it did. */
