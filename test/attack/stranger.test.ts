@@ -26,7 +26,15 @@ describe.skipIf(!isBuilt)("a process without a credential (needs dist/)", () => 
       { "X-Remote-User": "system:node:edge-1", "X-Remote-Group": "system:nodes" },
       { "Impersonate-User": "admin" },
     ];
-    const paths = [PODS, SECRETS, `${SECRETS}/password`, "/version", "/healthz", "/metrics", `${MAPS}?watch=true`];
+    const paths = [
+      PODS,
+      SECRETS,
+      `${SECRETS}/password`,
+      "/version",
+      "/healthz",
+      "/metrics",
+      `${MAPS}?watch=true&timeoutSeconds=1`,
+    ];
     const answered = async () => {
       const statuses = new Set<number>();
       for (const path of paths) for (const claim of claims) statuses.add((await nobody.get(path, claim)).status);
@@ -54,7 +62,8 @@ describe.skipIf(!isBuilt)("a process without a credential (needs dist/)", () => 
 
   test("leaves no scope, no commit and no line, with made-up tokens or requests that are none", async () => {
     await using world = await startWorld();
-    const commits = await world.metric("holdfast_store_commits");
+    await world.settle();
+    const commits = await world.metric("holdfast_store_commits_total");
     const scopes = await world.metric("holdfast_scopes");
     const lines = world.holdfast.log.length;
     for (let n = 0; n < 100; n++)
@@ -72,7 +81,8 @@ describe.skipIf(!isBuilt)("a process without a credential (needs dist/)", () => 
       expect(received.slice(0, 13)).toBe(`HTTP/1.1 ${code} `);
     }
     expect(await world.metric("holdfast_scopes")).toBe(scopes);
-    expect(await world.metric("holdfast_store_commits")).toBe(commits);
+    await world.settle();
+    expect(await world.metric("holdfast_store_commits_total")).toBe(commits);
     expect(world.holdfast.log.slice(lines)).toEqual([]);
   });
 

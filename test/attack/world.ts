@@ -5,6 +5,7 @@
  */
 
 import { expect } from "bun:test";
+import { existsSync } from "node:fs";
 import * as net from "node:net";
 import * as tls from "node:tls";
 import { startApiServer, type ApiServer } from "../../src/demo/api-server/api-server.ts";
@@ -40,6 +41,8 @@ export interface World extends AsyncDisposable {
   podToken(name?: string): string;
   cut(): Promise<void>;
   heal(): Promise<void>;
+  /** What waits to be written is on disk. */
+  settle(): Promise<void>;
   /** The sum of a metric over its labels. */
   metric(name: string): Promise<number>;
 }
@@ -80,6 +83,11 @@ export async function startWorld(
       return api.serviceAccountToken("shop", "web", 3_600, { pod: { name, uid } });
     },
     ...linkOf(api, kubelet),
+    async settle() {
+      await eventually(() => existsSync(holdfast.socket));
+      const settled = await fetch("http://holdfast/v1/flush", { method: "POST", unix: holdfast.socket } as RequestInit);
+      expect(settled.ok).toBe(true);
+    },
     async metric(name) {
       const text = await (await fetch(`${holdfast.healthUrl}/metrics`)).text();
       return [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\d+)$`, "gm"))].reduce(
