@@ -1,8 +1,9 @@
-/** Every test that docs/faults.md names is there, and what has none says since when and why. */
+/** Every test that docs/faults.md names is there, and what has none says since when and why; every attack's control stands where its table says. */
 
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { CONTROLS, lostControls } from "../attack/controls.ts";
 
 const root = join(import.meta.dir, "../..");
 const rows = readFileSync(join(root, "docs/faults.md"), "utf8")
@@ -34,4 +35,10 @@ test("a name that is misspelt, a file that has gone and an empty reason are foun
   expect(fault('`test/scripts/check.test.ts`: "no such title"')).toContain("has no");
   expect(fault("`test/nowhere.test.ts`")).toContain("is not there");
   expect(fault("2026-11-30: no")).toContain("neither");
+});
+
+test("each attack's control stands in src, and its test in test/attack", () => {
+  expect(lostControls()).toEqual([]);
+  for (const { file, title } of CONTROLS)
+    expect(readFileSync(join(root, "test/attack", `${file}.test.ts`), "utf8")).toContain(title);
 });
