@@ -15,6 +15,8 @@ LOCAL.addSubnet("127.0.0.0", 8, "ipv4");
 LOCAL.addSubnet("169.254.0.0", 16, "ipv4");
 LOCAL.addAddress("::1", "ipv6");
 LOCAL.addSubnet("fe80::", 10, "ipv6");
+// Ours for pods (machine/pod-way.ts): on the loopback device, and nowhere else in the world.
+LOCAL.addSubnet("fd48:6f6c:6466:6173::", 64, "ipv6");
 
 /**
  * An address to listen on.

@@ -298,7 +298,7 @@ kubeconfig: ${kubeconfig}
 ${
   pods === undefined
     ? ""
-    : `podAccess: {serviceAddress: ${pods.serviceAddress}, listen: ${pods.listen}}
+    : `podAccess: {serviceAddress: ${JSON.stringify(pods.serviceAddress)}, listen: ${JSON.stringify(pods.listen)}}
 `
 }`;
 }

@@ -11,21 +11,32 @@
  */
 
 import { readdirSync, readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { hostPortText, parseHostPort, type HostPort } from "../base/address.ts";
+import { EdgeError } from "../base/errors.ts";
 import { findObject, getObject, type ApiWay } from "./api-ask.ts";
 import { isReady, type ReadyNode } from "./node-way.ts";
 import { placeOf, type Machine } from "./machine.ts";
 import { until } from "./until.ts";
 
+/** What the configuration says of the pods' way is no way. */
+export class PodWayError extends EdgeError {
+  override readonly name = "PodWayError";
+  readonly code = "POD_WAY";
+}
+
 /** Where the pods' way begins and ends. */
 export interface PodWay {
   /** Of Service default/kubernetes. */
   readonly serviceAddress: string;
-  /** ADDRESS:PORT, link-local. */
+  /** ADDRESS:PORT, on this machine's loopback device. */
   readonly listen: string;
 }
 
 /** Link-local, for this node alone; other tools on nodes are known to take .20.10 and .169.254. */
 const LOCAL = "169.254.102.68";
+/** IPv6's link-local kind needs a device beside it, which no rule of the kernel's can name: one of our own, unique local. */
+const LOCAL_V6 = "fd48:6f6c:6466:6173::1";
 const PORT = 10_268;
 /** kubeadm's, by the name of their containers. */
 const ADD_ONS = ["kube-proxy", "coredns"];
@@ -34,34 +45,45 @@ const PODS = "/var/lib/kubelet/pods";
 const VOLUMES_MS = 90_000;
 const STARTED_MS = 30_000;
 
-/** The way of this cluster's pods. @returns undefined where the cluster has no Service of that name, or one that link-local cannot serve. */
+/** The way of this cluster's pods. @returns undefined where the cluster has no Service of that name, or it has no address. */
 export async function podWayOf(direct: ApiWay): Promise<PodWay | undefined> {
   const service = await findObject<{ spec?: { clusterIP?: string } }>(
     direct,
     "/api/v1/namespaces/default/services/kubernetes",
   );
-  const serviceAddress = service?.spec?.clusterIP ?? "";
-  // An address of IPv6's link-local kind needs a device beside it, which no rule of the kernel's can name.
-  if (!/^[0-9.]+$/.test(serviceAddress)) return undefined;
-  return { serviceAddress, listen: `${LOCAL}:${PORT}` };
+  const address = service?.spec?.clusterIP ?? "";
+  return isIP(address) === 0 ? undefined : podWayFrom(address);
+}
+
+/** The way from a Service's address to one of ours of its family. */
+export function podWayFrom(serviceAddress: string): PodWay {
+  return { serviceAddress, listen: hostPortText({ host: isIP(serviceAddress) === 6 ? LOCAL_V6 : LOCAL, port: PORT }) };
 }
 
 /** The settings of pod-way.sh. @param server of the API server, where that port leads without us. */
 export function podWaySettings({ serviceAddress, listen }: PodWay, server: string): string {
   const { hostname, port } = new URL(server);
-  const at = listen.lastIndexOf(":");
+  const local = localOf(listen);
   return `# Made by "holdfast adopt", for pod-way.sh.
 SERVICE=${serviceAddress}
-PORT=${listen.slice(at + 1)}
-LOCAL=${listen.slice(0, at)}
+PORT=${local.port}
+LOCAL=${local.host}
 API_SERVER=${hostname.replace(/^\[|\]$/g, "")}
 API_PORT=${port === "" ? 443 : port}
 `;
 }
 
+function localOf(listen: string): HostPort {
+  const address = parseHostPort(listen);
+  if (address !== undefined) return address;
+  throw new PodWayError(
+    `podAccess.listen is "${listen.slice(0, 64)}": expected ADDRESS:PORT, such as ${LOCAL}:${PORT}`,
+  );
+}
+
 /** The origin that pods are told. */
 export function podServer({ serviceAddress, listen }: PodWay): string {
-  return `https://${serviceAddress}:${listen.slice(listen.lastIndexOf(":") + 1)}`;
+  return `https://${hostPortText({ host: serviceAddress, port: localOf(listen).port })}`;
 }
 
 /**

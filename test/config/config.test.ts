@@ -286,6 +286,8 @@ test.each([
   ["169.254.20.1:443", { host: "169.254.20.1", port: 443 }],
   ["[fe80::1%eth0]:1", { host: "fe80::1%eth0", port: 1 }],
   ["[febf::1]:1", { host: "febf::1", port: 1 }],
+  // Holdfast's own, for pods of a cluster whose Services have addresses of IPv6.
+  ["[fd48:6f6c:6466:6173::1]:10268", { host: "fd48:6f6c:6466:6173::1", port: 10268 }],
 ])("parseAddress takes %s", (text, address) => {
   expect(parseAddress("listen", text)).toEqual(address);
 });
@@ -295,6 +297,7 @@ test.each([
   ["[::]:10268", "only loopback and link-local"],
   ["192.168.1.4:1", "because whoever reaches this port acts near the node's identity"],
   ["[2001:db8::1]:1", "only loopback and link-local"],
+  ["[fd48:6f6c:6466:6174::1]:1", "only loopback and link-local"],
   ["[::ffff:192.168.1.4]:1", "only loopback and link-local"],
   ["localhost:1", "expected an IP address, not a name"],
   [":10268", "expected an IP address"],
