@@ -5,7 +5,8 @@
  * The gateway is the compiled binary, in a process of its own; the agents are
  * the product's own link, in another, each with a certificate of its own, over
  * real TLS on loopback; the API server is the stand-in. Said are the gateway's
- * memory for each agent, and how long the agents take to return after it was
+ * memory as its agents grow in number (what the first hundreds cost is mostly
+ * code that runs for the first time; each further one is the slope), and how long the agents take to return after it was
  * killed and started again. Agents, API server and certificates share one
  * process and the machine with the gateway, so the times are an upper bound.
  */
@@ -89,6 +90,19 @@ const empty = memoryOf(gateway.pid);
 const stop = new AbortController();
 const agents: Agent[] = [];
 const openNow = () => agents.filter(({ state }) => state.state === "open").length;
+const each = (kb: number, agents: number) => (kb / agents).toFixed(1);
+/** The last two marks, for the slope. */
+let before = { agents: 0, ...empty };
+async function tell(): Promise<void> {
+  await Bun.sleep(5_000);
+  const now = { agents: agents.length, ...memoryOf(gateway.pid) };
+  const more = now.agents - before.agents;
+  console.log(
+    `gateway with ${now.agents}: ${now.rss} kB RSS / ${now.anonymous} kB anonymous; since ${before.agents}: ${each(now.rss - before.rss, more)} / ${each(now.anonymous - before.anonymous, more)} kB each`,
+  );
+  before = now;
+}
+const MARKS = [100, 500, 1_000, 3_000];
 const startedMs = performance.now();
 for (const name of names) {
   const pair = api.cluster.clientCertificate(`system:node:${name}`, ["system:nodes"]);
@@ -108,17 +122,17 @@ for (const name of names) {
   agent.start();
   agents.push(agent);
   // A fleet that grows, at first: a hundred at a time.
-  if (agents.length % 100 === 0) await until("they are in", () => openNow() > agents.length - 100, 120_000);
+  if (agents.length % 100 === 0) await until("they are in", () => openNow() > agents.length - 100, 600_000);
+  if (MARKS.includes(agents.length)) await tell();
 }
 await until("all are in", () => openNow() === count, 300_000);
 console.log(
   `${count} agents in after ${((performance.now() - startedMs) / 1000).toFixed(1)} s (certificates made meanwhile)`,
 );
-await Bun.sleep(5_000);
+await tell();
 const full = memoryOf(gateway.pid);
-const each = (kb: number) => (kb / count).toFixed(1);
 console.log(
-  `gateway: ${empty.rss} kB RSS / ${empty.anonymous} kB anonymous empty, ${full.rss} / ${full.anonymous} with ${count}: ${each(full.rss - empty.rss)} / ${each(full.anonymous - empty.anonymous)} kB each`,
+  `gateway: ${empty.rss} kB RSS / ${empty.anonymous} kB anonymous empty, ${full.rss} / ${full.anonymous} with ${count}: ${each(full.rss - empty.rss, count)} / ${each(full.anonymous - empty.anonymous, count)} kB each`,
 );
 
 gateway.kill("SIGKILL");

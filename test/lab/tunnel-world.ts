@@ -18,7 +18,8 @@ import { type Holdfast, LOOPBACK_URL, NODE_NAME, startWorld, type World } from "
 
 /** The namespace of the pods. */
 export const SHOP = "shop";
-const GATEWAY_NAMESPACE = "holdfast-system";
+/** Of the gateway, and of the guard. */
+export const GATEWAY_NAMESPACE = "holdfast-system";
 const AGENTS_PORT = 8443;
 const HEALTH_PORT = 10_490;
 
@@ -115,10 +116,10 @@ export class TunnelWorld implements AsyncDisposable {
   }
 
   /** Ends Holdfast at the edge and starts it anew on its state. */
-  async restartAgent(signal: NodeJS.Signals): Promise<void> {
+  async restartAgent(signal: NodeJS.Signals, env: Readonly<Record<string, string>> = {}): Promise<void> {
     const { stateDir } = this.agent;
     await this.agent.stop(signal);
-    this.agent = await startAgent(this.world, this.gateways, stateDir);
+    this.agent = await startAgent(this.world, this.gateways, { stateDir, env });
   }
 
   /** Starts one gateway anew. */
@@ -189,7 +190,7 @@ export function readmeLines(): string[] {
 }
 
 /** Runs one of them in the cloud, or on the node, with this world's kubectl and Holdfast. */
-async function runLine(world: World, line: string, words: Readonly<Record<string, string>>): Promise<void> {
+export async function runLine(world: World, line: string, words: Readonly<Record<string, string>>): Promise<void> {
   const bin = join(world.directory, "readme-bin");
   mkdirSync(bin, { recursive: true });
   const shim = (name: string, command: readonly string[]) =>
@@ -279,20 +280,21 @@ async function secretFiles(world: World): Promise<{ readonly certificate: string
 }
 
 /** By the README's third line, in a configuration of this world; the fourth is this start. */
-async function startAgent(world: World, gateways: readonly LabGateway[], stateDir?: string): Promise<Holdfast> {
+async function startAgent(
+  world: World,
+  gateways: readonly LabGateway[],
+  again: { readonly stateDir?: string; readonly env?: Readonly<Record<string, string>> } = {},
+): Promise<Holdfast> {
   const config = join(world.directory, "tunnel-config.yaml");
   writeFileSync(config, "apiVersion: holdfast.dev/v1alpha1\nkind: HoldfastConfiguration\n");
   const [, , tunnel = ""] = readmeLines();
   const urls = gateways.map(({ address }) => `"wss://${address}:${AGENTS_PORT}"`).join(", ");
   await runLine(world, tunnel, { "/etc/holdfast/config.yaml": config, '"wss://gateway.example"': urls });
-  return await world.startHoldfast({
-    ...(stateDir === undefined ? {} : { stateDir }),
-    args: [`--config=${config}`],
-  });
+  return await world.startHoldfast({ ...again, args: [`--config=${config}`] });
 }
 
 /** Nobody reaches the edge who was not asked for. */
-function behindNat(world: World): void {
+export function behindNat(world: World): void {
   const rules = `table inet lab_nat {
     chain input {
       type filter hook input priority 0; policy accept;

@@ -161,13 +161,15 @@ export class World implements AsyncDisposable {
    *
    * @param delayMs each way; the round trip takes twice that.
    * @param loss the share of packets lost each way, in [0, 1].
+   * @param bytesPerSecond each way; default as fast as the machine.
    */
-  async slowDown(delayMs: number, loss: number): Promise<AsyncDisposable> {
+  async slowDown(delayMs: number, loss: number, bytesPerSecond = 0): Promise<AsyncDisposable> {
     const { cloud, edge } = this.network;
     this.network.detour(SLOW_DEVICE);
     const sockets = [this.path("slow"), this.path("slow")] as const;
     const start = (namespace: string, own: string, peer: string) => {
-      const command = [programPath("slow-link"), SLOW_DEVICE, own, peer, `${delayMs}ms`, `${loss}`];
+      const line = [`${delayMs}ms`, `${loss}`, `${bytesPerSecond}`];
+      const command = [programPath("slow-link"), SLOW_DEVICE, own, peer, ...line];
       const entered = this.network.within(namespace, command);
       return this.own(startProcess("slow-link", entered, { logPath: this.path("slow-link.log") }));
     };

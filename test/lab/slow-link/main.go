@@ -5,7 +5,10 @@
 // a Unix datagram socket, which namespaces do not part. The kernel's own netem
 // does the same where it is built in; here it often is not.
 //
-// usage: slow-link DEVICE OWN_SOCKET PEER_SOCKET DELAY LOSS (as in slow0 a.sock b.sock 300ms 0.05)
+// Where a rate is given, packets go out one behind another at that pace, as on
+// a line of so many bytes a second.
+//
+// usage: slow-link DEVICE OWN_SOCKET PEER_SOCKET DELAY LOSS RATE (as in slow0 a.sock b.sock 300ms 0.05 0; 0: no pace)
 package main
 
 import (
@@ -34,12 +37,14 @@ type held struct {
 }
 
 func main() {
-	if len(os.Args) != 6 {
-		log.Fatal("usage: slow-link DEVICE OWN_SOCKET PEER_SOCKET DELAY LOSS")
+	if len(os.Args) != 7 {
+		log.Fatal("usage: slow-link DEVICE OWN_SOCKET PEER_SOCKET DELAY LOSS RATE")
 	}
 	delay, err := time.ParseDuration(os.Args[4])
 	check(err)
 	loss, err := strconv.ParseFloat(os.Args[5], 64)
+	check(err)
+	rate, err := strconv.ParseFloat(os.Args[6], 64)
 	check(err)
 	device, err := open(os.Args[1])
 	check(err)
@@ -51,16 +56,21 @@ func main() {
 	go receive(socket, device)
 	fmt.Println("ready")
 	buffer := make([]byte, largestPacket)
+	// When the line is free for the next packet.
+	free := time.Now()
 	for {
 		length, err := device.Read(buffer)
 		check(err)
-		if rand.Float64() < loss {
+		if rand.Float64() < loss || len(queue) == queueLength {
 			continue
 		}
-		select {
-		case queue <- held{time.Now().Add(delay), append([]byte(nil), buffer[:length]...)}:
-		default:
+		if now := time.Now(); free.Before(now) {
+			free = now
 		}
+		if rate > 0 {
+			free = free.Add(time.Duration(float64(length) / rate * float64(time.Second)))
+		}
+		queue <- held{free.Add(delay), append([]byte(nil), buffer[:length]...)}
 	}
 }
 
