@@ -13,6 +13,7 @@ const HERE = import.meta.dir;
 const FOLDER = join(programsDir, "clients");
 const PYTHON = join(FOLDER, "python/bin");
 const NODE_MODULES = join(FOLDER, "node/node_modules");
+const NODE_SCRIPT = "with_client_node.js";
 const JARS = join(FOLDER, "jars");
 
 /** One client, as its own documentation starts it. */
@@ -32,8 +33,10 @@ export function fetchClients(): void {
     run(["python3", "-m", "venv", join(FOLDER, "python")]);
     run([join(PYTHON, "pip"), "install", "--quiet", "-r", join(HERE, "requirements.txt")]);
   }
+  mkdirSync(join(FOLDER, "node"), { recursive: true });
+  // Beside its own packages: from here it would find ours.
+  copyFileSync(join(HERE, NODE_SCRIPT), join(FOLDER, "node", NODE_SCRIPT));
   if (!existsSync(NODE_MODULES) && Bun.which("npm") !== null) {
-    mkdirSync(join(FOLDER, "node"), { recursive: true });
     copyFileSync(join(HERE, "package.json"), join(FOLDER, "node/package.json"));
     run(["npm", "install", "--silent", "--prefix", join(FOLDER, "node")]);
   }
@@ -69,8 +72,7 @@ export const THIRD_PARTIES: readonly ThirdParty[] = [
   },
   {
     name: "@kubernetes/client-node under Node",
-    command: (kubeconfig) => ["node", join(HERE, "with_client_node.js"), kubeconfig],
-    env: () => ({ NODE_PATH: NODE_MODULES }),
+    command: (kubeconfig) => ["node", join(FOLDER, "node", NODE_SCRIPT), kubeconfig],
     why: missing(NODE_MODULES),
   },
   {
