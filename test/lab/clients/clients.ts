@@ -24,6 +24,8 @@ export interface ThirdParty {
   readonly env?: (kubeconfig: string) => Readonly<Record<string, string>>;
   /** Undefined when it can be started. */
   readonly why: string | undefined;
+  /** Its watches are WebSockets, which a cut ends; it then lists at times. Default false. */
+  readonly mayList?: boolean;
 }
 
 /** Fetches what is missing; what cannot be had is left out. */
@@ -79,6 +81,7 @@ export const THIRD_PARTIES: readonly ThirdParty[] = [
     name: "fabric8",
     command: (kubeconfig) => ["java", "-cp", join(JARS, "*"), join(HERE, "java/Informer.java"), kubeconfig],
     why: missing(JARS),
+    mayList: true,
   },
   {
     name: "ruby kubeclient",
