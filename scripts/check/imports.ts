@@ -2,7 +2,7 @@
  * Imports run one way, and in no circle.
  *
  *   main > cli > daemon, manifests > machine, tunnel, gateway, guard, witness > health > node > front > cache
- *        > callers > uplink > config > certificates > store > cluster, mux > kube, http1 > base
+ *        > callers > uplink > config > certificates > store > cluster, mux > kube, http1, http2 > base
  *
  * Neighbours on one step do not import each other; the demo is loaded by its
  * command alone, when it is asked for. Types may point anywhere to the right,
@@ -15,7 +15,7 @@ import type { Problem, SourceFile } from "./report.ts";
 /** Folders of src, and main.ts, by step; a higher step may import lower ones. */
 const STEPS: readonly (readonly string[])[] = [
   ["base"],
-  ["kube", "http1"],
+  ["kube", "http1", "http2"],
   ["cluster", "mux"],
   ["store"],
   ["certificates"],

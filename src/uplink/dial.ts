@@ -7,9 +7,9 @@
 
 import * as net from "node:net";
 import * as tls from "node:tls";
+import { CONNECT_DEADLINE_MS, placeOf } from "./secure-socket.ts";
 import type { TlsMaterial } from "./upstream.ts";
 
-const CONNECT_DEADLINE_MS = 10_000;
 const MAX_PROXY_HEAD_BYTES = 16_384;
 
 /** Where to, and by which way. */
@@ -100,9 +100,4 @@ async function connectThrough(
   };
   socket.on("data", onData);
   return promise;
-}
-
-function placeOf(url: URL): { readonly host: string; readonly port: number } {
-  const usual = url.protocol === "https:" ? 443 : 80;
-  return { host: url.hostname.replace(/^\[|\]$/g, ""), port: url.port === "" ? usual : Number(url.port) };
 }

@@ -13,9 +13,7 @@
  */
 
 import type { Socket } from "bun";
-import { isIP } from "node:net";
 import type { Ending } from "../base/cancel.ts";
-import type { Clock } from "../base/clock.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import { passedThrough } from "../base/memory.ts";
 import { ChunkedReader, chunkOf, LAST_CHUNK } from "../http1/chunked.ts";
@@ -23,42 +21,29 @@ import { Outbox } from "../http1/outbox.ts";
 import { readResponseHead, type ResponseHead } from "../http1/response-head.ts";
 import { headText, isStream, type PoolRequest } from "./pool-request.ts";
 import { RawAnswer, type AnswerFlow } from "./raw-answer.ts";
-import type { TlsMaterial } from "./upstream.ts";
+import { CONNECT_DEADLINE_MS, connectSecurely, placeOf, type Place, type SecureTarget } from "./secure-socket.ts";
 import { wanBytes } from "./wan.ts";
 
-/** Where a pool's connections lead. */
-export interface PoolTarget {
-  /** https://HOST:PORT */
-  readonly server: string;
-  readonly tls: TlsMaterial;
-  readonly clock: Clock;
-}
-
-const CONNECT_DEADLINE_MS = 10_000;
 const IDLE_MS = 30_000;
 const MAX_IDLE = 64;
 const MAX_HEAD_BYTES = 128 * 1024;
 const HEAD_END = Buffer.from("\r\n\r\n");
 const EMPTY = Buffer.alloc(0);
 const ALPN_HTTP_1_1 = Buffer.from("\x08http/1.1", "latin1");
-const TLS_1_2 = 0x0303;
 
 /** Kept connections. */
 export class Pool {
-  readonly #place: { readonly host: string; readonly port: number };
+  readonly #place: Place;
   readonly #hostHeader: string;
   #idle: PoolConnection[] = [];
   #isLeft = false;
   readonly #rests: Deadlines;
 
-  constructor(private readonly target: PoolTarget) {
+  constructor(private readonly target: SecureTarget) {
     this.#rests = new Deadlines(target.clock, IDLE_MS);
     const url = new URL(target.server);
     this.#hostHeader = url.host;
-    this.#place = {
-      host: url.hostname.replace(/^\[|\]$/g, ""),
-      port: url.port === "" ? 443 : Number(url.port),
-    };
+    this.#place = placeOf(url);
   }
 
   /** No connection serves another request; those at work end with their answer. */
@@ -88,8 +73,6 @@ export class Pool {
 
   async #open(signal: Ending, isAlone: boolean): Promise<PoolConnection> {
     const { tls, clock } = this.target;
-    const { host, port } = this.#place;
-    const serverName = tls.serverName ?? (isIP(host) === 0 ? host : undefined);
     const connection = new PoolConnection((free) => !isAlone && this.#keep(free));
     const cancelDeadline = clock.after(CONNECT_DEADLINE_MS, () =>
       connection.broke(new Error("no connection within 10 s")),
@@ -98,20 +81,7 @@ export class Pool {
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       if (signal.aborted) throw signal.reason;
-      const opening = Bun.connect<PoolConnection>({
-        hostname: host,
-        port,
-        data: connection,
-        socket: HANDLERS,
-        tls: {
-          ca: tls.ca,
-          ...(tls.cert === undefined ? {} : { cert: tls.cert, key: tls.key }),
-          ...(serverName === undefined ? {} : { serverName }),
-          minVersion: TLS_1_2,
-          ALPNProtocols: ALPN_HTTP_1_1,
-          rejectUnauthorized: true,
-        } as Bun.TLSOptions,
-      });
+      const opening = connectSecurely(this.#place, tls, ALPN_HTTP_1_1, connection, HANDLERS);
       opening.catch((error: Error) => connection.broke(error));
       await connection.secured;
       return connection;

@@ -1,8 +1,8 @@
 /**
- * An answer that comes in on a raw connection, at its reader's pace.
+ * An answer that comes in on a connection of ours, at its reader's pace.
  *
  * It has the few members of the runtime's `Response` that are used here, so
- * that an answer over HTTP/2 and one over the pool are read alike. A small one
+ * that one through a proxy, over HTTP/2 and over HTTP/1.1 are read alike. A small one
  * is often whole with its head: then nothing waits and nothing is woken.
  */
 
@@ -13,8 +13,10 @@ import type { UpstreamAnswer, UpstreamBody, UpstreamHeaders, UpstreamResponse } 
 export interface AnswerFlow {
   pause(): void;
   resume(): void;
-  /** The reader wants no more: the connection is of no use to anybody. */
+  /** The reader wants no more: over HTTP/1.1 the connection is of no use to anybody. */
   cancel(): void;
+  /** The reader has taken bytes; where their sender is told how many it may send. */
+  taken?(bytes: number): void;
 }
 
 /** More than this does not wait unread. */
@@ -126,6 +128,7 @@ export class RawAnswer implements UpstreamResponse, UpstreamBody {
       const value = this.#waiting.shift();
       if (value !== undefined) {
         this.#waitingBytes -= value.length;
+        this.flow.taken?.(value.length);
         if (this.#isPaused && this.#waitingBytes <= MAX_WAITING_BYTES / 2) {
           this.#isPaused = false;
           this.flow.resume();

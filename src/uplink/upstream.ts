@@ -2,10 +2,11 @@
  * Ask the API server.
  *
  * Watches and small writes go over HTTP/2 where the API server speaks it: many
- * watches share a connection, heads that repeat cost a few bytes, and a write
- * whose connection breaks is not sent again. Everything else goes over
- * HTTP/1.1, on raw connections of our own (`pool.ts`): byte for byte, a third
- * of the CPU of `fetch`, and never megabytes ahead of a slow reader.
+ * watches share a connection, heads that repeat cost a few bytes. Everything
+ * else goes over HTTP/1.1. Both on raw connections of our own (`http2-pool.ts`,
+ * `pool.ts`): byte for byte, a third of the CPU of `fetch`, a write never twice
+ * unless the API server says that it did nothing with it, and never megabytes
+ * ahead of a slow reader.
  *
  * Through an HTTP proxy the runtime's clients do it: `fetch`, and node:https
  * (`exact-client.ts`) for what fetch would change or repeat: targets that it
@@ -22,6 +23,8 @@ import { Deadlines } from "../base/deadlines.ts";
 import { askedForm } from "../kube/whose-word.ts";
 import type { ExactClient } from "./exact-client.ts";
 import type { Gate } from "./gate.ts";
+import { Http2UnsupportedError } from "./http2-failure.ts";
+import { Http2Pool } from "./http2-pool.ts";
 import type { NodePlace } from "./node-place.ts";
 import { Pool } from "./pool.ts";
 import type { RawAnswer } from "./raw-answer.ts";
@@ -106,6 +109,7 @@ export class Upstream {
   /** For each TLS configuration and server. */
   #exactClients = new Map<TlsMaterial, Map<string, ExactClient>>();
   #pools = new Map<TlsMaterial, Map<string, Pool>>();
+  #http2Pools = new Map<TlsMaterial, Map<string, Http2Pool>>();
   #ca = { pem: "", generation: 0, text: "" };
   readonly #waiting: Deadlines;
 
@@ -126,6 +130,8 @@ export class Upstream {
     this.#exactClients.clear();
     for (const pools of this.#pools.values()) for (const pool of pools.values()) pool.leaveBehind();
     this.#pools.clear();
+    for (const pools of this.#http2Pools.values()) for (const pool of pools.values()) pool.leaveBehind();
+    this.#http2Pools.clear();
   }
 
   /**
@@ -209,8 +215,10 @@ export class Upstream {
   #leave(tls: TlsMaterial): void {
     for (const client of this.#exactClients.get(tls)?.values() ?? []) client.leaveBehind();
     for (const pool of this.#pools.get(tls)?.values() ?? []) pool.leaveBehind();
+    for (const pool of this.#http2Pools.get(tls)?.values() ?? []) pool.leaveBehind();
     this.#exactClients.delete(tls);
     this.#pools.delete(tls);
+    this.#http2Pools.delete(tls);
   }
 
   async #sendInTime(server: string, asked: UpstreamRequest): Promise<UpstreamResponse> {
@@ -229,16 +237,24 @@ export class Upstream {
   #send(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
     if (this.options.send !== undefined) return this.options.send(server, request);
     if (this.options.proxyFor(server) !== undefined) return this.#sendThroughProxy(server, request);
-    if (isForHttp2(request) && this.#isHttp2.get(server) !== false && survivesFetch(server, request))
-      return this.#sendOverHttp2(server, request);
+    if (isForHttp2(request) && this.#isHttp2.get(server) !== false) return this.#sendOverHttp2(server, request);
     return this.#sendOverPool(server, request);
   }
 
   async #sendOverHttp2(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
+    const { body, credential, headers, method, signal, target } = request;
+    const { authorization } = credential;
     try {
-      return await this.#fetch(server, request, "http2");
+      return await this.#http2PoolFor(server, credential).request({
+        method,
+        target,
+        headers,
+        authorization,
+        body,
+        signal,
+      });
     } catch (error) {
-      if ((error as { code?: string }).code !== "HTTP2Unsupported") throw error;
+      if (!(error instanceof Http2UnsupportedError)) throw error;
       this.#isHttp2.set(server, false);
       return this.#sendOverPool(server, request);
     }
@@ -255,13 +271,13 @@ export class Upstream {
   }
 
   /**
-   * HTTP/2 must not even be tried: behind a proxy with TLS, fetch sends the
+   * HTTP/2 must not even be tried here: behind a proxy with TLS, fetch sends the
    * request over HTTP/1.1 first and says HTTP2Unsupported then. Over HTTP/1.1
    * it would send a write again when a kept connection breaks.
    */
   async #sendThroughProxy(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
     if (isWrite(request) || !survivesFetch(server, request)) return this.#sendExactly(server, request);
-    return this.#fetch(server, request, "http1.1");
+    return this.#fetch(server, request);
   }
 
   #poolFor(server: string, { credential }: UpstreamRequest): Pool {
@@ -273,7 +289,16 @@ export class Upstream {
     return pool;
   }
 
-  #fetch(server: string, request: UpstreamRequest, protocol: "http2" | "http1.1"): Promise<UpstreamResponse> {
+  #http2PoolFor(server: string, credential: UpstreamCredential): Http2Pool {
+    const tls = this.tlsFor(credential);
+    let pools = this.#http2Pools.get(tls);
+    if (pools === undefined) this.#http2Pools.set(tls, (pools = new Map()));
+    let pool = pools.get(server);
+    if (pool === undefined) pools.set(server, (pool = new Http2Pool({ server, tls, clock: this.options.clock })));
+    return pool;
+  }
+
+  #fetch(server: string, request: UpstreamRequest): Promise<UpstreamResponse> {
     const proxy = this.options.proxyFor(server);
     const headers = headersOf(request);
     wanBytes.sent += request.method.length + request.target.length + lengthOf(headers, request.body);
@@ -286,7 +311,7 @@ export class Upstream {
       decompress: false,
       keepalive: request.isProbe !== true,
       timeout: false,
-      protocol,
+      protocol: "http1.1",
       tls: this.tlsFor(request.credential),
       ...(proxy === undefined ? {} : { proxy }),
       signal: signalOf(request.signal),
