@@ -18,7 +18,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { forwardingRows } from "./bench/forwarding.ts";
-import { Connection, run, type Target } from "./bench/load.ts";
+import { Connection, openStream, run, type Target } from "./bench/load.ts";
 import { inQuiet, loadLine, machineLine } from "./bench/machine.ts";
 import { median, note, print, row } from "./bench/report.ts";
 import { cpuSecondsOf, memoryOf, writtenBytesOf } from "./bench/process.ts";
@@ -397,23 +397,6 @@ async function heldVersion(target: Target): Promise<string> {
     tls: { ca: target.ca, cert: target.cert, key: target.key },
   } as RequestInit);
   return ((await response.json()) as { metadata: { resourceVersion: string } }).metadata.resourceVersion;
-}
-
-/** A watch whose bytes are read and thrown away. @returns ends it. */
-async function openStream(target: Target, path: string): Promise<() => void> {
-  const controller = new AbortController();
-  const response = await fetch(`https://127.0.0.1:${target.port}${path}`, {
-    tls: { ca: target.ca, cert: target.cert, key: target.key },
-    signal: controller.signal,
-    protocol: "http1.1",
-    timeout: false,
-  } as RequestInit);
-  if (response.status !== 200) throw new Error(`watch ${path} answered ${response.status}`);
-  void (async () => {
-    const reader = response.body!.getReader();
-    while (!(await reader.read()).done);
-  })().catch(() => {});
-  return () => controller.abort();
 }
 
 await main();

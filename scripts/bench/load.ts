@@ -104,6 +104,28 @@ export class Connection {
   }
 }
 
+/**
+ * Opens a watch on a connection of its own, whose bytes are read and thrown away; `fetch` would open 256 at most.
+ *
+ * @returns ends it.
+ * @throws if the answer is not 200.
+ */
+export async function openStream(target: Target, path: string): Promise<() => void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const socket = tls.connect({ ...target, ALPNProtocols: ["http/1.1"] }, () =>
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: ${target.host}\r\nAccept: application/json\r\n\r\n`),
+  );
+  socket.once("data", (start: Buffer) => {
+    const status = start.toString("latin1", 9, 12);
+    if (status === "200") resolve();
+    else reject(new Error(`watch ${path} answered ${status}`));
+  });
+  socket.on("data", () => {});
+  socket.on("error", reject);
+  await promise;
+  return () => void socket.destroy();
+}
+
 const LAST_CHUNK = Buffer.from("0\r\n\r\n");
 
 /** What a run of requests took. */

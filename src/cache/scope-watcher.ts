@@ -53,17 +53,22 @@ const TAKE_BYTES = 64 * 1024;
 export class ScopeWatcher {
   /** Some of what it was told, or will be, is edited here: at the return it has to list. */
   isEdited: boolean;
+  readonly #allowsBookmarks: boolean;
   #route: Station[];
   #begin: string;
+  /** Let go of when it was sent: a view of many rows, and a watch may stand for hours. */
+  #initial: WatcherOptions["initial"];
   #isBlocked = false;
   #isInitialising = false;
   #isClosed = false;
 
   constructor(
     private readonly sink: FrameSink,
-    private readonly options: WatcherOptions,
+    options: WatcherOptions,
     private readonly onLeft: (watcher: ScopeWatcher) => void,
   ) {
+    this.#allowsBookmarks = options.allowBookmarks;
+    this.#initial = options.initial;
     this.isEdited = options.isEdited;
     this.#route = options.route.map((station) => ({ ...station }));
     this.#begin = options.startAt;
@@ -96,12 +101,14 @@ export class ScopeWatcher {
 
   /** Sends initial events if there are any, then follows its route. */
   async start(): Promise<void> {
-    if (this.options.initial !== undefined) {
+    const initial = this.#initial;
+    this.#initial = undefined;
+    if (initial !== undefined) {
       this.#isInitialising = true;
       try {
-        await this.#sendInitial(this.options.initial);
+        await this.#sendInitial(initial);
       } finally {
-        this.options.initial.snapshot[Symbol.dispose]();
+        initial.snapshot[Symbol.dispose]();
         this.#isInitialising = false;
       }
     }
@@ -140,7 +147,7 @@ export class ScopeWatcher {
     while (station.cursor < end && size < TAKE_BYTES) {
       const { frame } = station.ring.at(station.cursor++)!;
       if (compareResourceVersions(momentOf(frame), station.above) <= 0) continue;
-      if (frame.type === "BOOKMARK" && !this.options.allowBookmarks) continue;
+      if (frame.type === "BOOKMARK" && !this.#allowsBookmarks) continue;
       frames.push(frame);
       size += sizeOf(frame);
     }
@@ -149,7 +156,7 @@ export class ScopeWatcher {
 
   /** Sends a bookmark if the watcher allows them and has seen everything up to it. */
   bookmark(resourceVersion: string): void {
-    if (!this.options.allowBookmarks || this.#isInitialising || this.#isBlocked || this.#isClosed) return;
+    if (!this.#allowsBookmarks || this.#isInitialising || this.#isBlocked || this.#isClosed) return;
     if (this.isBehind || compareResourceVersions(resourceVersion, this.startAt) < 0) return;
     this.#take([{ type: "BOOKMARK", resourceVersion, isInitialEventsEnd: false }]);
   }

@@ -17,7 +17,7 @@ import type { Clock } from "../base/clock.ts";
 import { EdgeError } from "../base/errors.ts";
 import { passedThrough } from "../base/memory.ts";
 import { ServedPair } from "../base/served-pair.ts";
-import { Connection, type ConnectionParts } from "./connection.ts";
+import { Connection, type ConnectionParts, type RawSocket } from "./connection.ts";
 import type { Peer } from "../callers/identify.ts";
 import type { Exchange } from "./exchange.ts";
 import type { UpgradedStream } from "./upgraded-stream.ts";
@@ -162,14 +162,14 @@ function socketHandlers(
         return;
       }
       served.meet(socket as Socket<never>);
-      socket.data = new Connection(rawSocket(socket), parts, gone);
+      socket.data = new Connection(new SocketWay(socket), parts, gone);
       connections.add(socket.data);
     },
     handshake(socket: ClientSocket, isDone: boolean, error: Error | null) {
       const connection = socket.data;
       if (connection === undefined) return;
       if (!isDone) return connection.terminate();
-      connection.secured(peerOf(socket, error));
+      connection.secured(new SocketPeer(socket, error));
       // It may have come before the CAs changed.
       letGo(connection);
       if (connections.size > MAX_CONNECTIONS && !connection.isKnown) connection.terminate();
@@ -199,32 +199,51 @@ function makeRoom(connections: ReadonlySet<Connection>): void {
   chosen?.terminate();
 }
 
-function rawSocket(socket: ClientSocket) {
-  return {
-    write: (bytes: Uint8Array) => socket.write(bytes),
-    pause: () => void socket.pause(),
-    resume: () => void socket.resume(),
-    end: () => void socket.end(),
-    setKeepAlive: (isOn: boolean, initialDelayMs: number) => socket.setKeepAlive(isOn, initialDelayMs),
-    terminate: () => void socket.terminate(),
-  };
+/** One object for a connection, for there are many: closures would be a dozen. */
+class SocketWay implements RawSocket {
+  constructor(private readonly socket: ClientSocket) {}
+
+  write(bytes: Uint8Array): number {
+    return this.socket.write(bytes);
+  }
+
+  pause(): void {
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
+  end(): void {
+    this.socket.end();
+  }
+
+  setKeepAlive(isOn: boolean, initialDelayMs: number): unknown {
+    return this.socket.setKeepAlive(isOn, initialDelayMs);
+  }
+
+  terminate(): void {
+    this.socket.terminate();
+  }
 }
 
-function peerOf(socket: ClientSocket, error: Error | null): Peer {
-  let certificate: PeerCertificate | undefined;
-  let isRead = false;
-  const code = (error as NodeJS.ErrnoException | null)?.code;
-  return {
-    authorized: socket.authorized && error === null,
-    authorizationError: code,
-    getPeerCertificate() {
-      if (!isRead) {
-        isRead = true;
-        certificate = socket.getPeerCertificate() as unknown as PeerCertificate | undefined;
-      }
-      return certificate;
-    },
-  };
+/** Reads the certificate when it is asked for, and keeps nothing of it: `identify` remembers what it needs. */
+class SocketPeer implements Peer {
+  readonly authorized: boolean;
+  readonly authorizationError: string | undefined;
+
+  constructor(
+    private readonly socket: ClientSocket,
+    error: Error | null,
+  ) {
+    this.authorized = socket.authorized && error === null;
+    this.authorizationError = (error as NodeJS.ErrnoException | null)?.code;
+  }
+
+  getPeerCertificate(): PeerCertificate | undefined {
+    return this.socket.getPeerCertificate() as unknown as PeerCertificate | undefined;
+  }
 }
 
 /**
