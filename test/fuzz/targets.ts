@@ -14,6 +14,7 @@ import { readFast } from "./http-fast.ts";
 import { disagreement, readByNode } from "./http-node.ts";
 import { readStream } from "./http-reference.ts";
 import { drawRequests } from "./http-requests.ts";
+import { http2Frames, http2Heads } from "./http2-heads.ts";
 
 /** A case that came out wrong. */
 export interface Finding {
@@ -34,6 +35,8 @@ export interface Target {
 export const TARGETS: readonly Target[] = [
   { name: "http-requests", sample: 3_000, run: (seeds) => seeds.flatMap((seed) => againstReference(seed)) },
   { name: "http-requests-node", sample: 3_000, run: againstNode },
+  drawn("http2-heads", http2Heads),
+  drawn("http2-frames", http2Frames),
   drawn("json-list", jsonList),
   drawn("json-watch", jsonWatch),
   drawn("protobuf-list", protobufList),
