@@ -188,6 +188,12 @@ export const CONTROLS: readonly Control[] = [
   },
   {
     file: "neighbour",
+    title: "who asks for the metrics of a thousand copies",
+    control: "a report is made a fifth of the time at most",
+    edits: [{ file: "health/health.ts", text: "if (beganMs < freshUntilMs) return made;", by: "" }],
+  },
+  {
+    file: "neighbour",
     title: "by another name than ours",
     control: "Host is on a list",
     edits: [

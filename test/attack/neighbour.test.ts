@@ -7,7 +7,8 @@ import { describe, expect, test } from "bun:test";
 import * as net from "node:net";
 import { networkInterfaces } from "node:os";
 import { isBuilt } from "../support/binary.ts";
-import { MAPS, sent, startWorld } from "./world.ts";
+import { eventually } from "../support/client.ts";
+import { MAPS, PODS, sent, startWorld } from "./world.ts";
 
 const ours = Object.values(networkInterfaces())
   .flat()
@@ -70,4 +71,31 @@ describe.skipIf(!isBuilt)("a neighbour (needs dist/)", () => {
       for (const method of ["GET", "POST", "PUT"])
         expect((await fetch(`${world.holdfast.healthUrl}${path}`, { method })).status).toBeGreaterThanOrEqual(404);
   });
+
+  test("who asks for the metrics of a thousand copies all the time keeps kubelet waiting for nothing", async () => {
+    await using world = await startWorld();
+    const lists = Array.from({ length: 1_000 }, (_, n) => `/api/v1/namespaces/n${n}/configmaps`);
+    for (let at = 0; at < lists.length; at += 20)
+      await Promise.all(lists.slice(at, at + 20).map((path) => world.kubelet.get(path)));
+    await eventually(async () => (await world.metric("holdfast_scopes")) > 1_000);
+    const metrics = async () => void (await (await fetch(`${world.holdfast.healthUrl}/metrics`)).text());
+    const beside = async (count: number) => {
+      const times: number[] = [];
+      for (let n = 0; n < count; n++) {
+        const beganMs = performance.now();
+        expect((await world.kubelet.get(PODS)).status).toBe(200);
+        times.push(performance.now() - beganMs);
+      }
+      return times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!;
+    };
+    const alone = await beside(60);
+    let isOver = false;
+    const asking = Array.from({ length: 4 }, async () => {
+      while (!isOver) await metrics();
+    });
+    const half = await beside(60).finally(() => (isOver = true));
+    await Promise.all(asking);
+    // Half of kubelet's requests meet no report at all; before, each waited for one.
+    expect(half).toBeLessThan(10 * alone + 20);
+  }, 120_000);
 });

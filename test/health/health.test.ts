@@ -63,6 +63,18 @@ test("metrics are brought up to date and typed as Prometheus expects", async () 
   expect(scrapes).toBe(1);
 });
 
+test("scrapes that take long are made a fifth of the time at most, however often they are asked for", async () => {
+  let scrapes = 0;
+  const slow = () => {
+    scrapes++;
+    Bun.sleepSync(40);
+  };
+  using health = serve([], { beforeScrape: slow });
+  const sinceMs = performance.now();
+  for (let n = 0; n < 40; n++) await (await health.get("/metrics")).text();
+  expect(scrapes).toBeLessThanOrEqual(1 + Math.ceil((performance.now() - sinceMs) / 200));
+});
+
 test("a scrape that fails is a 500 without its message", async () => {
   using health = serve([], {
     beforeScrape: () => {
