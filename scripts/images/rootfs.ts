@@ -76,6 +76,8 @@ export function completeRoot(root: string, kubelet: string): void {
     writeFileSync(place, text);
     chmodSync(place, path === INIT.slice(1) ? 0o755 : 0o644);
   }
+  copyFileSync(join(import.meta.dir, "rauc/slot.sh"), join(root, SLOT_SCRIPT.slice(1)));
+  chmodSync(join(root, SLOT_SCRIPT.slice(1)), 0o755);
   for (const folder of ["data", "boot/efi"]) mkdirSync(join(root, folder), { recursive: true });
   for (const unit of ["kubelet.service", "systemd-networkd.service"]) {
     const wants = join(root, "etc/systemd/system/multi-user.target.wants");
@@ -87,6 +89,9 @@ export function completeRoot(root: string, kubelet: string): void {
 
 /** What the kernel starts: systemd's forerunner. */
 export const INIT = "/usr/lib/holdfast-image/init";
+
+/** Says which slot runs and turns them, for people and for RAUC. */
+export const SLOT_SCRIPT = "/usr/lib/holdfast-image/slot.sh";
 
 const FILES: Readonly<Record<string, string>> = {
   [INIT.slice(1)]: `#!/bin/sh

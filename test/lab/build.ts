@@ -108,12 +108,13 @@ export function whyNotBuildable(): string | undefined {
  * Builds what is missing or out of date.
  *
  * @param isLong also those that take minutes each; else they are left as they are.
+ * @param names these and no others, whatever asks for them; empty for all.
  * @throws {Error} with the compiler's words, when a build fails.
  */
-export function buildPrograms(isLong = false): void {
+export function buildPrograms(isLong = false, names: readonly string[] = []): void {
   mkdirSync(programsDir, { recursive: true });
   for (const program of programs()) {
-    if (program.isLong === true && !isLong) continue;
+    if (names.length > 0 ? !names.includes(program.name) : program.isLong === true && !isLong) continue;
     const key = buildKey(program);
     if (isCurrent(program, key)) continue;
     console.log(`lab: building ${program.name}${program.version === undefined ? "" : ` ${program.version}`}`);
@@ -201,6 +202,6 @@ function go(args: readonly string[], directory = import.meta.dir, env: Record<st
 if (import.meta.main) {
   const missing = whyNotBuildable();
   if (missing !== undefined) throw new Error(`Cannot build the lab's programs: ${missing}`);
-  buildPrograms();
+  buildPrograms(false, process.argv.slice(2));
   console.log(`lab: programs are in ${programsDir}`);
 }

@@ -8,6 +8,7 @@
  */
 import { join } from "node:path";
 import type { Architecture } from "../../scripts/images/debian.ts";
+import { SLOT_SCRIPT } from "../../scripts/images/rootfs.ts";
 import { DeviceDisk } from "./device-disk.ts";
 import { makeTestImage } from "./device-image.ts";
 import { dataPartition, identityIn, callersIn, remainsOf, type Expected, type Remains } from "./device-judge.ts";
@@ -97,9 +98,7 @@ export class DeviceNode implements AsyncDisposable {
 
   /** Turns the loader's default. */
   async switchSlot(slot: "a" | "b"): Promise<void> {
-    await this.vm.mustRun(
-      `mount -o remount,rw /boot/efi && sed -i 's/^default .*/default slot-${slot}.conf/' /boot/efi/loader/loader.conf && sync && mount -o remount,ro /boot/efi`,
-    );
+    await this.vm.mustRun(`${SLOT_SCRIPT} set-primary ${slot}`);
   }
 
   /** Three pods with the ConfigMap, and two callers. */
