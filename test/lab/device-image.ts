@@ -57,8 +57,8 @@ export async function makeTestImage(
 
 /** The one of the device's own root file system. */
 function foreignBusybox(directory: string): { readonly busybox: string; readonly architecture: string } {
-  runTool(["tar", "-C", directory, "-xf", rootfsPath("arm64"), "./bin/busybox"]);
-  return { busybox: join(directory, "bin/busybox"), architecture: "arm64" };
+  runTool(["tar", "-C", directory, "-xf", rootfsPath("arm64"), "./usr/bin/busybox"]);
+  return { busybox: join(directory, "usr/bin/busybox"), architecture: "arm64" };
 }
 
 function rootfsPath(arch: Architecture): string {
