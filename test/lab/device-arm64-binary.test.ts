@@ -7,17 +7,12 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { kernelOf16K, rootfsTar, runInArm64, type MachineRun } from "./arm64-machine.ts";
+import { kernelOf16K, runInRam, whyNoRamMachine } from "./ram-machine.ts";
 import { isLong, measured } from "./node-world.ts";
-import { holdfastPath, titled } from "./requirements.ts";
+import { titled } from "./requirements.ts";
 
 const ROOT = join(import.meta.dir, "../..");
-const binary = holdfastPath.replace(/x64$/, "arm64");
-const why =
-  (isLong ? undefined : "takes --long") ??
-  (Bun.which("qemu-system-aarch64") === null ? "qemu-system-aarch64 is not installed" : undefined) ??
-  (Bun.which("cpio") === null ? "cpio is not installed" : undefined) ??
-  [rootfsTar, binary].find((path) => !existsSync(path))?.concat(" is not made");
+const why = (isLong ? undefined : "takes --long") ?? whyNoRamMachine("arm64");
 const why16K = why ?? (existsSync(kernelOf16K) ? undefined : `${kernelOf16K} is not there`);
 
 /** Folders of tests that start no program and open nothing but sockets and files. */
@@ -32,10 +27,19 @@ const SMOKE = `holdfast version && grep -m1 KernelPageSize /proc/self/smaps && g
   const isSigned = crypto.verify("sha256", v, pair.publicKey, crypto.sign("sha256", v, pair.privateKey));
   console.log("smoke", Bun.zstdDecompressSync(v).length, isSigned, process.arch);'`;
 
-async function within(options: MachineRun) {
+interface Run {
+  readonly cpu: string;
+  readonly kernel?: string;
+  readonly script: string;
+  readonly files?: Readonly<Record<string, string>>;
+  readonly memoryMiB?: number;
+  readonly timeoutMs: number;
+}
+
+async function within({ script, files = {}, ...start }: Run) {
   const directory = mkdtempSync(join(tmpdir(), "holdfast-arm64-"));
   try {
-    return await runInArm64(directory, options);
+    return await runInRam(directory, { arch: "arm64", script, files }, start);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
@@ -84,13 +88,13 @@ describe.skipIf(why !== undefined)(titled("the arm64 executable on an emulated m
       if (kernel !== undefined && why16K !== undefined) return;
       const sources = ["package.json", "tsconfig.json", "src", ...FAST, "test/support"];
       const packages = PACKAGES.map((name) => `node_modules/${name}`).filter((path) => existsSync(join(ROOT, path)));
-      const folders = Object.fromEntries([...sources, ...packages].map((path) => [`repo/${path}`, join(ROOT, path)]));
+      const files = Object.fromEntries([...sources, ...packages].map((path) => [`repo/${path}`, join(ROOT, path)]));
       const script = `cd /repo && BUN_BE_BUN=1 holdfast test --timeout=120000 ${FAST.join(" ")}`;
       const { code, said } = await within({
         cpu,
         ...(kernel === undefined ? {} : { kernel }),
         script,
-        folders,
+        files,
         memoryMiB: 3_072,
         timeoutMs: 2_400_000,
       });

@@ -49,18 +49,28 @@ export function dataPartition(image: string, path: string, sizeBytes: number): v
   runTool(["dd", ...dd]);
 }
 
-/** What the partition holds with these blocks over it, after the check that a device's start makes. */
-export async function remainsOf(partition: string, blocks: Blocks, into: string): Promise<Remains> {
+/**
+ * What a partition holds with these blocks over it, after the check that a device's start makes.
+ *
+ * @param from where on the disk it begins, bytes. Default the data partition of a device's image.
+ * @param folders that are wanted of it.
+ */
+export async function remainsOf(
+  partition: string,
+  blocks: Blocks,
+  into: string,
+  from = DATA_MIB * MIB,
+  folders: readonly string[] = ["/var/lib/holdfast", "/var/lib/kubelet/pki", "/etc/upper"],
+): Promise<Remains> {
   const path = `${into}.ext4`;
   rmSync(into, { recursive: true, force: true });
   mkdirSync(into, { recursive: true });
   runTool(["cp", "--sparse=always", "--reflink=auto", partition, path]);
   try {
-    DeviceDisk.lay(blocks, path, DATA_MIB * MIB, Number.MAX_SAFE_INTEGER);
+    DeviceDisk.lay(blocks, path, from, Number.MAX_SAFE_INTEGER);
     const checked = await runProcess([toolPath("e2fsck")!, "-p", path]);
     if (checked.exitCode >= 4) return { damage: `the file system is damaged: ${checked.stdout.trim().slice(-300)}` };
-    for (const folder of ["/var/lib/holdfast", "/var/lib/kubelet/pki", "/etc/upper"])
-      await runProcess([toolPath("debugfs")!, "-R", `rdump ${folder} ${into}`, path]);
+    for (const folder of folders) await runProcess([toolPath("debugfs")!, "-R", `rdump ${folder} ${into}`, path]);
   } finally {
     rmSync(path, { force: true });
   }
@@ -138,7 +148,8 @@ function filesAmiss(folder: string, { identity }: Expected): string[] {
   return found;
 }
 
-async function copiesAmiss(folder: string, expected: Expected): Promise<string[]> {
+/** What is not as it must be of the copies in `FOLDER/holdfast`. */
+export async function copiesAmiss(folder: string, expected: Omit<Expected, "identity">): Promise<string[]> {
   const { configMap, versions, floor, callers } = expected;
   const found: string[] = [];
   const verified = await cache(folder, "verify");

@@ -76,6 +76,7 @@ export const DEVICE_PROGRAMS: Readonly<Record<string, string>> = {
   "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf",
   mmdebstrap: "mmdebstrap",
   mformat: "mtools",
+  cpio: "cpio",
   sfdisk: "fdisk",
 };
 
