@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { certificateBlocks } from "../../src/certificates/pem.ts";
 import { startApiServer } from "../../src/demo/api-server/api-server.ts";
 import { holdfast } from "../cli/holdfast.ts";
-import { eventually, type Client, type Reply } from "../support/client.ts";
+import { eventually, type Client } from "../support/client.ts";
 import { configMap, startEdge, type Edge } from "../support/edge.ts";
 import { ShiftedClock } from "../support/shifted-clock.ts";
 
@@ -43,21 +43,6 @@ interface Churn {
   end(): Promise<string[]>;
 }
 
-/**
- * A read whose connection is reset before it was answered is sent again, as
- * client-go does up to ten times: one that stands in the kernel's queue, or in
- * its handshake, while the listener is opened anew is.
- */
-async function asClientGo(ask: () => Promise<Reply>): Promise<Reply> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return await ask();
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ECONNRESET" || attempt === 3) throw error;
-    }
-  }
-}
-
 /** Requests without a pause, half of them on new connections. */
 function churn(client: Client): Churn {
   const failures: string[] = [];
@@ -66,7 +51,7 @@ function churn(client: Client): Churn {
   const ask = async (isNew: boolean) => {
     while (!isOver) {
       try {
-        const reply = await asClientGo(() => client.request("GET", LIST, isNew ? { agent: false } : {}));
+        const reply = await client.request("GET", LIST, isNew ? { agent: false } : {});
         if (reply.status !== 200) failures.push(`${reply.status} ${reply.body.toString()}`);
         answered++;
       } catch (error) {
