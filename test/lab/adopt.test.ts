@@ -8,19 +8,16 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { joinArguments, startKubeadmWorld } from "./kubeadm-cluster.ts";
 import { Machine, type MachineContainer } from "./machine.ts";
+import { ADD_ONS, CURRENT_PAIR, heard, putEndingPair, readyInCloud } from "./machine-story.ts";
 import { measured, seconds } from "./node-world.ts";
-import { runProcess, until } from "./processes.ts";
+import { until } from "./processes.ts";
 import { titled, whyWithoutMachine } from "./requirements.ts";
 import { CONTAINERS, NAMESPACE, staticPod, workload } from "./workload.ts";
 import { NODE_NAME, type World } from "./world.ts";
-import { WrongClock } from "./wrong-clock.ts";
 
-/** kube-proxy and two of CoreDNS, as kubeadm brings them. */
-const ADD_ONS = 3;
 const ALL = CONTAINERS + ADD_ONS;
 /** What is kubeadm's and kubelet's: nobody else may write there. */
 const KUBEADMS = ["etc/kubernetes", "var/lib/kubelet/pki"];
-const CURRENT = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 const DROP_IN = "etc/systemd/system/kubelet.service.d/zz-holdfast.conf";
 
 const readme = readFileSync(join(import.meta.dir, "../../README.md"), "utf8");
@@ -53,7 +50,7 @@ describe.skipIf(whyWithoutMachine !== undefined)(titled("a node that kubeadm joi
     await world.createNamespace(NAMESPACE);
     await world.apply(...workload("/opt").filter((object) => (object as { kind: string }).kind !== "Job"));
     writeFileSync(join(machine.disk, "etc/kubernetes/manifests/manifest.json"), JSON.stringify(staticPod()));
-    await readyInCloud(world);
+    await readyInCloud(world, ALL);
     before = await machine.running();
     expect(before).toHaveLength(ALL);
     files = machine.tree(...KUBEADMS);
@@ -113,17 +110,17 @@ describe.skipIf(whyWithoutMachine !== undefined)(titled("a node that kubeadm joi
     const healedMs = Date.now();
     world.heal();
     measured("link back until kubelet's lease is renewed", seconds(await heard(world, healedMs)));
-    await readyInCloud(world);
+    await readyInCloud(world, ALL);
     expect((await machine.running()).map(({ id }) => id)).toEqual(after.map(({ id }) => id));
   }, 180_000);
 
   test("kubelet renews its certificate through Holdfast, and Holdfast goes up with the new one", async () => {
-    await machine.mustRun(`cat > /var/lib/kubelet/pki/kubelet-client-old.pem << END\n${await almostOver(world)}END
-      ln -sf kubelet-client-old.pem ${CURRENT}`);
+    // A day of its year: kubelet renews it at once.
+    await putEndingPair(world, machine, 86_400_000);
     await until("Holdfast uses it", async () => (await daysLeft(machine)) < 3);
     await machine.mustRun("systemctl restart kubelet");
     await until("kubelet has another one", async () =>
-      /kubelet-client-\d/.test(await machine.mustRun(`readlink ${CURRENT}`)),
+      /kubelet-client-\d/.test(await machine.mustRun(`readlink ${CURRENT_PAIR}`)),
     );
     await until("Holdfast uses that", async () => (await daysLeft(machine)) > 300);
     await heard(world, Date.now());
@@ -215,65 +212,6 @@ function watchReady(world: World) {
   };
   void look();
   return { notReadyMs: () => lostMs, stop: () => void (isStopped = true) };
-}
-
-/** Waits until node and pods are ready in the cloud's eyes. */
-async function readyInCloud(world: World): Promise<void> {
-  const ready = '{.status.conditions[?(@.type=="Ready")].status}';
-  await until(
-    "the node and its pods are ready in the cloud",
-    async () => {
-      const node = await world.inCloud(["get", "node", NODE_NAME, "-o", `jsonpath=${ready}`]);
-      const pods = await world.inCloud(["get", "pods", "-A", "-o", `jsonpath={range .items[*]}${ready} {end}`]);
-      return node === "True" && pods.split("True").length - 1 === ALL;
-    },
-    120_000,
-  );
-}
-
-/** Waits until kubelet's lease is renewed in the cloud after this moment. @returns how long that took, in milliseconds. */
-async function heard(world: World, sinceMs: number): Promise<number> {
-  const lease = ["get", "lease", NODE_NAME, "-n", "kube-node-lease", "-o", "jsonpath={.spec.renewTime}"];
-  await until("kubelet's lease is renewed", async () => Date.parse(await world.inCloud(lease)) > sinceMs, 60_000);
-  return Date.now() - sinceMs;
-}
-
-/** A client certificate of the node, key beside it, that has a day of its year left: kubelet renews it at once. */
-async function almostOver(world: World): Promise<string> {
-  const clock = new WrongClock(world.directory);
-  clock.set(Date.now() - 364 * 86_400_000);
-  const file = (name: string) => join(world.directory, `old.${name}`);
-  const mint = async (...args: string[]) => {
-    const done = await runProcess(["openssl", ...args], { env: clock.env });
-    if (done.exitCode !== 0) throw new Error(`Cannot run openssl ${args[0]}: ${done.stderr}`);
-  };
-  await mint("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", file("key"));
-  await mint(
-    "req",
-    "-new",
-    "-key",
-    file("key"),
-    "-subj",
-    `/O=system:nodes/CN=system:node:${NODE_NAME}`,
-    "-out",
-    file("csr"),
-  );
-  writeFileSync(file("ext"), "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n");
-  const signer = ["-CA", world.pki.ca, "-CAkey", world.pki.key("ca"), "-CAcreateserial"];
-  await mint(
-    "x509",
-    "-req",
-    "-in",
-    file("csr"),
-    ...signer,
-    "-days",
-    "365",
-    "-extfile",
-    file("ext"),
-    "-out",
-    file("crt"),
-  );
-  return readFileSync(file("crt"), "utf8") + readFileSync(file("key"), "utf8");
 }
 
 /** Of the certificate that Holdfast goes up with. */
