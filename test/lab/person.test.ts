@@ -9,7 +9,8 @@ import { expect, test } from "bun:test";
 import type { Output } from "./processes.ts";
 import { programPath } from "./build.ts";
 import { oldKubectl, titled, whyWithoutHoldfast, whyWithoutOldKubectl } from "./requirements.ts";
-import { NODE_NAME, startWorld, type World } from "./world.ts";
+import { furnish } from "./person-world.ts";
+import { startWorld } from "./world.ts";
 
 const BEFORE = ["get pods -A", "get nodes", "get deploy -A -o yaml"];
 const UNREACHED = "the API server cannot be reached";
@@ -150,29 +151,4 @@ function timeless(text: string): string {
     .replaceAll(/\b(\d+[smhd])+\b/g, "AGE")
     .replaceAll(/ {2,}/g, "  ")
     .replaceAll(/"resourceVersion":"\d+"\},"items"/g, "");
-}
-
-async function furnish(world: World): Promise<void> {
-  await world.createNamespace("shop");
-  await world.createNamespace("data");
-  await world.createNamespace("empty");
-  const pod = (namespace: string, name: string, app: string) => ({
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name, namespace, labels: { app } },
-    spec: { containers: [{ name: "app", image: "app" }], nodeName: NODE_NAME },
-  });
-  const template = { metadata: { labels: { app: "web" } }, spec: { containers: [{ name: "app", image: "app" }] } };
-  await world.apply(
-    { apiVersion: "v1", kind: "Node", metadata: { name: NODE_NAME, labels: { tier: "edge" } } },
-    pod("shop", "web-0", "web"),
-    pod("shop", "web-1", "web"),
-    pod("data", "db-0", "db"),
-    {
-      apiVersion: "apps/v1",
-      kind: "Deployment",
-      metadata: { name: "web", namespace: "shop", labels: { app: "web" } },
-      spec: { selector: { matchLabels: { app: "web" } }, template },
-    },
-  );
 }
