@@ -12,6 +12,7 @@
  * HOLDFAST_LAB_POWER_CUTS, HOLDFAST_LAB_SEED as in `device-story.ts`.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -85,6 +86,14 @@ function powerStory(arch: Architecture, cpu: string, cuts: number, why: string |
       last += 1;
       const metadata = { name: "churn", namespace: "shop" };
       const stored = apiServer.put({ apiVersion: "v1", kind: "ConfigMap", metadata, data: { value: String(last) } });
+      // Beside it what makes the log grow until it is brought into the database.
+      for (let one = 0; one < 4; one += 1)
+        apiServer.put({
+          apiVersion: "v1",
+          kind: "ConfigMap",
+          metadata: { name: `filler-${one}`, namespace: "shop" },
+          data: { value: "0", filler: randomBytes(24_000).toString("base64") },
+        });
       versions.set(last, (stored["metadata"] as { resourceVersion: string }).resourceVersion);
     }
 
@@ -169,7 +178,10 @@ function powerStory(arch: Architecture, cpu: string, cuts: number, why: string |
 
 const SCRIPT = `
 for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -b /dev/vda ] && break; sleep 0.2; done
-mkdir -p /data && mount -t ext4 /dev/vda /data || echo "no disk"
+# What is written goes to the disk's cache within moments, flushed or not: there it can be lost in part.
+echo 10 > /proc/sys/vm/dirty_writeback_centisecs
+echo 10 > /proc/sys/vm/dirty_expire_centisecs
+mkdir -p /data && mount -t ext4 -o commit=1 /dev/vda /data || echo "no disk"
 ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
 cat > /etc/holdfast.yaml <<END
 apiVersion: holdfast.dev/v1alpha1
@@ -211,7 +223,7 @@ for (;;) {
         text = text.slice(end + 1);
         if (type === "ERROR") { at = ""; break; }
         at = object.metadata.resourceVersion;
-        if (type !== "BOOKMARK") console.log("told " + object.data.value);
+        if (object.metadata.name === "churn") console.log("told " + object.data.value);
       }
     }
   } catch (error) { console.log("client: " + error.message); }
