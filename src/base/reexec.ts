@@ -2,10 +2,9 @@
  * Settings of the runtime that only count when they are there at the start.
  *
  * `fetch`, which goes through HTTP proxies, runs at most 256 requests at once,
- * and ends silent streams
- * after six minutes whatever its own timeout says: three hundred quiet watches
- * would never all open, and die. Both are cured by environment variables that
- * are read once, so the process replaces itself once; the pid stays. So is the
+ * and ends silent streams after six minutes whatever its own timeout says:
+ * three hundred quiet watches would never all open, and die. Both are cured by
+ * environment variables that are read once, so the process replaces itself once; the pid stays. So is the
  * memory of names: the runtime keeps an address for half a minute, and an API
  * server that has moved would be looked for in its old place that long.
  *
