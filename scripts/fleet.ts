@@ -31,7 +31,7 @@ interface Run {
   readonly steadyOpen: number;
 }
 
-const inTurn = run("in turn", undefined);
+const inTurn = run("in turn", size);
 const atOnce = run("each as if alone", 1);
 if (picture !== undefined) writeFileSync(picture, drawn(inTurn, atOnce));
 process.exit(0);

@@ -59,7 +59,7 @@ export interface Config {
   readonly page?: ListenAddress & { readonly hosts: readonly string[] };
   /** What is logged: this and everything more important. Default "info". */
   readonly logLevel: LogLevel;
-  /** Nodes that share the control plane; undefined for a guess by how fast it is written to. */
+  /** Nodes that share the control plane; undefined: nobody has said, and this node comes back at once. */
   readonly fleetSize: number | undefined;
   /** Whether the guard may ask if a neighbour is heard; see `witness/witness.ts`. */
   readonly isWitness: boolean;

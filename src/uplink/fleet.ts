@@ -14,18 +14,16 @@
  * whole fleet asks for in quiet times anyway. A span below what matters (few
  * nodes, one alone) is none: such a node is back at once.
  *
- * How large the fleet is says the configuration (`fleetSize`), or the lease
- * itself: each renewal's answer carries the cluster's newest resourceVersion,
- * which grows by one for each write of anybody, and most writes of a large
- * cluster are leases, one for each node in ten seconds. It is too large a
- * guess where much else is written, and then the span is too long.
+ * How large the fleet is says the configuration alone (`fleetSize`): a guess
+ * from the cluster's writes takes a busy cluster of three nodes for a fleet,
+ * and lets them wait for nobody.
  *
- * Who else was cut says the same number. Had all others gone on, it would have
- * grown as before; what it has not grown is the part of the fleet that was
- * away. A node whose cut was its own affair waits for nobody.
- *
- * Both are hints about when, never about what: nothing is concluded from a
- * resourceVersion's size but how long to wait, five minutes at most.
+ * Who else was cut says the lease: each renewal's answer carries the cluster's
+ * newest resourceVersion, which grows by one for each write of anybody. Had all
+ * others gone on, it would have grown as before; what it has not grown is the
+ * part of the fleet that was away. A node whose cut was its own affair waits
+ * for nobody. It is a hint about when, never about what: nothing is concluded
+ * from it but how long to wait, five minutes at most.
  */
 
 import type { Clock } from "../base/clock.ts";
@@ -35,7 +33,7 @@ export interface FleetParts {
   readonly clock: Clock;
   /** In [0, 1). */
   readonly random: () => number;
-  /** Nodes on this control plane, as configured; undefined for a guess. */
+  /** Nodes on this control plane, as configured; undefined when nobody has said, which is as good as one. */
   readonly size: number | undefined;
   /** The cluster's newest resourceVersion, in one small request; undefined when nobody says. */
   readonly askNewest: (signal: AbortSignal) => Promise<string | undefined>;
@@ -123,11 +121,9 @@ export class Fleet implements Turns {
     if (this.#seen.length > REMEMBERED) this.#seen.shift();
   }
 
-  /** Nodes on this control plane, as far as is known; 1 while nothing is. */
+  /** Nodes on this control plane. */
   get size(): number {
-    if (this.parts.size !== undefined) return this.parts.size;
-    const writes = this.#writesPerSecond();
-    return writes === undefined ? 1 : Math.max(1, Math.round(writes * LEASE_EVERY_S));
+    return this.parts.size ?? 1;
   }
 
   nextProbeMs(): number {

@@ -7,7 +7,7 @@ import { expect, test } from "bun:test";
 import type { Second } from "./fleet-server.ts";
 import { FleetWorld, type Curve, type FleetNode, type FleetOptions } from "./fleet-world.ts";
 
-/** All have started, and two minutes more: long enough for a guess of the fleet's size. */
+/** All have started, and two minutes more: long enough to know how fast the cluster writes. */
 const SETTLED_S = 180;
 /** A tick of watches (`cache/watch-length.ts`). */
 const STEADY_S = 480;
@@ -18,7 +18,7 @@ const TIMEOUT_MS = 300_000;
 test(
   "ten thousand nodes that come back at once ask for no more than twice what they always do, and renew their leases first",
   () => {
-    using fleet = settled({ seed: 1, nodes: 50, fleet: 10_000 });
+    using fleet = settled({ seed: 1, nodes: 50, fleet: 10_000, hint: 10_000 });
     const steady = fleet.pass(STEADY_S);
     expect(isAtTheTruth(fleet)).toBe(true);
     fleet.server.goDown();
@@ -39,7 +39,7 @@ test(
 test(
   "one of ten thousand that was cut alone waits for its next look and for nobody",
   () => {
-    using fleet = settled({ seed: 2, nodes: 20, fleet: 10_000 });
+    using fleet = settled({ seed: 2, nodes: 20, fleet: 10_000, hint: 10_000 });
     const tookMs = cutAlone(fleet, fleet.nodes[3]!);
     // Looks are 8 to 25 seconds apart in such a fleet.
     expect(tookMs).toBeLessThan(27_000);
@@ -60,7 +60,7 @@ test(
 test(
   "an API server that can take little is asked again when it said, by nodes that believe they are alone too",
   () => {
-    using fleet = settled({ seed: 4, nodes: 40, fleet: 4_000, hint: 1, mostPerSecond: 2_000 });
+    using fleet = settled({ seed: 4, nodes: 40, fleet: 4_000, mostPerSecond: 2_000 });
     fleet.server.goDown();
     fleet.pass(60);
     fleet.server.comeBack();

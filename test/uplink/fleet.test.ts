@@ -28,17 +28,11 @@ function fleetOf({ size, draw = 1, newest = () => undefined }: Given = {}) {
   return { clock, fleet, renew };
 }
 
-test("how large the fleet is shows in how fast the lease's resourceVersion grows", () => {
+test("nobody is taken for a fleet because much is written: without a size there is no turn", () => {
   const { fleet, renew } = fleetOf();
-  expect(fleet.size).toBe(1);
   renew(300, 1_000);
-  expect(fleet.size).toBe(10_000);
-});
-
-test("what is configured counts before any guess", () => {
-  const { fleet, renew } = fleetOf({ size: 3 });
-  renew(300, 1_000);
-  expect(fleet.size).toBe(3);
+  fleet.lost();
+  expect([fleet.size, fleet.turnAfterMs(), fleet.nextProbeMs()]).toEqual([1, 0, 1_000]);
 });
 
 test("a few nodes come back at once, look every second", () => {
@@ -72,7 +66,7 @@ test.each([
 ] as const)("whose history went on without it was cut, and who was cut %s", async (_, grown, part) => {
   const before = 1_000 + 300_000;
   let newest = String(before + grown);
-  const { clock, fleet, renew } = fleetOf({ newest: () => newest });
+  const { clock, fleet, renew } = fleetOf({ size: 10_000, newest: () => newest });
   renew(300, 1_000);
   fleet.lost();
   clock.pass(100_000);
@@ -86,24 +80,29 @@ test.each([
   expect(fleet.turnAfterMs()).toBe(turn);
 });
 
-test("after a common cut the fleet is as large as before", () => {
-  const { clock, fleet, renew } = fleetOf();
+test("after a common cut it is known as before who is away in the next", async () => {
+  let newest = "";
+  const { clock, fleet, renew } = fleetOf({ size: 10_000, newest: () => newest });
   renew(300, 1_000);
   fleet.lost();
   clock.pass(600_000);
   fleet.back();
   renew(60, 1_000);
-  expect(fleet.size).toBe(10_000);
+  fleet.lost();
+  clock.pass(10_000);
+  newest = String(1_000 + 360_000 + 10_000);
+  await fleet.contact(new AbortController().signal);
+  expect(fleet.turnAfterMs()).toBe(0);
 });
 
-test("an etcd that was set back, or numbers that are none, say nothing", () => {
-  const { fleet, renew } = fleetOf();
+test("an etcd that was set back, or numbers that are none, do not say that anybody went on", async () => {
+  const { fleet, renew } = fleetOf({ size: 10_000, newest: () => "9007199254740993000" });
   renew(300, 1_000);
-  fleet.renewed("5");
-  expect(fleet.size).toBe(1);
-  fleet.renewed("abc");
-  fleet.renewed("9007199254740993000");
-  expect(fleet.size).toBe(1);
+  for (const revision of ["5", "abc", "9007199254740993000"]) fleet.renewed(revision);
+  fleet.lost();
+  const whole = fleet.turnAfterMs();
+  await fleet.contact(new AbortController().signal);
+  expect(fleet.turnAfterMs()).toBe(whole);
 });
 
 test("who was asked to wait waits as long at least, and never exactly as long; a minute or two at most", () => {
