@@ -3,7 +3,7 @@
  * minute, the node's client certificate by its own clock (`node-client.ts`).
  */
 
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { formatDuration } from "../base/units.ts";
 import type { Log } from "../base/log.ts";
 import { clientSubjectOf, isNode } from "../certificates/client-request.ts";
@@ -177,8 +177,7 @@ function buildKubeletServing(ground: Ground, uplink: Uplink): Rotation | undefin
   const { conditions, config, renewals } = ground;
   const { credential } = config.upstream;
   if (!config.servesKubelet) {
-    // Kubelet goes back to its own, within a minute (bypass.sh): what nobody renews would end in its service.
-    rmSync(kubeletServingPath(config.stateDir), { force: true });
+    dropKubeletServing(ground);
     return undefined;
   }
   if (credential.kind !== "certificate") return undefined;
@@ -195,6 +194,17 @@ function buildKubeletServing(ground: Ground, uplink: Uplink): Rotation | undefin
     },
     onRenewed() {},
   });
+}
+
+/** Kubelet goes back to its own, within a minute (bypass.sh): what nobody renews would end in its service. */
+function dropKubeletServing({ config: { stateDir }, log }: Ground): void {
+  const path = kubeletServingPath(stateDir);
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    // A folder that cannot be written has a condition of its own, and ends no start.
+    if (existsSync(path)) log.warn("kubelet's serving certificate cannot be removed", { path, reason: String(error) });
+  }
 }
 
 function rotationOf(
