@@ -240,8 +240,8 @@ export const CONTROLS: readonly Control[] = [
     edits: [
       {
         file: "health/health.ts",
-        text: "return context.body(metrics.text(), 200,",
-        by: "return context.body(`${metrics.text()}# serviceaccount: web-0\\n`, 200,",
+        text: "return context.body(scrape(), 200,",
+        by: "return context.body(`${scrape()}# serviceaccount: web-0\\n`, 200,",
       },
     ],
   },
@@ -251,9 +251,9 @@ export const CONTROLS: readonly Control[] = [
     control: "the cluster's CA must have signed",
     edits: [
       {
-        file: "uplink/pool.ts",
-        text: "          rejectUnauthorized: true,",
-        by: "          rejectUnauthorized: false,",
+        file: "uplink/secure-socket.ts",
+        text: "      rejectUnauthorized: true,",
+        by: "      rejectUnauthorized: false,",
       },
       {
         file: "uplink/pool.ts",

@@ -6,7 +6,7 @@
  * code moves on, the fault fails loudly instead of quietly planting nothing.
  */
 
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as errors from "../../src/cache/scope-errors.ts";
@@ -65,16 +65,19 @@ export const soundCode: Code = {
   ...builtFront,
 };
 
+/** Rooms that edits are planted in, and what builds them. */
+const COPIED: ReadonlySet<string> = new Set(["cache", "callers", "daemon", "front", "node", "uplink"]);
+
 /** The code with edits; the rest of src is shared with the sound one. */
 export async function editedCode(edits: readonly Edit[]): Promise<Code> {
   const src = join(import.meta.dir, "..", "..", "src");
   const folder = mkdtempSync(join(tmpdir(), "holdfast-simulation-"));
   try {
-    for (const shared of ["base", "kube", "http1", "store", "certificates", "config", "health", "witness"])
-      symlinkSync(join(src, shared), join(folder, shared));
     symlinkSync(join(src, "..", "node_modules"), join(folder, "node_modules"));
-    for (const copied of ["cache", "callers", "daemon", "front", "node", "uplink"])
-      cpSync(join(src, copied), join(folder, copied), { recursive: true });
+    for (const room of readdirSync(src)) {
+      if (COPIED.has(room)) cpSync(join(src, room), join(folder, room), { recursive: true });
+      else symlinkSync(join(src, room), join(folder, room));
+    }
     for (const { file, text, by } of edits) {
       const name = file.includes("/") ? file : `cache/${file}`;
       const path = join(folder, name);
