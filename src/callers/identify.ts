@@ -64,6 +64,8 @@ export interface IdentifyParts {
   readonly signedForClients: (certificate: Uint8Array) => boolean;
   /** A certificate's dates, PEM or DER. */
   readonly datesOf: (certificate: string | Uint8Array) => { readonly notBeforeMs: number; readonly notAfterMs: number };
+  /** Whether a certificate that ends then was good when the API server was last heard, and the link has been lost since. */
+  readonly heldAtTheCut: (notAfterMs: number) => boolean;
   /** True for tokens the API server has refused, by their credential's id. */
   readonly isRefused: (id: string) => boolean;
   /** The service account that a token speaks for; undefined where it speaks for itself. */
@@ -200,7 +202,7 @@ export class Identifier {
     if (subject === undefined) {
       // A rogue certificate has a readable subject too; only `authorized` says that a trusted CA signed it.
       const isTimeless = !socket.authorized && this.#isAsGoodAsOurs(socket);
-      if (!socket.authorized && !isTimeless) return undefined;
+      if (!socket.authorized && !isTimeless && !this.#hasEndedInTheCut(socket)) return undefined;
       const read = peerSubject(socket.getPeerCertificate());
       if (read === undefined) return undefined;
       subject = { ...read, isTimeless, caller: undefined };
@@ -209,7 +211,17 @@ export class Identifier {
         this.#ends.set(subject.name, subject.notAfterMs);
     }
     // A resumed session or a long connection may outlive the certificate.
-    return !subject.isTimeless && subject.notAfterMs < Date.now() ? undefined : subject;
+    const isGood =
+      subject.isTimeless || subject.notAfterMs >= Date.now() || this.parts.heldAtTheCut(subject.notAfterMs);
+    return isGood ? subject : undefined;
+  }
+
+  /** A cut is not an event: who was known when it began is known until it ends. The signature is checked here, as below. */
+  #hasEndedInTheCut(socket: Peer): boolean {
+    const raw = TIME_ERRORS.has(String(socket.authorizationError)) ? socket.getPeerCertificate()?.raw : undefined;
+    if (raw === undefined) return false;
+    const { notBeforeMs, notAfterMs } = this.parts.datesOf(raw);
+    return notBeforeMs <= Date.now() && this.parts.heldAtTheCut(notAfterMs) && this.parts.signedForClients(raw);
   }
 
   /**

@@ -57,6 +57,11 @@ export class Renewals {
     this.#trustedAtMs = this.#writtenTrustMs = Math.max(CLOCK_FLOOR_MS, read.output.trustedAtMs);
   }
 
+  /** When the API server's certificate last held, ms since the epoch; what is read at the start may be a day older. */
+  get trustedAtMs(): number {
+    return this.#trustedAtMs;
+  }
+
   /** Now, and never before the last trusted time. */
   nowMs(): number {
     return Math.max(this.clock.nowMs(), this.#trustedAtMs);

@@ -28,7 +28,7 @@ const OWN_USER_KEY = "own-token-user";
 
 /** Builds it. */
 export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals }: Copies): Callers {
-  const { config, clock, log, signal, store } = ground;
+  const { config, clock, log, renewals, signal, store } = ground;
   const { upstream, link, sources } = uplink;
   const own = config.upstream.credential;
   const refusedTokens = new RefusedTokens(store);
@@ -47,6 +47,9 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals 
     clock,
     log,
   });
+  // Of a cut that began before our start the last trusted time is known, at most a day before it.
+  let lostAtMs: number | undefined;
+  link.onChange((isOnline) => (lostAtMs = isOnline ? undefined : clock.nowMs()));
   const identifier = new Identifier(
     {
       own,
@@ -55,6 +58,7 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals 
       keyedHash: (text) => store.keyedHash(text),
       signedForClients: (certificate) => isSignedForClients(certificate, config.clientCaPem()),
       datesOf,
+      heldAtTheCut: (notAfterMs) => link.state === "offline" && notAfterMs >= (lostAtMs ?? renewals.trustedAtMs),
       isRefused: (id) => refusedTokens.has(id) && !link.isOnline(),
       serviceAccountOf: (token) => serviceAccounts.principalOf(token),
     },

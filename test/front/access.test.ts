@@ -53,6 +53,27 @@ describe("who may read", () => {
     expect((await expired.get(LIST)).status).toBe(401);
   });
 
+  test("a certificate that ends in a cut is served until the return; one that had ended before is not", async () => {
+    await using apiServer = await startApiServer({ objects: [configMap("a")] });
+    await using edge = await startEdge({ apiServer });
+    const endsMs = Date.now() + 4_000;
+    const ending = apiServer.cluster.clientCertificate("admin", ["system:masters"], { notAfterMs: endsMs });
+    const ended = apiServer.cluster.clientCertificate("admin", ["system:masters"], {
+      notBeforeMs: Date.now() - 7_200_000,
+      notAfterMs: Date.now() - 3_600_000,
+    });
+    const [first, later, before] = [ending, ending, ended].map((pair) => edge.clientWith(pair));
+    expect((await first!.get(LIST)).status).toBe(200);
+    await apiServer.cut();
+    await eventually(async () => (await first!.get("/healthz")).status === 503);
+    await Bun.sleep(Math.max(0, endsMs - Date.now()) + 1_500);
+    for (const client of [first!, later!]) expect((await client.get(LIST)).status).toBe(200);
+    expect((await before!.get(LIST)).status).toBe(401);
+    await apiServer.heal();
+    await eventually(async () => (await first!.get(LIST)).status === 401);
+    expect((await later!.get(LIST)).status).toBe(401);
+  }, 30_000);
+
   test("a certificate with two names is its last one, as it is to the API server", () => {
     const own = { kind: "certificate", read: () => ({ certPem: "own", keyPem: "own" }) } as const;
     const node = { name: "system:node:a", groups: ["system:nodes"] };

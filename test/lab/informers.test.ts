@@ -143,7 +143,7 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("informers through Hold
         scene.world.heal();
 
         await scene.expectAllToFollow();
-        // The scene's own scopes, and those of the node's identity; none where the API server takes up watches all the same (below).
+        // The scene's own scopes, and those of the node's identity; none where their watches were told all the same (below).
         expect(scene.world.audit.fullReadsSince(mark, "pods").length).toBeLessThanOrEqual(REPRESENTATIONS + 1);
       });
     });
@@ -161,8 +161,8 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("informers through Hold
     scene.world.heal();
 
     await scene.expectAllToFollow();
-    // Seen once in three runs: none at all. Just after its start the API server may take up the watch without
-    // a 410, and then nothing needs listing; which of its caches answers is not understood yet.
+    // Often none at all: the kernel of the API server that was killed goes on sending what it had taken, so that the
+    // watch is told of all changes when the link is back, and begins anew at the last of them.
     expect(scene.world.audit.fullReadsSince(mark, "pods").length).toBeLessThanOrEqual(1);
   });
 
