@@ -289,9 +289,9 @@ export class World implements AsyncDisposable {
   }
 
   /** Ends the controllers at once and starts them anew: they know nothing of what they saw. */
-  async restartControllerManager(): Promise<void> {
+  async restartControllerManager(more: readonly string[] = []): Promise<void> {
     await this.controllerManager?.stop("SIGKILL");
-    this.startControllerManager();
+    this.controllerManager = this.startControllers(more);
   }
 
   /**
