@@ -53,7 +53,13 @@ export const CONTROLS: readonly Control[] = [
     file: "stranger",
     title: "with a certificate of a CA of its own is nobody",
     control: "a trusted CA has signed",
-    edits: [{ file: "callers/identify.ts", text: "if (!socket.authorized && !isTimeless) return undefined;", by: "" }],
+    edits: [
+      {
+        file: "callers/identify.ts",
+        text: "if (!socket.authorized && !isTimeless && !this.#hasEndedInTheCut(socket)) return undefined;",
+        by: "",
+      },
+    ],
   },
   {
     file: "stranger",
