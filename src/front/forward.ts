@@ -24,6 +24,7 @@ import type { Exchange } from "./exchange.ts";
 import type { Caller } from "../callers/identify.ts";
 import { PATIENCE_MS, type Link } from "../uplink/link.ts";
 import type { Storage } from "../uplink/storage.ts";
+import { isRead } from "../uplink/pool-request.ts";
 import type { Upstream, UpstreamRequest } from "../uplink/upstream.ts";
 import type { UpstreamAnswer, UpstreamHeaders } from "../uplink/upstream-answer.ts";
 
@@ -385,10 +386,6 @@ export class Forwarder {
     if (!isRead(exchange) && words?.().isQuestion !== true) this.count("refusedWrites");
     return unreached(isRead(exchange), words?.(), cause, mayHaveGoneUp);
   }
-}
-
-function isRead({ method }: Exchange): boolean {
-  return method === "GET" || method === "HEAD";
 }
 
 /** Gives an answer that is here; as it came, where nothing in it belongs to its connection. */

@@ -11,7 +11,7 @@ import type { Socket } from "bun";
 import { passedThrough } from "../base/memory.ts";
 import { Http2Connection } from "./http2-connection.ts";
 import { Http2Failure } from "./http2-failure.ts";
-import { isStream, type PoolRequest } from "./pool-request.ts";
+import { isRead, isStream, type PoolRequest } from "./pool-request.ts";
 import type { RawAnswer } from "./raw-answer.ts";
 import { CONNECT_DEADLINE_MS, connectSecurely, placeOf, type Place, type SecureTarget } from "./secure-socket.ts";
 
@@ -111,10 +111,10 @@ export class Http2Pool {
   }
 }
 
-function mayRepeat({ body, method }: PoolRequest, error: unknown, wasKept: boolean): boolean {
-  if (!(error instanceof Http2Failure) || isStream(body)) return false;
+function mayRepeat(request: PoolRequest, error: unknown, wasKept: boolean): boolean {
+  if (!(error instanceof Http2Failure) || isStream(request.body)) return false;
   if (error.kind === "not-processed") return true;
-  return error.kind === "connection" && wasKept && (method === "GET" || method === "HEAD");
+  return error.kind === "connection" && wasKept && isRead(request);
 }
 
 type ClientSocket = Socket<Http2Connection>;

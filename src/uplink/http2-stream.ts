@@ -11,7 +11,6 @@ import { CODE, ConnectionError } from "../http2/frames.ts";
 import { answerHead, checkTrailers, MalformedAnswerError, statusOf } from "./http2-head.ts";
 import { Http2Failure } from "./http2-failure.ts";
 import type { Http2Upload } from "./http2-upload.ts";
-import type { PoolRequest } from "./pool-request.ts";
 import { RawAnswer, type AnswerFlow } from "./raw-answer.ts";
 
 /** What may wait unread of one answer. */
@@ -153,9 +152,4 @@ export class Http2Stream implements AnswerFlow {
 /** The end of a stream whose answer was none. */
 export function malformed(error: MalformedAnswerError): Http2Failure {
   return new Http2Failure("stream", `the API server's answer is malformed: ${error.message}`, { cause: error });
-}
-
-/** Whether a request may be sent twice without harm. */
-export function isRead({ method }: PoolRequest): boolean {
-  return method === "GET" || method === "HEAD";
 }

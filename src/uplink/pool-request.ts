@@ -19,6 +19,11 @@ export interface PoolRequest {
   readonly atOnce?: ((answer: RawAnswer) => void) | undefined;
 }
 
+/** Whether a request changes nothing: it may be sent twice without harm. */
+export function isRead({ method }: { readonly method: string }): boolean {
+  return method === "GET" || method === "HEAD";
+}
+
 /** Whether a body comes in pieces. */
 export function isStream(body: PoolRequest["body"]): body is AsyncIterable<Uint8Array> {
   return body !== undefined && !(body instanceof Uint8Array);

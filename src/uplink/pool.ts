@@ -19,7 +19,7 @@ import { passedThrough } from "../base/memory.ts";
 import { ChunkedReader, chunkOf, LAST_CHUNK } from "../http1/chunked.ts";
 import { Outbox } from "../http1/outbox.ts";
 import { readResponseHead, type ResponseHead } from "../http1/response-head.ts";
-import { headText, isStream, type PoolRequest } from "./pool-request.ts";
+import { headText, isRead, isStream, type PoolRequest } from "./pool-request.ts";
 import { RawAnswer, type AnswerFlow } from "./raw-answer.ts";
 import { CONNECT_DEADLINE_MS, connectSecurely, placeOf, type Place, type SecureTarget } from "./secure-socket.ts";
 import { wanBytes } from "./wan.ts";
@@ -61,8 +61,7 @@ export class Pool {
   request(request: PoolRequest, isAlone = false): Promise<RawAnswer> {
     const kept = isAlone ? undefined : this.#idle.pop();
     if (kept === undefined) return this.#requestAnew(request, isAlone);
-    const isRead = request.method === "GET" || request.method === "HEAD";
-    const again = isRead && !isStream(request.body) ? () => this.#requestAnew(request, false) : undefined;
+    const again = isRead(request) && !isStream(request.body) ? () => this.#requestAnew(request, false) : undefined;
     return kept.send(request, this.#hostHeader, again);
   }
 
