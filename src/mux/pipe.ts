@@ -30,15 +30,30 @@ export interface PipeReport {
 export interface PipeParts {
   readonly nowMs: () => number;
   readonly onClosed: (pipe: Pipe, report: PipeReport) => void;
+  /** Nobody holds the connection's other end any more; said by whoever can see it, without it nobody can. */
+  readonly isLeft?: (socket: Socket<Pipe>) => boolean;
+  /** Bytes that ask for a sign of life and say nothing else: they may wait while the connection has much to say. */
+  readonly isPing?: (bytes: Uint8Array) => boolean;
 }
 
 /** What came before a break has left within this time, or never. */
 const PARTING_MS = 5_000;
 
+/** So long after it last waited, what a connection has received may still be unread. */
+const UNREAD_MS = 1_000;
+
+/** Pings wait at most so long, are looked at so often, and are at most so many bytes. */
+const PING_MS = 20_000;
+const PING_LOOK_MS = 250;
+const PING_BYTES = 4_096;
+
 /** A joint. */
 export class Pipe implements StreamEvents {
   readonly #openedMs: number;
   #movedMs: number;
+  /** When the connection last waited for the stream, by the monotonic clock; it waits now. */
+  #waitedMs = Number.NEGATIVE_INFINITY;
+  #isWaiting = false;
   #stream: PipeStream | undefined;
   #socket: Socket<Pipe> | undefined;
   #bytesIn = 0;
@@ -51,6 +66,10 @@ export class Pipe implements StreamEvents {
   #hasEnded = false;
   #isSocketGone = false;
   #isStreamDone = false;
+  /** Pings that wait, and since when. */
+  #pings: Uint8Array[] = [];
+  #pingedMs = 0;
+  #pingTimer: Timer | undefined;
   /** Broken, but for what waits. */
   #isBreaking = false;
   #isClosed = false;
@@ -97,18 +116,27 @@ export class Pipe implements StreamEvents {
   onData(bytes: Uint8Array): void {
     this.#bytesOut += bytes.length;
     this.#movedMs = this.parts.nowMs();
+    if (this.#holdsPing(bytes)) return;
+    this.#releasePings();
+    this.#give(bytes);
+  }
+
+  #give(bytes: Uint8Array): void {
     // The connection ended well and what it said last is under way: the far side will hear of it.
-    if (this.#isSocketGone) return void this.#stream?.consumed(bytes.length);
+    if (this.#isSocketGone || this.#isLeft()) return void this.#stream?.consumed(bytes.length);
     if (this.#outbox.write(bytes)) this.#stream?.consumed(bytes.length);
     else this.#unconsumed += bytes.length;
   }
 
   onEnd(): void {
+    this.#releasePings();
     this.#endsWhenEmpty = true;
     this.#endWhenEmpty();
   }
 
   onWritable(): void {
+    if (this.#isWaiting) this.#waitedMs = this.parts.nowMs();
+    this.#isWaiting = false;
     this.#socket?.resume();
   }
 
@@ -130,7 +158,9 @@ export class Pipe implements StreamEvents {
   received(bytes: Uint8Array): void {
     this.#bytesIn += bytes.length;
     this.#movedMs = this.parts.nowMs();
-    if (this.#stream?.write(bytes) === false) this.#socket?.pause();
+    if (this.#stream?.write(bytes) !== false) return;
+    this.#isWaiting = true;
+    this.#socket?.pause();
   }
 
   /** The connection takes bytes again. */
@@ -164,6 +194,48 @@ export class Pipe implements StreamEvents {
     if (this.#isStreamDone) this.#close("ended");
   }
 
+  /** What the connection has received may still be unread. */
+  get #isCongested(): boolean {
+    return this.#isWaiting || this.parts.nowMs() - this.#waitedMs <= UNREAD_MS;
+  }
+
+  /**
+   * Whether what comes for the connection would cost what came from it: nobody holds its other end, and its
+   * last words are not all read. A byte to such an end draws a reset, and a reset discards them, here and there:
+   *
+   *     kubelet   writes 20 MB, closes; megabytes of it wait in the two kernels for a slow link
+   *     kubectl   pings, as every five seconds
+   *     kernel    resets; without this, `exec` ends early and says that it ended well
+   */
+  #isLeft(): boolean {
+    if (this.#socket === undefined || this.parts.isLeft === undefined || !this.#isCongested) return false;
+    return this.parts.isLeft(this.#socket);
+  }
+
+  /**
+   * Takes a ping that may wait. Between kubelet and the container runtime is one more such connection, which
+   * nobody here can look at: a ping that passes through kubelet does the same there.
+   */
+  #holdsPing(bytes: Uint8Array): boolean {
+    if (this.#socket === undefined || !this.#isCongested || this.parts.isPing?.(bytes) !== true) return false;
+    if (this.#pings.length === 0) this.#pingedMs = this.parts.nowMs();
+    this.#pings.push(bytes.slice());
+    this.#pingTimer ??= setInterval(() => {
+      const isOld = this.parts.nowMs() - this.#pingedMs > PING_MS;
+      if (isOld || !this.#isCongested) this.#releasePings();
+    }, PING_LOOK_MS).unref();
+    if (this.#pings.reduce((sum, one) => sum + one.length, 0) > PING_BYTES) this.#releasePings();
+    return true;
+  }
+
+  #releasePings(): void {
+    clearInterval(this.#pingTimer);
+    this.#pingTimer = undefined;
+    const pings = this.#pings;
+    this.#pings = [];
+    for (const ping of pings) this.#give(ping);
+  }
+
   #emptied(): void {
     const bytes = this.#unconsumed;
     this.#unconsumed = 0;
@@ -181,6 +253,7 @@ export class Pipe implements StreamEvents {
   #close(end: PipeReport["end"]): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    clearInterval(this.#pingTimer);
     this.#outbox.close();
     this.#socket?.terminate();
     this.parts.onClosed(this, {

@@ -12,6 +12,8 @@ import type { Log } from "../base/log.ts";
 import { hostPortText, type HostPort } from "../base/address.ts";
 import { Pipe, pipeHandlers, type PipeReport } from "../mux/pipe.ts";
 import type { MuxStream, StreamEvents } from "../mux/stream.ts";
+import { isHeldHere } from "./local-end.ts";
+import { isSealedPing } from "./sealed-ping.ts";
 
 /** What the door needs. */
 export interface KubeletDoorParts {
@@ -45,6 +47,8 @@ export class KubeletDoor {
     const pipe = new Pipe({
       nowMs: () => this.parts.clock.monotonicMs(),
       onClosed: (closed, report) => this.#closed(closed, report),
+      isLeft: (socket) => isHeldHere(socket.localPort, socket.remotePort) === false,
+      isPing: isSealedPing,
     });
     this.#pipes.add(pipe.joinStream(stream));
     void this.#dial(pipe);
