@@ -87,24 +87,25 @@ export class CopyAnswer {
   }
 
   /** A live copy knows everything itself. @param onShown told of what is shown ahead of it. */
-  #newest(view: ScopeSnapshot, isInstead = false, onShown: OnShown = () => {}): ScopeSnapshot {
+  #newest(view: ScopeSnapshot, isInstead = false, onShown: OnShown = () => {}, until?: string): ScopeSnapshot {
     const { caller, scope } = this;
     const isLive = scope.state === "live";
     if (caller === undefined || (isLive && !isInstead)) return view;
     const told: OnShown = (key, shown) => {
-      scope.watches.showedAhead(key, shown);
+      scope.watches.showedAhead(key, shown, until === undefined);
       onShown(key, shown);
     };
-    const newest = isLive ? view : withNewer(view, scope, caller.siblings(), told);
+    const newest = isLive ? view : withNewer(view, scope, caller.siblings(), told, until);
     return caller.writes === undefined ? newest : withOwnWrites(caller.writes, newest, scope, told);
   }
 
-  /** What a client was shown before a restart nobody remembers: it counts as shown what it would be shown now. */
+  /** What a client was shown before a restart nobody remembers: it counts as shown what it would have been then. */
   #noteAhead(at: string): void {
     const { caller, scope } = this;
+    const { shownBefore } = scope.watches;
     const isUnknown = caller !== undefined && scope.state !== "live" && scope.watches.isFromBefore(at);
-    using rows = isUnknown ? scope.rows() : undefined;
-    if (rows !== undefined) for (const _ of this.#newest(rows).items());
+    using rows = isUnknown && shownBefore !== "" ? scope.rows() : undefined;
+    if (rows !== undefined) for (const _ of this.#newest(rows, false, () => {}, shownBefore).items());
   }
 
   /** A list of it was just answered: what is needed to tell a watch from there is kept from now on. */

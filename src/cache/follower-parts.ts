@@ -38,6 +38,8 @@ export interface FollowerParts {
   readonly phase: number;
   readonly turn: (identity: ScopeIdentity) => Promise<void>;
   readonly countList: (reason: ListReason) => void;
+  /** The API server's history had gone back: the list that was asked for at `beganMs` says where it is now. */
+  readonly onRolledBack?: (identity: ScopeIdentity, resourceVersion: string, beganMs: number) => void;
   readonly waiting: Waiting;
   readonly feeds: FollowerFeeds;
 }

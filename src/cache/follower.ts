@@ -300,8 +300,8 @@ export class Follower {
   }
 
   async #listOnce(run: Run, reason: ListReason): Promise<void> {
-    const { countList, feeds, limits, link, source } = this.parts;
-    const copy = this.parts.copy;
+    const { clock, copy, countList, feeds, limits, link, onRolledBack, source } = this.parts;
+    const beganMs = clock.nowMs();
     const state: FollowerState = { kind: "listing", hasHead: false };
     this.#enter(run, state);
     const controller = new AbortController();
@@ -321,6 +321,8 @@ export class Follower {
       }
       this.#hasRolledBack = false;
       feeds.commit(list);
+      const at = copy.listed?.resourceVersion;
+      if (reason === "rollback" && at !== undefined) onRolledBack?.(copy.identity, at, beganMs);
     } finally {
       controller.abort(new StoppedError("list over"));
       run.stop.signal.removeEventListener("abort", abort);

@@ -51,6 +51,8 @@ export class History {
   readonly ring: Ring;
   /** Where the rows stood when this process took them over; "" for rows of its own. */
   readonly keptAt: string;
+  /** Up to which moment clients had been shown more than the rows then; "" for no more. */
+  readonly shownBefore: string;
   #toldBelow: string;
   /** By key: objects that were shown ahead of the rows. */
   readonly #shownAhead = new Map<string, Shown>();
@@ -68,6 +70,7 @@ export class History {
   ) {
     this.ring = new Ring(bounds.ringMaxEvents, bounds.ringMaxBytes, listed?.changedAt ?? "", budget);
     this.keptAt = listed?.resourceVersion ?? "";
+    this.shownBefore = listed?.shownTo ?? "";
     this.#toldBelow = listed?.isPartlyTold === true ? listed.epoch : "";
   }
 

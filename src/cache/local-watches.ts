@@ -10,7 +10,7 @@
  *   anything else                   200, an ERROR event of code 410, the end
  */
 
-import { compareResourceVersions, isResourceVersion } from "../kube/resource-version.ts";
+import { compareResourceVersions, isResourceVersion, newerResourceVersion } from "../kube/resource-version.ts";
 import { badRequest, expired, resourceVersionTooLarge } from "../kube/status-error.ts";
 import type { Codec, StatusFields } from "../kube/codec.ts";
 import type { ListedState, ScopeSnapshot } from "../store/contract.ts";
@@ -36,6 +36,8 @@ export interface WatchRequest {
   readonly allowBookmarks: boolean;
   /** The stream ends cleanly after this long. */
   readonly timeoutMs: number;
+  /** The API server was asked and has not answered: it is not asked again. */
+  readonly isInstead?: boolean;
 }
 
 /** What a watch begins from. */
@@ -62,6 +64,9 @@ const CATCH_UP_MS = 3_000;
 
 /** Opens local watches of one scope. */
 export class LocalWatches {
+  /** What was shown ahead just now, and is not kept yet. */
+  #shownTo = "";
+
   constructor(private readonly parts: LocalWatchParts) {}
 
   /** As {@link Scope.tap}. */
@@ -73,7 +78,7 @@ export class LocalWatches {
     const { audience, scope } = this.parts;
     const { resourceVersion: at, sendInitialEvents } = request;
     const wantsState = sendInitialEvents || at === "" || at === "0";
-    const lastWord = wantsState ? await this.#bringUp(at) : await this.#prepare(at);
+    const lastWord = wantsState ? await this.#bringUp(request) : await this.#prepare(request);
     const listed = this.parts.listed();
     // A refusal met by another request may have taken the rows away meanwhile.
     if (listed === undefined) throw neverObserved(scope.identity);
@@ -103,9 +108,26 @@ export class LocalWatches {
       }
   }
 
-  /** An object was shown to a client as it is, or as gone, at a later moment than the rows'. */
-  showedAhead(key: string, shown: Shown): void {
-    this.parts.history.showedAhead(key, shown);
+  /** An object was shown to a client as it is, or as gone, at a later moment than the rows'. @param isNow and not before this process. */
+  showedAhead(key: string, shown: Shown, isNow: boolean): void {
+    const { history, listed } = this.parts;
+    history.showedAhead(key, shown);
+    if (!isNow || compareResourceVersions(shown.at, newerResourceVersion(this.#shownTo, listed()?.shownTo ?? "")) <= 0)
+      return;
+    // A list shows many at once, and is one write.
+    if (this.#shownTo === "") queueMicrotask(() => this.#keepShown());
+    this.#shownTo = shown.at;
+  }
+
+  #keepShown(): void {
+    const { copy } = this.parts.scope;
+    if (!copy.isDropped) copy.touch({ shownTo: this.#shownTo });
+    this.#shownTo = "";
+  }
+
+  /** Up to which moment clients had been shown more than the rows when this process took them over; "" for no more. */
+  get shownBefore(): string {
+    return this.parts.history.shownBefore;
   }
 
   /** Whether a client that stands at this moment may have come to it before this process. */
@@ -118,9 +140,9 @@ export class LocalWatches {
     return this.parts.history.shownAfter(at);
   }
 
-  async #bringUp(at: string): Promise<undefined> {
+  async #bringUp({ resourceVersion: at, isInstead = false }: WatchRequest): Promise<undefined> {
     const { layer, listed, scope } = this.parts;
-    await scope.ensureFresh();
+    if (!isInstead) await scope.ensureFresh();
     if (at === "" || at === "0") return undefined;
     const isForeign = layer() === undefined && isLocalVersion(at);
     if ((isForeign || !(await scope.reaches(at))) && listed() !== undefined)
@@ -129,18 +151,19 @@ export class LocalWatches {
   }
 
   /** Makes sure that a watch at this moment misses nothing. @returns the word that its client must list. */
-  async #prepare(at: string): Promise<StatusFields | undefined> {
+  async #prepare({ resourceVersion: at, isInstead = false }: WatchRequest): Promise<StatusFields | undefined> {
     const { audience, follower, layer, listed, scope, waiting } = this.parts;
     if (!isResourceVersion(at))
       throw badRequest(`Invalid value: "${at.slice(0, 64)}": resourceVersion is not a decimal number`);
-    await scope.ensureListed();
-    if (scope.canAsk) await waiting.until(() => layer() === undefined, CATCH_UP_MS);
+    if (!isInstead) await scope.ensureListed();
+    const mayAsk = (): boolean => !isInstead && scope.canAsk;
+    if (mayAsk()) await waiting.until(() => layer() === undefined, CATCH_UP_MS);
     const held = listed()?.resourceVersion;
     if (held === undefined) throw neverObserved(scope.identity);
     const word = this.#vouchesFor(at);
     if (word === "yes") return undefined;
     const isAhead = word === "ask upstream" && compareResourceVersions(at, held) > 0;
-    if (word === "relist" || !scope.canAsk || layer() !== undefined)
+    if (word === "relist" || !mayAsk() || layer() !== undefined)
       return isAhead
         ? expired(
             `The copy kept here ends at resourceVersion ${held}, before ${at}, and the API server cannot be reached`,

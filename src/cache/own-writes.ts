@@ -134,6 +134,14 @@ export class OwnWrites {
     this.#drop(keyOf(where));
   }
 
+  /** The API server's history of a resource went back to this moment, as was heard after `beganMs`: what was written after it, or deleted, is no more. */
+  rolledBack(group: string, resource: string, resourceVersion: string, beganMs: number): void {
+    for (const [key, write] of this.#writes) {
+      if (write.group !== group || write.resource !== resource || write.atMs > beganMs) continue;
+      if (write.isGone || compareResourceVersions(write.resourceVersion, resourceVersion) > 0) this.#drop(key);
+    }
+  }
+
   /** Nothing of this caller is known any more. */
   forget(principal: string): void {
     for (const [key, write] of this.#writes) if (write.principal === principal) this.#drop(key);

@@ -44,6 +44,8 @@ export interface ScopeParts {
   readonly isVoid?: (localVersion: string) => boolean;
   /** Counts for metrics: why a list went upstream. */
   readonly countList: (reason: ListReason) => void;
+  /** The API server's history had gone back: the list that was asked for at `beganMs`, by the wall clock, says where it is now. */
+  readonly onRolledBack?: (identity: ScopeIdentity, resourceVersion: string, beganMs: number) => void;
   /** The API server refuses what a scope follows with 401, 403 or 404: it is withheld. */
   readonly onRefused?: (identity: ScopeIdentity, status: number) => void;
 }

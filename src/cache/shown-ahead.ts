@@ -17,13 +17,16 @@
  * A list that replaces the rows tells how it differs from them, and not from
  * what was shown: whoever was shown more lists again (410).
  *
+ * A bookmark between the two is kept back with them: who stands there and
+ * goes on elsewhere would never hear of a at 110.
+ *
  * This is of one client: who has watched all the time was shown nothing ahead,
  * and hears everything. Of one that comes back it is not known, so what anybody
  * was shown counts for it.
  */
 
 import type { StatusFields } from "../kube/codec.ts";
-import { compareResourceVersions } from "../kube/resource-version.ts";
+import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import { objectKey } from "../kube/resource-path.ts";
 import type { Frame, FrameSink } from "./frames.ts";
 
@@ -41,6 +44,8 @@ export type OnShown = (key: string, shown: Shown) => void;
 /** Keeps from a client what is older than what it was shown. */
 export class AheadSink implements FrameSink {
   readonly isPart?: boolean;
+  /** Where the client stands by what was kept from it: nobody says that it knows less. */
+  #keptUntil = "";
 
   /** @param shown to this client; may grow until its first event. */
   constructor(
@@ -72,11 +77,13 @@ export class AheadSink implements FrameSink {
   }
 
   #isToTell(frame: Frame): boolean {
-    if (frame.type === "BOOKMARK") return true;
+    if (frame.type === "BOOKMARK") return compareResourceVersions(frame.resourceVersion, this.#keptUntil) >= 0;
     const { namespace, name, resourceVersion, uid } = frame.item.meta;
     const shown = this.shown.get(objectKey(namespace, name));
     if (shown?.goneUid !== undefined) return frame.type === "DELETED" || uid !== shown.goneUid;
     if (shown === undefined || compareResourceVersions(resourceVersion, shown.at) >= 0) return true;
-    return frame.type === "DELETED" && shown.uid === undefined;
+    if (frame.type === "DELETED" && shown.uid === undefined) return true;
+    this.#keptUntil = newerResourceVersion(this.#keptUntil, shown.at);
+    return false;
   }
 }

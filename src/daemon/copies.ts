@@ -66,9 +66,9 @@ export function buildCopies(ground: Ground, uplink: Uplink, orders: ScopeOrders)
       clock,
       log,
       ...{ limits, isOwn, random },
-      ringBudget: new RingBudget(limits.allRingsMaxBytes),
-      phase: random(),
+      ...{ ringBudget: new RingBudget(limits.allRingsMaxBytes), phase: random() },
       countList: (reason) => metrics.upstreamList(reason),
+      onRolledBack: ({ group, resource }, at, beganMs) => writes.rolledBack(group, resource, at, beganMs),
       onRefused: (identity, status) => refusals.scopeRefused(identity, status),
     },
     {

@@ -116,7 +116,7 @@ export class Lists {
         isWatch ? (info.query.get("resourceVersion") ?? "") : undefined,
       );
       if (answer === undefined) return undefined;
-      return isWatch ? () => copies.watch(exchange, info, answer) : () => copies.list(exchange, info, answer, true);
+      return () => (isWatch ? copies.watch : copies.list).call(copies, exchange, info, answer, true);
     };
     const isJsonPreferred = identity.representation === "json" && exchange.accepted[0]?.format === "protobuf";
     return forwarder.forward(exchange, caller, {
@@ -157,7 +157,7 @@ export class Lists {
       const isLost = isOnline && error instanceof StatusError && error.status.code === 503;
       const kept = isLost ? copies.answerFor(identity, exchange, at) : undefined;
       if (kept === undefined) throw error;
-      await copies.watch(exchange, info, kept);
+      await copies.watch(exchange, info, kept, true);
     }
   }
 

@@ -92,11 +92,15 @@ export class CopyServer {
     }
   }
 
-  /** A watch of a copy, until the client leaves, time is up or the copy ends it. */
-  async watch(exchange: Exchange, info: RequestInfo, answer: CopyAnswer): Promise<void> {
+  /**
+   * A watch of a copy, until the client leaves, time is up or the copy ends it.
+   *
+   * @param isInstead the API server was asked and has not answered.
+   */
+  async watch(exchange: Exchange, info: RequestInfo, answer: CopyAnswer, isInstead = false): Promise<void> {
     const { response, signal } = exchange;
     const codecType = () => answer.codec(answer.listed!).watchContentType;
-    const detach = await answer.watch(this.#watchRequest(info), (): WatchSink => {
+    const detach = await answer.watch({ ...this.#watchRequest(info), isInstead }, (): WatchSink => {
       response.writeHead(200, {
         "Content-Type": codecType(),
         "Cache-Control": "no-cache, private",

@@ -61,6 +61,8 @@ export interface ListedState {
   readonly epoch: string;
   /** How the last list differed was not, as far as is known, told to its end: a resume at or below the epoch cannot be vouched for. */
   readonly isPartlyTold: boolean;
+  /** Up to which moment clients were shown more than the rows, since the last list; none: nothing more. */
+  readonly shownTo?: string;
   /** Last time the API server spoke on this scope, ms since the epoch. */
   readonly lastContactMs: number;
 }
@@ -180,12 +182,13 @@ export interface Copy {
   /** Queues one event's effect. Same bytes as stored: only the resourceVersion moves. Without a list nothing is written. */
   put(item: Item, resourceVersion: string, nowMs: number): void;
   delete(item: Item, resourceVersion: string, nowMs: number): void;
-  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That it is withheld, or is no more, is written before this returns: no crash gives back what was just refused. */
+  /** A bookmark or mere contact. Held back for minutes and written with the next real change, at `flush` or at `settle`: idle nodes must not wear their card. That it is withheld, or is no more, is written before this returns: no crash gives back what was just refused. So is what was shown ahead: its client may outlive this process. */
   touch(state: {
     readonly resourceVersion?: string;
     readonly lastContactMs?: number;
     readonly lastUsedMs?: number;
     readonly isWithheld?: boolean;
+    readonly shownTo?: string;
   }): void;
   get(namespace: string, name: string): Item | undefined;
   snapshot(): ScopeSnapshot | undefined;

@@ -80,7 +80,7 @@ export class StoredCopy implements Copy, StoredScope {
     this.#alive().enqueue(this, meta, undefined, resourceVersion, nowMs);
   }
 
-  touch({ resourceVersion, lastContactMs, lastUsedMs, isWithheld }: Parameters<Copy["touch"]>[0]): void {
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isWithheld, shownTo }: Parameters<Copy["touch"]>[0]): void {
     const parts = this.#alive();
     if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
     if (this.listed !== undefined) {
@@ -88,12 +88,13 @@ export class StoredCopy implements Copy, StoredScope {
         ...this.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
+        ...(shownTo === undefined ? {} : { shownTo }),
       };
     }
     if (isWithheld !== undefined) this.isWithheld = isWithheld;
     if (!this.isStored) return;
     this.isTouched = true;
-    parts.touched(this, isWithheld !== undefined);
+    parts.touched(this, isWithheld !== undefined || shownTo !== undefined);
   }
 
   get(namespace: string, name: string): Item | undefined {

@@ -18,7 +18,7 @@ import * as v from "valibot";
 import { counted, rowOr } from "./row-shapes.ts";
 
 /** The version this program writes; kept in `PRAGMA user_version`. */
-export const SCHEMA_VERSION = 3;
+export const SCHEMA_VERSION = 4;
 
 /** Marks a file as ours: "hldf". A stranger's database is set aside, never added to. */
 export const APPLICATION_ID = 0x686c6466;
@@ -85,6 +85,8 @@ const STEPS: readonly string[] = [
   "ALTER TABLE marks ADD COLUMN partly_told INTEGER NOT NULL DEFAULT 0",
   // Whether the API server refuses the copy; counts in the sum as the one before. From here on sums are keyed: resum.ts.
   "ALTER TABLE marks ADD COLUMN withheld INTEGER NOT NULL DEFAULT 0",
+  // Up to which moment clients were shown more than the rows; counts in the sum where there is one.
+  "ALTER TABLE marks ADD COLUMN shown_to TEXT NOT NULL DEFAULT ''",
 ];
 
 /** The file was written by a program newer than this one; it is set aside untouched. */

@@ -59,6 +59,7 @@ const rowSchema = v.object({
   digest: finite,
   partly_told: finite,
   withheld: finite,
+  shown_to: version,
   mark_checksum: finite,
 });
 
@@ -74,7 +75,7 @@ export function readScopes(
 } {
   // A damaged file is read as it is, before any migration.
   const version = pragma(database, "user_version");
-  const flags = `${version < 2 ? "0 AS partly_told" : "m.partly_told"}, ${version < 3 ? "0 AS withheld" : "m.withheld"}`;
+  const flags = `${version < 2 ? "0 AS partly_told" : "m.partly_told"}, ${version < 3 ? "0 AS withheld" : "m.withheld"}, ${version < 4 ? "'' AS shown_to" : "m.shown_to"}`;
   const rows = database
     .query(
       "SELECT s.id, s.identity, s.head, s.checksum, m.resource_version, m.changed_at, m.last_contact, m.last_used, m.objects, m.digest, m.checksum AS mark_checksum, " +
@@ -145,6 +146,7 @@ function listedScope(scope: StoredScope, head: string, row: Row): StoredScope | 
     changedAt: row.changed_at,
     lastContactMs: row.last_contact,
     isPartlyTold: row.partly_told !== 0,
+    ...(row.shown_to === "" ? {} : { shownTo: row.shown_to }),
   };
   return { ...scope, rows, tally: { objects: row.objects, digest: row.digest }, listed };
 }
@@ -160,7 +162,7 @@ function marksOf(row: Row): readonly (string | number)[] {
     lastUsed,
     objects,
     digest,
-    ...countedOf(row.partly_told, row.withheld),
+    ...countedOf(row.partly_told, row.withheld, row.shown_to),
   ];
 }
 
@@ -211,16 +213,17 @@ export function saveMarks(
     tally.objects,
     tally.digest,
   ] as const;
-  const flags = [Number(listed?.isPartlyTold === true), Number(isWithheld)] as const;
+  const flags = [Number(listed?.isPartlyTold === true), Number(isWithheld), listed?.shownTo ?? ""] as const;
   database
     .query(
-      "INSERT OR REPLACE INTO marks (scope, resource_version, changed_at, last_contact, last_used, objects, digest, partly_told, withheld, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO marks (scope, resource_version, changed_at, last_contact, last_used, objects, digest, partly_told, withheld, shown_to, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .run(id, ...fields, ...flags, sums.ofFields(id, ...fields, ...countedOf(...flags)));
 }
 
-/** What the flags add to a row's sum: nothing while they are 0, as in rows that were written before there were any. */
-function countedOf(partlyTold: number, withheld: number): number[] {
+/** What the flags add to a row's sum: nothing where they are unset, as in rows that were written before there were any. */
+function countedOf(partlyTold: number, withheld: number, shownTo: string): (number | string)[] {
+  if (shownTo !== "") return [partlyTold, withheld, shownTo];
   return withheld === 0 ? (partlyTold === 0 ? [] : [partlyTold]) : [partlyTold, withheld];
 }
 

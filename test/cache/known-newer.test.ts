@@ -7,6 +7,11 @@ import fc from "fast-check";
 import { settle } from "../support/model.ts";
 import { changesOf, startSharingModel } from "../support/sharing-model.ts";
 import { Received } from "../support/model.ts";
+import { MemoryStore } from "../support/memory-store.ts";
+import { ManualClock } from "../support/model.ts";
+import type { Frame } from "../../src/cache/frames.ts";
+import { OwnWrites } from "../../src/cache/own-writes.ts";
+import { AheadSink } from "../../src/cache/shown-ahead.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
 
 const JSON_FORM = [{ format: "json", as: "object", asVersion: "" }] as const;
@@ -154,6 +159,7 @@ test("what was shown ahead before a restart is not taken back after it", async (
   await settle();
   await model.cut();
   expect(shown(model, WEB)).toEqual(["shop/a@103"]);
+  await settle();
   const { scopes } = model.restart();
   const answer = scopes.answerFor(identity(WEB), JSON_FORM)!;
   const resourceVersion = answer.listed!.resourceVersion;
@@ -163,6 +169,85 @@ test("what was shown ahead before a restart is not taken back after it", async (
   model.heal();
   await model.clock.pass(5_000);
   expect([resourceVersion, ...changesOf(received)]).toEqual(["101", "MODIFIED a@103"]);
+});
+
+test("what nobody was shown before a restart is told after it, whatever other copies know", async () => {
+  const WEB = { labelSelector: "app=web" };
+  const model = startSharingModel({ lingerMs: 1_000 });
+  const { server } = model;
+  server.put("a", { app: "web" });
+  await asleep(model, WEB);
+  await model.follow("me", { ...PODS, namespace: "shop" });
+  server.remove("a");
+  server.put("a", { app: "web", at: "2" });
+  await settle();
+  await model.cut();
+  const { scopes } = model.restart();
+  const answer = scopes.answerFor(identity(WEB), JSON_FORM)!;
+  const { resourceVersion } = answer.listed!;
+  const received = new Received();
+  const request = { resourceVersion, sendInitialEvents: false, allowBookmarks: true, timeoutMs: 1e9 };
+  await answer.watch(request, () => received);
+  model.heal();
+  await model.clock.pass(5_000);
+  expect([resourceVersion, ...changesOf(received)]).toEqual(["101", "DELETED a@102", "ADDED a@103"]);
+});
+
+test("a bookmark between what was kept from a client and what it was shown is kept from it, too", () => {
+  const told: string[] = [];
+  const sink = new AheadSink(
+    {
+      take: (frames) => (told.push(...frames.map(({ type }) => type)), true),
+      onDrain: () => {},
+      end: () => {},
+    },
+    new Map([["shop/a", { at: "120", uid: "2" }]]),
+  );
+  const meta = { namespace: "shop", name: "a", uid: "2" };
+  const event = (type: "ADDED" | "MODIFIED", at: string): Frame =>
+    ({ type, item: { meta: { ...meta, resourceVersion: at }, bytes: new Uint8Array() } }) as unknown as Frame;
+  const bookmark = (resourceVersion: string): Frame => ({ type: "BOOKMARK", resourceVersion }) as unknown as Frame;
+  sink.take([bookmark("105"), event("ADDED", "110"), bookmark("115"), event("MODIFIED", "120"), bookmark("120")]);
+  expect(told).toEqual(["BOOKMARK", "MODIFIED", "BOOKMARK"]);
+});
+
+test("what a caller wrote is no more where the API server's history went back before it", async () => {
+  const clock = new ManualClock();
+  const writes = new OwnWrites({ store: new MemoryStore(), clock, retentionMs: 1e9, copiesOf: () => [] });
+  const where = (name: string) => ({
+    ...{ principal: "me", group: "", version: "v1", resource: "pods", namespace: "shop", name },
+  });
+  const wrote = (name: string, resourceVersion: string, verb = "update") => {
+    const metadata = { name, namespace: "shop", uid: name, resourceVersion };
+    const body = new TextEncoder().encode(JSON.stringify({ kind: "Pod", apiVersion: "v1", metadata }));
+    writes.answered({ ...where(name), verb }, "application/json", body);
+  };
+  wrote("kept", "103");
+  wrote("lost", "111");
+  wrote("deleted", "112", "delete");
+  await clock.pass(1_000);
+  const beganMs = clock.nowMs();
+  await clock.pass(1_000);
+  wrote("since", "104");
+  writes.rolledBack("apps", "pods", "103", beganMs);
+  expect(writes.find(where("lost"))).toBeDefined();
+  writes.rolledBack("", "pods", "103", beganMs);
+  const found = ["kept", "lost", "deleted", "since"].filter((name) => writes.find(where(name)) !== undefined);
+  expect(found).toEqual(["kept", "since"]);
+});
+
+test("a watch from a moment that only the API server knows, which was asked and has not answered, is told to list", async () => {
+  const model = startSharingModel({ lingerMs: 1_000 });
+  model.server.put("a");
+  model.server.put("b");
+  await asleep(model, {});
+  model.server.compactedTo = 102;
+  const answer = model.scopes.wholeOf(model.scopes.find(identity({}))!);
+  const request = { resourceVersion: "100", sendInitialEvents: false, allowBookmarks: true, timeoutMs: 1e9 };
+  const received = new Received();
+  await expect(answer.watch(request, () => received)).rejects.toThrow("Cannot watch from 100");
+  await answer.watch({ ...request, isInstead: true }, () => received);
+  expect(changesOf(received)).toEqual(["ERROR 410"]);
 });
 
 describe("of several copies of one object", () => {

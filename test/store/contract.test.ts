@@ -79,8 +79,10 @@ for (const { name, open } of stores)
       expect(copy.isWithheld).toBe(false);
       copy.touch({ isWithheld: true });
       expect(copy.isWithheld).toBe(true);
+      copy.touch({ shownTo: "160" });
+      expect(copy.listed?.shownTo).toBe("160");
       list(copy, [item("a", 1)], 200);
-      expect(copy.isWithheld).toBe(false);
+      expect([copy.isWithheld, copy.listed?.shownTo]).toEqual([false, undefined]);
     });
 
     test("reports how a later list differs, in order, and a first one not at all", () => {

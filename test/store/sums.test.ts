@@ -297,3 +297,22 @@ test("a copy that is withheld is so after a crash in the same moment, until a li
   store.close();
   expect(keptIn(bench.open(), copy).isWithheld).toBe(false);
 });
+
+test("up to where clients were shown more than a copy's rows is known after a crash in the same moment, and no row that says so is believed when it was changed", () => {
+  using bench = new Bench();
+  const store = bench.open();
+  const copy = listedScope(store, [item("a", 1)]);
+  copy.touch({ shownTo: "160" });
+  const crashed = keptIn(bench.openAfterCrash(), copy);
+  expect(crashed.listed?.shownTo).toBe("160");
+  store.close();
+  const database = new Database(bench.file);
+  database.run("UPDATE marks SET shown_to = '100'");
+  database.close();
+  expect(
+    bench
+      .open()
+      .copies()
+      .filter(({ listed }) => listed !== undefined),
+  ).toEqual([]);
+});

@@ -146,7 +146,7 @@ export class BareCopy implements Copy, Row {
     this.parts.changed(this);
   }
 
-  touch({ resourceVersion, lastContactMs, lastUsedMs, isWithheld }: Parameters<Copy["touch"]>[0]): void {
+  touch({ resourceVersion, lastContactMs, lastUsedMs, isWithheld, shownTo }: Parameters<Copy["touch"]>[0]): void {
     this.#checkAlive();
     if (lastUsedMs !== undefined) this.lastUsedMs = lastUsedMs;
     if (isWithheld !== undefined) this.isWithheld = isWithheld;
@@ -155,8 +155,9 @@ export class BareCopy implements Copy, Row {
         ...this.listed,
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
         ...(lastContactMs === undefined ? {} : { lastContactMs }),
+        ...(shownTo === undefined ? {} : { shownTo }),
       };
-    this.parts.touched(this, isWithheld !== undefined);
+    this.parts.touched(this, isWithheld !== undefined || shownTo !== undefined);
   }
 
   get(namespace: string, name: string): Item | undefined {
