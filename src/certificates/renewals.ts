@@ -28,6 +28,8 @@ const fileSchema = v.object({
 
 /** A card is not worn for a floor that is a minute better. */
 const TRUST_WRITE_EVERY_MS = 24 * 3_600_000;
+/** Nor by a link that flaps. */
+const LOSS_WRITE_EVERY_MS = 10 * 60_000;
 /** The certificates of one node are four; whatever is older has been replaced. */
 const MAX_MOMENTS = 16;
 
@@ -57,7 +59,7 @@ export class Renewals {
     this.#trustedAtMs = this.#writtenTrustMs = Math.max(CLOCK_FLOOR_MS, read.output.trustedAtMs);
   }
 
-  /** When the API server's certificate last held, ms since the epoch; what is read at the start may be a day older. */
+  /** When the API server's certificate last held, ms since the epoch; what is read at the start may be ten minutes older, and a day where the power went before the link. */
   get trustedAtMs(): number {
     return this.#trustedAtMs;
   }
@@ -76,6 +78,11 @@ export class Renewals {
   trust(): void {
     this.#trustedAtMs = Math.max(this.#trustedAtMs, this.clock.nowMs());
     if (this.#trustedAtMs - this.#writtenTrustMs >= TRUST_WRITE_EVERY_MS) this.#write();
+  }
+
+  /** The link is lost: who held a certificate now holds it until the return, over a restart too. */
+  lost(): void {
+    if (this.#trustedAtMs - this.#writtenTrustMs >= LOSS_WRITE_EVERY_MS) this.#write();
   }
 
   /** The moment from which a certificate is to be renewed; drawn and stored when it is first asked for. */

@@ -47,9 +47,12 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals 
     clock,
     log,
   });
-  // Of a cut that began before our start the last trusted time is known, at most a day before it.
+  // Of a cut that began before our start the last trusted time is known.
   let lostAtMs: number | undefined;
-  link.onChange((isOnline) => (lostAtMs = isOnline ? undefined : clock.nowMs()));
+  link.onChange((isOnline) => {
+    lostAtMs = isOnline ? undefined : clock.nowMs();
+    if (!isOnline) renewals.lost();
+  });
   const identifier = new Identifier(
     {
       own,

@@ -325,12 +325,12 @@ export class Forwarder {
       response.end();
       return;
     }
-    // A list or object that stops half-way on a dead link is broken off, so that the client asks again; logs and the like may sit it out.
+    const length = upstream.headers.get("content-length");
+    // What has an end and stops half-way on a dead link is broken off, so that the client asks again; logs and the like may sit it out.
     const stopListening =
-      listening === undefined
+      listening === undefined && length === null && upstream.status < 400
         ? () => {}
         : this.link.onChange((isOnline) => isOnline || asking.cancel(new Error("link lost")));
-    const length = upstream.headers.get("content-length");
     if (length !== null && Number(length) <= SMALL_ANSWER_BYTES)
       return this.#answerSmall(exchange, upstream, Number(length), listening).finally(stopListening);
     response.flushHeaders();

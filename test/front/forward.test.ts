@@ -23,28 +23,34 @@ function exchangeOf(method: string, target: string, response: object = {}): Exch
   return exchange as unknown as Exchange;
 }
 
-test("a short answer whose body does not follow its head is broken off when the link is found dead", async () => {
-  const link = new ModelLink();
-  const request = async ({ signal }: UpstreamRequest) => {
-    const body = new ReadableStream({
-      start: (controller) => signal.addEventListener("abort", () => controller.error(signal.reason)),
+test.each([
+  ["that is learned from", true],
+  ["of which nothing is learned: a refusal", false],
+])(
+  "a short answer %s, whose body does not follow its head, is broken off when the link is found dead",
+  async (_title, isLearned) => {
+    const link = new ModelLink();
+    const request = async ({ signal }: UpstreamRequest) => {
+      const body = new ReadableStream({
+        start: (controller) => signal.addEventListener("abort", () => controller.error(signal.reason)),
+      });
+      return new Response(body, { headers: { "content-type": "application/json", "content-length": "100" } });
+    };
+    const head = Promise.withResolvers<void>();
+    const brokenOff = Promise.withResolvers<string>();
+    const exchange = exchangeOf("GET", "/api/v1/namespaces/shop/configmaps/a", {
+      writeHead: () => head.resolve(),
+      destroy: () => brokenOff.resolve("broken off"),
+      end: () => brokenOff.resolve("ended"),
     });
-    return new Response(body, { headers: { "content-type": "application/json", "content-length": "100" } });
-  };
-  const head = Promise.withResolvers<void>();
-  const brokenOff = Promise.withResolvers<string>();
-  const exchange = exchangeOf("GET", "/api/v1/namespaces/shop/configmaps/a", {
-    writeHead: () => head.resolve(),
-    destroy: () => brokenOff.resolve("broken off"),
-    end: () => brokenOff.resolve("ended"),
-  });
-  const tap = { takesWhole: false, head: () => true, chunk() {}, end() {}, abort() {} };
-  const forwarding = forwarderOver(link, request).forward(exchange, { credential: {} } as Caller, { tap });
-  await head.promise;
-  link.turn(false);
-  expect(await brokenOff.promise).toBe("broken off");
-  await forwarding;
-});
+    const tap = { takesWhole: false, head: () => isLearned, chunk() {}, end() {}, abort() {} };
+    const forwarding = forwarderOver(link, request).forward(exchange, { credential: {} } as Caller, { tap });
+    await head.promise;
+    link.turn(false);
+    expect(await brokenOff.promise).toBe("broken off");
+    await forwarding;
+  },
+);
 
 describe("a write whose connection breaks", () => {
   /** @returns what became of it: "laid over" its copy, or the code of the Status. */

@@ -121,7 +121,7 @@ export class WayProcess {
       conditions: new Conditions(clock),
       store: this.store as Ground["store"],
       // Certificates are not this world's.
-      renewals: undefined as never,
+      renewals: { trustedAtMs: 0, lost() {} } as never,
       send: (_server, request) => {
         const signal = AbortSignal.any([signalOf(request.signal), this.#gone.signal]);
         return this.#whileAlive(parts.wire.send({ ...request, signal }));
