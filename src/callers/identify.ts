@@ -64,7 +64,7 @@ export interface IdentifyParts {
   readonly signedForClients: (certificate: Uint8Array) => boolean;
   /** A certificate's dates, PEM or DER. */
   readonly datesOf: (certificate: string | Uint8Array) => { readonly notBeforeMs: number; readonly notAfterMs: number };
-  /** Whether a certificate that ends then was good when the API server was last heard, and the link has been lost since. */
+  /** Whether a certificate that ends then was good when the API server was last heard, and nothing has been heard since. */
   readonly heldAtTheCut: (notAfterMs: number) => boolean;
   /** True for tokens the API server has refused, by their credential's id. */
   readonly isRefused: (id: string) => boolean;

@@ -28,7 +28,7 @@ const OWN_USER_KEY = "own-token-user";
 
 /** Builds it. */
 export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals }: Copies): Callers {
-  const { config, clock, log, renewals, signal, store } = ground;
+  const { config, clock, log, signal, store } = ground;
   const { upstream, link, sources } = uplink;
   const own = config.upstream.credential;
   const refusedTokens = new RefusedTokens(store);
@@ -47,12 +47,6 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals 
     clock,
     log,
   });
-  // Of a cut that began before our start the last trusted time is known.
-  let lostAtMs: number | undefined;
-  link.onChange((isOnline) => {
-    lostAtMs = isOnline ? undefined : clock.nowMs();
-    if (!isOnline) renewals.lost();
-  });
   const identifier = new Identifier(
     {
       own,
@@ -61,7 +55,7 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals 
       keyedHash: (text) => store.keyedHash(text),
       signedForClients: (certificate) => isSignedForClients(certificate, config.clientCaPem()),
       datesOf,
-      heldAtTheCut: (notAfterMs) => link.state === "offline" && notAfterMs >= (lostAtMs ?? renewals.trustedAtMs),
+      heldAtTheCut: heldAtTheCut(ground, link),
       isRefused: (id) => refusedTokens.has(id) && !link.isOnline(),
       serviceAccountOf: (token) => serviceAccounts.principalOf(token),
     },
@@ -77,6 +71,19 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals 
     known: principalsOf(store),
   });
   return { gate, seen: () => identifier.seen, part };
+}
+
+/** Whether a certificate that ends then was good when the API server was last heard, and nothing has been heard since. */
+function heldAtTheCut({ clock, renewals }: Ground, link: Uplink["link"]): (notAfterMs: number) => boolean {
+  // Of a cut that began before our start the last trusted time is known, and not when the link was found dead.
+  let lostAtMs: number | undefined;
+  let wasOnline = false;
+  link.onChange((isOnline) => {
+    lostAtMs = wasOnline && !isOnline ? clock.nowMs() : undefined;
+    wasOnline = isOnline;
+    if (!isOnline) renewals.lost();
+  });
+  return (notAfterMs) => link.state !== "online" && notAfterMs >= (lostAtMs ?? renewals.trustedAtMs);
 }
 
 /** Of whom something is kept: the API server has said yes to them in a former life. */

@@ -22,6 +22,7 @@ import { Coverage } from "./coverage.ts";
 import { filesPart } from "./files.ts";
 import { watchConditions } from "./findings.ts";
 import { buildFront, type FrontGround } from "./front.ts";
+import { kubeletEndedPart } from "./kubelet-ended.ts";
 import type { Ground } from "./ground.ts";
 import { adminPart, certificatePart, Health, statusOf } from "./knowing.ts";
 import { DaemonMetrics } from "./metrics.ts";
@@ -82,6 +83,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const health = new Health(ground, parts, status);
   watchConditions(ground, over, front);
   parts.add(statePart(store));
+  // Kubelet may start as soon as the admin socket answers.
+  parts.add(kubeletEndedPart(ground));
   parts.add(health);
   parts.add(over.copies.part);
   // Before the link, whose first verdict begins the return.

@@ -10,6 +10,9 @@
 # On the way through Holdfast kubelet serves by the certificate that Holdfast keeps for it, while there is one:
 # a third drop-in, as kubelet's own request never names the node's place.
 #
+# Where kubelet's certificate has ended in a cut, Holdfast says in a file how kubelet is to start; it is restarted
+# when that file comes, changes or goes.
+#
 # Nothing of ours or kubeadm's is touched: the direct way is a drop-in in /run that sorts behind ours, so a
 # power cut ends it. What has been done is written down after kubelet's restart: a look that was killed
 # before that restarts kubelet again, one that was not does nothing twice.
@@ -30,6 +33,7 @@ BYPASS=$HOLDFAST_ROOT/run/systemd/system/kubelet.service.d/zzz-holdfast-bypass.c
 STATE=$HOLDFAST_ROOT/run/holdfast-bypass
 KUBECONFIG=/etc/holdfast/kubelet.kubeconfig
 SERVING=$HOLDFAST_ROOT/etc/systemd/system/kubelet.service.d/zz-holdfast.serving.conf
+ENDED=$HOLDFAST_ROOT/run/holdfast/kubelet-ended.env
 POD_WAY=$HOLDFAST_ROOT/usr/local/lib/holdfast/pod-way.sh
 
 say() { printf '%s\n' "$*"; }
@@ -101,6 +105,18 @@ serving() {
   if [ -e "$SERVING" ]; then say "kubelet serves by the certificate that Holdfast keeps"; else say "kubelet serves by its own certificate again"; fi
 }
 
+# Kubelet reads how it is to start when it starts.
+ended() {
+  said=-
+  [ ! -e "$ENDED" ] || said=$(cksum < "$ENDED")
+  was=-
+  [ ! -s "$STATE/ended" ] || read -r was < "$STATE/ended"
+  [ "$said" != "$was" ] || return 0
+  "$SYSTEMCTL" restart kubelet || fail "systemctl restart kubelet failed; the next look tries again"
+  say "$said" > "$STATE/ended"
+  if [ "$said" = - ]; then say "kubelet renews its certificate again"; else say "kubelet's certificate has ended: it shows it all the same"; fi
+}
+
 # settle WAY: kubelet runs the way its files say.
 settle() {
   was=holdfast
@@ -115,18 +131,21 @@ settle() {
 look_from_holdfast() {
   settle holdfast
   serving
-  if fetch "$HOLDFAST_HEALTH_URL/livez"; then rm -f "$STATE/down"; pods holdfast; return; fi
+  if fetch "$HOLDFAST_HEALTH_URL/livez"; then rm -f "$STATE/down"; pods holdfast; ended; return; fi
   down=$(since down)
   if [ "$down" -lt "$DOWN_SECONDS" ]; then say "Holdfast has not answered for $down s"; return; fi
   if ! api_server_answers; then say "Holdfast has not answered for $down s, and neither does the API server"; return; fi
   rm -f "$STATE/down" "$STATE/ready"
   mkdir -p "${BYPASS%/*}"
+  # What is read from a file counts above all drop-ins.
+  rm -f "$ENDED" "$STATE/ended"
   cp "$DIRECT" "$STATE/direct.new" && mv "$STATE/direct.new" "$BYPASS" || fail "cannot write $BYPASS"
   pods direct
   settle direct
 }
 
 look_from_direct() {
+  rm -f "$ENDED" "$STATE/ended"
   settle direct
   if ! fetch "$HOLDFAST_HEALTH_URL/readyz"; then rm -f "$STATE/ready"; return; fi
   ready=$(since ready)
@@ -138,7 +157,7 @@ look_from_direct() {
 
 revert() {
   [ -e "$DROPIN" ] || [ -e "$BYPASS" ] || { say "kubelet is on its own way already"; return; }
-  rm -f "$DROPIN" "$BYPASS" "$SERVING"
+  rm -f "$DROPIN" "$BYPASS" "$SERVING" "$ENDED"
   rm -rf "$STATE"
   pods direct
   "$SYSTEMCTL" daemon-reload || fail "systemctl daemon-reload failed: run it, then systemctl restart kubelet"

@@ -11,7 +11,13 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { EdgeError } from "../base/errors.ts";
 import { placeOf, type Machine } from "./machine.ts";
-import { KUBELET_DROP_IN, KUBELET_KUBECONFIG, UNIT_DIR } from "./places.ts";
+import {
+  KUBELET_DROP_IN,
+  KUBELET_ENDED_FILE,
+  KUBELET_KUBECONFIG,
+  KUBELET_SERVING_DROP_IN,
+  UNIT_DIR,
+} from "./places.ts";
 
 /** Kubelet's kubeconfig is not one that can be led elsewhere. */
 export class KubeletFilesError extends EdgeError {
@@ -20,6 +26,7 @@ export class KubeletFilesError extends EdgeError {
 }
 
 const VARIABLE = "KUBELET_KUBECONFIG_ARGS";
+const OUR_ARGS = `--kubeconfig=${KUBELET_KUBECONFIG}`;
 /** In systemd's order: of two of one name the first folder's counts. */
 const UNIT_DIRS = [
   UNIT_DIR,
@@ -83,8 +90,17 @@ Wants=holdfast.service
 After=holdfast.service
 
 [Service]
-Environment="${VARIABLE}=--kubeconfig=${KUBELET_KUBECONFIG}"
+Environment="${VARIABLE}=${OUR_ARGS}"
+# Once kubelet's certificate has ended in a cut it has to be told to show it all the same.
+EnvironmentFile=-${KUBELET_ENDED_FILE}
 `;
+}
+
+/** The variable on our way: as the drop-in for kubelet's serving certificate says it where there is one, else as ours does. */
+export function kubeletArgs(machine: Pick<Machine, "root">): string {
+  const path = placeOf(machine, KUBELET_SERVING_DROP_IN);
+  const serving = existsSync(path) ? readFileSync(path, "utf8") : "";
+  return new RegExp(`^Environment="?${VARIABLE}=([^"\n]*)"?$`, "m").exec(serving)?.[1] ?? OUR_ARGS;
 }
 
 /** The variable as it was: what bypass.sh puts behind ours. */

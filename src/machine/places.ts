@@ -18,6 +18,8 @@ export const DIRECT_DROP_IN = "/etc/holdfast/kubelet-direct.conf";
 export const BYPASS_PATH = "/usr/local/lib/holdfast/bypass.sh";
 /** Kubelet's kubeconfig on our way. */
 export const KUBELET_KUBECONFIG = "/etc/holdfast/kubelet.kubeconfig";
+/** How kubelet starts once its certificate has ended: written by the daemon, read by kubelet's drop-in. */
+export const KUBELET_ENDED_FILE = "/run/holdfast/kubelet-ended.env";
 /** The bypass's drop-in, while there is one. */
 export const BYPASS_DROP_IN = "/run/systemd/system/kubelet.service.d/zzz-holdfast-bypass.conf";
 /** The credential that seals what is kept, by systemd's name for it. */

@@ -69,9 +69,16 @@ describe("who may read", () => {
     await Bun.sleep(Math.max(0, endsMs - Date.now()) + 1_500);
     for (const client of [first!, later!]) expect((await client.get(LIST)).status).toBe(200);
     expect((await before!.get(LIST)).status).toBe(401);
+    // Nor does a restart within the cut end it.
+    await edge.restart();
+    const anew = edge.clientWith(ending);
+    expect((await anew.get(LIST)).status).toBe(200);
+    await eventually(async () => (await anew.get("/healthz")).status === 503);
+    expect((await anew.get(LIST)).status).toBe(200);
+    expect((await edge.clientWith(ended).get(LIST)).status).toBe(401);
     await apiServer.heal();
-    await eventually(async () => (await first!.get(LIST)).status === 401);
-    expect((await later!.get(LIST)).status).toBe(401);
+    await eventually(async () => (await anew.get(LIST)).status === 401);
+    expect((await edge.clientWith(ending).get(LIST)).status).toBe(401);
   }, 30_000);
 
   test("a certificate with two names is its last one, as it is to the API server", () => {

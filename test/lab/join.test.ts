@@ -138,7 +138,7 @@ describe.skipIf(whyWithoutMachine !== undefined)(titled("a bare machine", whyWit
     expect(informer.offences()).toEqual([]);
   }, 180_000);
 
-  test("kubelet's certificate ends in the middle of a cut: who shows it is served on until the return, and no container is touched", async () => {
+  test("kubelet's certificate ends in the middle of a cut: who shows it is served on until the return, no container is touched, and after a reboot all are back", async () => {
     // What goes up at the return must have outlived the cut.
     await world.restartControllerManager(["--cluster-signing-duration=1h"]);
     await machine.mustRun("holdfast cert rotate node-client");
@@ -155,6 +155,15 @@ describe.skipIf(whyWithoutMachine !== undefined)(titled("a bare machine", whyWit
     expect(await machine.mustRun(`${ask} ${pair} ${SERVER}/api/v1/nodes/${NODE_NAME}`)).toBe("200");
     expect(await pid()).toBe(started);
     expect((await machine.running()).map(({ id }) => id)).toEqual(before.map(({ id }) => id));
+    // The kubelet that boots has no certificate to show.
+    await machine.powerCycle();
+    const bootedMs = Date.now();
+    await until("all containers run again", async () => (await machine.running()).length === before.length, 120_000);
+    measured(
+      "power lost after kubelet's certificate had ended, while cut: power on to the last container",
+      seconds(Date.now() - bootedMs),
+    );
+    before = await machine.running();
     world.heal();
     await until("it is over with the return", async () =>
       (await machine.mustRun(`${ask} ${pair} ${SERVER}/api/v1/nodes/${NODE_NAME}`)).includes("401"),

@@ -114,6 +114,28 @@ describe.each(shells)("bypass.sh under %s %s", (...shell) => {
     expect({ asked: it.asked(), bypassed: it.has(BYPASS) }).toEqual({ asked: [], bypassed: false });
   });
 
+  test("kubelet is restarted once when it is told to show a certificate that has ended, when that changes and when it is over", () => {
+    const it = node();
+    it.write("live", "");
+    it.write("run/holdfast/kubelet-ended.env", "KUBELET_KUBECONFIG_ARGS=--rotate-certificates=false\n");
+    expect(it.look().out).toContain("it shows it all the same");
+    it.look();
+    expect(it.asked()).toEqual(["restart kubelet"]);
+    it.write("run/holdfast/kubelet-ended.env", "KUBELET_KUBECONFIG_ARGS=--tls-cert-file=x\n");
+    it.look();
+    it.remove("run/holdfast/kubelet-ended.env");
+    expect(it.look().out).toContain("kubelet renews its certificate again");
+    it.look();
+    expect(it.asked()).toEqual(["restart kubelet", "restart kubelet", "restart kubelet"]);
+  });
+
+  test("on the direct way nothing says how kubelet is to start", () => {
+    const it = node();
+    it.write("run/holdfast/kubelet-ended.env", "KUBELET_KUBECONFIG_ARGS=--rotate-certificates=false\n");
+    it.bypassed();
+    expect(it.has("run/holdfast/kubelet-ended.env")).toBe(false);
+  });
+
   test.each(["200", "401", "403"])(
     "down for two minutes, and the API server answers %s: kubelet goes its direct way, once",
     (status) => {
