@@ -230,7 +230,16 @@ export class Link implements LinkView {
     if (state === "offline") log.warn("link to the API server lost", { reason });
     else log.info("link to the API server up");
     if (wasStarting) this.#firstVerdict.resolve();
-    for (const listener of [...this.#listeners]) listener(state === "online");
+    for (const listener of [...this.#listeners]) this.#tell(listener, state === "online");
+  }
+
+  /** One that fails keeps the news from nobody else: requests wait for it. */
+  #tell(listener: (isOnline: boolean) => void, isOnline: boolean): void {
+    try {
+      listener(isOnline);
+    } catch (error) {
+      this.parts.log.error("a change of the link was not dealt with", { error: String(error) });
+    }
   }
 
   #schedule(): void {

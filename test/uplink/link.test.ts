@@ -33,6 +33,24 @@ test("a probe whose answer lay in the socket while the loop was busy loses no li
   expect(verdicts).toEqual([true]);
 }, 30_000);
 
+test("who fails at a change of the link keeps the news from nobody else", async () => {
+  const stop = new AbortController();
+  const errors: string[] = [];
+  const log = {
+    ...silentLog,
+    error: (message: string, fields?: object) => void errors.push(`${message} ${JSON.stringify(fields)}`),
+  };
+  const link = new Link({ clock: systemClock, log, probe: async () => {} });
+  link.onChange(() => {
+    throw new Error("no renewals here");
+  });
+  const heard = new Promise<boolean>((resolve) => link.onChange(resolve));
+  link.start(stop.signal);
+  expect(await heard).toBe(true);
+  stop.abort();
+  expect(errors).toEqual([expect.stringContaining("no renewals here")]);
+});
+
 test("a deadline of awake time fires in its time on a clock that is never late", () => {
   const clock = new VirtualClock();
   const startedMs = clock.monotonicMs();
