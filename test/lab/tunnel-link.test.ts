@@ -104,7 +104,7 @@ describe.skipIf(whyWithoutNode !== undefined)(titled("the tunnel over bad links"
     expect((await tunnel.kubectl([...EXEC, ...make])).exitCode).toBe(0);
     await using _slow = await tunnel.world.slowDown(25, 0, 2_500_000);
     const env = { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: "false" };
-    for (let round = 0; round < (isLong ? 10 : 2); round++) {
+    for (let round = 0; round < (isLong ? 10 : 1); round++) {
       const done = await tunnel.kubectl([...EXEC, "cat", "/tmp/bulk"], { timeoutMs: 120_000, env });
       expect({ length: done.stdout.length, exitCode: done.exitCode }).toEqual({ length: 20 << 20, exitCode: 0 });
     }
