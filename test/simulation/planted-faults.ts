@@ -544,8 +544,8 @@ export const plantedFaults: readonly PlantedFault[] = [
     edits: [
       {
         file: "shown-ahead.ts",
-        text: `return frame.type === "DELETED" && shown.uid === undefined;`,
-        by: `return frame.type === "DELETED";`,
+        text: `if (frame.type === "DELETED" && shown.uid === undefined) return true;`,
+        by: `if (frame.type === "DELETED") return true;`,
       },
     ],
   },
