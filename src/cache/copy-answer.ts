@@ -87,25 +87,39 @@ export class CopyAnswer {
   }
 
   /** A live copy knows everything itself. @param onShown told of what is shown ahead of it. */
-  #newest(view: ScopeSnapshot, isInstead = false, onShown: OnShown = () => {}, until?: string): ScopeSnapshot {
+  #newest(view: ScopeSnapshot, isInstead = false, onShown: OnShown = () => {}): ScopeSnapshot {
     const { caller, scope } = this;
     const isLive = scope.state === "live";
     if (caller === undefined || (isLive && !isInstead)) return view;
     const told: OnShown = (key, shown) => {
-      scope.watches.showedAhead(key, shown, until === undefined);
+      scope.watches.showedAhead(key, shown, true);
       onShown(key, shown);
     };
-    const newest = isLive ? view : withNewer(view, scope, caller.siblings(), told, until);
+    const newest = isLive ? view : withNewer(view, scope, caller.siblings(), told);
     return caller.writes === undefined ? newest : withOwnWrites(caller.writes, newest, scope, told);
   }
 
-  /** What a client was shown before a restart nobody remembers: it counts as shown what it would have been then. */
-  #noteAhead(at: string): void {
+  /**
+   * Called at the start, before any copy moves, where somebody had been shown more than the rows: who was shown what
+   * nobody remembers, so it counts as shown what the caller's other copies know now.
+   */
+  noteShown(): void {
     const { caller, scope } = this;
-    const { shownBefore } = scope.watches;
-    const isUnknown = caller !== undefined && scope.state !== "live" && scope.watches.isFromBefore(at);
-    using rows = isUnknown && shownBefore !== "" ? scope.rows() : undefined;
-    if (rows !== undefined) for (const _ of this.#newest(rows, false, () => {}, shownBefore).items());
+    using rows = caller === undefined ? undefined : scope.rows();
+    if (caller === undefined || rows === undefined) return;
+    const told: OnShown = (key, shown) => scope.watches.showedAhead(key, shown, false);
+    for (const _ of withNewer(rows, scope, caller.siblings(), told).items());
+  }
+
+  /** And the same of what its caller wrote. */
+  #noteWritten(at: string): void {
+    const { caller, scope } = this;
+    const { watches } = scope;
+    const isUnknown = scope.state !== "live" && watches.shownBefore !== "" && watches.isFromBefore(at);
+    using rows = isUnknown ? scope.rows() : undefined;
+    if (caller?.writes === undefined || rows === undefined) return;
+    const told: OnShown = (key, shown) => scope.watches.showedAhead(key, shown, false);
+    for (const _ of withOwnWrites(caller.writes, rows, scope, told).items());
   }
 
   /** A list of it was just answered: what is needed to tell a watch from there is kept from now on. */
@@ -137,7 +151,7 @@ export class CopyAnswer {
     const part = this.#part;
     const { resourceVersion: at } = request;
     const isResume = !request.sendInitialEvents && at !== "" && at !== "0";
-    if (isResume) this.#noteAhead(at);
+    if (isResume) this.#noteWritten(at);
     const shown = new Map<string, Shown>();
     const over = (view: ScopeSnapshot) => this.#newest(view, false, (key, one) => shown.set(key, one));
     const opened = (form: { readonly codec: Codec; readonly shape: Shape }) => {

@@ -47,14 +47,12 @@ interface Newer {
  * @param view of `scope`; disposed of with the result.
  * @param siblings the caller's copies of that resource.
  * @param onShown told of all that is shown newer, as it is read.
- * @param until only what is no newer than this.
  */
 export function withNewer(
   view: ScopeSnapshot,
   scope: Scope,
   siblings: Iterable<Scope>,
   onShown: OnShown,
-  until?: string,
 ): ScopeSnapshot {
   const at = scope.listed?.resourceVersion ?? "";
   const asked = scope.identity;
@@ -62,8 +60,7 @@ export function withNewer(
   for (const sibling of siblings) {
     const { identity, listed } = sibling;
     if (sibling === scope || listed === undefined || !doMeet(identity, asked)) continue;
-    if (compareResourceVersions(listed.resourceVersion, at) <= 0) continue;
-    learn(newer, sibling, listed, { at, asked, wanted: view.listed, until });
+    if (compareResourceVersions(listed.resourceVersion, at) > 0) learn(newer, sibling, listed, at, asked, view.listed);
   }
   const isNothing = newer.changed.size === 0 && newer.covers.length === 0;
   return isNothing || newer.changed.size > MAX_AHEAD ? view : new NewerSnapshot(view, newer, onShown);
@@ -73,19 +70,15 @@ function doMeet(one: ScopeIdentity, other: ScopeIdentity): boolean {
   return one.namespace === "" || other.namespace === "" || one.namespace === other.namespace;
 }
 
-/** What is asked of a newer copy. */
-interface Question {
-  /** Known is what is newer than this. */
-  readonly at: string;
-  readonly asked: ScopeIdentity;
-  readonly wanted: ListedState;
-  readonly until: string | undefined;
-}
-
-/** Takes from a newer copy what it knows beyond a moment. */
-function learn(newer: Newer, sibling: Scope, listed: ListedState, question: Question): void {
-  const { at, asked, wanted, until } = question;
-  const isTooNew = (moment: string): boolean => until !== undefined && compareResourceVersions(moment, until) > 0;
+/** Takes from a newer copy what it knows beyond `at`. */
+function learn(
+  newer: Newer,
+  sibling: Scope,
+  listed: ListedState,
+  at: string,
+  asked: ScopeIdentity,
+  wanted: ListedState,
+): void {
   using rows = sibling.rows();
   if (rows === undefined) return;
   const { identity } = sibling;
@@ -99,13 +92,11 @@ function learn(newer: Newer, sibling: Scope, listed: ListedState, question: Ques
     if (isCover) keys.add(key);
     const moment = item.meta.resourceVersion;
     if (part === undefined || selects === undefined || compareResourceVersions(moment, at) <= 0) continue;
-    if (isTooNew(moment)) continue;
     if (compareResourceVersions(moment, newer.changed.get(key)?.at ?? "") <= 0) continue;
     const isSelected = selects(item);
     newer.changed.set(key, { at: moment, item: isSelected ? (part.form?.(item) ?? item) : undefined });
   }
-  if (isCover && !isTooNew(listed.resourceVersion))
-    newer.covers.push({ namespace: identity.namespace, at: listed.resourceVersion, keys });
+  if (isCover) newer.covers.push({ namespace: identity.namespace, at: listed.resourceVersion, keys });
 }
 
 class NewerSnapshot implements ScopeSnapshot {

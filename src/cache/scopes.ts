@@ -62,6 +62,10 @@ export class Scopes {
     private readonly options: ScopesOptions,
   ) {
     for (const copy of parts.store.copies()) this.#add(new Scope(copy, parts, (scope) => this.#remove(scope)));
+    for (const scope of this.#byKey.values()) {
+      const { resourceVersion = "", shownTo = "" } = scope.listed ?? {};
+      if (compareResourceVersions(shownTo, resourceVersion) > 0) this.wholeOf(scope).noteShown();
+    }
     this.#scheduleSweep();
   }
 

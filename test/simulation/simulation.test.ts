@@ -15,7 +15,9 @@ const REMEMBERED = [
   186, 299, 355, 390, 441, 477, 625, 645, 661, 1077, 1081, 1335, 1443, 1663, 1670, 1737, 1820, 2580, 2902, 3267,
 ];
 /** The same, on the real way of a request. */
-const REMEMBERED_WAY = [139, 237, 359, 385, 637, 886, 2580, 3041, 3428, 4214, 4431, 5947, 6536, 8113, 9137];
+const REMEMBERED_WAY = [
+  139, 237, 359, 385, 637, 886, 2580, 3041, 3428, 4214, 4431, 5947, 6536, 8113, 9137, 10979, 12394,
+];
 /** Each planted fault is found within so many seeds. */
 const FOUND_WITHIN = 300;
 
