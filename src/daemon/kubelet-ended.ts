@@ -14,11 +14,11 @@
  * to that. Nothing is written while the bypass leads kubelet past us.
  */
 
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import * as v from "valibot";
 import { writeFileAtomically } from "../base/atomic-file.ts";
 import { kubeletArgs } from "../machine/kubelet-files.ts";
-import { placeOf } from "../machine/machine.ts";
+import { placeOf, textAt } from "../machine/machine.ts";
 import { BYPASS_DROP_IN, KUBELET_ENDED_FILE, KUBELET_KUBECONFIG } from "../machine/places.ts";
 import { datesOf } from "../node/own-node.ts";
 import type { Ground } from "./ground.ts";
@@ -38,15 +38,14 @@ export function kubeletEndedPart({
   renewals,
 }: Pick<Ground, "clock" | "log" | "machineRoot" | "renewals">): Part {
   const machine = { root };
-  const place = (path: string): string => placeOf(machine, path);
   let cancel: (() => void) | undefined;
 
   function look(): void {
     const wanted = hasEnded()
       ? `KUBELET_KUBECONFIG_ARGS=${kubeletArgs(machine)} --rotate-certificates=false\n`
       : undefined;
-    const path = place(KUBELET_ENDED_FILE);
-    if (wanted === textOf(path)) return;
+    if (wanted === textAt(machine, KUBELET_ENDED_FILE)) return;
+    const path = placeOf(machine, KUBELET_ENDED_FILE);
     try {
       if (wanted === undefined) rmSync(path, { force: true });
       else writeFileAtomically(path, wanted, 0o644);
@@ -60,10 +59,10 @@ export function kubeletEndedPart({
   }
 
   function hasEnded(): boolean {
-    if (existsSync(place(BYPASS_DROP_IN))) return false;
-    const read = v.safeParse(kubeconfigSchema, jsonOf(textOf(place(KUBELET_KUBECONFIG))));
+    if (existsSync(placeOf(machine, BYPASS_DROP_IN))) return false;
+    const read = v.safeParse(kubeconfigSchema, jsonOf(textAt(machine, KUBELET_KUBECONFIG)));
     if (!read.success) return false;
-    const pem = textOf(place(read.output.users[0].user["client-certificate"]));
+    const pem = textAt(machine, read.output.users[0].user["client-certificate"]);
     try {
       return pem !== undefined && datesOf(pem).notAfterMs <= renewals.nowMs();
     } catch {
@@ -76,14 +75,6 @@ export function kubeletEndedPart({
     cancel = clock.after(LOOK_MS, start);
   };
   return { name: "kubelet's certificate", start, stop: () => cancel?.() };
-}
-
-function textOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
 }
 
 function jsonOf(text: string | undefined): unknown {

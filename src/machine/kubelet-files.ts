@@ -10,7 +10,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { EdgeError } from "../base/errors.ts";
-import { placeOf, type Machine } from "./machine.ts";
+import { placeOf, textAt, type Machine } from "./machine.ts";
 import {
   KUBELET_DROP_IN,
   KUBELET_ENDED_FILE,
@@ -98,8 +98,7 @@ EnvironmentFile=-${KUBELET_ENDED_FILE}
 
 /** The variable on our way: as the drop-in for kubelet's serving certificate says it where there is one, else as ours does. */
 export function kubeletArgs(machine: Pick<Machine, "root">): string {
-  const path = placeOf(machine, KUBELET_SERVING_DROP_IN);
-  const serving = existsSync(path) ? readFileSync(path, "utf8") : "";
+  const serving = textAt(machine, KUBELET_SERVING_DROP_IN) ?? "";
   return new RegExp(`^Environment="?${VARIABLE}=([^"\n]*)"?$`, "m").exec(serving)?.[1] ?? OUR_ARGS;
 }
 

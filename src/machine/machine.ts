@@ -2,6 +2,7 @@
  * What adopting touches of a machine, so that a test can hand in another one.
  */
 
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** A machine: its files below a root, its programs, its time. */
@@ -23,6 +24,15 @@ export interface Machine {
 /** A path of the machine. */
 export function placeOf({ root }: Pick<Machine, "root">, path: string): string {
   return root === "/" ? path : join(root, path);
+}
+
+/** What stands in a file of it; undefined where it is not there or cannot be read. */
+export function textAt(machine: Pick<Machine, "root">, path: string): string | undefined {
+  try {
+    return readFileSync(placeOf(machine, path), "utf8");
+  } catch {
+    return undefined;
+  }
 }
 
 /** The machine that this runs on. */

@@ -10,13 +10,13 @@
  * and names would not come back in a cut.
  */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { isIP } from "node:net";
 import { hostPortText, parseHostPort, type HostPort } from "../base/address.ts";
 import { EdgeError } from "../base/errors.ts";
 import { findObject, getObject, type ApiWay } from "./api-ask.ts";
 import { isReady, type ReadyNode } from "./node-way.ts";
-import { placeOf, type Machine } from "./machine.ts";
+import { placeOf, textAt, type Machine } from "./machine.ts";
 import { until } from "./until.ts";
 
 /** What the configuration says of the pods' way is no way. */
@@ -122,10 +122,10 @@ function staleVolume(machine: Machine, authority: string, server: string): strin
   for (const pod of namesIn(machine, PODS)) {
     const volumes = `${PODS}/${pod}/volumes`;
     for (const volume of namesIn(machine, `${volumes}/kubernetes.io~projected`)) {
-      const ca = textOf(machine, `${volumes}/kubernetes.io~projected/${volume}/ca.crt`);
+      const ca = textAt(machine, `${volumes}/kubernetes.io~projected/${volume}/ca.crt`);
       if (ca !== undefined && !ca.includes(authority)) return "kubelet has not laid the CA into every pod";
     }
-    const kubeconfig = textOf(machine, `${volumes}/kubernetes.io~configmap/kube-proxy/kubeconfig.conf`);
+    const kubeconfig = textAt(machine, `${volumes}/kubernetes.io~configmap/kube-proxy/kubeconfig.conf`);
     if (kubeconfig !== undefined && !kubeconfig.includes(server))
       return "kubelet has not laid kube-proxy's kubeconfig anew, or it is not as kubeadm makes it";
   }
@@ -147,13 +147,5 @@ function namesIn(machine: Machine, folder: string): string[] {
     return readdirSync(placeOf(machine, folder));
   } catch {
     return [];
-  }
-}
-
-function textOf(machine: Machine, path: string): string | undefined {
-  try {
-    return readFileSync(placeOf(machine, path), "utf8");
-  } catch {
-    return undefined;
   }
 }
