@@ -61,6 +61,8 @@ export class Scope extends ScopeView {
   readonly #usage: Usage;
   /** One forwarded list at a time is read along. */
   readonly adopting = { isTaken: false };
+  /** How often it was withheld. */
+  #refusals = 0;
 
   constructor(
     copy: Copy,
@@ -156,6 +158,7 @@ export class Scope extends ScopeView {
 
   /** Nothing of it is served from now on, online or cut. @param status ends its watchers, in the API server's words. */
   withhold(status: StatusFields): void {
+    this.#refusals++;
     this.#edits.takeOff();
     this.#audience.end(status);
     this.#follower.stop();
@@ -253,9 +256,12 @@ export class Scope extends ScopeView {
    */
   adopt(): ListAdoption | undefined {
     if (this.isFollowing || this.#audience.size > 0 || this.isOversize) return undefined;
+    const refusals = this.#refusals;
     const finish: ConstructorParameters<typeof ListAdoption>[2] = (contentType, head, writer) => {
       const { shape, resourceVersion } = head;
       // It came whole before our own first list, which may never come: it counts, and ours is given up.
+      // What was asked for before a refusal says nothing of what is allowed since.
+      if (refusals !== this.#refusals) return writer.abort();
       const isFree = this.#audience.size === 0 && (!this.isFollowing || this.#isListingFirst);
       if (!isFree || head.continueToken !== "" || !isResourceVersion(resourceVersion)) return writer.abort();
       this.#follower.stop();

@@ -50,6 +50,8 @@ const MAX_BEGUN = { ofOne: 64, ofAll: 512 } as const;
 
 /** The registry of scopes. */
 export class Scopes {
+  /** Told before copies of a principal are withheld. */
+  onWithheld: ((principal: string) => void) | undefined;
   #byKey = new Map<string, Scope>();
   #byResource = new Map<string, Set<Scope>>();
   #byPrincipal = new Map<string, Set<Scope>>();
@@ -238,6 +240,7 @@ export class Scopes {
 
   /** Withholds the scopes of a principal that match: what is kept of them answers nobody. @returns whether any held something. */
   withhold(principal: string, matches: (identity: ScopeIdentity) => boolean, status: StatusFields): boolean {
+    this.onWithheld?.(principal);
     let hadAny = false;
     for (const scope of [...this.#byKey.values()]) {
       if (scope.identity.principal !== principal || !matches(scope.identity)) continue;

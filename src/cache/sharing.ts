@@ -23,6 +23,7 @@
  * no list, nothing missed. Later it is moved back.
  */
 
+import { askedNow } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Permissions, type AccessReviewer, type Permission, type ReadVerb } from "../callers/permissions.ts";
@@ -88,6 +89,7 @@ export class SharingSource implements ScopeSource {
 
   /** Shares among these scopes; before that everything goes to the API server. */
   serve(scopes: Scopes): void {
+    scopes.onWithheld = (principal) => this.#permissions.forget(principal);
     this.#bases.serve(scopes);
     this.#review.serve(scopes);
   }
@@ -174,17 +176,18 @@ export class SharingSource implements ScopeSource {
   /** What the API server's answer proves; only an unselected request speaks of the whole collection. */
   async #observed<T>(identity: ScopeIdentity, verb: ReadVerb, asking: Promise<T>): Promise<T> {
     const { fieldSelector, labelSelector, principal } = identity;
+    const asked = askedNow(this.parts.clock);
     const isWhole = fieldSelector === "" && labelSelector === "";
     try {
       const answer = await asking;
-      if (isWhole) this.#permissions.observed(principal, verb, identity, true);
+      if (isWhole) this.#permissions.observed(principal, verb, identity, true, asked);
       return answer;
     } catch (error) {
       if (!(error instanceof UpstreamRefusedError)) throw error;
       const { status } = error;
       if (status === 401 || status === 403) this.refused(principal, status, identity);
       if (status === 403) this.parts.onForbidden?.(identity);
-      if (status === 403 && isWhole) this.#permissions.observed(principal, verb, identity, false);
+      if (status === 403 && isWhole) this.#permissions.observed(principal, verb, identity, false, asked);
       throw error;
     }
   }
@@ -243,6 +246,8 @@ export class SharingSource implements ScopeSource {
     // Who gives up, or a base that takes too long, must not hold up a client.
     const [permission] = await this.#atMost<[Permission, void]>(both, signal, ["unknown", undefined]);
     if (permission !== "proven" || base.state !== "live" || signal.aborted) return undefined;
+    // Taken back while the base was waited for.
+    if (this.#permissions.known(scope.identity.principal, verb, scope.identity) !== "proven") return undefined;
     if (base.isReturning || !this.#bases.canFeed(base, scope) || !isWithin(scope, base)) return undefined;
     const part = partOfBase(scope, base);
     return part === undefined ? undefined : new CopyAnswer(base, scope.identity, part);

@@ -19,7 +19,7 @@ const answerSchema = v.object({ status: v.object({ allowed: v.boolean() }) });
 export class AccessReviews implements AccessReviewer {
   constructor(
     private readonly upstream: Upstream,
-    private readonly sources: Pick<ScopeUpstream, "credentialOf" | "accepted">,
+    private readonly sources: Pick<ScopeUpstream, "credentialOf" | "accepted" | "now">,
   ) {}
 
   async mayAccess(
@@ -30,8 +30,9 @@ export class AccessReviews implements AccessReviewer {
   ): Promise<boolean | undefined> {
     const credential = this.sources.credentialOf(principal);
     if (credential === undefined) return undefined;
+    const asked = this.sources.now();
     const verdict = await this.review(credential, verb, collection, signal);
-    if (verdict === true) this.sources.accepted(principal);
+    if (verdict === true) this.sources.accepted(principal, asked);
     return verdict;
   }
 

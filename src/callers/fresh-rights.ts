@@ -18,6 +18,7 @@
  * An open watch goes on as long as the API server's own would.
  */
 
+import { type Asked, askedNow, LastRefusals } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import type { ScopeIdentity } from "../store/contract.ts";
 import type { UpstreamCredential } from "../uplink/upstream.ts";
@@ -47,16 +48,20 @@ const MAX_REMEMBERED = 4_096;
 export class FreshRights {
   #yesMs = new Map<string, number>();
   #reviewedMs = new Map<string, number>();
+  readonly #refused = new LastRefusals();
 
   constructor(private readonly parts: FreshRightParts) {}
 
-  /** The API server has answered this caller. */
-  heard(caller: Caller, verb: "list" | "watch" | "get", wanted: Wanted): void {
-    remember(this.#yesMs, keyOf(caller, verb, wanted), this.parts.clock.monotonicMs());
+  /** The API server has answered this caller. @param asked when it was asked: so old is its yes. */
+  heard(caller: Caller, verb: "list" | "watch" | "get", wanted: Wanted, asked: Asked): void {
+    if (this.#refused.outdate(caller.credential.id, asked)) return;
+    const key = keyOf(caller, verb, wanted);
+    remember(this.#yesMs, key, Math.max(asked.atMs, this.#yesMs.get(key) ?? asked.atMs));
   }
 
   /** The API server has refused this caller something: no yes from before counts. */
   refused({ credential }: Caller): void {
+    this.#refused.note(credential.id);
     for (const key of this.#yesMs.keys()) if (key.startsWith(`${credential.id}\n`)) this.#yesMs.delete(key);
   }
 
@@ -76,12 +81,12 @@ export class FreshRights {
     const { clock, review } = this.parts;
     const { group, version, resource, namespace } = identity;
     const about = `${caller.credential.id}\n${verb} ${group}/${resource}`;
-    const nowMs = clock.monotonicMs();
-    if (nowMs - (this.#reviewedMs.get(about) ?? Number.NEGATIVE_INFINITY) < REVIEW_EVERY_MS) return false;
-    remember(this.#reviewedMs, about, nowMs);
+    const asked = askedNow(clock);
+    if (asked.atMs - (this.#reviewedMs.get(about) ?? Number.NEGATIVE_INFINITY) < REVIEW_EVERY_MS) return false;
+    remember(this.#reviewedMs, about, asked.atMs);
     if ((await review(caller.credential, verb, { group, version, resource, namespace })) !== true) return false;
-    this.heard(caller, verb, { group, resource, namespace });
-    return true;
+    this.heard(caller, verb, { group, resource, namespace }, asked);
+    return this.isFresh(caller, verb, identity);
   }
 
   #isYes(key: string): boolean {

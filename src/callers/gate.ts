@@ -17,6 +17,7 @@
  * refused (401) counts no longer while cut, also after a restart.
  */
 
+import type { Asked } from "../base/asked.ts";
 import type { Caller, Identifier, Presented } from "./identify.ts";
 import type { RefusedTokens } from "./refused-tokens.ts";
 import type { ServiceAccounts } from "./service-accounts.ts";
@@ -29,7 +30,7 @@ export interface GateParts {
   readonly refusedTokens: RefusedTokens;
   readonly sources: Pick<ScopeUpstream, "remember" | "lend" | "forget">;
   /** Told of every yes to an answer of this caller. */
-  readonly onAccepted: (principal: string) => void;
+  readonly onAccepted: (principal: string, asked: Asked) => void;
   /** Principals of whom something is kept from before this start. */
   readonly known: Iterable<string>;
 }
@@ -81,11 +82,11 @@ export class Gate {
     return entered;
   }
 
-  /** The API server has answered this caller with what it asked for. */
-  accepted(caller: Caller): void {
+  /** The API server has answered this caller with what it asked for. @param asked when. */
+  accepted(caller: Caller, asked: Asked): void {
     const { identifier, refusedTokens, sources } = this.parts;
-    refusedTokens.delete(caller.credential.id);
-    if (!caller.isImpersonating) this.parts.onAccepted(caller.principal);
+    if (!refusedTokens.delete(caller.credential.id, asked)) return;
+    if (!caller.isImpersonating) this.parts.onAccepted(caller.principal, asked);
     if (caller.isVouched || caller.isImpersonating) return;
     this.#admitted.delete(caller.principal);
     if (this.#admitted.size >= MAX_PRINCIPALS) this.#admitted.delete(this.#admitted.values().next().value!);
@@ -97,7 +98,7 @@ export class Gate {
   /** A stranger's credential for the scope it asks for, until the returned function is called; it stays if the API server accepts it meanwhile. Undefined when too many are under way. */
   lend(caller: Entered): (() => void) | undefined {
     return caller.isStranger
-      ? this.parts.sources.lend(caller.principal, caller.credential, () => this.accepted(caller))
+      ? this.parts.sources.lend(caller.principal, caller.credential, (asked) => this.accepted(caller, asked))
       : () => {};
   }
 

@@ -15,6 +15,7 @@
  * Source: k8s.io/api authorization/v1; KEP-4601.
  */
 
+import { type Asked, askedNow, LastRefusals } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
 
@@ -62,15 +63,16 @@ export class Permissions {
   #verdicts = new Map<string, Verdict>();
   #noVerdictMs = new Map<string, number>();
   #asking = new Map<string, Promise<Permission>>();
-  #purges = 0;
+  readonly #refused = new LastRefusals();
 
   constructor(
     private readonly clock: Clock,
     private readonly reviewer: AccessReviewer,
   ) {}
 
-  /** The API server answered a principal's own list or watch of a whole collection. */
-  observed(principal: string, verb: ReadVerb, collection: Collection, isAllowed: boolean): void {
+  /** The API server answered a principal's own list or watch of a whole collection. @param asked when it was asked. */
+  observed(principal: string, verb: ReadVerb, collection: Collection, isAllowed: boolean, asked: Asked): void {
+    if (isAllowed && this.#refused.outdate(principal, asked)) return;
     this.#keep(keyOf(principal, verb, collection), isAllowed);
   }
 
@@ -102,9 +104,9 @@ export class Permissions {
     return this.#ask(principal, verb, collection);
   }
 
-  /** Forgets proofs of a principal: all of them, or those on one resource. */
+  /** Something was refused to a principal: forgets its proofs, all of them or those on one resource, and whatever was asked for before. */
   forget(principal: string, of?: { readonly group: string; readonly resource: string }): void {
-    this.#purges++;
+    this.#refused.note(principal);
     const start = JSON.stringify(of === undefined ? [principal] : [principal, `${of.group}/${of.resource}`]).slice(
       0,
       -1,
@@ -134,7 +136,7 @@ export class Permissions {
 
   async #askOnce(principal: string, verb: ReadVerb, collection: Collection): Promise<Permission> {
     const key = keyOf(principal, verb, collection);
-    const purges = this.#purges;
+    const asked = askedNow(this.clock);
     const controller = new AbortController();
     const cancel = this.clock.after(REVIEW_PATIENCE_MS, () => controller.abort());
     let isAllowed: boolean | undefined;
@@ -147,8 +149,7 @@ export class Permissions {
     } finally {
       cancel();
     }
-    // Asked before something was refused, it may tell of the time before.
-    if (isAllowed === true && purges !== this.#purges) return "unknown";
+    if (isAllowed === true && this.#refused.outdate(principal, asked)) return "unknown";
     if (isAllowed === undefined) {
       if (this.#noVerdictMs.size >= MAX_VERDICTS) this.#noVerdictMs.clear();
       this.#noVerdictMs.set(key, this.clock.monotonicMs());

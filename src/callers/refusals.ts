@@ -31,9 +31,11 @@
  * must go on.
  *
  * Invariant: what is withheld answers nobody, online or cut, over a restart
- * too; only the API server's own yes takes a refusal back.
+ * too; only the API server's own yes takes a refusal back, and only to what was
+ * asked for after it (base/asked.ts).
  */
 
+import { type Asked, askedNow, LastRefusals } from "../base/asked.ts";
 import { abortsAfter, type Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { StatusFields } from "../kube/codec.ts";
@@ -88,6 +90,8 @@ export class Refusals {
   readonly #looks: RefusalLooks;
   /** Refused credentials, to ask with whether they still are. */
   #refused = new Map<string, UpstreamCredential>();
+  /** By caller and key. */
+  readonly #last = new LastRefusals();
   #takenListeners = new Set<(principal: string) => void>();
 
   constructor(private readonly parts: RefusalParts) {
@@ -127,22 +131,30 @@ export class Refusals {
     this.#takenListeners.add(listener);
   }
 
-  /** The API server answered a get with the object. */
-  allowed(principal: string, info: AskedObject): void {
+  /** The API server answered a get with the object. @param asked when it was asked, here as below. */
+  allowed(principal: string, info: AskedObject, asked: Asked): void {
     const standing = this.#book.find(principal);
-    const isLifted = standing?.objects.delete(objectOf(info)) === true;
-    if (standing?.gone.delete(info.canonicalPath) === true || isLifted) this.#book.save(principal);
+    if (standing === undefined) return;
+    const object = objectOf(info);
+    const isLifted = !this.#isOutdated(principal, KEYS.object + object, asked) && standing.objects.delete(object);
+    const isBack =
+      !this.#isOutdated(principal, KEYS.gone + info.canonicalPath, asked) && standing.gone.delete(info.canonicalPath);
+    if (isLifted || isBack) this.#book.save(principal);
   }
 
   /** The API server answered a request of this caller with what it asked for: its credential counts. */
-  accepted(principal: string): void {
+  accepted(principal: string, asked: Asked): void {
     if (this.#book.find(principal) === undefined) return;
     this.#looks.hasten(principal);
-    this.known(principal);
+    this.known(principal, asked);
   }
 
   /** The API server said no to what this caller asked, and not to who asks: its credential counts. */
-  known(principal: string): void {
+  known(principal: string, asked: Asked): void {
+    if (!this.#isOutdated(principal, KEYS.whole, asked)) this.#isKnown(principal);
+  }
+
+  #isKnown(principal: string): void {
     const standing = this.#book.find(principal);
     if (standing?.whole === undefined) return;
     standing.whole = undefined;
@@ -158,7 +170,9 @@ export class Refusals {
    * @returns when the caller may hear of it.
    */
   async objectRefused(principal: string, info: AskedObject, isKept: boolean): Promise<void> {
-    if (!isKept || this.isRefused(principal, info) || this.#isOurs(principal)) return;
+    const isStanding = this.isRefused(principal, info);
+    if (isStanding || isKept) this.#note(principal, KEYS.object + objectOf(info));
+    if (!isKept || isStanding || this.#isOurs(principal)) return;
     const standing = this.#book.of(principal);
     if (standing.objects.size >= MAX_OBJECTS) {
       // More than can be remembered: then nothing is left that could answer them.
@@ -174,6 +188,7 @@ export class Refusals {
   /** A get was answered with 404. @param isRecorded whether a recording would have answered it. */
   objectGone(principal: string, { canonicalPath }: AskedObject, isRecorded: boolean): void {
     if (!isRecorded) return;
+    this.#note(principal, KEYS.gone + canonicalPath);
     const { gone } = this.#book.of(principal);
     if (gone.has(canonicalPath)) return;
     if (gone.size >= MAX_OBJECTS) this.#takeGone(principal, gone.keys().next().value!);
@@ -205,7 +220,6 @@ export class Refusals {
     const { principal } = identity;
     const credential = this.parts.source.credentialOf(principal);
     if (status === 401) return credential === undefined ? undefined : this.credentialRefused(principal, credential);
-    this.known(principal);
     this.parts.scopes.withhold(principal, (other) => isWithin(identity, other), words(status));
     this.#stands(identity);
     this.#standsToo(identity);
@@ -215,6 +229,7 @@ export class Refusals {
 
   /** The API server does not know this caller's credential any more: all is withheld. */
   credentialRefused(principal: string, credential: UpstreamCredential): void {
+    this.#note(principal, KEYS.whole);
     const standing = this.#book.of(principal);
     standing.whole ??= this.parts.clock.nowMs();
     if (this.#refused.size >= MAX_REFUSED) this.#refused.delete(this.#refused.keys().next().value!);
@@ -232,6 +247,7 @@ export class Refusals {
   #stands({ principal, ...identity }: ScopeIdentity): void {
     const { collections } = this.#book.of(principal);
     const text = collectionText(identity);
+    this.#note(principal, KEYS.collection + text);
     if (collections.has(text)) return;
     // The oldest stays withheld all the same, until its client is allowed to list it again.
     if (collections.size >= MAX_COLLECTIONS) collections.delete(collections.keys().next().value!);
@@ -260,7 +276,22 @@ export class Refusals {
 
   // ---- looking again ----
 
+  /** What the API server says now. A yes from before the last refusal of the same is none. */
   async #ask(principal: string, key: string): Promise<LookedAt> {
+    const asked = askedNow(this.parts.clock);
+    const word = await this.#wordOf(principal, key);
+    return word === "allowed" && this.#isOutdated(principal, key, asked) ? undefined : word;
+  }
+
+  #note(principal: string, key: string): void {
+    this.#last.note(`${principal}\n${key}`);
+  }
+
+  #isOutdated(principal: string, key: string, asked: Asked): boolean {
+    return this.#last.outdate(`${principal}\n${key}`, asked);
+  }
+
+  async #wordOf(principal: string, key: string): Promise<LookedAt> {
     const { clock, source, statusOf, knows } = this.parts;
     const rest = key.slice(1);
     if (key === KEYS.whole) {
@@ -285,7 +316,10 @@ export class Refusals {
   #lift(principal: string, key: string): void {
     const standing = this.#book.of(principal);
     const rest = key.slice(1);
-    if (key === KEYS.whole) return this.accepted(principal);
+    if (key === KEYS.whole) {
+      this.#looks.hasten(principal);
+      return this.#isKnown(principal);
+    }
     if (key.startsWith(KEYS.collection)) {
       const identity = standing.collections.get(rest)?.identity;
       standing.collections.delete(rest);

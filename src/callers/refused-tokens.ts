@@ -10,6 +10,7 @@
  * was never accepted, and is not signed by the cluster, gets nothing anyway.
  */
 
+import { type Asked, LastRefusals } from "../base/asked.ts";
 import type { Store } from "../store/contract.ts";
 
 const VALUE = "refused-tokens";
@@ -18,6 +19,7 @@ const MAX_TOKENS = 1_024;
 /** Remembers them by their credentials' ids, which are keyed hashes. */
 export class RefusedTokens {
   readonly #ids: Set<string>;
+  readonly #last = new LastRefusals();
 
   constructor(private readonly store: Pick<Store, "getValue" | "putValue">) {
     const stored = store.getValue(VALUE);
@@ -32,15 +34,18 @@ export class RefusedTokens {
 
   /** It was answered with 401. */
   add(id: string): void {
+    this.#last.note(id);
     if (this.#ids.has(id)) return;
     if (this.#ids.size >= MAX_TOKENS) this.#ids.delete(this.#ids.values().next().value!);
     this.#ids.add(id);
     this.#save();
   }
 
-  /** It was accepted. */
-  delete(id: string): void {
+  /** It was accepted. @param asked when that was asked. @returns whether that counts: it was not refused since. */
+  delete(id: string, asked: Asked): boolean {
+    if (this.#last.outdate(id, asked)) return false;
     if (this.#ids.delete(id)) this.#save();
+    return true;
   }
 
   #save(): void {

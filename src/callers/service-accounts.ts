@@ -23,6 +23,7 @@
  * its own. A token that the API server has not accepted leaves nothing here.
  */
 
+import { askedNow } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { StatusError } from "../kube/status-error.ts";
@@ -217,6 +218,7 @@ export class ServiceAccounts {
     { credential, claims }: Bearer,
     deadlineMs: number,
   ): Promise<"proven" | "unknown" | "other"> {
+    const asked = askedNow(this.parts.clock);
     let answer: Awaited<ReturnType<Ask>>;
     try {
       answer = await this.parts.ask(
@@ -240,14 +242,14 @@ export class ServiceAccounts {
     if (answer.status >= 500 || answer.status === 429) return "unknown";
     const user = answer.status < 300 ? accountOfReview(answer.body) : undefined;
     // Not allowed to ask, or older than the question, or somebody else's issuer: then each token counts alone.
-    return user?.username === claims.userName && (user.uid ?? claims.uid) === claims.uid ? "proven" : "other";
+    if (user?.username !== claims.userName || (user.uid ?? claims.uid) !== claims.uid) return "other";
+    return this.parts.refusedTokens.delete(credential.id, asked) ? "proven" : "unknown";
   }
 
   /** The API server took it: for a pod's its audience counts from now on, for an unbound one its account. */
   #accepted(bearer: Bearer): void {
-    const { credential, claims } = bearer;
+    const { claims } = bearer;
     bearer.provenAtMs = this.parts.clock.monotonicMs();
-    this.parts.refusedTokens.delete(credential.id);
     const [audience] = claims.audiences;
     if (claims.podUid === undefined) this.#add("unbound", claims.principal);
     // Of a token with several audiences nobody knows which one was accepted.

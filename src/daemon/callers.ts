@@ -67,7 +67,7 @@ export function buildCallers(ground: Ground, uplink: Uplink, { scopes, refusals 
     serviceAccounts,
     refusedTokens,
     sources,
-    onAccepted: (principal) => refusals.accepted(principal),
+    onAccepted: (principal, asked) => refusals.accepted(principal, asked),
     known: principalsOf(store),
   });
   return { gate, seen: () => identifier.seen, part };

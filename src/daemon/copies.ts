@@ -121,7 +121,7 @@ function buildRefusals(ground: Ground, { upstream, link, ownCredential, sources 
     clock,
     log,
   });
-  sources.onAccepted = (principal) => refusals.accepted(principal);
+  sources.onAccepted = (principal, asked) => refusals.accepted(principal, asked);
   return refusals;
 }
 

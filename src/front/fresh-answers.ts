@@ -7,6 +7,7 @@
  * same caller, nor one that another's watch could feed.
  */
 
+import { askedNow } from "../base/asked.ts";
 import { abortsAfter, type Clock } from "../base/clock.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import { isShared } from "../cache/shareable.ts";
@@ -45,14 +46,16 @@ export class FreshAnswers {
     if (await rights.mayUseCopy(caller, "watch", identity)) return true;
     // A forwarded watch would end at the next cut: one that is given up as soon as it is answered tells as much, and lists nothing.
     const listed = this.#standing(identity);
+    const asked = askedNow(clock);
     const deadline = abortsAfter(clock, link.patienceMs);
     const status =
       listed === undefined
         ? await statusOfList(source, identity, deadline)
         : await statusOfWatch(source, identity, listed, deadline);
-    if (status === 200) rights.heard(caller, "watch", identity);
+    if (status === 200) rights.heard(caller, "watch", identity, asked);
     // Heard is heard: when the link is lost before the watch itself is refused, the copy must not answer in its place.
-    if (status === 401 || status === 403 || status === 404) await this.parts.lessons.refused(status, caller, identity);
+    if (status === 401 || status === 403 || status === 404)
+      await this.parts.lessons.refused(status, caller, identity, asked);
     // Without an answer it is the link's matter, and the copy is what there is.
     return status === 200 || status === undefined;
   }

@@ -57,7 +57,7 @@ export class Gets {
         ? { accept: "application/json" }
         : {}),
       words: () => wordsFor(info, caller, scopes),
-      tap: lessons.tap(caller, () => lessons.ofObject(exchange, info, caller, isObject)),
+      tap: lessons.tap(caller, (asked) => lessons.ofObject(exchange, info, caller, isObject, asked)),
       fallback: { find: kept },
     });
   }

@@ -8,6 +8,7 @@
  *   anything            tells that its caller is somebody to the API server
  */
 
+import { type Asked, askedNow } from "../base/asked.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { FreshRights } from "../callers/fresh-rights.ts";
 import type { Entered, Gate } from "../callers/gate.ts";
@@ -50,16 +51,17 @@ export class Lessons {
 
   constructor(private readonly parts: LessonParts) {}
 
-  /** Learns from an answer, and of every caller whether the API server knows it. @param onYes it was answered with what it asked for. */
-  tap(caller: Entered, make: () => AnswerTap, onYes?: () => void): AnswerTap {
-    const { gate } = this.parts;
+  /** Learns from an answer, and of every caller whether the API server knows it. @param make told, as `onYes` is, when it asked. @param onYes it was answered with what it asked for. */
+  tap(caller: Entered, make: (asked: Asked) => AnswerTap, onYes?: (asked: Asked) => void): AnswerTap {
+    const { clock, gate } = this.parts;
+    const asked = askedNow(clock);
     const isUnknown = caller.isStranger && !caller.isImpersonating;
     const onRefused = isUnknown ? () => void gate.refused(caller) : undefined;
     const onAccepted = () => {
-      gate.accepted(caller);
-      onYes?.();
+      gate.accepted(caller, asked);
+      onYes?.(asked);
     };
-    return new CallerTap(onAccepted, onRefused, make);
+    return new CallerTap(onAccepted, onRefused, () => make(asked));
   }
 
   #learn(): void {
@@ -69,7 +71,7 @@ export class Lessons {
   }
 
   /** From the answer to a GET of an object or a document. */
-  ofObject(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean): RecordTap {
+  ofObject(exchange: Exchange, info: RequestInfo, caller: Entered, isObject: boolean, asked: Asked): RecordTap {
     const { copies, recordings, refusals, rights, writes } = this.parts;
     const best = exchange.accepted.slice(0, 1);
     return new RecordTap({
@@ -80,14 +82,14 @@ export class Lessons {
         isObject &&
         copies.findObject({ accepted: best }, info, caller, (scope) => scope.state === "live") !== undefined,
       onRefused: async (status) => {
-        if (status === 401) return this.refused(401, caller, undefined);
-        refusals.known(caller.principal);
+        if (status === 401) return this.unauthorized(caller);
+        refusals.known(caller.principal, asked);
         const isKept = copies.kept(exchange, info, caller, isObject) !== undefined;
         await refusals.objectRefused(caller.principal, info, isKept);
       },
       onAllowed: () => {
-        refusals.allowed(caller.principal, info);
-        if (isObject) rights.heard(caller, "get", info);
+        refusals.allowed(caller.principal, info, asked);
+        if (isObject) rights.heard(caller, "get", info, asked);
       },
       onGone: () => {
         refusals.objectGone(caller.principal, info, recordings.find(exchange, info, caller.principal) !== undefined);
@@ -100,7 +102,7 @@ export class Lessons {
   ofWrite(info: RequestInfo, caller: Entered): AnswerTap {
     const { recordings, writes } = this.parts;
     const onStatus = (status: number, word: Word) => {
-      if (status === 401 && word === "refusal") void this.refused(401, caller, undefined);
+      if (status === 401 && word === "refusal") void this.unauthorized(caller);
     };
     if (caller.isImpersonating || !leavesObject(info)) return new WriteTap({ onStatus, later: this.#later });
     const onWritten = (contentType: string, body: Uint8Array) => {
@@ -117,22 +119,26 @@ export class Lessons {
     return (resourceVersion) => scopes.noticeResourceVersion(group, resource, resourceVersion, held);
   }
 
-  /** An error that is the API server's refusal of a list or watch. */
-  async refusedBy(error: unknown, caller: Entered, identity: ScopeIdentity): Promise<void> {
+  /** An error that is the API server's refusal of a list or watch. @param asked when that was asked. */
+  async refusedBy(error: unknown, caller: Entered, identity: ScopeIdentity, asked: Asked): Promise<void> {
     if (!(error instanceof UpstreamRefusedError)) return;
     const { status } = error;
-    if (status === 401 || status === 403 || status === 404) await this.refused(status, caller, identity);
+    if (status === 401 || status === 403 || status === 404) await this.refused(status, caller, identity, asked);
   }
 
-  /** Takes back what a caller could once read. Our own certificate refused is our trouble, not theirs: what runs must go on. */
-  async refused(status: RefusedStatus, caller: Entered, identity: ScopeIdentity | undefined): Promise<void> {
+  /** Takes back what a caller could once read. @param asked when that was asked. */
+  async refused(status: RefusedStatus, caller: Entered, identity: ScopeIdentity, asked: Asked): Promise<void> {
+    if (status === 401) return this.unauthorized(caller);
+    const { refusals, rights } = this.parts;
+    rights.refused(caller);
+    refusals.known(caller.principal, asked);
+    if (!caller.isStranger) await refusals.collectionRefused(identity, status);
+  }
+
+  /** The credential itself was refused. Our own certificate refused is our trouble, not theirs: what runs must go on. */
+  async unauthorized(caller: Entered): Promise<void> {
     const { gate, log, refusals, rights } = this.parts;
     rights.refused(caller);
-    if (status !== 401) {
-      refusals.known(caller.principal);
-      if (identity !== undefined && !caller.isStranger) await refusals.collectionRefused(identity, status);
-      return;
-    }
     if (caller.principal.startsWith("certificate:")) {
       log.error("the API server does not accept the node's certificate (401): what is kept goes on being served");
       return;

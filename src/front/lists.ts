@@ -13,6 +13,8 @@
  * `cache/containment.ts`; it is looked up once and handed along as an answer.
  */
 
+import { type Asked, askedNow } from "../base/asked.ts";
+import type { Clock } from "../base/clock.ts";
 import { isLocalVersion } from "../cache/edits.ts";
 import type { Scope } from "../cache/scope.ts";
 import { PassThroughError, ScopeTooLargeError } from "../cache/scope-errors.ts";
@@ -35,6 +37,7 @@ import { unanswered, wordsFor } from "./words.ts";
 
 /** What lists are made of. */
 export interface ListParts {
+  readonly clock: Clock;
   readonly gate: Gate;
   readonly link: Link;
   readonly forwarder: Forwarder;
@@ -71,6 +74,7 @@ export class Lists {
       notOlderThan === "0" || compareResourceVersions(servedVersion, notOlderThan) >= 0;
     const within = copies.within(identity);
     if (within !== undefined && isNewEnough(within.scope)) return copies.list(exchange, info, within);
+    const asked = askedNow(this.parts.clock);
     const ended = this.parts.gate.lend(caller);
     const scope = ended === undefined ? undefined : this.parts.scopes.open(identity);
     if (scope === undefined || scope.isOversize) return this.#forwardUnkept(exchange, info, caller, ended);
@@ -78,7 +82,7 @@ export class Lists {
       await scope.ensureFresh().finally(() => this.#strangerEnded(scope, ended));
     } catch (error) {
       if (error instanceof ScopeTooLargeError) return this.#forwardUnkept(exchange, info, caller);
-      await this.parts.lessons.refusedBy(error, caller, identity);
+      await this.parts.lessons.refusedBy(error, caller, identity, asked);
       const kept = copies.answerFor(identity, exchange);
       if (error instanceof StatusError && kept !== undefined) return copies.list(exchange, info, kept);
       throw error;
@@ -101,9 +105,9 @@ export class Lists {
     { identity, learns, isRecent }: Omit<Extract<Route, { kind: "list-forward" }>, "kind">,
   ): Promise<void> {
     const { copies, forwarder, link, rights, scopes } = this.parts;
-    const onRefused = (status: RefusedStatus) => this.parts.lessons.refused(status, caller, identity);
     const onVersion = isRecent ? this.parts.lessons.ofRecentList(info) : undefined;
-    const listTap = () => {
+    const listTap = (asked: Asked) => {
+      const onRefused = (status: RefusedStatus) => this.parts.lessons.refused(status, caller, identity, asked);
       const isOwn = link.isOnline() && learns !== "nothing" && copies.within(identity) === undefined;
       const scope = isOwn ? scopes.open(identity) : undefined;
       return new ListTap(scope, learns === "answer" ? scope?.adopt() : undefined, onRefused, onVersion);
@@ -122,7 +126,7 @@ export class Lists {
     return forwarder.forward(exchange, caller, {
       ...(isJsonPreferred ? { accept: "application/json" } : {}),
       words: () => wordsFor(info, caller, this.parts.scopes),
-      tap: this.parts.lessons.tap(caller, listTap, () => isWatch || rights.heard(caller, "list", identity)),
+      tap: this.parts.lessons.tap(caller, listTap, (asked) => isWatch || rights.heard(caller, "list", identity, asked)),
       fallback: { find },
     });
   }
@@ -139,6 +143,7 @@ export class Lists {
     if (!(await fresh.mayWatch(caller, identity)))
       return this.forwarded(exchange, info, caller, { identity, learns: "nothing", isRecent: false });
     const at = info.query.get("resourceVersion") ?? "";
+    const asked = askedNow(this.parts.clock);
     const ended = this.parts.gate.lend(caller);
     const own = () => {
       const scope = ended === undefined ? undefined : scopes.open(identity);
@@ -152,7 +157,7 @@ export class Lists {
       await copies.watch(exchange, info, answer).finally(() => this.#strangerEnded(answer.scope, ended));
     } catch (error) {
       if (error instanceof PassThroughError) return this.#forwardUnkept(exchange, info, caller);
-      await this.parts.lessons.refusedBy(error, caller, identity);
+      await this.parts.lessons.refusedBy(error, caller, identity, asked);
       // Just now the link was thought to stand.
       const isLost = isOnline && error instanceof StatusError && error.status.code === 503;
       const kept = isLost ? copies.answerFor(identity, exchange, at) : undefined;

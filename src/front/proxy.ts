@@ -148,7 +148,7 @@ export class Proxy {
       }
       await tunnelUpgrade(this.parts.upgrades, exchange, caller, client, early).catch(async (error) => {
         if (error instanceof UpstreamRefusedError && error.status === 401)
-          await this.parts.lessons.refused(401, caller, undefined);
+          await this.parts.lessons.unauthorized(caller);
         throw error;
       });
     } catch (error) {

@@ -5,6 +5,7 @@
  * identity, because Kubernetes 1.37 starts a new gzip member at every flush.
  */
 
+import { type Asked, askedNow } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import { readList, readWatch, type WireAnswer } from "./read-answer.ts";
 import { MAX_UNFOLDED_BYTES, unfolded } from "./unfold.ts";
@@ -35,10 +36,10 @@ export class ScopeUpstream implements ScopeSource {
   #credentials = new Map<string, readonly UpstreamCredential[]>();
   #spokeLast: string | undefined;
   /** Told of every yes to a list, a watch or a review. */
-  onAccepted: ((principal: string) => void) | undefined;
+  onAccepted: ((principal: string, asked: Asked) => void) | undefined;
   #lent = new Map<
     string,
-    { readonly credential: UpstreamCredential; readonly onAccepted: () => void; users: number }
+    { readonly credential: UpstreamCredential; readonly onAccepted: (asked: Asked) => void; users: number }
   >();
 
   constructor(
@@ -75,7 +76,11 @@ export class ScopeUpstream implements ScopeSource {
    * @param onAccepted the API server has answered a list or a review made with it.
    * @returns ends it; undefined when too many are under way.
    */
-  lend(principal: string, credential: UpstreamCredential, onAccepted: () => void): (() => void) | undefined {
+  lend(
+    principal: string,
+    credential: UpstreamCredential,
+    onAccepted: (asked: Asked) => void,
+  ): (() => void) | undefined {
     const lent = this.#lent.get(principal) ?? { credential, onAccepted, users: 0 };
     if (lent.users === 0 && this.#lent.size >= MAX_LENT) return undefined;
     lent.users++;
@@ -85,10 +90,15 @@ export class ScopeUpstream implements ScopeSource {
     };
   }
 
-  /** The API server has said yes to this principal. */
-  accepted(principal: string): void {
-    this.#lent.get(principal)?.onAccepted();
-    this.onAccepted?.(principal);
+  /** The moment of a question, to be given with its yes. */
+  now(): Asked {
+    return askedNow(this.clock);
+  }
+
+  /** The API server has said yes to this principal. @param asked when it was asked. */
+  accepted(principal: string, asked: Asked): void {
+    this.#lent.get(principal)?.onAccepted(asked);
+    this.onAccepted?.(principal, asked);
   }
 
   /** Forgets a credential that the API server refused. @param id of that one; all when absent. */
@@ -144,10 +154,11 @@ export class ScopeUpstream implements ScopeSource {
     for (;;) {
       const credential = this.credentialOf(principal);
       if (credential === undefined) throw new UnreachableError("no credential at hand");
+      const asked = this.now();
       const response = await this.#send(identity, verb, query, credential, signal);
       try {
         const answered = await read(new ResponseAnswer(response, verb, this.onWaiting, this.clock));
-        this.accepted(principal);
+        this.accepted(principal, asked);
         return answered;
       } catch (error) {
         const isRefused = error instanceof UpstreamRefusedError && error.status === 401;
