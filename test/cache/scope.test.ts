@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import type { ListAdoption } from "../../src/cache/list-adoption.ts";
 import { Scopes } from "../../src/cache/scopes.ts";
 import type { Item, WatchFrame } from "../../src/kube/codec.ts";
 import { codecFor } from "../../src/kube/representation.ts";
@@ -368,6 +369,25 @@ describe("a scope", () => {
     third.end();
     expect(scope.servedVersion).toBe("7");
     expect(scope.adopting.isTaken).toBe(false);
+  });
+
+  test("a forwarded list that was asked for before a refusal takes no withholding back, one asked for after it does", async () => {
+    const { server, open } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    const take = (adoption: ListAdoption) => {
+      adoption.begin("application/json");
+      adoption.push(Buffer.from(server.listText()));
+      adoption.end();
+    };
+    take(scope.adopt()!);
+    scope.rest();
+    const early = scope.adopt()!;
+    scope.withhold({ code: 403, reason: "Forbidden", message: "no" });
+    take(early);
+    expect(scope.isWithheld).toBe(true);
+    take(scope.adopt()!);
+    expect(scope.isWithheld).toBe(false);
   });
 
   test("a forwarded list that comes whole before the first one of our own counts, and who waited for that one is served", async () => {

@@ -48,6 +48,20 @@ describe("scopes that share one watch", () => {
     expect([...web.scope.rows()!.items()]).toEqual([]);
   });
 
+  test("ask anew whether they may when something was refused to their caller on another way", async () => {
+    const { server, scopes, follow } = startSharingModel();
+    server.put("a", { app: "web" });
+    await follow("dns");
+    const web = await follow("agent", WEB);
+    server.forbidden.add("agent");
+    server.refused.add("agent");
+    scopes.withhold("agent", () => true, { code: 403, reason: "Forbidden", message: "no" });
+    await expect(web.scope.ensureFresh()).rejects.toThrow();
+    await settle();
+    expect(server.reviews).toEqual(["agent list ", "agent watch ", "agent list "]);
+    expect(web.scope.isWithheld).toBe(true);
+  });
+
   test("begin together: the second waits for the first one's list instead of making its own", async () => {
     const { server, clock, follow } = startSharingModel();
     server.put("a", { app: "web" });
