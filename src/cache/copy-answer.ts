@@ -132,9 +132,7 @@ export class CopyAnswer {
     if (!this.scope.watches.tellsFrom(at)) return false;
     if (this.#part?.mayChange !== true) return true;
     this.expectWatch();
-    for (const frame of this.scope.watches.framesAfter(at))
-      if (frame.type === "MODIFIED" && frame.before === undefined) return false;
-    return true;
+    return !this.scope.watches.lacksBefore(at);
   }
 
   /** Attaches a local watch; see Scope.watch. */
@@ -164,7 +162,7 @@ export class CopyAnswer {
     this.expectWatch();
     const attached = Promise.withResolvers<() => void>();
     const detach = await scope.tap(
-      request,
+      { ...request, isPart: part.mayChange },
       ({ codec }) => {
         const leave = () => void attached.promise.then((detachNow) => detachNow());
         return new PartSink(part, codec, opened({ codec, shape: part.shape }), leave);

@@ -135,6 +135,11 @@ export class History {
     return this.#replay !== undefined;
   }
 
+  /** Whether something after this moment is still to come a second time: what it replaced nobody knows any more. */
+  isReplayedAfter(at: string): boolean {
+    return this.#replay !== undefined && compareResourceVersions(at, this.#replay.until) < 0;
+  }
+
   /** Where a watch has to begin: at the rows, or where the replay has come to. */
   nextFrom(now: string): string {
     return this.#replay?.at ?? now;

@@ -38,6 +38,8 @@ export interface WatchRequest {
   readonly timeoutMs: number;
   /** The API server was asked and has not answered: it is not asked again. */
   readonly isInstead?: boolean;
+  /** It is told a part that objects come into and go out of: what each event replaced must be known. */
+  readonly isPart?: boolean;
 }
 
 /** What a watch begins from. */
@@ -99,8 +101,15 @@ export class LocalWatches {
     return word === "yes" || (isAhead && this.parts.scope.isCurrent);
   }
 
+  /** Whether what an event after this moment replaced is not known, so that no part can be told from there. */
+  lacksBefore(at: string): boolean {
+    if (!isLocalVersion(at) && this.parts.history.isReplayedAfter(at)) return true;
+    for (const frame of this.#framesAfter(at)) if (frame.type === "MODIFIED" && frame.before === undefined) return true;
+    return false;
+  }
+
   /** The frames that such a watch would begin with. */
-  *framesAfter(at: string): Generator<Frame, void> {
+  *#framesAfter(at: string): Generator<Frame, void> {
     for (const { ring, cursor, until } of this.#route(at))
       for (let seq = cursor; seq < (until ?? ring.nextSeq); seq++) {
         const frame = ring.at(seq)?.frame;
@@ -151,7 +160,11 @@ export class LocalWatches {
   }
 
   /** Makes sure that a watch at this moment misses nothing. @returns the word that its client must list. */
-  async #prepare({ resourceVersion: at, isInstead = false }: WatchRequest): Promise<StatusFields | undefined> {
+  async #prepare({
+    resourceVersion: at,
+    isInstead = false,
+    isPart = false,
+  }: WatchRequest): Promise<StatusFields | undefined> {
     const { audience, follower, layer, listed, scope, waiting } = this.parts;
     if (!isResourceVersion(at))
       throw badRequest(`Invalid value: "${at.slice(0, 64)}": resourceVersion is not a decimal number`);
@@ -161,7 +174,7 @@ export class LocalWatches {
     const held = listed()?.resourceVersion;
     if (held === undefined) throw neverObserved(scope.identity);
     const word = this.#vouchesFor(at);
-    if (word === "yes") return undefined;
+    if (word === "yes" && !(isPart && this.lacksBefore(at))) return undefined;
     const isAhead = word === "ask upstream" && compareResourceVersions(at, held) > 0;
     if (word === "relist" || !mayAsk() || layer() !== undefined)
       return isAhead
@@ -170,7 +183,8 @@ export class LocalWatches {
           ).status
         : expired(`too old resource version: ${at} (${scope.servedVersion})`).status;
     if (isAhead) return undefined;
-    const isAsleep = !follower.isRunning && audience.size === 0;
+    // What comes a second time does not say what it replaced.
+    const isAsleep = !isPart && !follower.isRunning && audience.size === 0;
     // Since the head of the API server's answer its first event may have said 410.
     if (isAsleep && (await follower.startAt(at)) && this.#vouchesFor(at) === "yes") return undefined;
     throw new AskUpstreamError(`Cannot watch from ${at}: the copy kept here knows nothing before ${held}`);

@@ -193,6 +193,33 @@ test("what nobody was shown before a restart is told after it, whatever other co
   expect([resourceVersion, ...changesOf(received)]).toEqual(["101", "DELETED a@102", "ADDED a@103"]);
 });
 
+test("a watch of a part from before a restart, of which the copy no longer knows what was selected, is the API server's or begins anew", async () => {
+  const WEB = { labelSelector: "app=web" };
+  const model = startSharingModel();
+  const { server } = model;
+  server.put("a", { app: "web" });
+  await model.follow("me", PODS);
+  server.put("a", { app: "db" });
+  await settle();
+  const { scopes } = model.restart();
+  const watchFrom = async (resourceVersion: string) => {
+    const received = new Received();
+    const request = { resourceVersion, sendInitialEvents: false, allowBookmarks: true, timeoutMs: 1e9 };
+    await scopes.answerFor(identity(WEB), JSON_FORM)!.watch(request, () => received);
+    return received;
+  };
+  await expect(watchFrom("101")).rejects.toThrow("Cannot watch from 101");
+  await model.cut();
+  const refused = await watchFrom("101");
+  const now = await watchFrom("102");
+  model.heal();
+  server.put("a", { app: "web", more: "yes" });
+  await model.clock.pass(5_000);
+  expect(changesOf(refused)).toEqual(["ERROR 410"]);
+  expect(changesOf(now)).toEqual(["ADDED a@103"]);
+  expect(server.lists).toHaveLength(1);
+});
+
 test("a bookmark between what was kept from a client and what it was shown is kept from it, too", () => {
   const told: string[] = [];
   const sink = new AheadSink(
