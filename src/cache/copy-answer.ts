@@ -18,6 +18,7 @@
  */
 
 import type { Codec, Item, Shape, StatusFields } from "../kube/codec.ts";
+import { compareResourceVersions } from "../kube/resource-version.ts";
 import { expired } from "../kube/status-error.ts";
 import type { ListedState, ScopeIdentity, ScopeSnapshot } from "../store/contract.ts";
 import type { Part } from "./containment.ts";
@@ -122,6 +123,13 @@ export class CopyAnswer {
     for (const _ of withOwnWrites(caller.writes, rows, scope, told).items());
   }
 
+  /** What a client that comes back at this moment was shown ahead: it may have come to it by any of its copies. */
+  #recallShown(at: string, shown: Map<string, Shown>): void {
+    for (const { watches } of new Set([this.scope, ...(this.caller?.siblings() ?? [])]))
+      for (const [key, one] of watches.shownAfter(at))
+        if (compareResourceVersions(one.at, shown.get(key)?.at ?? "") >= 0) shown.set(key, one);
+  }
+
   /** A list of it was just answered: what is needed to tell a watch from there is kept from now on. */
   expectWatch(): void {
     if (this.#part?.mayChange === true) this.scope.keepBefore();
@@ -154,7 +162,7 @@ export class CopyAnswer {
     const over = (view: ScopeSnapshot) => this.#newest(view, false, (key, one) => shown.set(key, one));
     const opened = (form: { readonly codec: Codec; readonly shape: Shape }) => {
       if (this.caller === undefined) return open(form);
-      if (isResume) for (const [key, one] of scope.watches.shownAfter(at)) shown.set(key, one);
+      if (isResume) this.#recallShown(at, shown);
       return new AheadSink(open(form), shown);
     };
     if (part === undefined)

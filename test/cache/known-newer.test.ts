@@ -171,6 +171,34 @@ test("what was shown ahead before a restart is not taken back after it", async (
   expect([resourceVersion, ...changesOf(received)]).toEqual(["101", "MODIFIED a@103"]);
 });
 
+test("what one copy showed ahead is not taken back by another that goes on from there", async () => {
+  const SHOP = { namespace: "shop" };
+  const model = startSharingModel({ lingerMs: 1_000 });
+  const { scopes, server } = model;
+  server.put("a", { app: "web" });
+  await asleep(model, SHOP);
+  await model.follow("me", PODS);
+  server.put("a", { app: "web", at: "2" });
+  server.put("a", { app: "web", at: "3" });
+  await settle();
+  await model.cut();
+  const received = new Received();
+  const request = { resourceVersion: "", sendInitialEvents: true, allowBookmarks: true, timeoutMs: 1e9 };
+  const own = scopes.wholeOf(scopes.find(identity(SHOP))!);
+  (await own.watch(request, () => received))();
+  const at = "101";
+  const wider = scopes.answerFor(identity(SHOP), JSON_FORM, { at })!;
+  const resume = { resourceVersion: at, sendInitialEvents: false, allowBookmarks: true, timeoutMs: 1e9 };
+  await wider.watch(resume, () => received);
+  model.heal();
+  server.put("a", { app: "web", at: "4" });
+  await model.clock.pass(5_000);
+  expect([own.scope === wider.scope, received.events]).toEqual([
+    false,
+    ["ADDED a@103", "BOOKMARK @101", "MODIFIED a@103", "MODIFIED a@104"],
+  ]);
+});
+
 test("what nobody was shown before a restart is told after it, whatever other copies know", async () => {
   const WEB = { labelSelector: "app=web" };
   const model = startSharingModel({ lingerMs: 1_000 });
