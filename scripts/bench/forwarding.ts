@@ -10,6 +10,7 @@ import { createInterface } from "node:readline";
 import { run, type Target, type Timing } from "./load.ts";
 import { inQuiet, type Measured } from "./machine.ts";
 import { cpuSecondsOf } from "./process.ts";
+import { profileRows } from "./profile.ts";
 import { median, note, row } from "./report.ts";
 
 /** A process between client and API server. */
@@ -48,6 +49,15 @@ export async function forwardingRows(direct: Target, holdfast: Between, path: st
     const sixteen = await inQuiet(() => compare({ ...all, requests: 4_000 / shrink, concurrency: 16 }));
     row("throughput at sixteen against direct, at least", [0.8, 0.6], of(sixteen, "throughput"), "x", true);
     cpuRows(sixteen, 55);
+    const between = [{ name: "Holdfast", ...holdfast }, ...(go === undefined ? [] : [{ name: "Go", ...go }])];
+    const asked = [1, 16].flatMap((concurrency) =>
+      between.map(({ name, pid, target }) => ({
+        name: `${name} at ${concurrency}`,
+        pid,
+        ask: () => run(target, path, 8_000 / shrink, concurrency),
+      })),
+    );
+    if (process.argv.includes("--profile")) await profileRows(asked, join(folder, "perf"));
   } finally {
     go?.child.kill();
   }
