@@ -122,8 +122,9 @@ export class TakenNames {
     const apiServer = new Set([...(await this.#apiServer()), ...addresses].map(byValue));
     const ports = await this.#ports();
     const claims = claimsOf(nodes());
+    // In mode service a node has a port too, behind its Service, and the gateway no addresses.
     const placeOf = (nodeName: string) =>
-      ports.nodes.has(nodeName) ? ports.addresses : (services.places.get(nodeName) ?? NOWHERE);
+      (services.places.get(nodeName) ?? NOWHERE).union(ports.nodes.has(nodeName) ? ports.addresses : NOWHERE);
     const takenBy: TakenBy = (name, { nodeName, isControlPlane }) => {
       const value = byValue(name);
       // Shown to be a node's place by the gateway, it stands in the status of every node that has its place there.

@@ -496,6 +496,15 @@ describe("a node's place at the gateway", () => {
     expect(await ask(ip(192, 168, 1, 7), PLACE)).toBe(true);
   });
 
+  test("in its Service is certified though the gateway has a port for it, as it has behind every Service", async () => {
+    placeService();
+    api.put(`/api/v1/namespaces/holdfast-system/configmaps/${PORTS_NAME}`, {
+      metadata: { annotations: {} },
+      data: { "20017": "gw-1" },
+    });
+    expect(await ask(ip(192, 168, 1, 7), PLACE)).toBe(true);
+  });
+
   test("is not another node's", async () => {
     placeService({ node: "gw-2" });
     expect(await ask(PLACE)).toBe(false);

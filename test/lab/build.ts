@@ -52,7 +52,7 @@ const PROGRAMS: readonly Program[] = [
   { name: "controller", module: "controller", target: ".", isLong: true },
   { name: "k9s", module: "k9s", target: "github.com/derailed/k9s", isLong: true },
   { name: "coredns", module: "coredns", target: "." },
-  { name: "metrics-server", module: "metrics-server", target: "sigs.k8s.io/metrics-server/cmd/metrics-server" },
+  { name: "metrics-server", module: "metrics-server", target: "." },
   { name: "informers", module: "informers", target: "." },
   { name: "strategic-merge-oracle", module: "../kube/strategic-merge-oracle", target: "." },
   { name: "slow-link", module: "slow-link", target: "." },

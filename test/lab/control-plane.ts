@@ -39,6 +39,14 @@ export function apiServerArguments(pki: Pki, address: string): string[] {
     "kubelet-certificate-authority": pki.ca,
     // As kubeadm sets it: nobody resolves a node's name here.
     "kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
+    // Aggregated APIs believe whom it names, by this certificate.
+    "requestheader-client-ca-file": pki.ca,
+    "requestheader-allowed-names": "front-proxy-client",
+    "requestheader-username-headers": "X-Remote-User",
+    "requestheader-group-headers": "X-Remote-Group",
+    "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+    "proxy-client-cert-file": pki.certificate("front-proxy-client"),
+    "proxy-client-key-file": pki.key("front-proxy-client"),
     "service-account-key-file": join(pki.directory, "service-account.pub"),
     "service-account-signing-key-file": pki.key("service-account"),
     "service-account-issuer": "https://kubernetes.default.svc",

@@ -47,7 +47,7 @@ describe.skipIf(whyWithoutMachine !== undefined)(titled("a bare machine", whyWit
   const inFolder = (command: string) => machine.mustRun(`cd /root/holdfast && ${command}`, 120_000);
 
   beforeAll(async () => {
-    world = await startKubeadmWorld(LIFE);
+    world = await startKubeadmWorld({ controllerManagerArguments: [`--cluster-signing-duration=${LIFE}`] });
     machine = await Machine.start(world);
     bare = machine.tree("etc", "local");
     const { certificate, key } = world.certificateOf("node") as { certificate: string; key: string };

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { programPath } from "./build.ts";
 import { ADD_ON_REPOSITORY } from "./machine.ts";
 import { runProcess } from "./processes.ts";
-import { startWorld, type World } from "./world.ts";
+import { startWorld, type World, type WorldOptions } from "./world.ts";
 
 const TOKEN = "abcdef.0123456789abcdef";
 
@@ -43,7 +43,9 @@ export async function startJoinableWorld(wanted: KubeadmCluster): Promise<World>
 }
 
 /** One with kubeadm's add-ons, for a machine that is a container; it hands out Services' addresses of kubeadm's default range. */
-export async function startKubeadmWorld(signingDuration?: string): Promise<World> {
+export async function startKubeadmWorld(
+  options: Pick<WorldOptions, "controllerManagerArguments"> = {},
+): Promise<World> {
   return startJoinableWorld({
     token: TOKEN,
     // What this machine asks for; the rest is kubeadm's.
@@ -67,7 +69,7 @@ export async function startKubeadmWorld(signingDuration?: string): Promise<World
       },
     ],
     addOns: ["kube-proxy", "coredns"],
-    controllerManagerArguments: signingDuration === undefined ? [] : [`--cluster-signing-duration=${signingDuration}`],
+    ...options,
   });
 }
 

@@ -43,6 +43,7 @@ export class LabNode implements AsyncDisposable {
     readonly place: Place,
     private readonly podNetwork: PodNetwork,
     private readonly asksForServing: boolean,
+    private readonly moreAddresses: readonly string[],
   ) {
     this.directory = join(world.directory, place === "edge" ? "node" : "cloud-node");
     // Distinct beyond their beginning, since each clears what is below its own.
@@ -58,6 +59,7 @@ export class LabNode implements AsyncDisposable {
    * @param options.place default "edge".
    * @param options.asksForServing kubelet asks the cluster for its serving
    *   certificate, and answers nobody until one is approved; default false.
+   * @param options.moreAddresses that it has beside the network's own, of another family.
    */
   static async start(
     world: World,
@@ -66,10 +68,11 @@ export class LabNode implements AsyncDisposable {
       readonly podNetwork?: PodNetwork;
       readonly place?: Place;
       readonly asksForServing?: boolean;
+      readonly moreAddresses?: readonly string[];
     } = {},
   ): Promise<LabNode> {
-    const { place = "edge", podNetwork = "host", asksForServing = false } = options;
-    const node = new LabNode(world, place, podNetwork, asksForServing);
+    const { place = "edge", podNetwork = "host", asksForServing = false, moreAddresses = [] } = options;
+    const node = new LabNode(world, place, podNetwork, asksForServing, moreAddresses);
     try {
       for (const folder of ["cni", "manifests", "leases"]) mkdirSync(node.path(folder), { recursive: true });
       record(`cgroup ${node.cgroup}`);
@@ -117,7 +120,7 @@ export class LabNode implements AsyncDisposable {
       `--config=${config}`,
       `--kubeconfig=${kubeconfig}`,
       `--hostname-override=${this.name}`,
-      `--node-ip=${this.address}`,
+      `--node-ip=${[this.address, ...this.moreAddresses].join(",")}`,
       `--root-dir=${this.path("kubelet")}`,
       `--cert-dir=${this.path("pki")}`,
       "--v=2",

@@ -99,6 +99,7 @@ export function mintPki(
       ],
     },
     { name: "apiserver-kubelet", subject: "/O=system:masters/CN=kube-apiserver-kubelet-client", usage: "clientAuth" },
+    { name: "front-proxy-client", subject: "/CN=front-proxy-client", usage: "clientAuth" },
     { name: "admin", subject: "/O=system:masters/CN=admin", usage: "clientAuth" },
     { name: "controller-manager", subject: "/CN=system:kube-controller-manager", usage: "clientAuth" },
     { name: "scheduler", subject: "/CN=system:kube-scheduler", usage: "clientAuth" },

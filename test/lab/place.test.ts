@@ -9,12 +9,22 @@ import { writeFileAtomically } from "../../src/base/atomic-file.ts";
 import { PLACE_ANNOTATION } from "../../src/kube/placed-node.ts";
 import { LabNode } from "./node.ts";
 import { type LabProcess, until } from "./processes.ts";
+import { isLong } from "./node-world.ts";
 import { startTalker } from "./talker.ts";
 import { titled, whyWithoutNode } from "./requirements.ts";
 import { type Holdfast, NODE_NAME, startWorld, type World } from "./world.ts";
 
 const NAMESPACE = "shop";
 const PORT = 31250;
+/** Orders of an API server, and the type by which this node, that has an InternalIP and a Hostname, is dialled. */
+const PREFERENCES = [
+  ["InternalIP,ExternalIP,Hostname", "InternalIP"],
+  ["ExternalIP,InternalIP", "InternalIP"],
+  ["Hostname", "Hostname"],
+  ["InternalDNS,ExternalDNS,Hostname", "Hostname"],
+  ["ExternalIP,ExternalDNS,InternalDNS", undefined],
+  ["Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP", "Hostname"],
+] as const;
 
 describe.skipIf(whyWithoutNode !== undefined)(titled("a node shown at a place", whyWithoutNode), () => {
   let world: World;
@@ -96,6 +106,22 @@ describe.skipIf(whyWithoutNode !== undefined)(titled("a node shown at a place", 
     expect(connections() - before).toBeGreaterThanOrEqual(3);
   });
 
+  test.skipIf(!isLong).each(PREFERENCES)(
+    "an API server that prefers %s",
+    async (preference, dialled) => {
+      await world.restartApiServer([`--kubelet-preferred-address-types=${preference}`]);
+      const before = connections();
+      const logs = () => world.inCloud(["logs", "talker", "-n", NAMESPACE, "--tail=1"]);
+      if (dialled === undefined) await expect(logs()).rejects.toThrow("no preferred addresses found");
+      else expect(await until("kubelet is reached", logs)).toMatch(/^line \d+\n$/);
+      expect(connections() > before).toBe(dialled !== undefined);
+      const { addresses } = (await inCloud()).status as { addresses: { type: string; address: string }[] };
+      const first = preference.split(",").map((type) => addresses.find((one) => one.type === type));
+      expect(first.find((one) => one !== undefined)?.type).toBe(dialled!);
+    },
+    90_000,
+  );
+
   test("kubelet restarted, with the API server's node as it is, writes nothing back", async () => {
     await node.stopKubelet();
     node.startKubelet(kubeconfig);
@@ -142,6 +168,37 @@ describe.skipIf(whyWithoutNode !== undefined)(titled("a node shown at a place", 
     expect(shown.status.addresses).toEqual(trueAddresses());
     expect(shown.status.daemonEndpoints.kubeletEndpoint.Port).toBe(10250);
   });
+});
+
+describe.skipIf(whyWithoutNode !== undefined || !isLong)(titled("a node of two families", whyWithoutNode), () => {
+  test("is shown at its place in front of both its addresses, and nobody writes them back", async () => {
+    await using world = await startWorld({ apiServerArguments: ["--kubelet-certificate-authority="] });
+    await world.createNamespace(NAMESPACE);
+    await startPipe(world);
+    const { cloudAddress, edge, edgeAddress } = world.network;
+    const six = "fd00:200::2";
+    Bun.spawnSync(["ip", "-n", edge, "addr", "add", `${six}/64`, "dev", "edge0", "nodad"]);
+    await using holdfast = await world.startHoldfast({ args: ["--config", configured(world, cloudAddress)] });
+    const kubeconfig = world.proxyKubeconfig(holdfast.stateDir, world.certificateOf("node"));
+    await using _node = await LabNode.start(world, { kubeconfig, moreAddresses: [six] });
+    await startTalker(world, NAMESPACE);
+    const shown = async () =>
+      JSON.parse(await world.inCloud(["get", "node", NODE_NAME, "-o", "json"])).status.addresses;
+    const [at, truth] = [
+      ["InternalIP", "Hostname"].map((type) => ({ type, address: cloudAddress })),
+      [edgeAddress, six].map((address) => ({ type: "InternalIP", address })),
+    ];
+    const whole = [at[0], ...truth, at[1], { type: "Hostname", address: NODE_NAME }];
+    expect(await shown()).toEqual(whole);
+    expect(await world.inCloud(["logs", "talker", "-n", NAMESPACE])).toContain("line 0");
+    const pod = JSON.parse(await world.inCloud(["get", "pod", "talker", "-n", NAMESPACE, "-o", "json"]));
+    expect(pod.status.hostIPs).toEqual([{ ip: edgeAddress }, { ip: six }]);
+    // Three of kubelet's rounds.
+    const mark = world.audit.mark();
+    await Bun.sleep(30_000);
+    expect(await shown()).toEqual(whole);
+    expect(world.audit.since(mark).filter(({ verb, uri }) => verb === "patch" && uri.includes("/nodes/"))).toEqual([]);
+  }, 180_000);
 });
 
 describe.skipIf(whyWithoutNode !== undefined)(titled("a place where kubelets are verified", whyWithoutNode), () => {

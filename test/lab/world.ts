@@ -269,11 +269,15 @@ export class World implements AsyncDisposable {
     return (await this.inCloud(["create", "token", name, "-n", namespace, "--duration=24h"])).trim();
   }
 
-  /** Starts the API server anew: its watch cache then holds no history. */
-  async restartApiServer(): Promise<void> {
+  /**
+   * Starts the API server anew: its watch cache then holds no history.
+   *
+   * @param more flags of this start alone.
+   */
+  async restartApiServer(more: readonly string[] = []): Promise<void> {
     // At SIGTERM it would wait for watches that hang behind a cut link.
     await this.apiServer?.stop("SIGKILL");
-    await this.startApiServer();
+    await this.startApiServer(more);
   }
 
   /** Starts a second controller manager that waits for the first one's lease; both must elect a leader. */
@@ -522,12 +526,16 @@ export class World implements AsyncDisposable {
     ]);
   }
 
-  private async startApiServer(): Promise<void> {
-    this.apiServer = this.startInCloud("kube-apiserver", [
+  private async startApiServer(more: readonly string[] = []): Promise<void> {
+    const flags = [
       ...apiServerArguments(this.pki, this.network.cloudAddress),
       ...this.audit.apiServerArguments,
       ...(this.options.apiServerArguments ?? []),
-    ]);
+      ...more,
+    ];
+    // One of each, the last: of a list given twice the API server takes both.
+    const byName = new Map(flags.map((flag) => [flag.split("=")[0]!, flag]));
+    this.apiServer = this.startInCloud("kube-apiserver", [...byName.values()]);
     await until(
       `the API server is ready; its log is ${this.apiServer.logPath}`,
       async () => (await this.inCloud(["get", "--raw=/readyz"])) === "ok",
