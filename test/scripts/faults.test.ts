@@ -14,7 +14,15 @@ const rows = readFileSync(join(root, "docs/faults.md"), "utf8")
 /** What is wrong with a row's last cell. */
 function fault(cell: string): string | undefined {
   if (/^\d{4}-\d\d-\d\d: .{8,}/.test(cell)) return undefined;
-  const named = /^`(test\/[^`]+\.test\.ts)`(?:: "(.+)")?$/.exec(cell);
+  return cell
+    .split("; ")
+    .map(faultOfTest)
+    .find((found) => found !== undefined);
+}
+
+/** What is wrong with one test's name. */
+function faultOfTest(name: string): string | undefined {
+  const named = /^`(test\/[^`]+\.test\.ts)`(?:: "(.+)")?(?: \(`--long`\))?$/.exec(name);
   if (named === null) return "neither a test nor a dated reason";
   const [, file = "", title = ""] = named;
   if (!existsSync(join(root, file))) return `${file} is not there`;
