@@ -11,8 +11,9 @@
  *   edited while cut       rows up to the first edit, then the layer
  *   at the return          what is left of both, then the rows again
  *
- * Invariant: no frame at or below where it began is ever sent, and frames go
- * out in the ring's order, so one watcher never sees an object go backwards.
+ * Invariant: no frame at or below where it began is ever sent but the rows that
+ * stood under edits, when these end and with them the watch; frames go out in
+ * the ring's order, so one watcher never sees an object go backwards.
  */
 
 import { passedThrough } from "../base/memory.ts";

@@ -5,8 +5,8 @@
  *   node-writes.ts        sends it up; this row answers where nobody can be asked
  *   overlays.ts           finds kubelet's own copy, merges (status-patch.ts), keeps
  *                         the outcome, and lays it over the row of every copy
- *   cache                 each copy's History gives it a resourceVersion of ours,
- *                         and open watches are told MODIFIED
+ *                         in plain JSON, under a resourceVersion of ours
+ *   cache                 each copy's layer holds it, and open watches are told MODIFIED
  *   reconnect.ts          ends it, when the cloud's truth was handed down
  */
 

@@ -81,6 +81,21 @@ describe.skipIf(whyWithoutMachine !== undefined)(titled("a node that kubeadm joi
     );
   }, 120_000);
 
+  test("the cloud sees that it could be cut off now, and a rehearsed cut leaves nothing unanswered", async () => {
+    const condition = 'jsonpath={.status.conditions[?(@.type=="HoldfastReady")].status}';
+    await until(
+      "HoldfastReady is True",
+      async () => (await world.inCloud(["get", "node", NODE_NAME, "-o", condition])) === "True",
+      60_000,
+    );
+    const ids = async () => (await machine.running()).map(({ id }) => id).sort();
+    const running = await ids();
+    const { exitCode, stdout, stderr } = await machine.run("holdfast rehearse --for 12s");
+    expect(`${stdout}${stderr}`).toContain("Nothing was answered 503.");
+    expect(exitCode).toBe(0);
+    expect(await ids()).toEqual(running);
+  }, 120_000);
+
   test("the power goes while it is cut: as many containers come back, and a Service's name answers", async () => {
     world.cut();
     const bootedMs = Date.now();
