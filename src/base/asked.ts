@@ -16,15 +16,24 @@
 
 import type { Clock } from "./clock.ts";
 
-/** The moment of a question: kept with it, and given with its yes. */
-export interface Asked {
-  /** On the monotonic clock, ms. */
-  readonly atMs: number;
+/** Before and after which refusals a question was sent. */
+export interface AskedBetween {
   /** After how many refusals of this process: a clock cannot tell what is before what within one tick. */
   readonly order: number;
 }
 
+/** The moment of a question: kept with it, and given with its yes. */
+export interface Asked extends AskedBetween {
+  /** On the monotonic clock, ms. */
+  readonly atMs: number;
+}
+
 let refusals = 0;
+
+/** Now, where nobody looks at the clock. */
+export function betweenNow(): AskedBetween {
+  return { order: refusals };
+}
 
 /** Now. */
 export function askedNow(clock: Pick<Clock, "monotonicMs">): Asked {
@@ -51,7 +60,7 @@ export class LastRefusals {
   }
 
   /** Whether a yes says nothing: the same was refused since its question. */
-  outdate(what: string, { order }: Asked): boolean {
+  outdate(what: string, { order }: AskedBetween): boolean {
     return order < (this.#orders.get(what) ?? this.#forgotten);
   }
 }

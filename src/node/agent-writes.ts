@@ -10,6 +10,7 @@
  * (`agent-return.ts`).
  */
 
+import { betweenNow } from "../base/asked.ts";
 import { parseExact } from "../kube/exact-json.ts";
 import { unavailable } from "../kube/status-error.ts";
 import type { FoundObject, Scopes } from "../cache/scopes.ts";
@@ -44,6 +45,7 @@ const PRINCIPAL = /^serviceaccount:([^:]+):([^:]+):/;
 /** The row of such a write; empty for whoever is not named. */
 export function agentRow(parts: AgentParts, write: Write): WriteRow {
   const { overlays, rights, copies } = parts;
+  const asked = betweenNow();
   const { caller, exchange, info } = write;
   if (!isNamed(parts.agents, caller)) return {};
   const right = rightOf(info);
@@ -76,7 +78,7 @@ export function agentRow(parts: AgentParts, write: Write): WriteRow {
       },
     },
     heard: (status) => {
-      rights.heard(caller.principal, right, status);
+      rights.heard(caller.principal, right, status, asked);
       if (status < 300) void widen(parts, caller, right);
     },
   };
@@ -97,7 +99,8 @@ async function widen({ rights, askRight }: AgentParts, caller: Caller, { name: _
   for (const wider of [{ ...right, namespace: "*" }, right]) {
     if (rights.has(caller.principal, wider)) return;
     if (!rights.isToAsk(caller.principal, wider)) continue;
-    if ((await askRight(caller, wider)) === true) return rights.allowed(caller.principal, wider);
+    const asked = betweenNow();
+    if ((await askRight(caller, wider)) === true) return rights.allowed(caller.principal, wider, asked);
   }
 }
 

@@ -7,6 +7,7 @@
  * is worth something.
  */
 
+import { betweenNow } from "../base/asked.ts";
 import { parseExact, writeExact } from "../kube/exact-json.ts";
 import { StatusError } from "../kube/status-error.ts";
 import type { RequestInfo } from "../front/request-info.ts";
@@ -25,6 +26,7 @@ export function eventRow({ events, rights }: EventParts, write: Write): WriteRow
   const isPatch = info.verb === "patch";
   const takesJson = exchange.accepted.some(({ format }) => format === "json");
   const right = rightOf(info);
+  const asked = betweenNow();
   const take = () => {
     if (!isPatch) requireObject("event", { contentType, body });
     // The patched event itself may never have been here: what is known of it is its name and the change.
@@ -43,7 +45,7 @@ export function eventRow({ events, rights }: EventParts, write: Write): WriteRow
   return {
     fallback: { givesWay: "storage", find: () => (isAllowed() && (!isPatch || takesJson) ? take : undefined) },
     ...(caller.nodeName === undefined
-      ? { heard: (status: number) => rights.heard(caller.principal, right, status) }
+      ? { heard: (status: number) => rights.heard(caller.principal, right, status, asked) }
       : {}),
   };
 }

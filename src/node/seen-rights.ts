@@ -11,6 +11,7 @@
  */
 
 import * as v from "valibot";
+import { LastRefusals, type AskedBetween } from "../base/asked.ts";
 import type { Store } from "../store/contract.ts";
 
 /** A right as RBAC names it. */
@@ -35,6 +36,8 @@ const rightsSchema = v.array(v.string());
 export class SeenRights {
   #rights = new Map<string, Set<string>>();
   #asked = new Set<string>();
+  /** By caller and kind. */
+  readonly #last = new LastRefusals();
 
   constructor(private readonly store: Store) {
     for (const name of store.valueNames(VALUE_PREFIX)) {
@@ -59,15 +62,15 @@ export class SeenRights {
     return true;
   }
 
-  /** The API server answered such a write: 2xx allows it, 403 ends it. */
-  heard(principal: string, right: Right, status: number): void {
-    if (status >= 200 && status < 300) this.allowed(principal, right);
+  /** The API server answered such a write: 2xx allows it, 403 ends it. @param asked when it was sent. */
+  heard(principal: string, right: Right, status: number, asked: AskedBetween): void {
+    if (status >= 200 && status < 300) this.allowed(principal, right, asked);
     else if (status === 403) this.refused(principal, right);
   }
 
-  /** The API server has said yes to this. */
-  allowed(principal: string, right: Right): void {
-    if (this.has(principal, right)) return;
+  /** The API server has said yes to this. @param asked when: a refusal since counts more. */
+  allowed(principal: string, right: Right, asked: AskedBetween): void {
+    if (this.has(principal, right) || this.#last.outdate(`${principal}\n${kindOf(right)}`, asked)) return;
     let known = this.#rights.get(principal);
     if (known === undefined) {
       if (this.#rights.size >= MAX_PRINCIPALS) this.#drop(this.#rights.keys().next().value!);
@@ -80,6 +83,7 @@ export class SeenRights {
 
   /** The API server has said no to this. What was believed ends with all of its verb and resource; to what never was nothing is lost. */
   refused(principal: string, right: Right): void {
+    this.#last.note(`${principal}\n${kindOf(right)}`);
     const known = this.#rights.get(principal);
     if (known === undefined || !this.has(principal, right)) return;
     const kind = kindOf(right);

@@ -1,11 +1,12 @@
 /** A yes is of the moment of its question, and a no in between ends it: here, and wherever a yes gives something back. */
 import { describe, expect, test } from "bun:test";
-import { askedNow, LastRefusals } from "../../src/base/asked.ts";
+import { askedNow, betweenNow, LastRefusals } from "../../src/base/asked.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { FreshRights } from "../../src/callers/fresh-rights.ts";
 import { Permissions } from "../../src/callers/permissions.ts";
 import { Refusals } from "../../src/callers/refusals.ts";
 import { RefusedTokens } from "../../src/callers/refused-tokens.ts";
+import { SeenRights } from "../../src/node/seen-rights.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { ManualClock, ModelLink } from "../support/model.ts";
 
@@ -89,6 +90,17 @@ describe("a yes that was asked for before a refusal", () => {
     tokens.add("pod");
     expect([tokens.delete("pod", asked), tokens.has("pod")]).toEqual([false, true]);
     expect([tokens.delete("pod", askedNow(clock)), tokens.has("pod")]).toEqual([true, false]);
+  });
+
+  test("gives no right to write while cut back", () => {
+    const rights = new SeenRights(new MemoryStore());
+    const right = { verb: "patch", group: "", resource: "pods", subresource: "", namespace: "shop" };
+    const asked = betweenNow();
+    rights.refused("p", { ...right, namespace: "bank" });
+    rights.heard("p", right, 200, asked);
+    expect(rights.has("p", right)).toBe(false);
+    rights.heard("p", right, 200, betweenNow());
+    expect(rights.has("p", right)).toBe(true);
   });
 
   test("gives no object and no credential back, be it the caller's own question or a look", async () => {

@@ -2,6 +2,7 @@
  * What is remembered for a cut: events, tokens, decisions.
  */
 
+import { betweenNow } from "../../src/base/asked.ts";
 import { describe, expect, test } from "bun:test";
 import { silentLog } from "../../src/base/log.ts";
 import { MalformedError } from "../../src/kube/codec.ts";
@@ -156,7 +157,7 @@ describe("rights that were seen", () => {
     const store = new MemoryStore();
     const rights = new SeenRights(store);
     expect(rights.has("p", right)).toBe(false);
-    rights.heard("p", right, 201);
+    rights.heard("p", right, 201, betweenNow());
     for (const other of [
       { ...right, verb: "patch" },
       { ...right, group: "events.k8s.io" },
@@ -169,23 +170,23 @@ describe("rights that were seen", () => {
 
     const again = new SeenRights(store);
     expect(again.has("p", right)).toBe(true);
-    again.heard("p", right, 503);
+    again.heard("p", right, 503, betweenNow());
     expect(again.has("p", right)).toBe(true);
-    again.heard("p", right, 403);
+    again.heard("p", right, 403, betweenNow());
     expect(again.has("p", right)).toBe(false);
     expect(new SeenRights(store).has("p", right)).toBe(false);
-    again.heard("p", right, 409);
+    again.heard("p", right, 409, betweenNow());
     expect(again.has("p", right)).toBe(false);
-    again.heard("p", right, 200);
+    again.heard("p", right, 200, betweenNow());
     expect(again.has("p", right)).toBe(true);
   });
 
   test("of one object says nothing of another; of all namespaces counts for each", () => {
     const rights = new SeenRights(new MemoryStore());
-    rights.allowed("p", { ...right, name: "a" });
+    rights.allowed("p", { ...right, name: "a" }, betweenNow());
     expect([rights.has("p", { ...right, name: "a" }), rights.has("p", { ...right, name: "b" })]).toEqual([true, false]);
-    for (const namespace of ["*", "ops"]) rights.allowed("q", { ...right, namespace });
-    rights.allowed("q", { ...right, verb: "patch" });
+    for (const namespace of ["*", "ops"]) rights.allowed("q", { ...right, namespace }, betweenNow());
+    rights.allowed("q", { ...right, verb: "patch" }, betweenNow());
     expect(rights.has("q", right)).toBe(true);
     rights.refused("p", { ...right, name: "b" });
     rights.refused("q", { ...right, name: "a" });
@@ -197,8 +198,8 @@ describe("rights that were seen", () => {
   test("are bounded, and what is damaged on disk is none", () => {
     const store = new MemoryStore();
     const rights = new SeenRights(store);
-    for (let i = 0; i < 300; i++) rights.allowed(`p${i}`, right);
-    for (let i = 0; i < 300; i++) rights.allowed("busy", { ...right, namespace: `n${i}` });
+    for (let i = 0; i < 300; i++) rights.allowed(`p${i}`, right, betweenNow());
+    for (let i = 0; i < 300; i++) rights.allowed("busy", { ...right, namespace: `n${i}` }, betweenNow());
     expect(store.valueNames("rights/")).toHaveLength(256);
     expect(rights.has("busy", { ...right, namespace: "n299" })).toBe(true);
     expect(rights.has("busy", { ...right, namespace: "n0" })).toBe(false);
