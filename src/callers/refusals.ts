@@ -142,6 +142,12 @@ export class Refusals {
     if (isLifted || isBack) this.#book.save(principal);
   }
 
+  /** Whether an answer to a get is of before: it was not there, or refused, since. */
+  isLate(principal: string, info: AskedObject, asked: Asked): boolean {
+    const keys = [KEYS.object + objectOf(info), KEYS.gone + info.canonicalPath, KEYS.whole];
+    return keys.some((key) => this.#isOutdated(principal, key, asked));
+  }
+
   /** The API server answered a request of this caller with what it asked for: its credential counts. */
   accepted(principal: string, asked: Asked): void {
     if (this.#book.find(principal) === undefined) return;
@@ -170,9 +176,8 @@ export class Refusals {
    * @returns when the caller may hear of it.
    */
   async objectRefused(principal: string, info: AskedObject, isKept: boolean): Promise<void> {
-    const isStanding = this.isRefused(principal, info);
-    if (isStanding || isKept) this.#note(principal, KEYS.object + objectOf(info));
-    if (!isKept || isStanding || this.#isOurs(principal)) return;
+    this.#note(principal, KEYS.object + objectOf(info));
+    if (!isKept || this.isRefused(principal, info) || this.#isOurs(principal)) return;
     const standing = this.#book.of(principal);
     if (standing.objects.size >= MAX_OBJECTS) {
       // More than can be remembered: then nothing is left that could answer them.
@@ -187,8 +192,8 @@ export class Refusals {
 
   /** A get was answered with 404. @param isRecorded whether a recording would have answered it. */
   objectGone(principal: string, { canonicalPath }: AskedObject, isRecorded: boolean): void {
-    if (!isRecorded) return;
     this.#note(principal, KEYS.gone + canonicalPath);
+    if (!isRecorded) return;
     const { gone } = this.#book.of(principal);
     if (gone.has(canonicalPath)) return;
     if (gone.size >= MAX_OBJECTS) this.#takeGone(principal, gone.keys().next().value!);

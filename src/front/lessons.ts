@@ -76,7 +76,9 @@ export class Lessons {
     const best = exchange.accepted.slice(0, 1);
     return new RecordTap({
       later: this.#later,
-      keep: (answer) => recordings.keep(exchange, info, caller.principal, answer),
+      keep: (answer) => {
+        if (!refusals.isLate(caller.principal, info, asked)) recordings.keep(exchange, info, caller.principal, answer);
+      },
       isSame: (answer, encoding) => encoding === null && recordings.isSame(exchange, caller.principal, answer),
       isKept: () =>
         isObject &&

@@ -132,6 +132,13 @@ describe("a yes that was asked for before a refusal", () => {
     expect(refusals.isRefused("token:pod", a)).toBe(true);
     refusals.allowed("token:pod", a, askedNow(time));
     expect(refusals.isRefused("token:pod", a)).toBe(false);
+    expect([early, askedNow(time)].map((asked) => refusals.isLate("token:pod", a, asked))).toEqual([true, false]);
+    const unkept = askedNow(time);
+    await refusals.objectRefused("token:pod", a, false);
+    expect([unkept, askedNow(time)].map((asked) => refusals.isLate("token:pod", a, asked))).toEqual([true, false]);
+    const gone = askedNow(time);
+    refusals.objectGone("token:pod", a, false);
+    expect([gone, askedNow(time)].map((asked) => refusals.isLate("token:pod", a, asked))).toEqual([true, false]);
 
     const asked = askedNow(time);
     refusals.credentialRefused("token:pod", credential);
