@@ -125,7 +125,11 @@ export class Audience {
 
   // ---- edits ----
 
-  /** From now on those who stand at the rows are told of edits. */
+  /**
+   * From now on those who stand at the rows are told of edits. Who began ahead of
+   * them, by a list that went up, may have seen what the rows do not hold yet: so
+   * until an event or a bookmark, a minute at most, nothing is laid over that.
+   */
   enter(layer: Ring, rowsAt: string): void {
     this.#layer = layer;
     for (const watcher of [...this.#watchers]) {
