@@ -41,6 +41,8 @@ export function askedNow(clock: Pick<Clock, "monotonicMs">): Asked {
 }
 
 const MAX_KEPT = 4_096;
+/** A path may be as long as a head; so long a name is kept as it is. */
+const MAX_NAME = 256;
 
 /** The moments of refusals, by what was refused. */
 export class LastRefusals {
@@ -50,17 +52,22 @@ export class LastRefusals {
 
   /** The API server has just refused this. */
   note(what: string): void {
-    this.#orders.delete(what);
+    const name = nameOf(what);
+    this.#orders.delete(name);
     if (this.#orders.size >= MAX_KEPT) {
       const [oldest, order] = this.#orders.entries().next().value!;
       this.#orders.delete(oldest);
       this.#forgotten = order;
     }
-    this.#orders.set(what, ++refusals);
+    this.#orders.set(name, ++refusals);
   }
 
   /** Whether a yes says nothing: the same was refused since its question. */
   outdate(what: string, { order }: AskedBetween): boolean {
-    return order < (this.#orders.get(what) ?? this.#forgotten);
+    return order < (this.#orders.get(nameOf(what)) ?? this.#forgotten);
   }
+}
+
+function nameOf(what: string): string {
+  return what.length <= MAX_NAME ? what : new Bun.CryptoHasher("sha256").update(what).digest("base64");
 }

@@ -25,6 +25,18 @@ describe("the last refusals", () => {
     expect(last.outdate("a", askedNow(clock))).toBe(false);
   });
 
+  test("tell long names apart, and keep none of them", () => {
+    const last = new LastRefusals();
+    const long = "x".repeat(100_000);
+    const before = askedNow(clock);
+    last.note(`${long}a`);
+    expect(["a", "b"].map((end) => last.outdate(`${long}${end}`, before))).toEqual([true, false]);
+    const held = process.memoryUsage().rss;
+    for (let i = 0; i < 4_000; i++) last.note(`${long}${i}`);
+    Bun.gc(true);
+    expect(process.memoryUsage().rss - held).toBeLessThan(200e6);
+  });
+
   test("are bounded: what had to give way still outdates what was asked before it, of everybody", () => {
     const last = new LastRefusals();
     const before = askedNow(clock);
