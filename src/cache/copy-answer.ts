@@ -123,11 +123,13 @@ export class CopyAnswer {
     for (const _ of withOwnWrites(caller.writes, rows, scope, told).items());
   }
 
-  /** What a client that comes back at this moment was shown ahead: it may have come to it by any of its copies. */
+  /** What a client that comes back at this moment was shown ahead: by this copy, or of what it did not show, by another that the client may have come from. */
   #recallShown(at: string, shown: Map<string, Shown>): void {
-    for (const { watches } of new Set([this.scope, ...(this.caller?.siblings() ?? [])]))
+    for (const [key, one] of this.scope.watches.shownAfter(at)) shown.set(key, one);
+    const here = new Set(shown.keys());
+    for (const { watches } of this.caller?.siblings() ?? [])
       for (const [key, one] of watches.shownAfter(at))
-        if (compareResourceVersions(one.at, shown.get(key)?.at ?? "") >= 0) shown.set(key, one);
+        if (!here.has(key) && compareResourceVersions(one.at, shown.get(key)?.at ?? "") >= 0) shown.set(key, one);
   }
 
   /** A list of it was just answered: what is needed to tell a watch from there is kept from now on. */
