@@ -35,7 +35,7 @@ export function betweenNow(): AskedBetween {
   return { order: refusals };
 }
 
-/** Now. */
+/** Now, for a yes that ages. */
 export function askedNow(clock: Pick<Clock, "monotonicMs">): Asked {
   return { atMs: clock.monotonicMs(), order: refusals };
 }

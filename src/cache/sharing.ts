@@ -23,7 +23,7 @@
  * no list, nothing missed. Later it is moved back.
  */
 
-import { askedNow } from "../base/asked.ts";
+import { betweenNow } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { Permissions, type AccessReviewer, type Permission, type ReadVerb } from "../callers/permissions.ts";
@@ -176,7 +176,7 @@ export class SharingSource implements ScopeSource {
   /** What the API server's answer proves; only an unselected request speaks of the whole collection. */
   async #observed<T>(identity: ScopeIdentity, verb: ReadVerb, asking: Promise<T>): Promise<T> {
     const { fieldSelector, labelSelector, principal } = identity;
-    const asked = askedNow(this.parts.clock);
+    const asked = betweenNow();
     const isWhole = fieldSelector === "" && labelSelector === "";
     try {
       const answer = await asking;

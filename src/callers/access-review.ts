@@ -7,6 +7,7 @@
  * Source: k8s.io/api authorization/v1, SelfSubjectAccessReview.
  */
 
+import { betweenNow } from "../base/asked.ts";
 import * as v from "valibot";
 import type { AccessReviewer, Collection, ReadVerb } from "./permissions.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
@@ -19,7 +20,7 @@ const answerSchema = v.object({ status: v.object({ allowed: v.boolean() }) });
 export class AccessReviews implements AccessReviewer {
   constructor(
     private readonly upstream: Upstream,
-    private readonly sources: Pick<ScopeUpstream, "credentialOf" | "accepted" | "now">,
+    private readonly sources: Pick<ScopeUpstream, "credentialOf" | "accepted">,
   ) {}
 
   async mayAccess(
@@ -30,7 +31,7 @@ export class AccessReviews implements AccessReviewer {
   ): Promise<boolean | undefined> {
     const credential = this.sources.credentialOf(principal);
     if (credential === undefined) return undefined;
-    const asked = this.sources.now();
+    const asked = betweenNow();
     const verdict = await this.review(credential, verb, collection, signal);
     if (verdict === true) this.sources.accepted(principal, asked);
     return verdict;

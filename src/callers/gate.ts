@@ -17,7 +17,7 @@
  * refused (401) counts no longer while cut, also after a restart.
  */
 
-import type { Asked } from "../base/asked.ts";
+import { type AskedBetween } from "../base/asked.ts";
 import type { Caller, Identifier, Presented } from "./identify.ts";
 import type { RefusedTokens } from "./refused-tokens.ts";
 import type { ServiceAccounts } from "./service-accounts.ts";
@@ -30,7 +30,7 @@ export interface GateParts {
   readonly refusedTokens: RefusedTokens;
   readonly sources: Pick<ScopeUpstream, "remember" | "lend" | "forget">;
   /** Told of every yes to an answer of this caller. */
-  readonly onAccepted: (principal: string, asked: Asked) => void;
+  readonly onAccepted: (principal: string, asked: AskedBetween) => void;
   /** Principals of whom something is kept from before this start. */
   readonly known: Iterable<string>;
 }
@@ -83,7 +83,7 @@ export class Gate {
   }
 
   /** The API server has answered this caller with what it asked for. @param asked when. */
-  accepted(caller: Caller, asked: Asked): void {
+  accepted(caller: Caller, asked: AskedBetween): void {
     const { identifier, refusedTokens, sources } = this.parts;
     if (!refusedTokens.delete(caller.credential.id, asked)) return;
     if (!caller.isImpersonating) this.parts.onAccepted(caller.principal, asked);

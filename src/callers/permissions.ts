@@ -15,7 +15,7 @@
  * Source: k8s.io/api authorization/v1; KEP-4601.
  */
 
-import { type Asked, askedNow, LastRefusals } from "../base/asked.ts";
+import { type AskedBetween, betweenNow, LastRefusals } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
 
@@ -71,7 +71,7 @@ export class Permissions {
   ) {}
 
   /** The API server answered a principal's own list or watch of a whole collection. @param asked when it was asked. */
-  observed(principal: string, verb: ReadVerb, collection: Collection, isAllowed: boolean, asked: Asked): void {
+  observed(principal: string, verb: ReadVerb, collection: Collection, isAllowed: boolean, asked: AskedBetween): void {
     if (isAllowed && this.#refused.outdate(principal, asked)) return;
     this.#keep(keyOf(principal, verb, collection), isAllowed);
   }
@@ -136,7 +136,7 @@ export class Permissions {
 
   async #askOnce(principal: string, verb: ReadVerb, collection: Collection): Promise<Permission> {
     const key = keyOf(principal, verb, collection);
-    const asked = askedNow(this.clock);
+    const asked = betweenNow();
     const controller = new AbortController();
     const cancel = this.clock.after(REVIEW_PATIENCE_MS, () => controller.abort());
     let isAllowed: boolean | undefined;

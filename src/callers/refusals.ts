@@ -35,7 +35,7 @@
  * asked for after it (base/asked.ts).
  */
 
-import { type Asked, askedNow, LastRefusals } from "../base/asked.ts";
+import { type AskedBetween, betweenNow, LastRefusals } from "../base/asked.ts";
 import { abortsAfter, type Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { StatusFields } from "../kube/codec.ts";
@@ -132,7 +132,7 @@ export class Refusals {
   }
 
   /** The API server answered a get with the object. @param asked when it was asked, here as below. */
-  allowed(principal: string, info: AskedObject, asked: Asked): void {
+  allowed(principal: string, info: AskedObject, asked: AskedBetween): void {
     const standing = this.#book.find(principal);
     if (standing === undefined) return;
     const object = objectOf(info);
@@ -143,20 +143,20 @@ export class Refusals {
   }
 
   /** Whether an answer to a get is of before: it was not there, or refused, since. */
-  isLate(principal: string, info: AskedObject, asked: Asked): boolean {
+  isLate(principal: string, info: AskedObject, asked: AskedBetween): boolean {
     const keys = [KEYS.object + objectOf(info), KEYS.gone + info.canonicalPath, KEYS.whole];
     return keys.some((key) => this.#isOutdated(principal, key, asked));
   }
 
   /** The API server answered a request of this caller with what it asked for: its credential counts. */
-  accepted(principal: string, asked: Asked): void {
+  accepted(principal: string, asked: AskedBetween): void {
     if (this.#book.find(principal) === undefined) return;
     this.#looks.hasten(principal);
     this.known(principal, asked);
   }
 
   /** The API server said no to what this caller asked, and not to who asks: its credential counts. */
-  known(principal: string, asked: Asked): void {
+  known(principal: string, asked: AskedBetween): void {
     if (!this.#isOutdated(principal, KEYS.whole, asked)) this.#isKnown(principal);
   }
 
@@ -283,7 +283,7 @@ export class Refusals {
 
   /** What the API server says now. A yes from before the last refusal of the same is none. */
   async #ask(principal: string, key: string): Promise<LookedAt> {
-    const asked = askedNow(this.parts.clock);
+    const asked = betweenNow();
     const word = await this.#wordOf(principal, key);
     return word === "allowed" && this.#isOutdated(principal, key, asked) ? undefined : word;
   }
@@ -292,7 +292,7 @@ export class Refusals {
     this.#last.note(`${principal}\n${key}`);
   }
 
-  #isOutdated(principal: string, key: string, asked: Asked): boolean {
+  #isOutdated(principal: string, key: string, asked: AskedBetween): boolean {
     return this.#last.outdate(`${principal}\n${key}`, asked);
   }
 

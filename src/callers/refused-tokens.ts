@@ -10,7 +10,7 @@
  * was never accepted, and is not signed by the cluster, gets nothing anyway.
  */
 
-import { type Asked, LastRefusals } from "../base/asked.ts";
+import { type AskedBetween, LastRefusals } from "../base/asked.ts";
 import type { Store } from "../store/contract.ts";
 
 const VALUE = "refused-tokens";
@@ -42,7 +42,7 @@ export class RefusedTokens {
   }
 
   /** It was accepted. @param asked when that was asked. @returns whether that counts: it was not refused since. */
-  delete(id: string, asked: Asked): boolean {
+  delete(id: string, asked: AskedBetween): boolean {
     if (this.#last.outdate(id, asked)) return false;
     if (this.#ids.delete(id)) this.#save();
     return true;

@@ -23,7 +23,7 @@
  * its own. A token that the API server has not accepted leaves nothing here.
  */
 
-import { askedNow } from "../base/asked.ts";
+import { betweenNow } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { StatusError } from "../kube/status-error.ts";
@@ -218,7 +218,7 @@ export class ServiceAccounts {
     { credential, claims }: Bearer,
     deadlineMs: number,
   ): Promise<"proven" | "unknown" | "other"> {
-    const asked = askedNow(this.parts.clock);
+    const asked = betweenNow();
     let answer: Awaited<ReturnType<Ask>>;
     try {
       answer = await this.parts.ask(

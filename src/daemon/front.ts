@@ -201,7 +201,7 @@ export function buildFront(ground: Ground, over: FrontGround): Front {
     forwarder,
     scopes,
     gets: new Gets({ forwarder, scopes, copies, refusals, rights, lessons }),
-    lists: new Lists({ clock, gate, link, forwarder, scopes, copies, lessons, rights, fresh }),
+    lists: new Lists({ gate, link, forwarder, scopes, copies, lessons, rights, fresh }),
     lessons,
     nodeWrites: over.node.writesOver({ forwarder, copies }),
     ...over.node.asked,

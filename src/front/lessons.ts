@@ -8,7 +8,7 @@
  *   anything            tells that its caller is somebody to the API server
  */
 
-import { type Asked, askedNow } from "../base/asked.ts";
+import { type Asked, type AskedBetween, askedNow } from "../base/asked.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { FreshRights } from "../callers/fresh-rights.ts";
 import type { Entered, Gate } from "../callers/gate.ts";
@@ -122,14 +122,14 @@ export class Lessons {
   }
 
   /** An error that is the API server's refusal of a list or watch. @param asked when that was asked. */
-  async refusedBy(error: unknown, caller: Entered, identity: ScopeIdentity, asked: Asked): Promise<void> {
+  async refusedBy(error: unknown, caller: Entered, identity: ScopeIdentity, asked: AskedBetween): Promise<void> {
     if (!(error instanceof UpstreamRefusedError)) return;
     const { status } = error;
     if (status === 401 || status === 403 || status === 404) await this.refused(status, caller, identity, asked);
   }
 
   /** Takes back what a caller could once read. @param asked when that was asked. */
-  async refused(status: RefusedStatus, caller: Entered, identity: ScopeIdentity, asked: Asked): Promise<void> {
+  async refused(status: RefusedStatus, caller: Entered, identity: ScopeIdentity, asked: AskedBetween): Promise<void> {
     if (status === 401) return this.unauthorized(caller);
     const { refusals, rights } = this.parts;
     rights.refused(caller);

@@ -13,8 +13,7 @@
  * `cache/containment.ts`; it is looked up once and handed along as an answer.
  */
 
-import { type Asked, askedNow } from "../base/asked.ts";
-import type { Clock } from "../base/clock.ts";
+import { type Asked, betweenNow } from "../base/asked.ts";
 import { isLocalVersion } from "../cache/edits.ts";
 import type { Scope } from "../cache/scope.ts";
 import { PassThroughError, ScopeTooLargeError } from "../cache/scope-errors.ts";
@@ -37,7 +36,6 @@ import { unanswered, wordsFor } from "./words.ts";
 
 /** What lists are made of. */
 export interface ListParts {
-  readonly clock: Clock;
   readonly gate: Gate;
   readonly link: Link;
   readonly forwarder: Forwarder;
@@ -74,7 +72,7 @@ export class Lists {
       notOlderThan === "0" || compareResourceVersions(servedVersion, notOlderThan) >= 0;
     const within = copies.within(identity);
     if (within !== undefined && isNewEnough(within.scope)) return copies.list(exchange, info, within);
-    const asked = askedNow(this.parts.clock);
+    const asked = betweenNow();
     const ended = this.parts.gate.lend(caller);
     const scope = ended === undefined ? undefined : this.parts.scopes.open(identity);
     if (scope === undefined || scope.isOversize) return this.#forwardUnkept(exchange, info, caller, ended);
@@ -143,7 +141,7 @@ export class Lists {
     if (!(await fresh.mayWatch(caller, identity)))
       return this.forwarded(exchange, info, caller, { identity, learns: "nothing", isRecent: false });
     const at = info.query.get("resourceVersion") ?? "";
-    const asked = askedNow(this.parts.clock);
+    const asked = betweenNow();
     const ended = this.parts.gate.lend(caller);
     const own = () => {
       const scope = ended === undefined ? undefined : scopes.open(identity);

@@ -5,7 +5,7 @@
  * identity, because Kubernetes 1.37 starts a new gzip member at every flush.
  */
 
-import { type Asked, askedNow } from "../base/asked.ts";
+import { type AskedBetween, betweenNow } from "../base/asked.ts";
 import type { Clock } from "../base/clock.ts";
 import { readList, readWatch, type WireAnswer } from "./read-answer.ts";
 import { MAX_UNFOLDED_BYTES, unfolded } from "./unfold.ts";
@@ -36,10 +36,10 @@ export class ScopeUpstream implements ScopeSource {
   #credentials = new Map<string, readonly UpstreamCredential[]>();
   #spokeLast: string | undefined;
   /** Told of every yes to a list, a watch or a review. */
-  onAccepted: ((principal: string, asked: Asked) => void) | undefined;
+  onAccepted: ((principal: string, asked: AskedBetween) => void) | undefined;
   #lent = new Map<
     string,
-    { readonly credential: UpstreamCredential; readonly onAccepted: (asked: Asked) => void; users: number }
+    { readonly credential: UpstreamCredential; readonly onAccepted: (asked: AskedBetween) => void; users: number }
   >();
 
   constructor(
@@ -79,7 +79,7 @@ export class ScopeUpstream implements ScopeSource {
   lend(
     principal: string,
     credential: UpstreamCredential,
-    onAccepted: (asked: Asked) => void,
+    onAccepted: (asked: AskedBetween) => void,
   ): (() => void) | undefined {
     const lent = this.#lent.get(principal) ?? { credential, onAccepted, users: 0 };
     if (lent.users === 0 && this.#lent.size >= MAX_LENT) return undefined;
@@ -90,13 +90,8 @@ export class ScopeUpstream implements ScopeSource {
     };
   }
 
-  /** The moment of a question, to be given with its yes. */
-  now(): Asked {
-    return askedNow(this.clock);
-  }
-
   /** The API server has said yes to this principal. @param asked when it was asked. */
-  accepted(principal: string, asked: Asked): void {
+  accepted(principal: string, asked: AskedBetween): void {
     this.#lent.get(principal)?.onAccepted(asked);
     this.onAccepted?.(principal, asked);
   }
@@ -154,7 +149,7 @@ export class ScopeUpstream implements ScopeSource {
     for (;;) {
       const credential = this.credentialOf(principal);
       if (credential === undefined) throw new UnreachableError("no credential at hand");
-      const asked = this.now();
+      const asked = betweenNow();
       const response = await this.#send(identity, verb, query, credential, signal);
       try {
         const answered = await read(new ResponseAnswer(response, verb, this.onWaiting, this.clock));

@@ -277,40 +277,33 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("faults", whyWithoutHol
       expect([kept.exitCode, kept.stdout]).toEqual([0, `value-${changes}`]);
     }
 
-    test.skipIf(!isLong)(
-      "no room on the disk",
-      async () => {
-        await onDisk("size=16m", (stateDir) =>
-          withoutWrites("no room on the disk", stateDir, () => {
-            const ballast = join(stateDir, "../ballast");
-            const { bavail, bsize } = statfsSync(join(stateDir, ".."));
-            writeFileSync(ballast, Buffer.alloc(Number(bavail) * Number(bsize)));
-            return () => rmSync(ballast);
-          }),
-        );
-      },
-      180_000,
-    );
-
-    test.skipIf(!isLong)(
-      "no inode on the disk",
-      async () => {
-        await onDisk("size=16m,nr_inodes=64", (stateDir) =>
-          withoutWrites("no inode on the disk", stateDir, () => {
-            const folder = join(stateDir, "../ballast");
-            mkdirSync(folder);
-            for (let i = 0; ; i++)
-              try {
-                writeFileSync(join(folder, `${i}`), "");
-              } catch {
-                break;
-              }
-            return () => rmSync(folder, { recursive: true });
-          }),
-        );
-      },
-      120_000,
-    );
+    const filled = (name: string, options: string, fill: (ballast: string) => void) =>
+      test.skipIf(!isLong)(
+        name,
+        async () => {
+          await onDisk(options, (stateDir) =>
+            withoutWrites(name, stateDir, () => {
+              const ballast = join(stateDir, "../ballast");
+              fill(ballast);
+              return () => rmSync(ballast, { recursive: true });
+            }),
+          );
+        },
+        180_000,
+      );
+    filled("no room on the disk", "size=16m", (ballast) => {
+      const { bavail, bsize } = statfsSync(join(ballast, ".."));
+      writeFileSync(ballast, Buffer.alloc(Number(bavail) * Number(bsize)));
+    });
+    filled("no inode on the disk", "size=16m,nr_inodes=64", (ballast) => {
+      mkdirSync(ballast);
+      for (let i = 0; ; i++)
+        try {
+          writeFileSync(join(ballast, `${i}`), "");
+        } catch {
+          break;
+        }
+    });
 
     const tampered = (name: string, injection: string) =>
       test.skipIf(Bun.which("strace") === null)(
