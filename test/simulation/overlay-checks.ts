@@ -34,8 +34,8 @@ export interface Told {
   standingSince: number;
   /** What finished it: kept over crashes and returns until the cloud knows, so that a write which repeats it may be lost. */
   remembered: Said | undefined;
-  /** The oldest mark that a crash may bring back. */
-  durableMark: number;
+  /** Whether a crash came before a write that says nothing new had to be on disk: an older mark with the same words is as good. */
+  isInWords: boolean;
   /** A finished pod stays finished. */
   isFinished: boolean;
 }
@@ -100,8 +100,8 @@ export class OverlayChecks extends Checks {
     if (item.revision < LOCAL) {
       if (item.body !== bodyOf(row) || item.note !== row.note)
         this.fail("P1", `${name} is edited under the cloud's resourceVersion`);
-      const isShown = record?.standing === undefined || (JSON.parse(item.body) as Status).mark === record.standing.mark;
-      if (isOwed && isStatus && this.isCut() && !isShown) this.fail("P2", `${name} does not show what kubelet wrote`);
+      if (isOwed && isStatus && this.isCut() && !isShown(record, JSON.parse(item.body) as Status))
+        this.fail("P2", `${name} does not show what kubelet wrote`);
     } else {
       if (this.isReturned()) this.fail("P2", `${name} is edited after the return`);
       if (isStatus) this.#edited(row, item, record, name, isOwed);
@@ -142,8 +142,8 @@ export class OverlayChecks extends Checks {
   #edited(row: Version, item: ReadObject, record: Told | undefined, name: string, isOwed: boolean): void {
     const status = JSON.parse(item.body) as Status;
     const cloud = JSON.parse(bodyOf(row)) as Status;
-    const isOwedStatus = isOwed && this.isCut() && record?.standing !== undefined;
-    if (item.body === bodyOf(row) && (!isOwedStatus || status.mark === record.standing!.mark)) return;
+    const isLess = isOwed && this.isCut() && !isShown(record, status);
+    if (item.body === bodyOf(row) && !isLess) return;
     const said = record?.said.get(status.mark ?? -1);
     if (said === undefined || record === undefined)
       return this.fail("P1", `${name}: kubelet never said mark ${status.mark}`);
@@ -154,9 +154,16 @@ export class OverlayChecks extends Checks {
     // The cloud's own condition stays as it was when kubelet wrote.
     if (message(status) === undefined || message(cloud) === undefined)
       this.fail("P1", `${name} lost what the cloud says beside kubelet`);
-    if (isOwed && this.isCut() && record.standing !== undefined && said.mark !== record.standing.mark)
-      this.fail("P2", `${name} shows mark ${said.mark}, kubelet wrote ${record.standing.mark}`);
+    if (isLess) this.fail("P2", `${name} shows mark ${said.mark}, kubelet wrote ${record.standing?.mark}`);
   }
+}
+
+/** Whether a status has what kubelet last wrote; after a crash an earlier mark that says the same will do. */
+function isShown(told: Told | undefined, { mark, phase, podIP, conditions }: Status): boolean {
+  if (told?.standing === undefined || mark === told.standing.mark) return true;
+  const { standing, isInWords } = told;
+  const isReady = conditions?.find(({ type }) => type === "Ready")?.status === "True";
+  return isInWords && phase === standing.phase && (podIP ?? "") === standing.ip && isReady === standing.isReady;
 }
 
 interface Endpoint {

@@ -77,7 +77,6 @@ class OverlayWorld {
   /** What kubelet knows of its pods and its node, by UID. */
   readonly #own = new Map<string, Said>();
   readonly #saidAtMs = new Map<string, number>();
-  readonly #isUrgent = new Set<string>();
   readonly #inFlight = new Set<string>();
   /** What the agent said last of a pod while cut, of which row, and of which it first did so without having it sent. */
   readonly #agentSaid = new Map<string, { readonly note: string; readonly row: number; readonly since: number }>();
@@ -441,7 +440,7 @@ class OverlayWorld {
       standing: undefined,
       standingSince: 0,
       remembered: undefined,
-      durableMark: 0,
+      isInWords: false,
       isFinished: false,
     };
     records.set(uid, told);
@@ -461,14 +460,12 @@ class OverlayWorld {
           if (here.uid !== uid) this.#checks.fail("P1", `a status of ${uid} was laid over ${here.uid}`);
           if (process.link.isOnline()) return;
           told.standing = said;
+          told.isInWords = false;
           told.standingSince = nextOrder();
           this.#saidAtMs.set(uid, this.#clock.monotonicMs());
-          const isUrgent =
-            resource === "pods" && (before?.phase !== phase || before.ip !== ip || before.isReady !== isReady);
-          if (isUrgent) this.#isUrgent.add(uid);
-          else this.#isUrgent.delete(uid);
           this.#lastWriteMs = this.#clock.monotonicMs();
-          if (resource === "pods" && isTerminal(phase) && isUrgent) {
+          const isNews = before?.phase !== phase || before.ip !== ip || before.isReady !== isReady;
+          if (resource === "pods" && isTerminal(phase) && isNews) {
             told.isFinished = true;
             told.remembered = said;
           }
@@ -559,12 +556,12 @@ class OverlayWorld {
     this.#disk.crash();
     const nowMs = this.#clock.monotonicMs();
     for (const [uid, told] of this.#checks.records) {
-      const { standing } = told;
-      if (standing === undefined || this.#isUrgent.has(uid)) continue;
-      const withinMs = [...this.#pods.belief.values()].some((pod) => pod.uid === uid)
-        ? SAVED_AFTER_MS.pods
-        : SAVED_AFTER_MS.nodes;
-      if (nowMs - (this.#saidAtMs.get(uid) ?? nowMs) <= withinMs) told.standing = undefined;
+      if (told.standing === undefined) continue;
+      const isPod = [...this.#pods.belief.values()].some((pod) => pod.uid === uid);
+      const withinMs = isPod ? SAVED_AFTER_MS.pods : SAVED_AFTER_MS.nodes;
+      if (nowMs - (this.#saidAtMs.get(uid) ?? nowMs) > withinMs) continue;
+      if (isPod) told.isInWords = true;
+      else told.standing = undefined;
     }
     settle();
     this.#lastWriteMs = nowMs;

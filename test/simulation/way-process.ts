@@ -376,7 +376,8 @@ class SimReply {
   destroy(): void {
     this.isBroken = true;
     this.#over.resolve();
-    if (!this.#hasLeft && this.client.sink !== undefined && this.headersSent) this.client.sink.end();
+    const isWatch = this.headersSent && this.statusCode === 200;
+    if (!this.#hasLeft && isWatch) this.client.sink?.end();
   }
 
   on(_event: "drain", listener: () => void): void {
