@@ -162,23 +162,21 @@ export class CopyAnswer {
     if (isResume) this.#noteWritten(at);
     const shown = new Map<string, Shown>();
     const over = (view: ScopeSnapshot) => this.#newest(view, false, (key, one) => shown.set(key, one));
+    const attached = Promise.withResolvers<() => void>();
+    const leave = () => void attached.promise.then((detachNow) => detachNow());
     const opened = (form: { readonly codec: Codec; readonly shape: Shape }) => {
       if (this.caller === undefined) return open(form);
       if (isResume) this.#recallShown(at, shown);
-      return new AheadSink(open(form), shown);
+      return new AheadSink(open(form), shown, isResume ? leave : undefined);
     };
-    if (part === undefined)
-      return scope.tap(request, ({ codec, listed }) => opened({ codec, shape: listed.shape }), over);
-    this.expectWatch();
-    const attached = Promise.withResolvers<() => void>();
-    const detach = await scope.tap(
-      { ...request, isPart: part.mayChange },
-      ({ codec }) => {
-        const leave = () => void attached.promise.then((detachNow) => detachNow());
-        return new PartSink(part, codec, opened({ codec, shape: part.shape }), leave);
-      },
-      over,
-    );
+    if (part !== undefined) this.expectWatch();
+    const detach = await (part === undefined
+      ? scope.tap(request, ({ codec, listed }) => opened({ codec, shape: listed.shape }), over)
+      : scope.tap(
+          { ...request, isPart: part.mayChange },
+          ({ codec }) => new PartSink(part, codec, opened({ codec, shape: part.shape }), leave),
+          over,
+        ));
     attached.resolve(detach);
     return detach;
   }

@@ -94,12 +94,16 @@ export class History {
   showedAhead(key: string, shown: Shown): void {
     if (this.#shownAhead.size >= MAX_SHOWN_AHEAD) this.#forgetPassed();
     if (this.#shownAhead.size >= MAX_SHOWN_AHEAD) return;
-    if (compareResourceVersions(shown.at, this.#shownAhead.get(key)?.at ?? "") >= 0) this.#shownAhead.set(key, shown);
+    const known = this.#shownAhead.get(key);
+    if (known !== undefined && compareResourceVersions(shown.at, known.at) < 0) return;
+    const isEarlier = known !== undefined && compareResourceVersions(known.since ?? "", shown.since ?? "") < 0;
+    this.#shownAhead.set(key, isEarlier ? { ...shown, since: known.since ?? "" } : shown);
   }
 
   /** What whoever stands at this moment may have been shown that is newer. */
   *shownAfter(at: string): Iterable<[string, Shown]> {
     for (const [key, shown] of this.#shownAhead) {
+      if (compareResourceVersions(shown.since ?? "", at) > 0) continue;
       const order = compareResourceVersions(shown.at, at);
       // What its caller deleted goes at a later moment than the rows'.
       if (order > 0 || (order === 0 && shown.goneUid !== undefined)) yield [key, shown];

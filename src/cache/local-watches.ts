@@ -120,7 +120,7 @@ export class LocalWatches {
   /** An object was shown to a client as it is, or as gone, at a later moment than the rows'. @param isNow and not before this process. */
   showedAhead(key: string, shown: Shown, isNow: boolean): void {
     const { history, listed } = this.parts;
-    history.showedAhead(key, shown);
+    history.showedAhead(key, isNow ? { ...shown, since: listed()?.resourceVersion ?? "" } : shown);
     if (!isNow || compareResourceVersions(shown.at, newerResourceVersion(this.#shownTo, listed()?.shownTo ?? "")) <= 0)
       return;
     // A list shows many at once, and is one write.

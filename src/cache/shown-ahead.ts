@@ -21,22 +21,37 @@
  * goes on elsewhere would never hear of a at 110.
  *
  * This is of one client: who has watched all the time was shown nothing ahead,
- * and hears everything. Of one that comes back it is not known, so what anybody
- * was shown counts for it.
+ * and hears everything. Of one that comes back it is not known: what anybody
+ * was shown counts for it, unless the answer that showed it stood at a later
+ * moment than the client. What lies between an event that is kept from it and
+ * what was shown waits for the latter, for a client that stands between the two
+ * and goes on elsewhere would never hear of the first:
+ *
+ *   stands at 112, and    DELETED a (uid 1) at 119   kept
+ *   somebody was shown    ADDED d at 120             waits
+ *   a (uid 2) at 133      MODIFIED a (uid 2) at 133  both are told
+ *
+ * Bound: so many events wait; then the client lists again (410).
  */
 
 import type { StatusFields } from "../kube/codec.ts";
 import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import { objectKey } from "../kube/resource-path.ts";
-import type { Frame, FrameSink } from "./frames.ts";
+import { expired } from "../kube/status-error.ts";
+import { momentOf, type Frame, type FrameSink } from "./frames.ts";
 
 /** At which moment an object was shown, and which object; none where it was shown as gone. */
 export interface Shown {
   readonly at: string;
   readonly uid: string | undefined;
+  /** Where the answer stood that showed it, so that no client that stands before has it from there; none where nobody remembers. */
+  readonly since?: string;
   /** The object that its caller deleted at a moment that nobody said; `at` is where the rows stood then. */
   readonly goneUid?: string;
 }
+
+/** So many events wait for what one client may have been shown. */
+const MAX_WAITING = 1_000;
 
 /** Takes note of what is shown, by the object's key. */
 export type OnShown = (key: string, shown: Shown) => void;
@@ -46,11 +61,17 @@ export class AheadSink implements FrameSink {
   readonly isPart?: boolean;
   /** Where the client stands by what was kept from it: nobody says that it knows less. */
   #keptUntil = "";
+  #waiting: Frame[] = [];
+  #isOver = false;
 
-  /** @param shown to this client; may grow until its first event. */
+  /**
+   * @param shown to this client; may grow until its first event.
+   * @param onGivenUp of a client that comes back: its stream has ended, and is to be detached.
+   */
   constructor(
     private readonly sink: FrameSink,
     private readonly shown: ReadonlyMap<string, Shown>,
+    private readonly onGivenUp?: () => void,
   ) {
     if (sink.isPart !== undefined) this.isPart = sink.isPart;
   }
@@ -63,9 +84,17 @@ export class AheadSink implements FrameSink {
   }
 
   take(frames: readonly Frame[]): boolean {
+    if (this.#isOver) return true;
     if (this.shown.size === 0) return this.sink.take(frames);
-    const told = frames.filter((frame) => this.#isToTell(frame));
-    return told.length === 0 || this.sink.take(told);
+    const told: Frame[] = [];
+    for (const frame of frames) {
+      if (!this.#isToTell(frame)) continue;
+      if (this.#hasToWait(frame)) this.#waiting.push(frame);
+      else told.push(...this.#waiting.splice(0), frame);
+    }
+    const isKeeping = told.length === 0 || this.sink.take(told);
+    if (this.#waiting.length > MAX_WAITING) this.#giveUp();
+    return isKeeping;
   }
 
   onDrain(resume: () => void): void {
@@ -73,7 +102,19 @@ export class AheadSink implements FrameSink {
   }
 
   end(lastWord?: StatusFields): void {
-    this.sink.end(lastWord);
+    if (!this.#isOver) this.sink.end(lastWord);
+    this.#isOver = true;
+  }
+
+  /** Whether it would bring a client of which nothing is known to a moment between. */
+  #hasToWait(frame: Frame): boolean {
+    return this.onGivenUp !== undefined && compareResourceVersions(momentOf(frame), this.#keptUntil) < 0;
+  }
+
+  #giveUp(): void {
+    this.#waiting.length = 0;
+    this.end(expired("too old resource version: too much came before what was shown").status);
+    this.onGivenUp?.();
   }
 
   #isToTell(frame: Frame): boolean {

@@ -9,7 +9,8 @@ import { changesOf, startSharingModel } from "../support/sharing-model.ts";
 import { Received } from "../support/model.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { ManualClock } from "../support/model.ts";
-import type { Frame } from "../../src/cache/frames.ts";
+import type { Frame, ObjectFrame } from "../../src/cache/frames.ts";
+import { History } from "../../src/cache/history.ts";
 import { OwnWrites } from "../../src/cache/own-writes.ts";
 import { AheadSink } from "../../src/cache/shown-ahead.ts";
 import type { ScopeIdentity } from "../../src/store/contract.ts";
@@ -248,22 +249,87 @@ test("a watch of a part from before a restart, of which the copy no longer knows
   expect(server.lists).toHaveLength(1);
 });
 
-test("a bookmark between what was kept from a client and what it was shown is kept from it, too", () => {
-  const told: string[] = [];
-  const sink = new AheadSink(
-    {
-      take: (frames) => (told.push(...frames.map(({ type }) => type)), true),
+describe("a client of which others were shown an object ahead", () => {
+  const SHOWN = new Map([["shop/a", { at: "120", uid: "2" }]]);
+
+  /** Everything after 100, told to somebody who may have been shown a of uid 2 at 120. */
+  function client(onGivenUp?: () => void) {
+    const told: string[] = [];
+    const inner = {
+      take: (frames: readonly Frame[]) => {
+        for (const frame of frames)
+          told.push(frame.type === "BOOKMARK" ? `BOOKMARK ${frame.resourceVersion}` : said(frame));
+        return true;
+      },
       onDrain: () => {},
-      end: () => {},
-    },
-    new Map([["shop/a", { at: "120", uid: "2" }]]),
-  );
-  const meta = { namespace: "shop", name: "a", uid: "2" };
-  const event = (type: "ADDED" | "MODIFIED", at: string): Frame =>
-    ({ type, item: { meta: { ...meta, resourceVersion: at }, bytes: new Uint8Array() } }) as unknown as Frame;
+      end: (lastWord?: { readonly code: number }) => void told.push(`end ${lastWord?.code ?? ""}`),
+    };
+    return { sink: new AheadSink(inner, SHOWN, onGivenUp), told };
+  }
+
+  const said = ({ type, item: { meta } }: ObjectFrame) => `${type} ${meta.name}@${meta.resourceVersion}`;
+  const event = (type: ObjectFrame["type"], name: string, resourceVersion: string, uid = "2"): Frame =>
+    ({
+      type,
+      item: { meta: { namespace: "shop", name, uid, resourceVersion }, bytes: new Uint8Array() },
+    }) as unknown as Frame;
   const bookmark = (resourceVersion: string): Frame => ({ type: "BOOKMARK", resourceVersion }) as unknown as Frame;
-  sink.take([bookmark("105"), event("ADDED", "110"), bookmark("115"), event("MODIFIED", "120"), bookmark("120")]);
-  expect(told).toEqual(["BOOKMARK", "MODIFIED", "BOOKMARK"]);
+
+  test("gets no bookmark between what was kept from it and what it was shown", () => {
+    const { sink, told } = client();
+    sink.take([
+      bookmark("105"),
+      event("ADDED", "a", "110"),
+      bookmark("115"),
+      event("MODIFIED", "a", "120"),
+      bookmark("120"),
+    ]);
+    expect(told).toEqual(["BOOKMARK 105", "MODIFIED a@120", "BOOKMARK 120"]);
+  });
+
+  test("gets no event between the two either when it comes back, until it may go on from there", () => {
+    const { sink, told } = client(() => {});
+    sink.take([event("ADDED", "b", "105"), event("DELETED", "a", "110", "1"), event("ADDED", "c", "112")]);
+    sink.take([event("ADDED", "a", "114")]);
+    expect(told).toEqual(["ADDED b@105"]);
+    sink.take([event("ADDED", "d", "125")]);
+    expect(told).toEqual(["ADDED b@105", "ADDED c@112", "ADDED d@125"]);
+    sink.take([event("MODIFIED", "a", "130"), event("DELETED", "b", "131")]);
+    expect(told.slice(3)).toEqual(["MODIFIED a@130", "DELETED b@131"]);
+  });
+
+  test("which was shown it by this very watch waits for nothing", () => {
+    const { sink, told } = client();
+    sink.take([event("DELETED", "a", "110", "1"), event("ADDED", "c", "112")]);
+    expect(told).toEqual(["ADDED c@112"]);
+  });
+
+  test("lists again when too much would have to wait, and hears nothing more", () => {
+    let isDetached = false;
+    const { sink, told } = client(() => (isDetached = true));
+    const wait = Array.from({ length: 1_000 }, () => event("MODIFIED", "c", "112"));
+    sink.take([event("DELETED", "a", "110", "1"), ...wait]);
+    expect(told).toEqual([]);
+    sink.take([event("MODIFIED", "c", "113")]);
+    expect([told, isDetached]).toEqual([["end 410"], true]);
+    sink.take([event("MODIFIED", "a", "120")]);
+    sink.end();
+    expect(told).toEqual(["end 410"]);
+  });
+});
+
+test("what a list at a later moment showed ahead is nothing to who comes back at an earlier one", () => {
+  const history = new History({ ringMaxEvents: 10, ringMaxBytes: 1e6 });
+  history.showedAhead("shop/a", { at: "133", uid: "2", since: "120" });
+  expect([...history.shownAfter("112")]).toEqual([]);
+  expect([...history.shownAfter("120")]).toHaveLength(1);
+  expect([...history.shownAfter("133")]).toEqual([]);
+  // Shown as it was before, to somebody who stood earlier: what that one was shown counts until it is passed.
+  history.showedAhead("shop/a", { at: "140", uid: "2", since: "130" });
+  expect([...history.shownAfter("125")]).toHaveLength(1);
+  // Nobody remembers since when.
+  history.showedAhead("shop/b", { at: "133", uid: "3" });
+  expect([...history.shownAfter("112")].map(([key]) => key)).toEqual(["shop/b"]);
 });
 
 test("what a caller wrote is no more where the API server's history went back before it", async () => {
