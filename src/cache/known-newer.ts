@@ -41,6 +41,11 @@ interface Newer {
   readonly covers: Cover[];
 }
 
+/** Whether a backup was restored since a copy was last told of anything, and not since another was: their moments do not compare, and the other's stand. */
+export function isUndone(copy: Pick<Scope, "hasRolledBack">, by: Pick<Scope, "hasRolledBack">): boolean {
+  return copy.hasRolledBack && !by.hasRolledBack;
+}
+
 /**
  * A copy's view with what the same caller's other copies know newer.
  *
@@ -59,7 +64,7 @@ export function withNewer(
   const newer: Newer = { changed: new Map(), covers: [] };
   for (const sibling of siblings) {
     const { identity, listed } = sibling;
-    if (sibling === scope || listed === undefined || !doMeet(identity, asked)) continue;
+    if (sibling === scope || listed === undefined || !doMeet(identity, asked) || isUndone(sibling, scope)) continue;
     if (compareResourceVersions(listed.resourceVersion, at) > 0) learn(newer, sibling, listed, at, asked, view.listed);
   }
   const isNothing = newer.changed.size === 0 && newer.covers.length === 0;

@@ -12,6 +12,7 @@ import { identityText, type ListedState, type ScopeIdentity } from "../store/con
 import { coversObject, partOf } from "./containment.ts";
 import { CopyAnswer, type CallerKnows } from "./copy-answer.ts";
 import { mayFollow } from "./followed.ts";
+import { isUndone } from "./known-newer.ts";
 import type { OwnWrites } from "./own-writes.ts";
 import { Scope } from "./scope.ts";
 import type { ScopeParts } from "./scope-parts.ts";
@@ -197,7 +198,7 @@ export class Scopes {
     const known = scope.row(namespace, name)?.meta.resourceVersion ?? "";
     for (const other of this.of(principal, group, version, resource)) {
       const { identity, listed } = other;
-      if (listed === undefined || !coversObject(identity, namespace, name)) continue;
+      if (listed === undefined || !coversObject(identity, namespace, name) || isUndone(other, scope)) continue;
       if (compareResourceVersions(listed.resourceVersion, known) <= 0) continue;
       // A damaged row is no word of the API server's: the copy is unlisted then.
       if (other.row(namespace, name) === undefined && other.listed !== undefined) return true;
@@ -374,12 +375,14 @@ function objectIn(
 }
 
 /** A resourceVersion of ours, of an edit, is larger than any of the API server's. */
-function isNewer({ item, listed }: FoundObject, than: FoundObject): boolean {
+function isNewer({ item, listed, scope }: FoundObject, than: FoundObject): boolean {
+  if (scope.hasRolledBack !== than.scope.hasRolledBack) return isUndone(than.scope, scope);
   const order = compareResourceVersions(item.meta.resourceVersion, than.item.meta.resourceVersion);
   return order > 0 || (order === 0 && listed.lastContactMs > than.listed.lastContactMs);
 }
 
 function isBetter(one: CopyAnswer, other: CopyAnswer, at: string): boolean {
+  if (one.scope.hasRolledBack !== other.scope.hasRolledBack) return isUndone(other.scope, one.scope);
   const tells = at !== "" && one.canTellFrom(at);
   if (at !== "" && tells !== other.canTellFrom(at)) return tells;
   const order = compareResourceVersions(one.scope.servedVersion, other.scope.servedVersion);

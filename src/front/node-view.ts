@@ -12,6 +12,7 @@
  */
 
 import { coversObject } from "../cache/containment.ts";
+import { isUndone } from "../cache/known-newer.ts";
 import type { Scope } from "../cache/scope.ts";
 import type { Scopes } from "../cache/scopes.ts";
 import type { Item } from "../kube/codec.ts";
@@ -143,6 +144,7 @@ function newestOf(copies: readonly Scope[], query: ViewQuery): Map<string, Stand
 
 function isBetter(one: Standing, other: Standing): boolean {
   if (one.isWhole !== other.isWhole) return one.isWhole;
+  if (one.scope.hasRolledBack !== other.scope.hasRolledBack) return isUndone(other.scope, one.scope);
   return compareResourceVersions(one.resourceVersion, other.resourceVersion) > 0;
 }
 
@@ -155,6 +157,7 @@ function isGone(copies: readonly Scope[], key: string, { scope, resourceVersion 
     (other) =>
       other.listed !== undefined &&
       coversObject(other.identity, namespace, name) &&
+      !isUndone(other, scope) &&
       compareResourceVersions(other.listed.resourceVersion, known) > 0 &&
       other.row(namespace, name) === undefined,
   );

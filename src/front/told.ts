@@ -61,7 +61,7 @@ export function wasSeenGone(
 ): boolean {
   for (const scope of scopes.of(principal, group, version, resource)) {
     const { identity, listed } = scope;
-    if (listed === undefined || !coversObject(identity, namespace, name)) continue;
+    if (listed === undefined || scope.hasRolledBack || !coversObject(identity, namespace, name)) continue;
     if (scope.row(namespace, name) !== undefined) continue;
     const isNewer =
       one.resourceVersion === ""

@@ -332,6 +332,25 @@ test("what a list at a later moment showed ahead is nothing to who comes back at
   expect([...history.shownAfter("112")].map(([key]) => key)).toEqual(["shop/b"]);
 });
 
+test("what a copy knows from a history that a backup has undone is newer than nothing", async () => {
+  const WEB = { labelSelector: "app=web" };
+  const model = startSharingModel({ lingerMs: 1_000 });
+  const { server, scopes } = model;
+  for (const name of ["a", "b"]) server.put(name, { app: "web" });
+  await asleep(model, { namespace: "shop" });
+  const before = server.revision;
+  server.put("a", { app: "web", more: "yes" });
+  server.remove("b");
+  await asleep(model, WEB);
+  server.restore(before, ["a"]);
+  // The narrower copy sleeps on with what nobody wrote; the other is told anew.
+  scopes.noticeResourceVersion("", "pods", String(server.revision), "");
+  expect(scopes.find(identity(WEB))?.hasRolledBack).toBe(true);
+  await model.cut();
+  expect(shown(model, { namespace: "shop" })).toEqual(["shop/a@101", "shop/b@102"]);
+  expect([got(model, "shop", "a"), got(model, "shop", "b")]).toEqual(["101", "102"]);
+});
+
 test("what a caller wrote is no more where the API server's history went back before it", async () => {
   const clock = new ManualClock();
   const writes = new OwnWrites({ store: new MemoryStore(), clock, retentionMs: 1e9, copiesOf: () => [] });
