@@ -168,7 +168,13 @@ export class Scope extends ScopeView {
 
   /** The API server allows it again: what was kept is served as it was. */
   release(): void {
-    if (!this.copy.isDropped && this.copy.isWithheld) this.copy.touch({ isWithheld: false });
+    if (this.copy.isDropped || !this.copy.isWithheld) return;
+    const isToCome = this.#isListingFirst && this.#follower.arrivingList === undefined;
+    this.copy.touch({ isWithheld: false });
+    if (!isToCome || this.listed === undefined) return;
+    // It was to be listed in the rows' place; now they stand, and its watch goes on from there.
+    this.#follower.stop();
+    this.follow();
   }
 
   /** Whether the API server can be asked on this principal's behalf. */

@@ -473,6 +473,31 @@ describe("a scope", () => {
     expect([...scopes.all()]).toEqual([scope]);
   });
 
+  test("a list of what was withheld is given up when it is allowed again before it comes: its watch goes on", async () => {
+    const { server, clock, open, watch } = startModel();
+    server.put("a", "1");
+    const { scope } = open();
+    await watch(scope, "", { stream: true });
+    scope.withhold({ code: 403, reason: "Forbidden", message: "no" });
+    server.put("b", "1");
+    const { list: honest } = server;
+    server.list = (async (_identity: unknown, _page: unknown, signal: AbortSignal) => {
+      await new Promise((_, reject) =>
+        signal.addEventListener("abort", () => reject(new UnreachableError("given up"))),
+      );
+    }) as unknown as typeof honest;
+    const waiting = watch(scope, "", { stream: true });
+    await settle();
+    expect(scope.state).toBe("listing");
+    scope.release();
+    server.list = honest;
+    const { received } = await waiting;
+    await clock.pass(1_000);
+    expect(received.events).toEqual(["ADDED a@101", "BOOKMARK @101", "ADDED b@102"]);
+    // The very first one.
+    expect(server.lists).toBe(1);
+  });
+
   test("too large a list is never half kept", async () => {
     const { server, open } = startModel({ scopeMaxItems: 2 });
     for (const name of ["a", "b", "c"]) server.put(name, "1");

@@ -57,8 +57,10 @@ export class Wire {
     private readonly network: Network,
     private readonly server: ApiServer,
     principals: Iterable<string>,
-    /** A list or watch that Holdfast makes for itself. */
-    private readonly onScopeList: (identity: ScopeIdentity) => void,
+    /** The resourceVersion that is held of a collection now. */
+    private readonly heldOf: (identity: ScopeIdentity) => string | undefined,
+    /** A list that Holdfast makes for itself. @param held when it began to ask. */
+    private readonly onScopeList: (identity: ScopeIdentity, held: string | undefined) => void,
     private readonly heard: Heard,
     private readonly onWrite: (asked: Asked) => { readonly status: number; readonly text: string },
   ) {
@@ -83,6 +85,8 @@ export class Wire {
       query: url.searchParams,
       body: request.body === undefined ? "" : Buffer.from(request.body as Uint8Array).toString("utf8"),
     };
+    const collection = identityOf(asked)?.collection;
+    const held = collection === undefined ? undefined : this.heldOf(collection);
     const { foreign } = this.mood;
     if (foreign.left > 0 && this.network.mode === "up") {
       foreign.left--;
@@ -97,7 +101,7 @@ export class Wire {
         "audit-id": "1",
       });
     }
-    const answer = await this.#answer(asked, request);
+    const answer = await this.#answer(asked, request, held);
     if (answer.status === 401) this.heard.unauthorized(asked.principal);
     else if (asked.path !== "/version") this.heard.accepted(asked.principal);
     return responseOf(answer, { "content-type": "application/json", "audit-id": "1" });
@@ -116,7 +120,7 @@ export class Wire {
     return promise;
   }
 
-  #answer(asked: Asked, request: UpstreamRequest): Promise<WireAnswer> {
+  #answer(asked: Asked, request: UpstreamRequest, held: string | undefined): Promise<WireAnswer> {
     const { principal, method, path, query } = asked;
     const { signal } = request;
     if (path === "/version") return this.#say(asked, { status: 200, text: VERSION }, signal);
@@ -142,7 +146,7 @@ export class Wire {
     }
     const page = { limit: Number(query.get("limit") ?? "0"), continueToken: query.get("continue") ?? "" };
     // A list of one is a look whether a refusal still stands.
-    if (isOwn && page.limit !== 1 && page.continueToken === "") this.onScopeList(collection);
+    if (isOwn && page.limit !== 1 && page.continueToken === "") this.onScopeList(collection, held);
     return this.network.list(collection, page, query.get("resourceVersion") ?? "", signal);
   }
 

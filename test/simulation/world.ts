@@ -149,7 +149,8 @@ class World {
       this.#network,
       this.#server,
       [...PRINCIPALS, "token:own"],
-      (identity) => this.#checks.scopeLists(identity, this.#process?.scopes.find(identity)?.listed?.resourceVersion),
+      (identity) => this.#process?.scopes.find(identity)?.listed?.resourceVersion,
+      (identity, held) => this.#checks.scopeLists(identity, held),
       this.#checks,
       (asked) => this.#apply(asked),
     );
