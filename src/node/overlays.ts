@@ -135,8 +135,7 @@ export class Overlays {
     if (Bun.deepEquals(before, after)) return found;
     const status = after["status"] as Fields;
     const metadata = metadataChanges(known.metadata, before["metadata"] as Fields, after["metadata"] as Fields);
-    const isUrgent =
-      target.resource === "pods" && differsInWords(known.status ?? (before["status"] as Fields | undefined), status);
+    const isUrgent = target.resource === "pods" && this.#saysNews(known, status);
     const { isRemembered: _, ...others } = known;
     this.#put({ ...others, status, metadata }, isUrgent ? 0 : SAVE_AFTER_MS[target.resource]);
     if (target.resource === "pods") this.#endpoints.changed();
@@ -300,11 +299,24 @@ export class Overlays {
 
   /** Whether some copy still shows the pod without its terminal phase: kubelet may read that one, whatever another's says. */
   #isNews(overlay: Overlay): boolean {
-    return [...this.parts.scopes.all()].some((scope) => {
-      if (scope.identity.resource !== overlay.resource || !isPlainJson(scope)) return false;
-      const row = scope.row(overlay.namespace, overlay.name);
-      return row?.meta.uid === overlay.uid && !isTerminal(parse(row)["status"] as Fields | undefined);
-    });
+    return this.#rowsOf(overlay).some((row) => !isTerminal(parse(row)["status"] as Fields | undefined));
+  }
+
+  /** Whether a status says in words what a reboot would miss: what was said before, or what some copy's row says, is another. */
+  #saysNews(known: Overlay, status: Fields): boolean {
+    if (known.status !== undefined) return differsInWords(known.status, status);
+    return this.#rowsOf(known).some((row) => differsInWords(parse(row)["status"] as Fields | undefined, status));
+  }
+
+  /** An object's row in each copy that shows overlays. */
+  #rowsOf({ resource, namespace, name, uid }: Overlay): Item[] {
+    const rows: Item[] = [];
+    for (const scope of this.parts.scopes.all()) {
+      if (scope.identity.resource !== resource || !isPlainJson(scope)) continue;
+      const row = scope.row(namespace, name);
+      if (row?.meta.uid === uid) rows.push(row);
+    }
+    return rows;
   }
 
   #localPods(): ReadonlyMap<string, LocalPod> {
