@@ -6,7 +6,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isLong, measured, seconds } from "./node-world.ts";
 import { type LabProcess, until } from "./processes.ts";
@@ -52,7 +52,7 @@ function ports(world: World): string {
 /** Something else that takes the API server's connections, those that stand included. */
 async function inTheWay(world: World, script: string): Promise<End> {
   const { cloudAddress } = world.network;
-  const other = world.startCloudProgram("in-the-way", [process.execPath, "-e", script]);
+  const other = world.startCloudProgram("in-the-way", [process.execPath, "-e", script, cloudAddress]);
   await until("it stands in the way", () => other.log.includes("ready"));
   const ends = filter(
     world,
@@ -72,22 +72,36 @@ function interceptor(world: World): string {
   const [key, certificate] = [join(world.directory, "other.key"), join(world.directory, "other.crt")];
   const subject = ["-subj", "/CN=other", "-addext", `subjectAltName=IP:${world.network.cloudAddress}`];
   const files = ["-keyout", key, "-out", certificate];
-  Bun.spawnSync([
-    "openssl",
-    "req",
-    "-x509",
-    "-newkey",
-    "ec",
-    "-pkeyopt",
-    "ec_paramgen_curve:P-256",
-    "-nodes",
-    ...files,
-    ...subject,
-  ]);
-  const tls = `{cert: Bun.file(${JSON.stringify(certificate)}), key: Bun.file(${JSON.stringify(key)})}`;
-  const answer = `Response.json({kind: "Status", apiVersion: "v1", status: "Failure", reason: "NotFound", code: 404}, {status: 404})`;
-  return `Bun.serve({port: 8081, hostname: "0.0.0.0", tls: ${tls}, fetch: () => ${answer}}); console.log("ready")`;
+  const made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  Bun.spawnSync(["openssl", "req", ...made, ...files, ...subject]);
+  return answersAll({ certificate, key }, 404, "NotFound");
 }
+
+/** A balancer with a certificate of the cluster's, which reaches no API server. */
+function balancer(world: World): string {
+  const { pki } = world;
+  return answersAll(
+    { certificate: pki.certificate("apiserver"), key: pki.key("apiserver") },
+    503,
+    "ServiceUnavailable",
+  );
+}
+
+function answersAll(own: { readonly certificate: string; readonly key: string }, code: number, reason: string): string {
+  const tls = `{cert: Bun.file(${JSON.stringify(own.certificate)}), key: Bun.file(${JSON.stringify(own.key)})}`;
+  const status = JSON.stringify({ kind: "Status", apiVersion: "v1", status: "Failure", reason, code });
+  return `Bun.serve({port: 8081, hostname: "0.0.0.0", tls: ${tls}, fetch: () => Response.json(${status}, {status: ${code}})}); console.log("ready")`;
+}
+
+/** A gateway that hands everything on, and what comes back half a minute late. */
+const LATE = `const { connect, createServer } = require("node:net");
+createServer((near) => {
+  const far = connect(6443, process.argv[1]);
+  near.on("error", () => far.destroy()).on("close", () => far.destroy());
+  far.on("error", () => near.destroy()).on("close", () => setTimeout(() => near.destroy(), 30_000));
+  near.pipe(far);
+  far.on("data", (bytes) => setTimeout(() => near.destroyed || near.write(bytes), 30_000));
+}).listen(8081, "0.0.0.0", () => console.log("ready"));`;
 
 interface Fault {
   readonly name: string;
@@ -98,7 +112,36 @@ interface Fault {
   begin(world: World, holdfast: Holdfast): End | Promise<End>;
 }
 
+/** All that the API server sends, or is sent, is refused. */
+const refused = (world: World) =>
+  filter(world, hooked("output", `ip daddr ${world.network.cloudAddress} meta l4proto tcp reject with tcp reset`));
+
 const LINK_FAULTS: readonly Fault[] = [
+  { name: "every connection is reset", seconds: 8, begin: refused },
+  {
+    name: "the link flaps",
+    seconds: 20,
+    begin(world) {
+      let end: End | undefined = refused(world);
+      const turn = setInterval(() => {
+        if (end === undefined) end = refused(world);
+        else {
+          void end();
+          end = undefined;
+        }
+      }, 700);
+      return async () => {
+        clearInterval(turn);
+        await end?.();
+      };
+    },
+  },
+  {
+    name: "a balancer that has lost the API server answers 503",
+    seconds: 15,
+    begin: (world) => inTheWay(world, balancer(world)),
+  },
+  { name: "every answer is half a minute late", seconds: 40, begin: (world) => inTheWay(world, LATE) },
   {
     name: "what the edge sends is lost",
     seconds: 15,
@@ -362,6 +405,62 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("faults", whyWithoutHol
       measured("sixty-four descriptors: whole again after", seconds(await isOver("descriptors", person, value)));
       await holdfast.stop();
     }, 120_000);
+
+    test.skipIf(!isLong)(
+      "killed in the middle of everything, and started while cut",
+      async () => {
+        const stateDir = join(world.directory, "state-killed");
+        const holdfast = await world.startHoldfast({ stateDir });
+        const person = await follow(holdfast);
+        const value = await change();
+        await until("a change is told", () => person.told().includes(value));
+        // Written within a second.
+        await Bun.sleep(2_500);
+        world.cut();
+        await holdfast.stop("SIGKILL");
+        const again = await world.startHoldfast({ stateDir });
+        const kept = await person.read();
+        const mark = world.audit.mark();
+        const missed = await change();
+        world.heal();
+        const healedMs = performance.now();
+        await until("what was missed is read", async () => (await person.read()).value === missed, TOLD_MS);
+        measured("killed: whole again after", seconds(performance.now() - healedMs));
+        expect([kept.exitCode, kept.value]).toEqual([0, value]);
+        expect(world.audit.fullReadsSince(mark, "configmaps").map(({ uri }) => uri)).toEqual([]);
+        await person.watch.stop();
+        await again.stop();
+      },
+      120_000,
+    );
+
+    test.skipIf(!isLong)(
+      "its files are removed under it",
+      async () => {
+        const stateDir = join(world.directory, "state-removed");
+        const holdfast = await world.startHoldfast({ stateDir });
+        const person = await follow(holdfast);
+        const file = join(stateDir, "cache.db");
+        for (const suffix of ["", "-wal", "-shm"]) rmSync(file + suffix, { force: true });
+        const first = await change();
+        await until("a change is told all the same", () => person.told().includes(first));
+        // Looked for once a minute, when something is written.
+        await Bun.sleep(61_000);
+        const value = await change();
+        await until("there is a file again", () => existsSync(file), 20_000);
+        measured("its files are removed: whole again after", seconds(await isOver("removed", person, value)));
+        await Bun.sleep(2_500);
+        await person.watch.stop();
+        await holdfast.stop("SIGKILL");
+        world.cut();
+        const again = await world.startHoldfast({ stateDir });
+        const kept = await person.read();
+        world.heal();
+        await again.stop();
+        expect([kept.exitCode, kept.value]).toEqual([0, `value-${changes}`]);
+      },
+      240_000,
+    );
 
     test.skipIf(!isLong)(
       "stopped for half a minute",
