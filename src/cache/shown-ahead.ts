@@ -31,14 +31,14 @@
  *   somebody was shown    ADDED d at 120             waits
  *   a (uid 2) at 133      MODIFIED a (uid 2) at 133  both are told
  *
- * Bound: so many events wait; then the client lists again (410).
+ * Bound: so many events wait, or so many bytes; then the client lists again (410).
  */
 
 import type { StatusFields } from "../kube/codec.ts";
 import { compareResourceVersions, newerResourceVersion } from "../kube/resource-version.ts";
 import { objectKey } from "../kube/resource-path.ts";
 import { expired } from "../kube/status-error.ts";
-import { momentOf, type Frame, type FrameSink } from "./frames.ts";
+import { momentOf, sizeOf, type Frame, type FrameSink } from "./frames.ts";
 
 /** At which moment an object was shown, and which object; none where it was shown as gone. */
 export interface Shown {
@@ -50,8 +50,8 @@ export interface Shown {
   readonly goneUid?: string;
 }
 
-/** So many events wait for what one client may have been shown. */
-const MAX_WAITING = 1_000;
+/** So much waits for what one client may have been shown. */
+const MAX_WAITING = { events: 1_000, bytes: 1024 * 1024 } as const;
 
 /** Takes note of what is shown, by the object's key. */
 export type OnShown = (key: string, shown: Shown) => void;
@@ -62,6 +62,7 @@ export class AheadSink implements FrameSink {
   /** Where the client stands by what was kept from it: nobody says that it knows less. */
   #keptUntil = "";
   #waiting: Frame[] = [];
+  #waitingBytes = 0;
   #isOver = false;
 
   /**
@@ -89,11 +90,11 @@ export class AheadSink implements FrameSink {
     const told: Frame[] = [];
     for (const frame of frames) {
       if (!this.#isToTell(frame)) continue;
-      if (this.#hasToWait(frame)) this.#waiting.push(frame);
-      else told.push(...this.#waiting.splice(0), frame);
+      if (this.#hasToWait(frame)) this.#wait(frame);
+      else told.push(...this.#waited(), frame);
     }
     const isKeeping = told.length === 0 || this.sink.take(told);
-    if (this.#waiting.length > MAX_WAITING) this.#giveUp();
+    if (this.#waiting.length > MAX_WAITING.events || this.#waitingBytes > MAX_WAITING.bytes) this.#giveUp();
     return isKeeping;
   }
 
@@ -111,8 +112,20 @@ export class AheadSink implements FrameSink {
     return this.onGivenUp !== undefined && compareResourceVersions(momentOf(frame), this.#keptUntil) < 0;
   }
 
+  #wait(frame: Frame): void {
+    this.#waiting.push(frame);
+    this.#waitingBytes += sizeOf(frame);
+  }
+
+  #waited(): Frame[] {
+    const waited = this.#waiting;
+    this.#waiting = [];
+    this.#waitingBytes = 0;
+    return waited;
+  }
+
   #giveUp(): void {
-    this.#waiting.length = 0;
+    this.#waited();
     this.end(expired("too old resource version: too much came before what was shown").status);
     this.onGivenUp?.();
   }

@@ -268,10 +268,10 @@ describe("a client of which others were shown an object ahead", () => {
   }
 
   const said = ({ type, item: { meta } }: ObjectFrame) => `${type} ${meta.name}@${meta.resourceVersion}`;
-  const event = (type: ObjectFrame["type"], name: string, resourceVersion: string, uid = "2"): Frame =>
+  const event = (type: ObjectFrame["type"], name: string, resourceVersion: string, uid = "2", size = 0): Frame =>
     ({
       type,
-      item: { meta: { namespace: "shop", name, uid, resourceVersion }, bytes: new Uint8Array() },
+      item: { meta: { namespace: "shop", name, uid, resourceVersion }, bytes: new Uint8Array(size) },
     }) as unknown as Frame;
   const bookmark = (resourceVersion: string): Frame => ({ type: "BOOKMARK", resourceVersion }) as unknown as Frame;
 
@@ -315,6 +315,11 @@ describe("a client of which others were shown an object ahead", () => {
     sink.take([event("MODIFIED", "a", "120")]);
     sink.end();
     expect(told).toEqual(["end 410"]);
+    const few = client(() => {});
+    few.sink.take([event("DELETED", "a", "110", "1"), event("MODIFIED", "c", "112", "2", 1_000_000)]);
+    expect(few.told).toEqual([]);
+    few.sink.take([event("MODIFIED", "c", "113", "2", 100_000)]);
+    expect(few.told).toEqual(["end 410"]);
   });
 });
 
