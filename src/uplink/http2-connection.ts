@@ -35,7 +35,8 @@ import { HpackError } from "../http2/hpack-error.ts";
 import { Inbound, MAX_HEAD_BYTES, type InboundTaker } from "../http2/inbound.ts";
 import { Windows } from "../http2/windows.ts";
 import { FrameOutbox } from "./frame-outbox.ts";
-import { Http2Failure, Http2UnsupportedError } from "./http2-failure.ts";
+import type { DeadSockets, Ends, Mortal } from "./dead-sockets.ts";
+import { Http2Failure, Http2UnsupportedError, timedOut } from "./http2-failure.ts";
 import { MalformedAnswerError, requestFields } from "./http2-head.ts";
 import { Http2Stream, malformed, STREAM_WINDOW, type StreamWay } from "./http2-stream.ts";
 import { Http2Upload, type UploadWay } from "./http2-upload.ts";
@@ -60,7 +61,7 @@ const PING_MS = 15_000;
 const IDLE_MS = 30_000;
 
 /** One connection. */
-export class Http2Connection implements InboundTaker, StreamWay {
+export class Http2Connection implements InboundTaker, Mortal, StreamWay {
   readonly #secured = Promise.withResolvers<void>();
   readonly #streams = new Map<number, Http2Stream>();
   readonly #inbound = new Inbound(this);
@@ -158,6 +159,10 @@ export class Http2Connection implements InboundTaker, StreamWay {
       this.#pingedMs = nowMs;
       this.#write(frameHead(FRAME.ping, 0, 0, 8), Buffer.alloc(8));
     }
+  }
+
+  endDead(dead: DeadSockets): void {
+    if (dead.has(this.#socket as unknown as Ends)) this.broke(timedOut("the connection is dead: nothing arrives"));
   }
 
   // ---- the socket's calls ----
@@ -391,8 +396,4 @@ export class Http2Connection implements InboundTaker, StreamWay {
     this.#outbox?.flush();
     this.broke(error);
   }
-}
-
-function timedOut(message: string): Error {
-  return Object.assign(new Error(message), { code: "ETIMEDOUT" });
 }

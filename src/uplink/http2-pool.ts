@@ -80,16 +80,18 @@ export class Http2Pool {
   }
 
   #open(): Http2Connection {
-    const { clock, tls } = this.target;
+    const { clock, standing, tls } = this.target;
     if (this.#connections.length >= MAX_CONNECTIONS) throw new Error("too many requests are under way");
     const connection = new Http2Connection(
       this.#authority,
       () => clock.monotonicMs(),
       (closed) => {
         this.#connections = this.#connections.filter((one) => one !== closed);
+        standing?.delete(closed);
       },
     );
     this.#connections.push(connection);
+    standing?.add(connection);
     const cancelDeadline = clock.after(CONNECT_DEADLINE_MS, () =>
       connection.broke(new Error("no connection within 10 s")),
     );

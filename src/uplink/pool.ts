@@ -19,12 +19,16 @@ import { passedThrough } from "../base/memory.ts";
 import { ChunkedReader, chunkOf, LAST_CHUNK } from "../http1/chunked.ts";
 import { Outbox } from "../http1/outbox.ts";
 import { readResponseHead, type ResponseHead } from "../http1/response-head.ts";
+import type { DeadSockets, Ends, Mortal } from "./dead-sockets.ts";
+import { timedOut } from "./http2-failure.ts";
 import { headText, isRead, isStream, type PoolRequest } from "./pool-request.ts";
 import { RawAnswer, type AnswerFlow } from "./raw-answer.ts";
 import { CONNECT_DEADLINE_MS, connectSecurely, placeOf, type Place, type SecureTarget } from "./secure-socket.ts";
 import { wanBytes } from "./wan.ts";
 
 const IDLE_MS = 30_000;
+/** A connection that only listens is asked whether it is there after this long, and given up ten seconds later. */
+const KEEP_ALIVE_MS = 15_000;
 const MAX_IDLE = 64;
 const MAX_HEAD_BYTES = 128 * 1024;
 const HEAD_END = Buffer.from("\r\n\r\n");
@@ -71,8 +75,16 @@ export class Pool {
   }
 
   async #open(signal: Ending, isAlone: boolean): Promise<PoolConnection> {
-    const { tls, clock } = this.target;
-    const connection = new PoolConnection((free) => !isAlone && this.#keep(free));
+    const { tls, clock, standing } = this.target;
+    const connection = new PoolConnection(
+      (free) => !isAlone && this.#keep(free),
+      (isDead) => {
+        standing?.delete(connection);
+        // Those that rest have stood as long.
+        if (isDead) for (const resting of this.#idle.splice(0)) resting.close();
+      },
+    );
+    standing?.add(connection);
     const cancelDeadline = clock.after(CONNECT_DEADLINE_MS, () =>
       connection.broke(new Error("no connection within 10 s")),
     );
@@ -102,12 +114,13 @@ export class Pool {
 }
 
 /** One connection; at most one request at a time. */
-class PoolConnection {
+class PoolConnection implements Mortal {
   readonly #secured = Promise.withResolvers<void>();
   #socket: Socket<PoolConnection> | undefined;
   #outbox: Outbox | undefined;
   #onEmpty: (() => void) | undefined;
   #isClosed = false;
+  #isDead = false;
   /** What a request waits for: its answer's head. */
   #head: PromiseWithResolvers<RawAnswer> | undefined;
   /** Sends the request once more, should a kept connection prove dead before a byte of the answer came. */
@@ -132,13 +145,22 @@ class PoolConnection {
     cancel: () => this.close(),
   };
 
-  constructor(private readonly onFree: (connection: PoolConnection) => boolean) {
+  constructor(
+    private readonly onFree: (connection: PoolConnection) => boolean,
+    private readonly onClosed: (isDead: boolean) => void,
+  ) {
     this.#secured.promise.catch(() => {});
   }
 
   /** Resolves when TLS is done and the API server is who it must be. */
   get secured(): Promise<void> {
     return this.#secured.promise;
+  }
+
+  endDead(dead: DeadSockets): void {
+    if (!dead.has(this.#socket as unknown as Ends)) return;
+    this.#isDead = true;
+    this.broke(timedOut("the connection is dead: nothing arrives"));
   }
 
   /** Waits for the next request; is closed after a while. @param onGone it is not to be used any more. */
@@ -210,8 +232,10 @@ class PoolConnection {
   }
 
   handshaken(isDone: boolean, error: Error | null): void {
-    if (isDone && error === null) this.#secured.resolve();
-    else this.broke(error ?? new Error("the TLS handshake failed"));
+    if (isDone && error === null) {
+      this.#socket?.setKeepAlive(true, KEEP_ALIVE_MS);
+      this.#secured.resolve();
+    } else this.broke(error ?? new Error("the TLS handshake failed"));
   }
 
   drained(): void {
@@ -278,6 +302,7 @@ class PoolConnection {
 
   #finish(): void {
     this.#isClosed = true;
+    this.onClosed(this.#isDead);
     this.#stopListening?.();
     this.#outbox?.close();
     this.#onEmpty?.();

@@ -8,6 +8,7 @@
 import type { Socket } from "bun";
 import { isIP } from "node:net";
 import type { Clock } from "../base/clock.ts";
+import type { Mortal } from "./dead-sockets.ts";
 import type { TlsMaterial } from "./upstream.ts";
 
 /** Where connections lead, and with what. */
@@ -16,6 +17,8 @@ export interface SecureTarget {
   readonly server: string;
   readonly tls: TlsMaterial;
   readonly clock: Clock;
+  /** All connections that stand, those left behind too: whoever opens one adds it. */
+  readonly standing?: Set<Mortal>;
 }
 
 /** A host and a port. */

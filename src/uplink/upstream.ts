@@ -19,10 +19,11 @@
 
 import { signalOf, type Ending } from "../base/cancel.ts";
 import type { Clock } from "../base/clock.ts";
-import { Deadlines } from "../base/deadlines.ts";
 import { askedForm } from "../kube/whose-word.ts";
+import type { Mortal } from "./dead-sockets.ts";
 import type { ExactClient } from "./exact-client.ts";
 import type { Gate } from "./gate.ts";
+import { HeadPatience } from "./head-patience.ts";
 import { Http2UnsupportedError } from "./http2-failure.ts";
 import { Http2Pool } from "./http2-pool.ts";
 import type { NodePlace } from "./node-place.ts";
@@ -98,8 +99,6 @@ export interface TlsMaterial {
   readonly serverName?: string;
 }
 
-const HEAD_PATIENCE_MS = 1_000;
-
 /** The API servers of one cluster. */
 export class Upstream {
   #preferred = 0;
@@ -111,10 +110,12 @@ export class Upstream {
   #pools = new Map<TlsMaterial, Map<string, Pool>>();
   #http2Pools = new Map<TlsMaterial, Map<string, Http2Pool>>();
   #ca = { pem: "", generation: 0, text: "" };
-  readonly #waiting: Deadlines;
+  /** Connections, those left behind too. */
+  readonly #standing = new Set<Mortal>();
+  readonly #patience: HeadPatience;
 
   constructor(private readonly options: UpstreamOptions) {
-    this.#waiting = new Deadlines(options.clock, HEAD_PATIENCE_MS);
+    this.#patience = new HeadPatience(options, this.#standing);
   }
 
   /** The API server that is asked first. */
@@ -226,11 +227,11 @@ export class Upstream {
     if (asked.passesGate !== true) gate?.pass();
     const isCuttable = gate !== undefined && asked.isWatch === true;
     const request = isCuttable ? { ...asked, signal: gate.watchSignal(asked.signal) } : asked;
-    const cancelWaiting = this.#waiting.begin(this.options.onWaiting);
+    const hasHead = this.#patience.begin();
     try {
       return await this.#send(server, request);
     } finally {
-      cancelWaiting();
+      hasHead();
     }
   }
 
@@ -245,14 +246,8 @@ export class Upstream {
     const { body, credential, headers, method, signal, target } = request;
     const { authorization } = credential;
     try {
-      return await this.#http2PoolFor(server, credential).request({
-        method,
-        target,
-        headers,
-        authorization,
-        body,
-        signal,
-      });
+      const asked = { method, target, headers, authorization, body, signal };
+      return await this.#http2PoolFor(server, credential).request(asked);
     } catch (error) {
       if (!(error instanceof Http2UnsupportedError)) throw error;
       this.#isHttp2.set(server, false);
@@ -285,7 +280,8 @@ export class Upstream {
     let pools = this.#pools.get(tls);
     if (pools === undefined) this.#pools.set(tls, (pools = new Map()));
     let pool = pools.get(server);
-    if (pool === undefined) pools.set(server, (pool = new Pool({ server, tls, clock: this.options.clock })));
+    if (pool === undefined)
+      pools.set(server, (pool = new Pool({ server, tls, clock: this.options.clock, standing: this.#standing })));
     return pool;
   }
 
@@ -294,7 +290,8 @@ export class Upstream {
     let pools = this.#http2Pools.get(tls);
     if (pools === undefined) this.#http2Pools.set(tls, (pools = new Map()));
     let pool = pools.get(server);
-    if (pool === undefined) pools.set(server, (pool = new Http2Pool({ server, tls, clock: this.options.clock })));
+    if (pool === undefined)
+      pools.set(server, (pool = new Http2Pool({ server, tls, clock: this.options.clock, standing: this.#standing })));
     return pool;
   }
 

@@ -49,6 +49,10 @@ function ports(world: World): string {
   return `{ ${found.join(", ")} }`;
 }
 
+/** Nothing of these connections is passed any more, either way; nobody is told. */
+const forget = (world: World, standing: string) =>
+  filter(world, `${hooked("output", `tcp sport ${standing} drop`)}\n${hooked("input", `tcp dport ${standing} drop`)}`);
+
 /** Something else that takes the API server's connections, those that stand included. */
 async function inTheWay(world: World, script: string): Promise<End> {
   const { cloudAddress } = world.network;
@@ -157,13 +161,7 @@ const LINK_FAULTS: readonly Fault[] = [
     name: "a gateway forgets the connections that stand, and lets new ones pass",
     seconds: 10,
     isShort: true,
-    begin(world) {
-      const standing = ports(world);
-      return filter(
-        world,
-        `${hooked("output", `tcp sport ${standing} drop`)}\n${hooked("input", `tcp dport ${standing} drop`)}`,
-      );
-    },
+    begin: (world) => forget(world, ports(world)),
   },
   {
     name: "packets of more than 600 bytes are lost",
@@ -273,6 +271,36 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("faults", whyWithoutHol
         150_000,
       );
   });
+
+  test("a gateway forgets the connections that stand: what no copy holds is read, and a write is answered", async () => {
+    const stateDir = join(world.directory, "state-forgotten");
+    const holdfast = await world.startHoldfast({ stateDir });
+    const person = await follow(holdfast);
+    const kubeconfig = world.proxyKubeconfig(stateDir, { token });
+    const asked = (...args: string[]) => world.kubectl([...args, "-n", NAMESPACE], { kubeconfig, timeoutMs: 40_000 });
+    const unseen = (at: number) =>
+      asked("get", "--raw", `/apis/apps/v1/namespaces/${NAMESPACE}/deployments?limit=${at}`);
+    expect((await unseen(7)).exitCode).toBe(0);
+    expect((await asked("label", "configmap", NAME, "step=1")).exitCode).toBe(0);
+    const end = forget(world, ports(world));
+    const read = await unseen(8);
+    await end();
+    // The next ones, of which one has answered meanwhile.
+    const again = forget(world, ports(world));
+    const refused = await asked("label", "configmap", NAME, "step=2", "--overwrite");
+    const taken = await asked("label", "configmap", NAME, "step=3", "--overwrite");
+    await again();
+    measured(
+      "a gateway forgets: a read that no copy holds, a write, the next write",
+      [read, refused, taken].map(({ tookMs }) => seconds(tookMs)).join(", "),
+    );
+    expect([read.exitCode, taken.exitCode]).toEqual([0, 0]);
+    // Nobody knows whether it arrived: it is never sent twice.
+    expect([0, 1]).toContain(refused.exitCode ?? -1);
+    expect(Math.max(read.tookMs, refused.tookMs, taken.tookMs)).toBeLessThan(20_000);
+    await isOver("forgotten", person, await change());
+    await holdfast.stop();
+  }, 120_000);
 
   describe("of the machine", () => {
     /** With the state on a file system of its own. */

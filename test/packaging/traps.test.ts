@@ -396,3 +396,22 @@ test("this runtime hands each socket handler bytes of its own: what comes next d
   expect(kept.length).toBeGreaterThanOrEqual(80);
   expect(kept.filter(({ bytes, sum }) => Bun.hash(bytes) !== sum)).toEqual([]);
 });
+
+test("this runtime's sockets say the ports by which the kernel's table has them, and take a keepalive", async () => {
+  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  try {
+    const socket = await Bun.connect({ hostname: "127.0.0.1", port: server.port, socket: { data() {} } });
+    socket.setKeepAlive(true, 15_000);
+    const { localPort, remotePort } = socket as unknown as { readonly localPort: number; readonly remotePort: number };
+    expect(remotePort).toBe(server.port);
+    const ends = [localPort, remotePort].map((port) => port.toString(16).toUpperCase().padStart(4, "0"));
+    const line = readFileSync("/proc/self/net/tcp", "latin1")
+      .split("\n")
+      .find((one) => new RegExp(`:${ends[0]} [0-9A-F]+:${ends[1]} `).test(one));
+    // The timer that runs is the keepalive's.
+    expect(line).toMatch(/ 02:[0-9A-F]{8} /);
+    socket.end();
+  } finally {
+    server.stop(true);
+  }
+});
