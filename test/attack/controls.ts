@@ -263,8 +263,8 @@ export const CONTROLS: readonly Control[] = [
       },
       {
         file: "uplink/pool.ts",
-        text: "if (isDone && error === null) this.#secured.resolve();",
-        by: "if (isDone) this.#secured.resolve();",
+        text: "if (isDone && error === null) {",
+        by: "if (isDone) {",
       },
     ],
   },
