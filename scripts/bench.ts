@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { forwardingRows } from "./bench/forwarding.ts";
 import { Connection, openStream, run, type Target } from "./bench/load.ts";
-import { inQuiet, loadLine, machineLine } from "./bench/machine.ts";
+import { inQuiet, loadLine, machineLine, ROOT_VARIABLE } from "./bench/machine.ts";
 import { median, note, print, row } from "./bench/report.ts";
 import { cpuSecondsOf, memoryOf, writtenBytesOf } from "./bench/process.ts";
 import { ensureDependencies, projectRoot } from "./setup.ts";
@@ -269,8 +269,10 @@ async function labServer(): Promise<Server> {
     const setting = JSON.stringify({ ca: world.pki.ca, cert: certificate, key });
     const child = spawn("ip", ["netns", "exec", world.network.cloud, process.execPath, ...process.argv.slice(1)], {
       stdio: "inherit",
-      env: { ...process.env, HOLDFAST_BENCH_LAB: setting },
+      env: { ...process.env, HOLDFAST_BENCH_LAB: setting, [ROOT_VARIABLE]: `${process.pid}` },
     });
+    // Ended by somebody, the cluster goes too.
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
     const code = await new Promise<number>((resolve) => child.on("exit", (exit) => resolve(exit ?? 1)));
     await world[Symbol.asyncDispose]();
     process.exit(code);
