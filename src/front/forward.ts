@@ -15,6 +15,7 @@ import { Race } from "../base/race.ts";
 import { inSlices, Slices } from "../base/turns.ts";
 import type { StatusError } from "../kube/status-error.ts";
 import type { Word } from "../kube/whose-word.ts";
+import { mayHaveArrived } from "../uplink/arrival.ts";
 import { UnreachableError } from "../uplink/scope-source.ts";
 import { breakOff, drained } from "./answer.ts";
 import { type RefusalWords, unreached, unstored } from "./no-answer.ts";
@@ -120,7 +121,7 @@ export class Forwarder {
     const isCut = !this.link.isOnline() && !(options.isHeartbeat === true && this.link.turnInMs !== undefined);
     if (isCut || (caller.isOwn && this.access.isRefused())) {
       const kept = fallback?.find();
-      if (kept === undefined) throw this.#offline(exchange, options.words);
+      if (kept === undefined) throw this.#offline(exchange, options.words, false);
       return kept();
     }
     // A write that went up and was answered from here could be carried out when storage is back.
@@ -211,17 +212,17 @@ export class Forwarder {
     } catch (error) {
       if (!(error instanceof UnreachableError) || exchange.signal.aborted) throw error;
       const kept = fallback?.find();
-      if (kept === undefined) throw this.#offline(exchange, options.words, error);
+      if (kept === undefined) throw this.#offline(exchange, options.words, mayHaveArrived(error), error);
       // One connection broke, the link did not: what was laid over a copy now would be taken off by no return.
       if (fallback?.givesWay !== undefined && (await this.#standsAfterFailure()))
-        throw this.#offline(exchange, options.words, error);
+        throw this.#offline(exchange, options.words, mayHaveArrived(error), error);
       return kept;
     } finally {
       stopListening();
       impatience?.();
     }
     const kept = fallback?.find();
-    if (kept === undefined) throw this.#offline(exchange, options.words);
+    if (kept === undefined) throw this.#offline(exchange, options.words, true);
     return kept;
   }
 
@@ -380,11 +381,11 @@ export class Forwarder {
   #offline(
     exchange: Exchange,
     words: (() => RefusalWords) | undefined,
+    hasGoneUp: boolean,
     cause: unknown = this.link.failure,
   ): StatusError {
-    const mayHaveGoneUp = cause === undefined && this.link.isOnline();
     if (!isRead(exchange) && words?.().isQuestion !== true) this.count("refusedWrites");
-    return unreached(isRead(exchange), words?.(), cause, mayHaveGoneUp);
+    return unreached(isRead(exchange), words?.(), cause, hasGoneUp);
   }
 }
 

@@ -16,6 +16,7 @@ import type { Socket } from "bun";
 import type { Ending } from "../base/cancel.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import { passedThrough } from "../base/memory.ts";
+import { sentInVain } from "./arrival.ts";
 import { ChunkedReader, chunkOf, LAST_CHUNK } from "../http1/chunked.ts";
 import { Outbox } from "../http1/outbox.ts";
 import { readResponseHead, type ResponseHead } from "../http1/response-head.ts";
@@ -278,7 +279,7 @@ class PoolConnection implements Mortal {
     this.#finish();
     this.#secured.reject(error);
     if (isStale) this.#head?.resolve(this.#again!());
-    else this.#head?.reject(error);
+    else this.#head?.reject(sentInVain(error));
     this.#head = undefined;
     this.#answer?.fail(error);
     this.#socket?.terminate();

@@ -69,6 +69,25 @@ describe("reads survive a cut", () => {
     expect(apiServer.object("ConfigMap", "shop", "a")).toBeDefined();
   });
 
+  test("a write that was on its way when the link was lost says that nobody knows what became of it", async () => {
+    await using apiServer = await startApiServer({ objects: [configMap("a")] });
+    await using edge = await startEdge({ apiServer });
+    await edge.client.get(LIST);
+
+    apiServer.freezeStorage();
+    const under = edge.client.request("DELETE", `${LIST}/a`);
+    await Bun.sleep(200);
+    await apiServer.cut();
+    const reply = await under;
+
+    expect(reply.status).toBe(503);
+    expect(reply.json().message).toBe(
+      'Cannot delete configmaps "a" in namespace "shop": the API server cannot be reached, and nothing is queued; whether it was carried out is not known; try again when the link is back',
+    );
+    const late = await edge.client.request("DELETE", `${LIST}/a`);
+    expect(late.json().message).not.toContain("not known");
+  });
+
   test("lists with different selectors on one path never mix", async () => {
     const labelled = { ...configMap("b"), metadata: { name: "b", namespace: "shop", labels: { app: "web" } } };
     await using apiServer = await startApiServer({ objects: [configMap("a"), labelled] });
