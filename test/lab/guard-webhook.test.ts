@@ -89,16 +89,18 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("policies and two guard
       await guarded.world.inCloud(["delete", "pod", "heavy", "-n", SHOP, "--grace-period=0", "--force"]);
     }, 60_000);
 
-    test("1,000 evictions at once, dry runs: none passes, and the guard answers the next one", async () => {
+    // A thousand at once are a matter of the API server's: it gives up waiting after two seconds, by its own clock.
+    test("1,000 evictions, sixty-four at a time, dry runs: none passes, and the guard answers the next one", async () => {
       const [pod] = await guarded.podsOn("held");
       const marked = condition("DisruptionTarget", "True", "DeletionByTaintManager");
       expect((await patchStatus(pod!.name, marked, ADMIN)).status).toBe(200);
-      const eviction = { method: "DELETE", path: `${pathOf(pod!.name)}?dryRun=All`, body: {}, ...NODE_CONTROLLER };
+      const path = pathOf(pod!.name);
+      const eviction = { method: "DELETE", path, body: { dryRun: ["All"] }, contentType: "application/json", ...NODE_CONTROLLER };
       expect(await guarded.world.requestInCloud(eviction)).toMatchObject({ status: 403 });
       const counts = new Map<number, number>();
-      for (const { status } of await guarded.world.requestsInCloud(eviction, 1_000))
+      for (const { status } of await guarded.world.requestsInCloud(eviction, 1_000, 64))
         counts.set(status, (counts.get(status) ?? 0) + 1);
-      measured("1,000 evictions of a held pod at once, answers by status", JSON.stringify([...counts]));
+      measured("1,000 evictions of a held pod, answers by status", JSON.stringify([...counts]));
       // 429 is the API server's own limit.
       expect([...counts.keys()].filter((status) => status !== 403 && status !== 429)).toEqual([]);
       expect(counts.get(403)).toBeGreaterThan(0);

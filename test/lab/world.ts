@@ -351,12 +351,13 @@ export class World implements AsyncDisposable {
     return (await this.requestsInCloud(request, 1))[0]!;
   }
 
-  /** The same request so many times at once. @returns the answers in any order. */
-  async requestsInCloud(request: CloudRequest, count: number): Promise<CloudAnswer[]> {
+  /** The same request so many times. @param atOnce as many on their way together. @returns the answers in any order. */
+  async requestsInCloud(request: CloudRequest, count: number, atOnce = count): Promise<CloudAnswer[]> {
     const { method, path, body, contentType = "application/merge-patch+json", user, groups = [] } = request;
     const files = [this.pki.ca, this.pki.certificate("admin"), this.pki.key("admin")];
     const given = JSON.stringify({
       count,
+      atOnce,
       method,
       url: `${LOOPBACK_URL}${path}`,
       body,
@@ -366,19 +367,22 @@ export class World implements AsyncDisposable {
       files,
     });
     // By node:https: fetch would join the groups into one.
-    const script = `const { count, method, url, body, contentType, user, groups, files } = JSON.parse(process.argv[1]);
+    const script = `const { count, atOnce, method, url, body, contentType, user, groups, files } = JSON.parse(process.argv[1]);
       const [ca, cert, key] = files.map((file) => require("node:fs").readFileSync(file));
+      const agent = new (require("node:https").Agent)({ keepAlive: true, maxSockets: atOnce });
       const headers = { "Content-Type": contentType, "Impersonate-User": user, "Impersonate-Group": groups };
       const ask = () => new Promise((resolve, reject) => {
-        const asked = require("node:https").request(url, { method, headers, ca, cert, key }, (answer) => {
+        const asked = require("node:https").request(url, { method, headers, ca, cert, key, agent }, (answer) => {
           let text = "";
           answer.on("data", (chunk) => (text += chunk));
           answer.on("end", () => resolve({ status: answer.statusCode, body: text }));
         });
         asked.on("error", reject);
-        asked.end(JSON.stringify(body));
+        const text = JSON.stringify(body);
+        asked.setHeader("Content-Length", Buffer.byteLength(text));
+        asked.end(text);
       });
-      process.stdout.write(JSON.stringify(await Promise.all(Array.from({ length: count }, ask))));`;
+      process.stdout.write(JSON.stringify(await Promise.all(Array.from({ length: count }, ask))), () => process.exit(0));`;
     const command = this.network.within(this.network.cloud, [process.execPath, "-e", script, given]);
     const output = await runProcess(command, { timeoutMs: 60_000 });
     if (output.exitCode !== 0) throw new Error(`Cannot ask ${path}: ${output.stderr.trim()}`);
