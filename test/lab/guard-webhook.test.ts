@@ -95,7 +95,13 @@ describe.skipIf(whyWithoutHoldfast !== undefined)(titled("policies and two guard
       const marked = condition("DisruptionTarget", "True", "DeletionByTaintManager");
       expect((await patchStatus(pod!.name, marked, ADMIN)).status).toBe(200);
       const path = pathOf(pod!.name);
-      const eviction = { method: "DELETE", path, body: { dryRun: ["All"] }, contentType: "application/json", ...NODE_CONTROLLER };
+      const eviction = {
+        method: "DELETE",
+        path,
+        body: { dryRun: ["All"] },
+        contentType: "application/json",
+        ...NODE_CONTROLLER,
+      };
       expect(await guarded.world.requestInCloud(eviction)).toMatchObject({ status: 403 });
       const counts = new Map<number, number>();
       for (const { status } of await guarded.world.requestsInCloud(eviction, 1_000, 64))
