@@ -36,15 +36,23 @@ export class WayChecks extends Checks {
     for (const [key, { uid, value }] of ahead)
       if (!this.server.wasReturnedToAny(uid, value)) this.fail("P1", `${what}: ${key} was never said`);
     const isAhead = new Set(ahead.map(([key]) => key));
-    const now = this.server.select(identity, this.server.revision);
     for (const truth of this.server.truths(identity, revision)) {
       const isWhole = [...truth].every(
         ([key, { uid, value }]) =>
-          isAhead.has(key) || belief.get(key)?.value === value || (!belief.has(key) && now.get(key)?.uid !== uid),
+          isAhead.has(key) ||
+          belief.get(key)?.value === value ||
+          (!belief.has(key) && this.#wasGoneAfter(identity, revision, key, uid)),
       );
       if (isWhole && [...belief.keys()].every((key) => isAhead.has(key) || truth.has(key))) return;
     }
     super.complete(promise, identity, belief, revision, what);
+  }
+
+  /** Whether an object went, or was not selected any more, at some moment after this one. */
+  #wasGoneAfter(identity: ScopeIdentity, revision: number, key: string, uid: string): boolean {
+    for (let at = this.server.revision; at > revision; at--)
+      if (this.server.select(identity, at).get(key)?.uid !== uid) return true;
+    return false;
   }
 
   /**
