@@ -41,7 +41,7 @@ interface Newer {
   readonly covers: Cover[];
 }
 
-/** Whether a backup was restored since a copy was last told of anything, and not since another was: their moments do not compare, and the other's stand. */
+/** Whether what a copy holds was undone by a restored backup, and what another holds was not: their moments do not compare. */
 export function isUndone(copy: Pick<Scope, "hasRolledBack">, by: Pick<Scope, "hasRolledBack">): boolean {
   return copy.hasRolledBack && !by.hasRolledBack;
 }

@@ -376,13 +376,13 @@ function objectIn(
 
 /** A resourceVersion of ours, of an edit, is larger than any of the API server's. */
 function isNewer({ item, listed, scope }: FoundObject, than: FoundObject): boolean {
-  if (scope.hasRolledBack !== than.scope.hasRolledBack) return isUndone(than.scope, scope);
+  if (scope.hasRolledBack !== than.scope.hasRolledBack) return !scope.hasRolledBack;
   const order = compareResourceVersions(item.meta.resourceVersion, than.item.meta.resourceVersion);
   return order > 0 || (order === 0 && listed.lastContactMs > than.listed.lastContactMs);
 }
 
 function isBetter(one: CopyAnswer, other: CopyAnswer, at: string): boolean {
-  if (one.scope.hasRolledBack !== other.scope.hasRolledBack) return isUndone(other.scope, one.scope);
+  if (one.scope.hasRolledBack !== other.scope.hasRolledBack) return !one.scope.hasRolledBack;
   const tells = at !== "" && one.canTellFrom(at);
   if (at !== "" && tells !== other.canTellFrom(at)) return tells;
   const order = compareResourceVersions(one.scope.servedVersion, other.scope.servedVersion);

@@ -144,7 +144,7 @@ function newestOf(copies: readonly Scope[], query: ViewQuery): Map<string, Stand
 
 function isBetter(one: Standing, other: Standing): boolean {
   if (one.isWhole !== other.isWhole) return one.isWhole;
-  if (one.scope.hasRolledBack !== other.scope.hasRolledBack) return isUndone(other.scope, one.scope);
+  if (one.scope.hasRolledBack !== other.scope.hasRolledBack) return !one.scope.hasRolledBack;
   return compareResourceVersions(one.resourceVersion, other.resourceVersion) > 0;
 }
 

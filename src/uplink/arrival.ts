@@ -25,3 +25,8 @@ export function mayHaveArrived(error: unknown): boolean {
   }
   return false;
 }
+
+/** Nobody answers any more. */
+export function timedOut(message: string): Error {
+  return Object.assign(new Error(message), { code: "ETIMEDOUT" });
+}

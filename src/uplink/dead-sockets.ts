@@ -11,17 +11,15 @@
  *   up to 100 ms    1.4 s
  *   600 ms          8 to 13 s
  *
- * Source: Linux's documentation of /proc/net/tcp: `retrnsmt`, and `timeout`, the
- * probes that nobody has answered; both begin anew with every acknowledgement.
- * Elsewhere nothing is known, and nothing is dead.
+ * Both counts, of bytes sent again and of probes, begin anew with every
+ * acknowledgement. Where there is no such table nothing is dead.
  */
 
-import { readFileSync } from "node:fs";
+import { hexPort, type ReadTable, tcpLine, tcpLines } from "../base/tcp-table.ts";
+import { timedOut } from "./arrival.ts";
 
 /** Sent so often again, or asked so often whether anybody is there, without an answer. */
 const DEAD_AFTER = 3;
-/** The tables of this process's network. */
-const TABLES = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 
 /** A socket as the table names it. */
 export interface Ends {
@@ -39,19 +37,17 @@ export interface Mortal {
 export class DeadSockets {
   readonly #dead = new Set<string>();
 
-  /** @param tables text of proc's tables; default those of this process. */
-  constructor(tables: readonly string[] = TABLES.map(textOf)) {
-    for (const table of tables)
-      for (const line of table.split("\n").slice(1)) {
-        const [, local, remote, , , , sentAgain = "0", , probes = "0"] = line.trim().split(/\s+/);
-        if (Number.parseInt(sentAgain, 16) >= DEAD_AFTER || Number(probes) >= DEAD_AFTER)
-          this.#dead.add(`${portOf(local)}:${portOf(remote)}`);
-      }
+  /** @param read default: this network's tables. */
+  constructor(read?: ReadTable) {
+    for (const line of tcpLines(read)) {
+      const { local, remote, sentAgain, probes } = tcpLine(line);
+      if (sentAgain >= DEAD_AFTER || probes >= DEAD_AFTER) this.#dead.add(portOf(local) + portOf(remote));
+    }
   }
 
   /** Whether what was sent on it is sent again and again. */
   has(socket: Ends | undefined): boolean {
-    return socket !== undefined && this.#dead.has(`${socket.localPort}:${socket.remotePort}`);
+    return socket !== undefined && this.#dead.has(hexPort(socket.localPort) + hexPort(socket.remotePort));
   }
 
   get isEmpty(): boolean {
@@ -59,14 +55,11 @@ export class DeadSockets {
   }
 }
 
-function textOf(path: string): string {
-  try {
-    return readFileSync(path, "latin1");
-  } catch {
-    return "";
-  }
+/** The end of a connection that was found dead. */
+export function nothingArrives(): Error {
+  return timedOut("the connection is dead: nothing arrives");
 }
 
-function portOf(address: string | undefined): number {
-  return Number.parseInt(address?.slice(address.lastIndexOf(":") + 1) ?? "", 16);
+function portOf(address: string): string {
+  return address.slice(address.lastIndexOf(":"));
 }

@@ -35,8 +35,9 @@ import { HpackError } from "../http2/hpack-error.ts";
 import { Inbound, MAX_HEAD_BYTES, type InboundTaker } from "../http2/inbound.ts";
 import { Windows } from "../http2/windows.ts";
 import { FrameOutbox } from "./frame-outbox.ts";
-import type { DeadSockets, Ends, Mortal } from "./dead-sockets.ts";
-import { Http2Failure, Http2UnsupportedError, timedOut } from "./http2-failure.ts";
+import { timedOut } from "./arrival.ts";
+import { nothingArrives, type DeadSockets, type Ends, type Mortal } from "./dead-sockets.ts";
+import { Http2Failure, Http2UnsupportedError } from "./http2-failure.ts";
 import { MalformedAnswerError, requestFields } from "./http2-head.ts";
 import { Http2Stream, malformed, STREAM_WINDOW, type StreamWay } from "./http2-stream.ts";
 import { Http2Upload, type UploadWay } from "./http2-upload.ts";
@@ -162,7 +163,7 @@ export class Http2Connection implements InboundTaker, Mortal, StreamWay {
   }
 
   endDead(dead: DeadSockets): void {
-    if (dead.has(this.#socket as unknown as Ends)) this.broke(timedOut("the connection is dead: nothing arrives"));
+    if (dead.has(this.#socket as unknown as Ends)) this.broke(nothingArrives());
   }
 
   // ---- the socket's calls ----

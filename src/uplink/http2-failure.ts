@@ -39,8 +39,3 @@ export class Http2UnsupportedError extends Error {
   override readonly name = "Http2UnsupportedError";
   readonly code = "HTTP2_UNSUPPORTED";
 }
-
-/** Nobody answers any more. */
-export function timedOut(message: string): Error {
-  return Object.assign(new Error(message), { code: "ETIMEDOUT" });
-}

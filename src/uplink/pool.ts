@@ -20,8 +20,7 @@ import { sentInVain } from "./arrival.ts";
 import { ChunkedReader, chunkOf, LAST_CHUNK } from "../http1/chunked.ts";
 import { Outbox } from "../http1/outbox.ts";
 import { readResponseHead, type ResponseHead } from "../http1/response-head.ts";
-import type { DeadSockets, Ends, Mortal } from "./dead-sockets.ts";
-import { timedOut } from "./http2-failure.ts";
+import { nothingArrives, type DeadSockets, type Ends, type Mortal } from "./dead-sockets.ts";
 import { headText, isRead, isStream, type PoolRequest } from "./pool-request.ts";
 import { RawAnswer, type AnswerFlow } from "./raw-answer.ts";
 import { CONNECT_DEADLINE_MS, connectSecurely, placeOf, type Place, type SecureTarget } from "./secure-socket.ts";
@@ -79,11 +78,9 @@ export class Pool {
     const { tls, clock, standing } = this.target;
     const connection = new PoolConnection(
       (free) => !isAlone && this.#keep(free),
-      (isDead) => {
-        standing?.delete(connection);
-        // Those that rest have stood as long.
-        if (isDead) for (const resting of this.#idle.splice(0)) resting.close();
-      },
+      () => void standing?.delete(connection),
+      // Those that rest have stood as long.
+      () => this.#idle.splice(0).forEach((resting) => resting.close()),
     );
     standing?.add(connection);
     const cancelDeadline = clock.after(CONNECT_DEADLINE_MS, () =>
@@ -121,7 +118,6 @@ class PoolConnection implements Mortal {
   #outbox: Outbox | undefined;
   #onEmpty: (() => void) | undefined;
   #isClosed = false;
-  #isDead = false;
   /** What a request waits for: its answer's head. */
   #head: PromiseWithResolvers<RawAnswer> | undefined;
   /** Sends the request once more, should a kept connection prove dead before a byte of the answer came. */
@@ -148,7 +144,8 @@ class PoolConnection implements Mortal {
 
   constructor(
     private readonly onFree: (connection: PoolConnection) => boolean,
-    private readonly onClosed: (isDead: boolean) => void,
+    private readonly onClosed: () => void,
+    private readonly onDead: () => void,
   ) {
     this.#secured.promise.catch(() => {});
   }
@@ -160,8 +157,8 @@ class PoolConnection implements Mortal {
 
   endDead(dead: DeadSockets): void {
     if (!dead.has(this.#socket as unknown as Ends)) return;
-    this.#isDead = true;
-    this.broke(timedOut("the connection is dead: nothing arrives"));
+    this.onDead();
+    this.broke(nothingArrives());
   }
 
   /** Waits for the next request; is closed after a while. @param onGone it is not to be used any more. */
@@ -303,7 +300,7 @@ class PoolConnection implements Mortal {
 
   #finish(): void {
     this.#isClosed = true;
-    this.onClosed(this.#isDead);
+    this.onClosed();
     this.#stopListening?.();
     this.#outbox?.close();
     this.#onEmpty?.();

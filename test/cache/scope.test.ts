@@ -17,6 +17,15 @@ const edited = ({ meta, bytes }: Item, nth: number): Item => {
   return { meta: { ...meta, resourceVersion }, bytes: JSON_CODEC.withResourceVersion(bytes, resourceVersion) };
 };
 
+/** Our own lists never come: something answers in the API server's place. @returns ends that. */
+function neverLists(server: ReturnType<typeof startModel>["server"]): () => void {
+  const { list: honest } = server;
+  server.list = (async (_identity: unknown, _page: unknown, signal: AbortSignal) => {
+    await new Promise((_, reject) => signal.addEventListener("abort", () => reject(new UnreachableError("given up"))));
+  }) as unknown as typeof honest;
+  return () => void (server.list = honest);
+}
+
 describe("a scope", () => {
   test("streams what is there, marks the end, then follows", async () => {
     const { server, open, watch } = startModel();
@@ -396,13 +405,7 @@ describe("a scope", () => {
     const { scope } = open();
     const forwarded = scope.adopt()!;
     forwarded.begin("application/json");
-    const { list: honest } = server;
-    // Our own never comes: something answers in the API server's place.
-    server.list = (async (_identity: unknown, _page: unknown, signal: AbortSignal) => {
-      await new Promise((_, reject) =>
-        signal.addEventListener("abort", () => reject(new UnreachableError("given up"))),
-      );
-    }) as unknown as typeof honest;
+    const comeAgain = neverLists(server);
     const waiting = watch(scope, "", { stream: true });
     await settle();
     expect(scope.state).toBe("listing");
@@ -410,7 +413,7 @@ describe("a scope", () => {
     forwarded.end();
     const { received } = await waiting;
     expect(scope.servedVersion).toBe("101");
-    server.list = honest;
+    comeAgain();
     server.put("b", "1");
     await clock.pass(1_000);
     expect(received.events).toEqual(["ADDED a@101", "BOOKMARK @101", "ADDED b@102"]);
@@ -480,17 +483,12 @@ describe("a scope", () => {
     await watch(scope, "", { stream: true });
     scope.withhold({ code: 403, reason: "Forbidden", message: "no" });
     server.put("b", "1");
-    const { list: honest } = server;
-    server.list = (async (_identity: unknown, _page: unknown, signal: AbortSignal) => {
-      await new Promise((_, reject) =>
-        signal.addEventListener("abort", () => reject(new UnreachableError("given up"))),
-      );
-    }) as unknown as typeof honest;
+    const comeAgain = neverLists(server);
     const waiting = watch(scope, "", { stream: true });
     await settle();
     expect(scope.state).toBe("listing");
     scope.release();
-    server.list = honest;
+    comeAgain();
     const { received } = await waiting;
     await clock.pass(1_000);
     expect(received.events).toEqual(["ADDED a@101", "BOOKMARK @101", "ADDED b@102"]);
