@@ -5,7 +5,7 @@
 
 import { afterEach, describe, expect, test } from "bun:test";
 import * as net from "node:net";
-import { systemClock } from "../../src/base/clock.ts";
+import { type Clock, systemClock } from "../../src/base/clock.ts";
 import { Cancel } from "../../src/base/cancel.ts";
 import { mintCluster } from "../../src/demo/api-server/mint.ts";
 import { mayHaveArrived } from "../../src/uplink/arrival.ts";
@@ -174,4 +174,22 @@ test("who waits has the link looked at after a second, and the connections from 
   first();
   await clock.pass(60_000);
   expect(seen).toHaveLength(3);
+});
+
+test("a look that takes long is not taken at once again: a fifth of the time at most", async () => {
+  const clock = new ManualClock();
+  let spentMs = 0;
+  let looks = 0;
+  const slow = { monotonicMs: () => clock.monotonicMs() + spentMs, after: clock.after.bind(clock) } as unknown as Clock;
+  const look = () => {
+    looks++;
+    spentMs += 1_000;
+    return { has: () => true, isEmpty: true } as unknown as DeadSockets;
+  };
+  const patience = new HeadPatience({ clock: slow, onWaiting() {} }, new Set(), look);
+  const end = patience.begin();
+  await clock.pass(30_000);
+  end();
+  expect(looks).toBeGreaterThan(2);
+  expect(spentMs / (30_000 + spentMs)).toBeLessThanOrEqual(0.2);
 });
